@@ -1,0 +1,224 @@
+//! The commands.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    net::TcpListener,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Config, ConfigError, Settings},
+    telemetry,
+};
+
+mod health;
+mod secret;
+mod user;
+
+/// Latchkey's issuer: people sign in over HTTP and get a token. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "auth-service", version)]
+pub struct Cli {
+    /// A TOML file with settings; variables that start with AUTH__ win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT
+    Serve,
+    /// Manage the accounts
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage the shared secret
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Print the effective settings
+    CheckConfig,
+    /// Ask the service on this machine whether it is ready
+    Health,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Make an account
+    Add(NewUserArgs),
+    /// List all accounts
+    List,
+    /// Set another password
+    Passwd {
+        /// The name to sign in with
+        name: String,
+        #[command(flatten)]
+        source: PasswordSource,
+    },
+    /// Shut an account
+    Disable {
+        /// The name to sign in with
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct NewUserArgs {
+    /// The name to sign in with
+    username: String,
+    /// The person's full name
+    #[arg(long)]
+    name: Option<String>,
+    /// The person's given name
+    #[arg(long)]
+    given_name: Option<String>,
+    /// The person's family name
+    #[arg(long)]
+    family_name: Option<String>,
+    /// The person's address for mail
+    #[arg(long)]
+    email: Option<String>,
+    #[command(flatten)]
+    source: PasswordSource,
+}
+
+#[derive(Debug, Args)]
+struct PasswordSource {
+    /// Read the password from one line of stdin, also on a terminal
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretCommand {
+    /// Make a file with a random secret, unless it is there already
+    Init {
+        /// Where
+        file: PathBuf,
+    },
+}
+
+/// Why a command failed: one line for people, and an exit code for scripts.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration or the secret is at fault: exit code 2.
+    Configuration(String),
+    /// Anything else: exit code 1.
+    Other(String),
+}
+
+impl Failure {
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Configuration(_) => ExitCode::from(2),
+            Self::Other(_) => ExitCode::FAILURE,
+        }
+    }
+
+    fn other(error: impl fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Configuration(text) | Self::Other(text)) = self;
+        formatter.write_str(&text.replace('\n', " "))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(format!("{error:#}"))
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+///
+/// One line and an exit code.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let file = cli.config.as_deref();
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(Config::load(file)?).await,
+        Command::User(command) => user::run(&Settings::load(file)?, command).await,
+        Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
+        Command::CheckConfig => print_settings(&Config::load(file)?),
+        Command::Health => health::ask(Settings::load(file)?.listen),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let rust_log = std::env::var("RUST_LOG").ok();
+    telemetry::start(config.settings.log_format, rust_log.as_deref())?;
+    let address = config.settings.listen;
+    let listener = TcpListener::bind(address)
+        .map_err(|error| Failure::Other(format!("cannot listen on {address}: {error}")))?;
+    let stop = stop_signal()?;
+    let address = listener.local_addr().map_err(Failure::other)?;
+    // Whoever waits for this line may connect: the socket queues until the workers run.
+    print_line(&format!("listening on http://{address}"))?;
+    crate::serve(config, listener, stop).await?;
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT. Both are caught from now on, and not from the first poll.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+/// Prints the settings as TOML, and of the secrets how many they are and which signs.
+fn print_settings(config: &Config) -> Result<(), Failure> {
+    let settings = serde_json::to_value(&config.settings).map_err(Failure::other)?;
+    let mut lines = Vec::new();
+    flatten("", &settings, &mut lines);
+    let key_id = config.secrets.signing().key_id().map_err(Failure::other)?;
+    let count = config.secrets.iter().count();
+    lines.push(format!(
+        "# secrets: {count} [redacted], signing as {key_id}"
+    ));
+    print_line(&lines.join("\n"))
+}
+
+/// Writes each leaf as `key = value`; texts, numbers and lists of JSON are ones of TOML too.
+fn flatten(key: &str, value: &serde_json::Value, lines: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                let dot = if key.is_empty() { "" } else { "." };
+                flatten(&format!("{key}{dot}{name}"), member, lines);
+            }
+        }
+        leaf => lines.push(format!("{key} = {leaf}")),
+    }
+}
+
+fn print_line(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::Other(format!("cannot write to stdout: {error}")))
+}

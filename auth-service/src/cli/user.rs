@@ -1,0 +1,166 @@
+//! The commands about accounts. They need no secret: nothing is signed.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+
+use shared_claims::claims::Profile;
+use zeroize::Zeroizing;
+
+use super::{Failure, NewUserArgs, PasswordSource, UserCommand, print_line};
+use crate::{
+    config::Settings,
+    store::Account,
+    users::{
+        self, NewUser,
+        credentials::{MAXIMUM_PASSWORD_BYTES, Password, Username},
+    },
+};
+
+pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(), Failure> {
+    match command {
+        UserCommand::Add(arguments) => add(settings, arguments).await,
+        UserCommand::List => list(settings).await,
+        UserCommand::Passwd { name, source } => {
+            let username = parse_name(&name)?;
+            let password = source.read(&username)?;
+            users::set_password(settings, &username, password)
+                .await
+                .map_err(Failure::other)?;
+            print_line(&format!("changed the password of {}", username.as_str()))
+        }
+        UserCommand::Disable { name } => {
+            let username = parse_name(&name)?;
+            users::disable_user(settings, &username)
+                .await
+                .map_err(Failure::other)?;
+            print_line(&format!("disabled {}", username.as_str()))
+        }
+    }
+}
+
+async fn add(settings: &Settings, arguments: NewUserArgs) -> Result<(), Failure> {
+    let username = parse_name(&arguments.username)?;
+    let password = arguments.source.read(&username)?;
+    let added = format!("added {}", username.as_str());
+    let user = NewUser {
+        username,
+        password,
+        profile: Profile {
+            preferred_username: None,
+            name: arguments.name,
+            given_name: arguments.given_name,
+            family_name: arguments.family_name,
+            email: arguments.email,
+        },
+    };
+    users::add_user(settings, user)
+        .await
+        .map_err(Failure::other)?;
+    print_line(&added)
+}
+
+async fn list(settings: &Settings) -> Result<(), Failure> {
+    let accounts = users::list_users(settings).await?;
+    let width = accounts
+        .iter()
+        .map(|account| account.username.len())
+        .max()
+        .unwrap_or(0)
+        .max("NAME".len());
+    let mut lines = vec![format!(
+        "{:width$}  {:22}  {:8}  CREATED",
+        "NAME", "ID", "STATE"
+    )];
+    lines.extend(accounts.iter().map(|account| row(account, width)));
+    print_line(&lines.join("\n"))
+}
+
+fn row(account: &Account, width: usize) -> String {
+    let state = match account.disabled_at {
+        None => "active",
+        Some(_) => "disabled",
+    };
+    let created = date(account.created_at);
+    let Account { username, id, .. } = account;
+    format!("{username:width$}  {id:22}  {state:8}  {created}")
+}
+
+/// The day of a Unix time, in UTC and the proleptic Gregorian calendar. The year is counted from
+/// March, so that a leap day is its last.
+fn date(seconds: i64) -> String {
+    const DAYS_OF_400_YEARS: i64 = 146_097;
+    const DAYS_FROM_YEAR_0_TO_1970: i64 = 719_468;
+    let days = seconds.div_euclid(86_400) + DAYS_FROM_YEAR_0_TO_1970;
+    let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = days.div_euclid(DAYS_OF_400_YEARS) * 400 + year_of_era + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn parse_name(text: &str) -> Result<Username, Failure> {
+    Username::parse(text).map_err(Failure::other)
+}
+
+impl PasswordSource {
+    /// Asks twice on a terminal, and reads one line otherwise.
+    fn read(&self, username: &Username) -> Result<Password, Failure> {
+        let text = if self.password_stdin || !io::stdin().is_terminal() {
+            read_line()?
+        } else {
+            ask_twice()?
+        };
+        let password = Password::parse(text).map_err(Failure::other)?;
+        password.check_policy(username).map_err(Failure::other)?;
+        Ok(password)
+    }
+}
+
+fn read_line() -> Result<Zeroizing<String>, Failure> {
+    // One byte more than a password and its line break, so that a longer one is seen to be.
+    let limit = MAXIMUM_PASSWORD_BYTES + 3;
+    let mut line = Zeroizing::new(String::with_capacity(limit));
+    io::stdin()
+        .lock()
+        .take(limit as u64)
+        .read_line(&mut line)
+        .map_err(|error| Failure::Other(format!("cannot read the password: {error}")))?;
+    let end = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(end);
+    Ok(line)
+}
+
+fn ask_twice() -> Result<Zeroizing<String>, Failure> {
+    let ask = |prompt| {
+        rpassword::prompt_password(prompt)
+            .map(Zeroizing::new)
+            .map_err(|error| Failure::Other(format!("cannot read the password: {error}")))
+    };
+    let first = ask("Password: ")?;
+    if *ask("Again: ")? != *first {
+        return Err(Failure::Other("the two passwords differ".to_owned()));
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_knows_leap_years_and_centuries() {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_735_689_599, "2024-12-31"),
+            (4_107_542_400, "2100-03-01"),
+            (-1, "1969-12-31"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
+    }
+}

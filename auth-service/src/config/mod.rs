@@ -1,0 +1,245 @@
+//! The settings: what they mean, what they are by default, and which values make no sense.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
+
+use serde::{Deserialize, Serialize};
+use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
+
+mod load;
+mod parse;
+
+pub use load::ConfigError;
+
+/// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
+/// them and are shown by nothing.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What a file and the environment set.
+    pub settings: Settings,
+    /// What signs; from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET`.
+    pub secrets: Secrets,
+}
+
+impl Config {
+    /// A configuration for tests: a database of their own, one worker, and the defaults
+    /// otherwise. The fields are public, so that a test sets what it is about.
+    #[must_use]
+    pub fn for_testing(database_path: &Path, secrets: Secrets) -> Self {
+        let settings = Settings {
+            database_url: format!("{}{}", parse::SQLITE_SCHEME, database_path.display()),
+            workers: 1,
+            ..Settings::default()
+        };
+        Self { settings, secrets }
+    }
+}
+
+/// The settings of the service. Defaults, then the file given by `--config`, then variables that
+/// start with `AUTH__`: the last one that speaks wins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address and port to listen on. `AUTH__LISTEN`, default `127.0.0.1:8080`.
+    #[serde(deserialize_with = "parse::from_text")]
+    pub listen: SocketAddr,
+    /// The URL under which others reach the service, and the `iss` of every token, byte for byte:
+    /// an http or https origin without a slash at its end. `AUTH__PUBLIC_URL`, default
+    /// `http://localhost:8080`.
+    pub public_url: String,
+    /// The database, as `sqlite://PATH`; made when it is missing. `AUTH__DATABASE_URL`, default
+    /// `sqlite://latchkey.db`.
+    pub database_url: String,
+    /// The origins whose pages may call the service; exact, separated by commas.
+    /// `AUTH__ORIGINS`, default `http://localhost:9000,http://127.0.0.1:9000`, the gateway's page.
+    #[serde(deserialize_with = "parse::list")]
+    pub origins: Vec<String>,
+    /// HTTP worker threads; 0 is one per core. `AUTH__WORKERS`, default 0.
+    pub workers: usize,
+    /// How long a request's headers may take to arrive, in seconds.
+    /// `AUTH__HEADER_DEADLINE_SECS`, default 5.
+    pub header_deadline_secs: u64,
+    /// How long open requests may take to end after the stop signal, in seconds.
+    /// `AUTH__SHUTDOWN_SECS`, default 3.
+    pub shutdown_secs: u64,
+    /// The shape of log lines: `text` or `json`. `AUTH__LOG_FORMAT`, default `text`.
+    #[serde(deserialize_with = "parse::from_text")]
+    pub log_format: LogFormat,
+    /// What goes into a token.
+    pub token: TokenSettings,
+    /// The threads that hash passwords.
+    pub password: PasswordSettings,
+    /// The limits of `POST /login`.
+    pub login: LoginSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: "http://localhost:8080".to_owned(),
+            database_url: "sqlite://latchkey.db".to_owned(),
+            origins: ["http://localhost:9000", "http://127.0.0.1:9000"]
+                .map(str::to_owned)
+                .to_vec(),
+            workers: 0,
+            header_deadline_secs: 5,
+            shutdown_secs: 3,
+            log_format: LogFormat::Text,
+            token: TokenSettings::default(),
+            password: PasswordSettings::default(),
+            login: LoginSettings::default(),
+        }
+    }
+}
+
+/// What goes into a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenSettings {
+    /// How long a token is accepted, in seconds, 1 to 86400. `AUTH__TOKEN__LIFETIME_SECS`,
+    /// default 900.
+    pub lifetime_secs: u64,
+    /// Whether a token tells the person's names and address for mail. `AUTH__TOKEN__PROFILE`,
+    /// default true.
+    pub profile: bool,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        Self {
+            lifetime_secs: 900,
+            profile: true,
+        }
+    }
+}
+
+/// The threads that hash passwords.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PasswordSettings {
+    /// Threads, each with 19 MiB of its own; 0 is one per core. `AUTH__PASSWORD__THREADS`,
+    /// default 0.
+    pub threads: usize,
+    /// How many logins may wait for a thread; the next is answered 503. `AUTH__PASSWORD__QUEUE`,
+    /// default 16.
+    pub queue: usize,
+}
+
+impl Default for PasswordSettings {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            queue: 16,
+        }
+    }
+}
+
+/// The limits of `POST /login`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoginSettings {
+    /// The longest body, in bytes, up to 1 MiB. `AUTH__LOGIN__BODY_LIMIT_BYTES`, default 16384.
+    pub body_limit_bytes: usize,
+    /// How long a body may take to arrive, in seconds. `AUTH__LOGIN__BODY_DEADLINE_SECS`,
+    /// default 10.
+    pub body_deadline_secs: u64,
+}
+
+impl Default for LoginSettings {
+    fn default() -> Self {
+        Self {
+            body_limit_bytes: 16 * 1024,
+            body_deadline_secs: 10,
+        }
+    }
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Settings {
+    /// The file that [`Self::database_url`] names.
+    ///
+    /// # Errors
+    ///
+    /// When it names none.
+    pub fn database_path(&self) -> Result<PathBuf, ConfigError> {
+        parse::database_path(&self.database_url)
+            .ok_or_else(|| ConfigError::value("database_url", "must be sqlite://PATH"))
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        or_one_per_core(self.workers)
+    }
+
+    /// The cross-checks that types cannot make.
+    fn check(&self) -> Result<(), ConfigError> {
+        let check = |key, fine, rule: &str| match fine {
+            true => Ok(()),
+            false => Err(ConfigError::value(key, rule)),
+        };
+        let origin = "must be an http or https origin, such as https://example.org, in lower case \
+                      and without a path or a slash at its end";
+        check("public_url", parse::is_origin(&self.public_url), origin)?;
+        let origins_fine = self.origins.iter().all(|one| parse::is_origin(one));
+        check("origins", origins_fine, origin)?;
+        self.database_path()?;
+        check("workers", self.workers <= 1024, "must be at most 1024")?;
+        let deadline = 1..=300;
+        for (key, secs) in [
+            ("header_deadline_secs", self.header_deadline_secs),
+            ("login.body_deadline_secs", self.login.body_deadline_secs),
+        ] {
+            check(key, deadline.contains(&secs), "must be 1 to 300")?;
+        }
+        check(
+            "shutdown_secs",
+            self.shutdown_secs <= 300,
+            "must be at most 300",
+        )?;
+        let lifetime_fine = (1..=MAXIMUM_LIFETIME_SECS).contains(&self.token.lifetime_secs);
+        check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
+        let threads_fine = self.password.threads <= 256;
+        check("password.threads", threads_fine, "must be at most 256")?;
+        let queue_fine = (1..=10_000).contains(&self.password.queue);
+        check("password.queue", queue_fine, "must be 1 to 10000")?;
+        let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
+        check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")
+    }
+}
+
+impl PasswordSettings {
+    pub(crate) fn thread_count(&self) -> usize {
+        or_one_per_core(self.threads)
+    }
+}
+
+fn or_one_per_core(count: usize) -> usize {
+    match count {
+        0 => available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}

@@ -1,0 +1,111 @@
+//! The values that are more than a number or a text.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use actix_web::http::Uri;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+
+/// What a URL of the one supported kind of database starts with.
+pub(super) const SQLITE_SCHEME: &str = "sqlite://";
+
+/// The file of an SQLite URL. There is none in memory: two connections would see two databases.
+pub(super) fn database_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix(SQLITE_SCHEME)?;
+    let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains(['?', '\0']);
+    is_file.then(|| PathBuf::from(path))
+}
+
+/// Whether `text` is an origin exactly as a browser writes it (RFC 6454, section 6.2).
+pub(super) fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return false;
+    };
+    matches!(scheme, "http" | "https")
+        && !authority.as_str().contains('@')
+        && text == format!("{scheme}://{authority}").to_ascii_lowercase()
+}
+
+/// Deserializes what is written as a text, without repeating the text when it is wrong.
+pub(super) fn from_text<'de, T: FromStr, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom("is not a value that this setting can have"))
+}
+
+/// Deserializes a list: an array in a file, separated by commas in a variable.
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_any(List)
+}
+
+struct List;
+
+impl<'de> Visitor<'de> for List {
+    type Value = Vec<String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+        let parts = text.split(',').map(str::trim);
+        Ok(parts
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<String>, A::Error> {
+        let mut parts = Vec::new();
+        while let Some(part) = sequence.next_element()? {
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for good in [
+            "http://localhost:8080",
+            "https://auth.example.org",
+            "http://[::1]:8080",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "",
+            "localhost:8080",
+            "ftp://example.org",
+            "https://example.org/",
+            "https://example.org/path",
+            "https://example.org?query",
+            "https://example.org#fragment",
+            "https://user@example.org",
+            "https://Example.org",
+            " https://example.org",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_a_file() {
+        assert_eq!(database_path("sqlite://a.db"), Some("a.db".into()));
+        assert_eq!(database_path("sqlite:///v/a.db"), Some("/v/a.db".into()));
+        for bad in ["", "a.db", "sqlite://", "sqlite://:memory:", "sqlite://a?b"] {
+            assert_eq!(database_path(bad), None, "{bad}");
+        }
+    }
+}

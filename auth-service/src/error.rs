@@ -1,0 +1,188 @@
+//! What goes wrong over HTTP: one enum, one match to a status and a code.
+
+use std::{borrow::Cow, fmt};
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+use shared_claims::Rejection;
+
+use crate::{store::StoreError, users::password::PoolError};
+
+/// The media type of an error's body (RFC 9457).
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// When to come back after "overloaded": the queue empties in less than a second.
+const RETRY_AFTER_SECS: &str = "1";
+
+/// Every way in which a request fails. Nothing here repeats what the request said.
+#[derive(Debug)]
+pub enum ApiError {
+    /// Unknown name, wrong password or disabled account: nobody is told which.
+    InvalidCredentials,
+    /// The request is not what the endpoint takes; says what it takes.
+    InvalidRequest(Cow<'static, str>),
+    /// The body is of a kind, or in an encoding, that is not read.
+    UnsupportedMediaType,
+    /// The body is longer than the limit, in bytes.
+    BodyTooLarge(usize),
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// No such path.
+    NotFound,
+    /// The path does not take this method; says which it takes.
+    MethodNotAllowed(&'static str),
+    /// The bearer token was refused.
+    TokenRejected(Rejection),
+    /// The bearer token is fine, but its account is gone or disabled.
+    AccountUnavailable,
+    /// More logins than the machine can do.
+    Overloaded,
+    /// A dependency does not answer.
+    Unavailable,
+    /// Our own fault. The cause is logged and not shown.
+    Internal(anyhow::Error),
+}
+
+/// The body of an error (RFC 9457). `code` is stable, `title` and `detail` are for people.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl ApiError {
+    /// The status and the stable code.
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
+            Self::AccountUnavailable => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    fn detail(&self) -> Cow<'static, str> {
+        match self {
+            Self::InvalidCredentials => "wrong username or password".into(),
+            Self::InvalidRequest(detail) => detail.clone(),
+            Self::UnsupportedMediaType => "the body must be application/json or \
+                application/x-www-form-urlencoded, in UTF-8 and without a content coding"
+                .into(),
+            Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
+            Self::BodyTimeout => "the body did not arrive in time".into(),
+            Self::NotFound => "there is nothing at this path".into(),
+            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
+            Self::TokenRejected(rejection) => rejection.message().into(),
+            Self::AccountUnavailable => "account unavailable".into(),
+            Self::Overloaded => "too many logins at once; try again in a moment".into(),
+            Self::Unavailable => "a dependency does not answer".into(),
+            Self::Internal(_) => "something went wrong on our side".into(),
+        }
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenRejected(rejection) => Some(rejection.reason()),
+            Self::AccountUnavailable => Some("account_unavailable"),
+            _ => None,
+        }
+    }
+
+    /// The headers that a status asks for, besides the body's.
+    fn add_headers(&self, response: &mut HttpResponseBuilder) {
+        match self {
+            Self::MethodNotAllowed(allowed) => {
+                response.insert_header((header::ALLOW, *allowed));
+            }
+            Self::Overloaded | Self::Unavailable => {
+                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECS));
+            }
+            // Without a token, RFC 6750 (section 3.1) wants no error information.
+            Self::TokenRejected(Rejection::TokenMissing) => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            Self::TokenRejected(_) | Self::AccountUnavailable => {
+                let challenge = format!(
+                    "Bearer error=\"invalid_token\", error_description=\"{}\"",
+                    self.detail()
+                );
+                response.insert_header((header::WWW_AUTHENTICATE, challenge));
+            }
+            // What is still on its way is not read, so the connection cannot go on.
+            Self::BodyTooLarge(_) | Self::BodyTimeout => {
+                response.force_close();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.status_and_code().1)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status_and_code().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if let Self::Internal(cause) = self {
+            tracing::error!("internal error: {cause:#}");
+        }
+        let (status, code) = self.status_and_code();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: &self.detail(),
+            code,
+            reason: self.reason(),
+        };
+        let mut response = HttpResponse::build(status);
+        self.add_headers(&mut response);
+        // Afterwards, since `json` would name its own type.
+        response.content_type(PROBLEM_TYPE).json(problem)
+    }
+}
+
+impl From<anyhow::Error> for ApiError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Internal(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Overloaded => Self::Overloaded,
+            PoolError::Failed => Self::Internal(error.into()),
+        }
+    }
+}

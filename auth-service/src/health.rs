@@ -1,0 +1,31 @@
+//! Whether the process runs, and whether it can do its work.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use crate::{error::ApiError, state::AppState};
+
+/// How long the database may take to answer before we say that it does not.
+const READY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// `GET /health/live`: the process answers. A failure means: start it again.
+pub(crate) async fn show_live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "live"}))
+}
+
+/// `GET /health/ready`: the database answers too. A failure means: send no visitors for now.
+pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
+    match tokio::time::timeout(READY_DEADLINE, state.store().ping()).await {
+        Ok(Ok(())) => Ok(HttpResponse::Ok().json(json!({"status": "ready"}))),
+        Ok(Err(error)) => {
+            tracing::warn!("not ready: {:#}", anyhow::Error::from(error));
+            Err(ApiError::Unavailable)
+        }
+        Err(_) => {
+            tracing::warn!("not ready: the database takes too long");
+            Err(ApiError::Unavailable)
+        }
+    }
+}

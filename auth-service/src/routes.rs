@@ -1,0 +1,85 @@
+//! Every path, on one screen.
+
+use actix_cors::Cors;
+use actix_web::{
+    http::header,
+    middleware::DefaultHeaders,
+    web::{self, ServiceConfig},
+};
+
+use crate::{
+    error::ApiError,
+    health::{show_live, show_ready},
+    login::post_login,
+    me::show_me,
+};
+
+/// How long a browser may keep the answer to a preflight, in seconds.
+const PREFLIGHT_MAX_AGE_SECS: usize = 600;
+
+/// The paths.
+pub(crate) fn configure(app: &mut ServiceConfig) {
+    app.service(
+        web::resource("/login")
+            .route(web::post().to(post_login))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/me")
+            .route(web::get().to(show_me))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/health/live")
+            .route(web::get().to(show_live))
+            .route(web::head().to(show_live))
+            .default_service(web::to(only_get_or_head)),
+    )
+    .service(
+        web::resource("/health/ready")
+            .route(web::get().to(show_ready))
+            .route(web::head().to(show_ready))
+            .default_service(web::to(only_get_or_head)),
+    )
+    .default_service(web::to(nothing_here));
+}
+
+/// Which pages may call us: the ones in the list, and without cookies, since there are none.
+pub(crate) fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods(["GET", "POST"])
+        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE])
+        .max_age(PREFLIGHT_MAX_AGE_SECS);
+    origins
+        .iter()
+        .fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
+/// What stands on every answer: it is data for one caller, not a page, and nobody may keep it.
+pub(crate) fn answer_headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::CACHE_CONTROL, "no-store"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ))
+}
+
+async fn nothing_here() -> Result<&'static str, ApiError> {
+    Err(ApiError::NotFound)
+}
+
+async fn only_post() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed("POST"))
+}
+
+async fn only_get() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed("GET"))
+}
+
+async fn only_get_or_head() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed("GET, HEAD"))
+}

@@ -1,0 +1,89 @@
+//! The front door: everything between a bound socket and a clean end.
+
+use std::{net::TcpListener, time::Duration};
+
+use actix_web::{App, HttpServer, web};
+use anyhow::Context as _;
+
+use crate::{config::Config, routes, state::AppState};
+
+/// How long after the drain the server may still take to end, before it is left behind.
+const LAST_GRACE: Duration = Duration::from_millis(500);
+
+/// Serves on `listener` until `shutdown` resolves; then drains for `shutdown_secs` at most.
+///
+/// The caller owns the socket and the stop signal. The future is `Send`: it can be spawned on any
+/// multi-threaded Tokio runtime.
+///
+/// # Errors
+///
+/// When the database cannot be opened, when a token of our own does not verify, or when the
+/// listener fails.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let settings = config.settings.clone();
+    warn_if_exposed(&config, &listener);
+    let state = web::Data::new(AppState::start(config).await?);
+    let store = state.store().clone();
+
+    let factory = {
+        let origins = settings.origins.clone();
+        move || {
+            App::new()
+                .app_data(state.clone())
+                .wrap(routes::cors(&origins))
+                .wrap(routes::answer_headers())
+                .configure(routes::configure)
+        }
+    };
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let shutdown = async move {
+        shutdown.await;
+        // Nobody listens when the server ended by itself, and then nobody needs to know.
+        let _ = stopping.send(());
+    };
+    let server = HttpServer::new(factory)
+        .workers(settings.worker_count())
+        .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
+        // A client that has gone takes its request with it, and its place in the password queue.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(settings.shutdown_secs)
+        .shutdown_signal(shutdown)
+        .listen(listener)
+        .context("cannot listen")?
+        .run();
+
+    let overdue = async move {
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(settings.shutdown_secs) + LAST_GRACE).await;
+    };
+    tokio::select! {
+        ended = server => ended.context("the server failed")?,
+        () = overdue => tracing::warn!("connections were left behind at the end of the drain"),
+    }
+    if tokio::time::timeout(LAST_GRACE, store.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the database was still busy at the end");
+    }
+    Ok(())
+}
+
+/// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.
+fn warn_if_exposed(config: &Config, listener: &TcpListener) {
+    let loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if !loopback && !config.settings.public_url.starts_with("https://") {
+        tracing::warn!(
+            "listening beyond loopback while public_url is not https: \
+             passwords and tokens can be read on the way"
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! The table `users`.
+
+use shared_claims::claims::Profile;
+use sqlx::FromRow;
+
+use super::{Store, StoreError};
+use crate::users::hash::StoredHash;
+
+/// An account, without what proves that it is somebody's.
+#[derive(Clone, Debug, FromRow)]
+pub struct Account {
+    /// The token's `sub`.
+    pub id: String,
+    /// The name to sign in with, folded.
+    pub username: String,
+    /// The full name.
+    pub name: Option<String>,
+    /// The given name.
+    pub given_name: Option<String>,
+    /// The family name.
+    pub family_name: Option<String>,
+    /// The address for mail.
+    pub email: Option<String>,
+    /// In seconds since the epoch.
+    pub created_at: i64,
+    /// When it was shut, in seconds since the epoch.
+    pub disabled_at: Option<i64>,
+}
+
+impl Account {
+    /// What a token tells of the person.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        Profile {
+            preferred_username: Some(self.username.clone()),
+            name: self.name.clone(),
+            given_name: self.given_name.clone(),
+            family_name: self.family_name.clone(),
+            email: self.email.clone(),
+        }
+    }
+}
+
+/// An account with its password's hash, for the one who verifies it.
+#[derive(Clone, Debug, FromRow)]
+pub struct AccountWithHash {
+    /// The account.
+    #[sqlx(flatten)]
+    pub account: Account,
+    /// The hash.
+    pub password_hash: StoredHash,
+}
+
+/// An account to be written.
+#[derive(Debug)]
+pub struct NewAccount {
+    /// The token's `sub`.
+    pub id: String,
+    /// The name to sign in with, folded.
+    pub username: String,
+    /// The password's hash.
+    pub password_hash: StoredHash,
+    /// The person.
+    pub profile: Profile,
+    /// In seconds since the epoch.
+    pub created_at: i64,
+}
+
+impl Store {
+    /// Writes an account; `false` when somebody has the name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn insert_account(&self, account: &NewAccount) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "insert into users (id, username, password_hash, name, given_name, family_name, email, \
+                                created_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8) \
+             on conflict (username) do nothing",
+        )
+        .bind(&account.id)
+        .bind(&account.username)
+        .bind(&account.password_hash)
+        .bind(&account.profile.name)
+        .bind(&account.profile.given_name)
+        .bind(&account.profile.family_name)
+        .bind(&account.profile.email)
+        .bind(account.created_at)
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The account with this folded name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_account_by_name(
+        &self,
+        username: &str,
+    ) -> Result<Option<AccountWithHash>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, username, name, given_name, family_name, email, created_at, disabled_at, \
+                    password_hash \
+             from users where username = $1",
+        )
+        .bind(username)
+        .fetch_optional(&self.readers)
+        .await?)
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, username, name, given_name, family_name, email, created_at, disabled_at \
+             from users where id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await?)
+    }
+
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_accounts(&self) -> Result<Vec<Account>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, username, name, given_name, family_name, email, created_at, disabled_at \
+             from users order by username",
+        )
+        .fetch_all(&self.readers)
+        .await?)
+    }
+
+    /// Sets another hash; `false` when nobody has the name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_password_hash(
+        &self,
+        username: &str,
+        hash: &StoredHash,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query("update users set password_hash = $2 where username = $1")
+            .bind(username)
+            .bind(hash)
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Shuts an account, or leaves it shut; `false` when nobody has the name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn disable_account(&self, username: &str, now: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "update users set disabled_at = coalesce(disabled_at, $2) where username = $1",
+        )
+        .bind(username)
+        .bind(now)
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}

@@ -1,0 +1,209 @@
+//! One password hash: how it is made, stored and compared.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use argon2::{
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Output, PasswordHash},
+};
+use zeroize::Zeroize as _;
+
+use super::credentials::Password;
+
+/// Random bytes in front of each password, so that equal passwords have different hashes.
+pub(super) const SALT_BYTES: usize = 16;
+
+/// What new hashes cost: OWASP's recommendation for Argon2id, 19 MiB, two passes, one lane.
+const PARAMETERS: Params = Params::DEFAULT;
+
+/// The most that a stored hash may ask for: what the database says must not cost all memory.
+const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
+const MAXIMUM_PASSES: u32 = 16;
+const MAXIMUM_LANES: u32 = 8;
+
+/// A password's hash as a PHC string, shown by nothing.
+#[derive(Clone, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct StoredHash(String);
+
+impl StoredHash {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for StoredHash {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for StoredHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("StoredHash([redacted])")
+    }
+}
+
+/// Why a stored hash cannot be used. The text repeats nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Not a PHC string of Argon2 with a salt and a hash.
+    #[error("not an Argon2 PHC string")]
+    Malformed,
+    /// It asks for more than a login may cost.
+    #[error("its parameters are above the ceiling")]
+    TooCostly,
+}
+
+/// Room for one hash with our parameters.
+pub(super) fn new_memory() -> Vec<Block> {
+    vec![Block::new(); PARAMETERS.block_count()]
+}
+
+/// A salt from the operating system.
+pub(super) fn random_salt() -> anyhow::Result<[u8; SALT_BYTES]> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).context("no randomness from the operating system")?;
+    Ok(salt)
+}
+
+/// Hashes a password that is being set.
+pub(super) fn hash_password(
+    password: &Password,
+    salt: [u8; SALT_BYTES],
+) -> Result<StoredHash, HashError> {
+    use argon2::PasswordHasher as _;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS);
+    argon2
+        .hash_password_with_salt(password.expose(), &salt)
+        .map(|hash: PasswordHash| StoredHash(hash.to_string()))
+        .map_err(|_| HashError::Malformed)
+}
+
+/// Whether `password` has the hash `stored`. `memory` is used for hashes with our parameters, and
+/// overwritten by the next; an older hash that needs more gets its own for the moment.
+pub(super) fn verify_password(
+    password: &Password,
+    stored: &StoredHash,
+    memory: &mut [Block],
+) -> Result<bool, HashError> {
+    let stored = PasswordHash::new(stored.as_str()).map_err(|_| HashError::Malformed)?;
+    let (Some(salt), Some(expected)) = (stored.salt.as_ref(), stored.hash.as_ref()) else {
+        return Err(HashError::Malformed);
+    };
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str());
+    let version = stored.version.map(Version::try_from).transpose();
+    let (Ok(algorithm), Ok(version), Ok(parameters)) =
+        (algorithm, version, Params::try_from(&stored))
+    else {
+        return Err(HashError::Malformed);
+    };
+    check_ceiling(&parameters)?;
+    let blocks = parameters.block_count();
+    let argon2 = Argon2::new(algorithm, version.unwrap_or_default(), parameters);
+    let mut own = Vec::new();
+    let memory = if blocks <= memory.len() {
+        memory
+    } else {
+        own.resize(blocks, Block::new());
+        &mut own
+    };
+    let mut buffer = [0; Output::MAX_LENGTH];
+    let output = buffer
+        .get_mut(..expected.len())
+        .ok_or(HashError::Malformed)?;
+    argon2
+        .hash_password_into_with_memory(password.expose(), salt, output, memory)
+        .map_err(|_| HashError::Malformed)?;
+    let actual = Output::new(output).map_err(|_| HashError::Malformed)?;
+    buffer.zeroize();
+    // `Output` compares in constant time.
+    Ok(actual == *expected)
+}
+
+fn check_ceiling(parameters: &Params) -> Result<(), HashError> {
+    let is_fine = parameters.m_cost() <= MAXIMUM_MEMORY_KIB
+        && parameters.t_cost() <= MAXIMUM_PASSES
+        && parameters.p_cost() <= MAXIMUM_LANES;
+    is_fine.then_some(()).ok_or(HashError::TooCostly)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text.to_owned()).expect("a password")
+    }
+
+    fn verify(text: &str, stored: &StoredHash) -> Result<bool, HashError> {
+        verify_password(&password(text), stored, &mut new_memory())
+    }
+
+    #[test]
+    fn a_hash_is_a_phc_string_of_argon2id() {
+        let stored = hash_password(&password("open sesame"), [7; SALT_BYTES]).expect("a hash");
+        let start = "$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$";
+        assert!(stored.as_str().starts_with(start), "{}", stored.as_str());
+        assert_eq!(verify("open sesame", &stored), Ok(true));
+        assert_eq!(format!("{stored:?}"), "StoredHash([redacted])");
+    }
+
+    #[test]
+    fn nothing_of_a_long_password_is_cut_off() {
+        let long = "a".repeat(1023);
+        let stored =
+            hash_password(&password(&format!("{long}b")), [7; SALT_BYTES]).expect("a hash");
+        assert_eq!(verify(&format!("{long}b"), &stored), Ok(true));
+        assert_eq!(verify(&format!("{long}c"), &stored), Ok(false));
+    }
+
+    #[test]
+    fn a_hash_of_other_parameters_within_the_ceiling_is_verified() {
+        use argon2::PasswordHasher as _;
+        for (memory_kib, passes) in [(1024, 1), (32 * 1024, 1)] {
+            let parameters = Params::new(memory_kib, passes, 1, None).expect("parameters");
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
+            let hash = argon2
+                .hash_password_with_salt(b"open sesame", &[7; SALT_BYTES])
+                .expect("a hash");
+            let stored = StoredHash(hash.to_string());
+            assert_eq!(verify("open sesame", &stored), Ok(true));
+            assert_eq!(verify("open barley", &stored), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_hash_above_the_ceiling_is_refused_before_any_work() {
+        for parameters in [
+            "m=4194304,t=2,p=1",
+            "m=19456,t=4294967295,p=1",
+            "m=19456,t=2,p=99",
+        ] {
+            let text = format!("$argon2id$v=19${parameters}$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo");
+            let stored = StoredHash::from(text.as_str());
+            assert_eq!(
+                verify("x", &stored),
+                Err(HashError::TooCostly),
+                "{parameters}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_hash_is_refused() {
+        for text in [
+            "",
+            "plain text",
+            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+            "$argon2id$v=19$m=19456,t=2,p=1",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
+            "$argon2id$v=99$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+            "$scrypt$ln=15,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+        ] {
+            let refused = verify("x", &StoredHash::from(text));
+            assert_eq!(refused, Err(HashError::Malformed), "{text}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The accounts: who may sign in, and whether it is them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use shared_claims::{claims::Profile, ids::is_identifier};
+
+use crate::{
+    config::Settings,
+    store::{Account, NewAccount, Store, StoreError},
+    tokens::random_id,
+};
+
+pub mod credentials;
+pub mod hash;
+pub mod password;
+
+use credentials::{CredentialError, Password, Username};
+use hash::StoredHash;
+use password::{PasswordPool, PoolError};
+
+/// The accounts, and the threads that verify their passwords.
+pub struct Users {
+    store: Store,
+    passwords: PasswordPool,
+}
+
+/// Why somebody cannot sign in. All but the last two look the same to them.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// There is no such account.
+    #[error("no such account")]
+    Unknown,
+    /// The password is another one.
+    #[error("wrong password of {id}")]
+    WrongPassword {
+        /// The account.
+        id: String,
+    },
+    /// The account is shut.
+    #[error("{id} is disabled")]
+    Disabled {
+        /// The account.
+        id: String,
+    },
+    /// The password could not be verified.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Users {
+    /// The accounts in `store`.
+    #[must_use]
+    pub fn new(store: Store, passwords: PasswordPool) -> Self {
+        Self { store, passwords }
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The account of `username`, when `password` is right and it is not disabled.
+    ///
+    /// Whatever the answer, it takes one query and one hash. A text that can be nobody's name is
+    /// looked up as the empty one, which nobody has either.
+    ///
+    /// # Errors
+    ///
+    /// The reason, which is for the log; a visitor must not be told.
+    pub async fn authenticate(
+        &self,
+        username: &str,
+        password: Password,
+    ) -> Result<Account, AuthenticationError> {
+        let username = Username::parse(username);
+        let name = username.as_ref().map_or("", Username::as_str);
+        let found = self.store.find_account_by_name(name).await?;
+        let stored = found.as_ref().map(|found| found.password_hash.clone());
+        let matches = self.passwords.verify(password, stored).await?;
+        let Some(found) = found else {
+            return Err(AuthenticationError::Unknown);
+        };
+        let id = found.account.id.clone();
+        if !matches {
+            return Err(AuthenticationError::WrongPassword { id });
+        }
+        if found.account.disabled_at.is_some() {
+            return Err(AuthenticationError::Disabled { id });
+        }
+        Ok(found.account)
+    }
+
+    /// The account with this id, unless it is disabled.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn find_active(&self, id: &str) -> Result<Option<Account>, StoreError> {
+        let found = self.store.find_account_by_id(id).await?;
+        Ok(found.filter(|account| account.disabled_at.is_none()))
+    }
+}
+
+/// An account to be made.
+#[derive(Debug)]
+pub struct NewUser {
+    /// The name to sign in with.
+    pub username: Username,
+    /// The password, which must keep the policy.
+    pub password: Password,
+    /// The person. `preferred_username` is not looked at: it is always the username.
+    pub profile: Profile,
+}
+
+impl NewUser {
+    /// An account without a profile.
+    ///
+    /// # Errors
+    ///
+    /// When the name or the password cannot be one.
+    pub fn parse(username: &str, password: &str) -> Result<Self, CredentialError> {
+        Ok(Self {
+            username: Username::parse(username)?,
+            password: Password::parse(password.to_owned())?,
+            profile: Profile::default(),
+        })
+    }
+}
+
+/// A token with a longer profile might be more than the gateway reads, and one with characters
+/// that reorder text would show another name than it has.
+fn check_profile(profile: &Profile) -> Result<(), CredentialError> {
+    let Profile {
+        preferred_username: _,
+        name,
+        given_name,
+        family_name,
+        email,
+    } = profile;
+    let mut texts = [name, given_name, family_name, email].into_iter().flatten();
+    let is_fine = texts.all(|text| is_identifier(text));
+    is_fine.then_some(()).ok_or(CredentialError::Profile)
+}
+
+/// Why an account was not made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Somebody else has the name.
+    #[error("the name {0} is taken")]
+    NameTaken(String),
+    /// Nobody has the name.
+    #[error("there is no user {0}")]
+    NoSuchUser(String),
+    /// The password breaks the policy, or the profile is none.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The database did not take it, or there was no randomness.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Makes an account in the database that the settings name, which is made too when it is missing,
+/// and returns the account's id. A running service sees it at once.
+///
+/// # Errors
+///
+/// When the name is taken, the password breaks the policy, or the profile is too long.
+pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, ChangeError> {
+    check_profile(&user.profile)?;
+    let password_hash = new_hash(&user.username, user.password).await?;
+    let account = NewAccount {
+        id: random_id()?,
+        username: user.username.as_str().to_owned(),
+        password_hash,
+        profile: user.profile,
+        created_at: seconds_since_epoch(SystemTime::now())?,
+    };
+    let store = open_store(settings).await?;
+    let added = store.insert_account(&account).await;
+    store.close().await;
+    match added.map_err(anyhow::Error::from)? {
+        true => Ok(account.id),
+        false => Err(ChangeError::NameTaken(account.username)),
+    }
+}
+
+/// All accounts, by name.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn list_users(settings: &Settings) -> anyhow::Result<Vec<Account>> {
+    let store = open_store(settings).await?;
+    let accounts = store.list_accounts().await;
+    store.close().await;
+    Ok(accounts?)
+}
+
+/// Sets another password.
+///
+/// # Errors
+///
+/// When nobody has the name, or the password breaks the policy.
+pub async fn set_password(
+    settings: &Settings,
+    username: &Username,
+    password: Password,
+) -> Result<(), ChangeError> {
+    let hash = new_hash(username, password).await?;
+    let store = open_store(settings).await?;
+    let changed = store.set_password_hash(username.as_str(), &hash).await;
+    store.close().await;
+    found(changed, username)
+}
+
+/// Shuts an account: nobody signs in with it any more. Tokens that were given out before end at
+/// their own time.
+///
+/// # Errors
+///
+/// When nobody has the name.
+pub async fn disable_user(settings: &Settings, username: &Username) -> Result<(), ChangeError> {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let store = open_store(settings).await?;
+    let changed = store.disable_account(username.as_str(), now).await;
+    store.close().await;
+    found(changed, username)
+}
+
+fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), ChangeError> {
+    match changed.map_err(anyhow::Error::from)? {
+        true => Ok(()),
+        false => Err(ChangeError::NoSuchUser(username.as_str().to_owned())),
+    }
+}
+
+/// Hashes a password that is being set, off the async threads.
+async fn new_hash(username: &Username, password: Password) -> Result<StoredHash, ChangeError> {
+    password.check_policy(username)?;
+    let salt = hash::random_salt()?;
+    let hash = tokio::task::spawn_blocking(move || hash::hash_password(&password, salt))
+        .await
+        .context("the password could not be hashed")?;
+    Ok(hash.map_err(anyhow::Error::from)?)
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    Ok(Store::open(&settings.database_path()?).await?)
+}
+
+fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {
+    let since = now
+        .duration_since(UNIX_EPOCH)
+        .context("the clock stands before 1970")?;
+    Ok(i64::try_from(since.as_secs())?)
+}
+
+#[cfg(test)]
+mod tests;

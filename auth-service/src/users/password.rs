@@ -1,0 +1,273 @@
+//! Argon2id, on a few threads of its own behind a short queue.
+//!
+//! A hash takes 20 ms of a core and 19 MiB. More at once than there are cores makes every login
+//! slower and none more, so the threads are as many as the cores, each keeps its memory for the
+//! next password, and who finds the queue full is told so at once.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::Context as _;
+use argon2::Block;
+use tokio::sync::oneshot;
+
+use super::{
+    credentials::Password,
+    hash::{self, HashError, StoredHash},
+};
+
+/// Verifies passwords; see the module's text.
+pub struct PasswordPool {
+    /// `None` only while the pool is being dropped.
+    queue: Option<SyncSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    verified: Arc<AtomicU64>,
+}
+
+/// Why there is no answer about a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// The queue is full; it may have a place in a moment.
+    #[error("too many logins at once")]
+    Overloaded,
+    /// The thread that had the job has failed at it.
+    #[error("a password thread failed")]
+    Failed,
+}
+
+struct Job {
+    password: Password,
+    /// `None` when there is no such account. The work is the same, and so is the time.
+    stored: Option<StoredHash>,
+    answer: oneshot::Sender<bool>,
+}
+
+impl PasswordPool {
+    /// Starts `threads` threads, and lets `queue` passwords wait for them.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread or no randomness.
+    pub fn start(threads: usize, queue: usize) -> anyhow::Result<Self> {
+        let (sender, receiver) = sync_channel(queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let verified = Arc::new(AtomicU64::new(0));
+        let decoy = decoy_hash()?;
+        let start_thread = |number| {
+            let worker = Worker {
+                queue: Arc::clone(&receiver),
+                verified: Arc::clone(&verified),
+                decoy: decoy.clone(),
+                memory: hash::new_memory(),
+            };
+            thread::Builder::new()
+                .name(format!("password-{number}"))
+                .spawn(move || worker.run())
+                .context("cannot start a password thread")
+        };
+        Ok(Self {
+            queue: Some(sender),
+            threads: (0..threads).map(start_thread).collect::<Result<_, _>>()?,
+            verified,
+        })
+    }
+
+    /// Whether `password` is the one that was `stored`. Without a stored hash the answer is no,
+    /// after the same work. Who drops the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Overloaded`] at once when the queue is full.
+    pub async fn verify(
+        &self,
+        password: Password,
+        stored: Option<StoredHash>,
+    ) -> Result<bool, PoolError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            password,
+            stored,
+            answer,
+        };
+        let queue = self.queue.as_ref().ok_or(PoolError::Failed)?;
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => PoolError::Overloaded,
+            TrySendError::Disconnected(_) => PoolError::Failed,
+        })?;
+        answered.await.map_err(|_| PoolError::Failed)
+    }
+
+    /// How many passwords have been verified since the start, right or wrong.
+    #[must_use]
+    pub fn verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for PasswordPool {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A job's panic is caught, so a thread has nothing to say at its end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The hash that stands in for an account that does not exist: of a password nobody knows.
+fn decoy_hash() -> anyhow::Result<StoredHash> {
+    let password = Password::parse(crate::tokens::random_id()?)?;
+    Ok(hash::hash_password(&password, hash::random_salt()?)?)
+}
+
+struct Worker {
+    queue: Arc<Mutex<Receiver<Job>>>,
+    verified: Arc<AtomicU64>,
+    decoy: StoredHash,
+    memory: Vec<Block>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            // Whoever waits for a job holds the lock; the others wait for the lock.
+            let job = self
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok(job) = job else { return };
+            if job.answer.is_closed() {
+                continue;
+            }
+            // A panic is this login's and not this thread's: the answer is dropped, and the
+            // requester sees a failure.
+            if let Ok(matches) = catch_unwind(AssertUnwindSafe(|| self.work(&job))) {
+                // The requester may have gone meanwhile.
+                let _ = job.answer.send(matches);
+            }
+        }
+    }
+
+    fn work(&mut self, job: &Job) -> bool {
+        self.verified.fetch_add(1, Ordering::Relaxed);
+        let stored = job.stored.as_ref().unwrap_or(&self.decoy);
+        let matches = match hash::verify_password(&job.password, stored, &mut self.memory) {
+            Ok(matches) => matches,
+            Err(error) => {
+                self.report(error, &job.password);
+                false
+            }
+        };
+        matches && job.stored.is_some()
+    }
+
+    /// A broken hash is the operator's to repair; the visitor sees a wrong password, as late as
+    /// any other.
+    fn report(&mut self, error: HashError, password: &Password) {
+        tracing::error!(%error, "a stored password hash cannot be used");
+        let _ = hash::verify_password(password, &self.decoy, &mut self.memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text.to_owned()).expect("a password")
+    }
+
+    fn stored(text: &str) -> StoredHash {
+        hash::hash_password(&password(text), [7; hash::SALT_BYTES]).expect("a hash")
+    }
+
+    #[tokio::test]
+    async fn the_right_password_matches_and_a_wrong_one_does_not() {
+        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
+        assert_eq!(right.await, Ok(true));
+        let wrong = pool.verify(password("open barley"), Some(stored("open sesame")));
+        assert_eq!(wrong.await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn without_a_stored_hash_the_work_is_done_all_the_same() {
+        let pool = PasswordPool::start(1, 4).expect("a pool");
+        assert_eq!(pool.verify(password("open sesame"), None).await, Ok(false));
+        assert_eq!(pool.verified(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_broken_hash_is_a_wrong_password_and_the_pool_lives_on() {
+        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let broken = StoredHash::from("$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$aGFzaA");
+        assert_eq!(pool.verify(password("x"), Some(broken)).await, Ok(false));
+        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
+        assert_eq!(right.await, Ok(true));
+    }
+
+    /// A pool without threads: what is queued stays queued.
+    fn idle_pool(queue: usize) -> (PasswordPool, Receiver<Job>) {
+        let (sender, receiver) = sync_channel(queue);
+        let pool = PasswordPool {
+            queue: Some(sender),
+            threads: Vec::new(),
+            verified: Arc::default(),
+        };
+        (pool, receiver)
+    }
+
+    fn worker(pool: &PasswordPool, queue: Receiver<Job>) -> Worker {
+        Worker {
+            queue: Arc::new(Mutex::new(queue)),
+            verified: Arc::clone(&pool.verified),
+            decoy: decoy_hash().expect("a hash"),
+            memory: hash::new_memory(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let (pool, _queue) = idle_pool(1);
+        let mut first = Box::pin(pool.verify(password("first"), None));
+        assert!(
+            futures_util::future::poll_immediate(&mut first)
+                .await
+                .is_none()
+        );
+        let second = pool.verify(password("second"), None).await;
+        assert_eq!(second, Err(PoolError::Overloaded));
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_requester_has_gone_is_skipped() {
+        let (mut pool, queue) = idle_pool(2);
+        let mut gone = Box::pin(pool.verify(password("gone"), None));
+        assert!(
+            futures_util::future::poll_immediate(&mut gone)
+                .await
+                .is_none()
+        );
+        drop(gone);
+        let (answer, answered) = oneshot::channel();
+        let waiting = Job {
+            password: password("waiting"),
+            stored: None,
+            answer,
+        };
+        let sender = pool.queue.take().expect("a queue");
+        sender.try_send(waiting).expect("a place");
+        drop(sender);
+        worker(&pool, queue).run();
+        assert_eq!(answered.await, Ok(false));
+        assert_eq!(pool.verified(), 1);
+    }
+}

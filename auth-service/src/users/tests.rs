@@ -1,0 +1,153 @@
+use tempfile::TempDir;
+
+use super::*;
+
+struct Fixture {
+    settings: Settings,
+    users: Users,
+    _directory: TempDir,
+}
+
+async fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("users.db");
+    let settings = Settings {
+        database_url: format!("sqlite://{}", path.display()),
+        ..Settings::default()
+    };
+    let store = Store::open(&path).await.expect("a store");
+    let passwords = PasswordPool::start(1, 4).expect("a pool");
+    Fixture {
+        settings,
+        users: Users::new(store, passwords),
+        _directory: directory,
+    }
+}
+
+impl Fixture {
+    async fn add(&self, username: &str, password: &str) -> Result<String, ChangeError> {
+        let user = NewUser::parse(username, password).expect("a user");
+        add_user(&self.settings, user).await
+    }
+
+    async fn authenticate(
+        &self,
+        username: &str,
+        password: &str,
+    ) -> Result<Account, AuthenticationError> {
+        let password = Password::parse(password.to_owned()).expect("a password");
+        self.users.authenticate(username, password).await
+    }
+}
+
+fn name(text: &str) -> Username {
+    Username::parse(text).expect("a name")
+}
+
+#[tokio::test]
+async fn every_answer_to_a_login_costs_one_hash() {
+    let fixture = fixture().await;
+    let id = fixture.add("alice", "open sesame").await.expect("added");
+    fixture.add("shut", "open sesame").await.expect("added");
+    disable_user(&fixture.settings, &name("shut"))
+        .await
+        .expect("disabled");
+    let cost = |before| fixture.users.passwords.verified() - before;
+
+    let before = fixture.users.passwords.verified();
+    let account = fixture.authenticate("Alice", "open sesame").await;
+    assert_eq!(account.expect("alice").id, id);
+    assert_eq!(cost(before), 1);
+
+    for (username, password) in [
+        ("alice", "open barley"),
+        ("nobody", "open sesame"),
+        ("not a name", "open sesame"),
+        ("", "open sesame"),
+        ("shut", "open sesame"),
+        ("' or 1=1--", "open sesame"),
+    ] {
+        let before = fixture.users.passwords.verified();
+        let refused = fixture.authenticate(username, password).await;
+        assert!(refused.is_err(), "{username}");
+        assert_eq!(cost(before), 1, "{username}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_given_once_however_many_ask_for_it() {
+    let fixture = fixture().await;
+    let password = "open sesame";
+    let added = tokio::join!(
+        fixture.add("alice", password),
+        fixture.add("ALICE", password),
+        fixture.add("Alice", password),
+        fixture.add("alice", password),
+    );
+    let outcomes = [added.0, added.1, added.2, added.3];
+    let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(made, 1);
+    let taken = |outcome: &&Result<_, _>| matches!(outcome, Err(ChangeError::NameTaken(_)));
+    assert_eq!(outcomes.iter().filter(taken).count(), 3);
+}
+
+#[tokio::test]
+async fn another_password_takes_the_place_of_the_old_one() {
+    let fixture = fixture().await;
+    fixture.add("alice", "open sesame").await.expect("added");
+    let password = Password::parse("open barley".to_owned()).expect("a password");
+    set_password(&fixture.settings, &name("alice"), password)
+        .await
+        .expect("changed");
+    assert!(fixture.authenticate("alice", "open barley").await.is_ok());
+    assert!(fixture.authenticate("alice", "open sesame").await.is_err());
+}
+
+#[tokio::test]
+async fn a_password_against_the_policy_is_not_set() {
+    let fixture = fixture().await;
+    let refused = fixture.add("alice.liddell", "Alice.Liddell").await;
+    assert!(matches!(refused, Err(ChangeError::Credential(_))));
+    let users = list_users(&fixture.settings).await.expect("a list");
+    assert!(users.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_is_not_changed() {
+    let fixture = fixture().await;
+    let disabled = disable_user(&fixture.settings, &name("nobody")).await;
+    assert!(matches!(disabled, Err(ChangeError::NoSuchUser(_))));
+}
+
+#[tokio::test]
+async fn passwords_that_differ_after_72_bytes_are_different() {
+    let fixture = fixture().await;
+    let start = "a".repeat(72);
+    fixture
+        .add("alice", &format!("{start}b"))
+        .await
+        .expect("added");
+    let right = fixture.authenticate("alice", &format!("{start}b")).await;
+    assert!(right.is_ok());
+    let wrong = fixture.authenticate("alice", &format!("{start}c")).await;
+    assert!(wrong.is_err());
+}
+
+#[tokio::test]
+async fn a_profile_that_a_token_cannot_carry_is_refused() {
+    let fixture = fixture().await;
+    let add = async |text: &str| {
+        let mut user = NewUser::parse("alice", "open sesame").expect("a user");
+        user.profile.family_name = Some(text.to_owned());
+        add_user(&fixture.settings, user).await
+    };
+    for bad in ["", "Alice\nBob", "\u{202E}ecilA", &"a".repeat(256)] {
+        let refused = add(bad).await;
+        let expected = CredentialError::Profile;
+        assert!(
+            matches!(refused, Err(ChangeError::Credential(error)) if error == expected),
+            "{bad:?}"
+        );
+    }
+    assert!(add("Liddell-Ünï").await.is_ok());
+}

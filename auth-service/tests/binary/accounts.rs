@@ -1,0 +1,78 @@
+//! `user add`, `list`, `passwd` and `disable`, none of which needs the secret.
+
+use crate::fixture::Workbench;
+
+const PASSWORD: &str = "open sesame\n";
+
+#[test]
+fn an_account_is_made_listed_changed_and_shut() {
+    let bench = Workbench::new();
+    let add = [
+        "user",
+        "add",
+        "Alice",
+        "--name",
+        "Alice L",
+        "--password-stdin",
+    ];
+    assert_eq!(bench.run_with(PASSWORD, &add).printed(), "added alice\n");
+    let listed = bench.run(&["user", "list"]).printed();
+    let row = listed.lines().nth(1).expect("a row");
+    let columns: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(
+        (columns[0], columns[1].len(), columns[2]),
+        ("alice", 22, "active")
+    );
+
+    let changed = bench.run_with("open barley\r\n", &["user", "passwd", "alice"]);
+    assert_eq!(changed.printed(), "changed the password of alice\n");
+    assert_eq!(
+        bench.run(&["user", "disable", "alice"]).printed(),
+        "disabled alice\n"
+    );
+    let listed = bench.run(&["user", "list"]).printed();
+    assert!(listed.contains("disabled"), "{listed}");
+}
+
+#[test]
+fn a_taken_name_is_refused() {
+    let bench = Workbench::new();
+    bench
+        .run_with(PASSWORD, &["user", "add", "alice"])
+        .printed();
+    let line = bench
+        .run_with(PASSWORD, &["user", "add", "ALICE"])
+        .refused(1);
+    assert_eq!(line, "auth-service: the name alice is taken\n");
+}
+
+#[test]
+fn a_password_that_is_too_short_or_the_name_is_refused() {
+    let bench = Workbench::new();
+    for (password, name) in [
+        ("seven77\n", "alice"),
+        ("alice.liddell\n", "Alice.Liddell"),
+        ("", "alice"),
+    ] {
+        let line = bench.run_with(password, &["user", "add", name]).refused(1);
+        assert!(line.contains("password"), "{line}");
+        assert!(
+            password.is_empty() || !line.contains(password.trim()),
+            "{line}"
+        );
+    }
+    let long = format!("{}\n", "a".repeat(1025));
+    bench.run_with(&long, &["user", "add", "alice"]).refused(1);
+    assert_eq!(bench.run(&["user", "list"]).printed().lines().count(), 1);
+}
+
+#[test]
+fn a_name_that_nobody_has_is_refused() {
+    let bench = Workbench::new();
+    let line = bench.run(&["user", "disable", "nobody"]).refused(1);
+    assert_eq!(line, "auth-service: there is no user nobody\n");
+    let line = bench
+        .run_with(PASSWORD, &["user", "passwd", "nobody"])
+        .refused(1);
+    assert_eq!(line, "auth-service: there is no user nobody\n");
+}

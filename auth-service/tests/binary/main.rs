@@ -1,0 +1,6 @@
+//! The binary as an operator meets it: exit codes, one line on stderr, signals, commands.
+
+mod accounts;
+mod fixture;
+mod secret;
+mod serving;

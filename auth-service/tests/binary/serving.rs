@@ -1,0 +1,179 @@
+//! The running binary: its one line, its end, its log.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use crate::fixture::{Outcome, SECRET, Workbench};
+
+/// A binary that serves, and the address that it printed.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(bench: &Workbench) -> Self {
+        Self::start_with(bench, &[])
+    }
+
+    fn start_with(bench: &Workbench, variables: &[(&str, &str)]) -> Self {
+        let mut child = bench
+            .command(&[])
+            .env("LATCHKEY_SECRET", SECRET)
+            .envs(variables.iter().copied())
+            .spawn()
+            .expect("it runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("stdout"))
+            .read_line(&mut line)
+            .expect("a line");
+        let address = line
+            .strip_prefix("listening on http://")
+            .expect("the one line")
+            .trim_end()
+            .to_owned();
+        Self { child, address }
+    }
+
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a deadline");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut answer = String::new();
+        self.send(request)
+            .read_to_string(&mut answer)
+            .expect("an answer");
+        answer
+    }
+
+    /// Sends a signal, and asserts that the process ends within five seconds.
+    fn end_by(self, signal: &str) -> Outcome {
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", self.child.id())])
+            .status();
+        assert!(kill.expect("a shell").success());
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(self.child.wait_with_output()));
+        let ended = receiver.recv_timeout(Duration::from_secs(5));
+        ended.expect("in time").expect("it ends").into()
+    }
+}
+
+fn login(username: &str, password: &str) -> String {
+    let body = format!("username={username}&password={password}");
+    format!(
+        "POST /login HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_though_a_client_stalls() {
+    for signal in ["TERM", "INT"] {
+        let bench = Workbench::new();
+        let serving = Serving::start(&bench);
+        let stalled = serving.send(
+            "POST /login HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+             content-length: 100\r\n\r\n{",
+        );
+        let live = serving.ask("GET /health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(live.starts_with("HTTP/1.1 200 "), "{live}");
+        let outcome = serving.end_by(signal);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        drop(stalled);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let bench = Workbench::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output = bench
+        .command(&["serve"])
+        .env("LATCHKEY_SECRET", SECRET)
+        .env("AUTH__LISTEN", &address)
+        .output();
+    let line = Outcome::from(output.expect("it runs")).refused(1);
+    assert!(
+        line.contains(&format!("cannot listen on {address}")),
+        "{line}"
+    );
+}
+
+#[test]
+fn health_tells_a_ready_service_from_none() {
+    let bench = Workbench::new();
+    let serving = Serving::start(&bench);
+    let ask = |address: &str| -> Outcome {
+        let mut command = bench.command(&["health"]);
+        command.env("AUTH__LISTEN", address);
+        command.output().expect("it runs").into()
+    };
+    let address = serving.address.clone();
+    assert_eq!(ask(&address).printed(), "ready\n");
+    assert_eq!(serving.end_by("TERM").code, Some(0));
+    ask(&address).refused(1);
+}
+
+#[test]
+fn an_account_made_while_it_runs_signs_in_and_nothing_secret_is_logged() {
+    let bench = Workbench::new();
+    let serving = Serving::start_with(&bench, &[("RUST_LOG", "trace")]);
+    bench
+        .run_with("open-sesame\n", &["user", "add", "alice"])
+        .printed();
+    let answer = serving.ask(&login("alice", "open-sesame"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let token = answer
+        .split_once(r#""token":""#)
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(token, _)| token.to_owned())
+        .expect("a token");
+    let me = format!(
+        "GET /me HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    assert!(serving.ask(&me).starts_with("HTTP/1.1 200 "));
+    let refused = serving.ask(&login("alice", "open-barley"));
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    let refused = serving.ask(&login("my-mistyped-password", "open-barley"));
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+
+    let log = serving.end_by("TERM").stderr;
+    for outcome in ["success", "wrong_password", "unknown_user"] {
+        assert!(log.contains(&format!("outcome=\"{outcome}\"")), "{log}");
+    }
+    let signature = token.rsplit('.').next().expect("a signature");
+    for secret in ["sesame", "barley", "mistyped", SECRET, signature, &token] {
+        assert!(!log.contains(secret), "{secret} was logged");
+    }
+}
+
+#[test]
+fn who_hangs_up_leaves_the_queue() {
+    let bench = Workbench::new();
+    let serving = Serving::start_with(&bench, &[("AUTH__PASSWORD__THREADS", "1")]);
+    let waiting: Vec<_> = (0..12)
+        .map(|_| serving.send(&login("nobody", "open-sesame")))
+        .collect();
+    drop(waiting);
+    let answer = serving.ask(&login("nobody", "open-sesame"));
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let log = serving.end_by("TERM").stderr;
+    // The first of them may have been at work already.
+    let answered = log.matches("outcome=\"unknown_user\"").count();
+    assert!((1..6).contains(&answered), "{answered} of 13 were answered");
+}

@@ -1,0 +1,174 @@
+//! A running service with a database of its own.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use auth_service::{
+    Config, Settings,
+    users::{self, NewUser, credentials::Username},
+};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+use shared_claims::{
+    Verifier,
+    claims::REALTIME_AUDIENCE,
+    key_set::KeySet,
+    secret::{SECRET_VARIABLE, Secrets},
+};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+pub(crate) const PASSWORD: &str = "open sesame";
+
+pub(crate) fn secrets(text: &str) -> Secrets {
+    Secrets::parse(SECRET_VARIABLE, text, ',').expect("a secret")
+}
+
+pub(crate) fn own_secrets() -> Secrets {
+    secrets("mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa")
+}
+
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Config,
+    pub(crate) client: Client,
+    pub(crate) directory: TempDir,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut config = Config::for_testing(&directory.path().join("auth.db"), own_secrets());
+        config.settings.password.threads = 1;
+        change(&mut config.settings);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            // A test that ends drops the sender, which is a stop signal too.
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(auth_service::serve(config.clone(), listener, shutdown));
+        Self {
+            address,
+            config,
+            client: Client::new(),
+            directory,
+            stop,
+            serving,
+        }
+    }
+
+    /// A service with the user alice in it; her id comes with it.
+    pub(crate) async fn with_alice() -> (Self, String) {
+        let service = Self::start().await;
+        let id = service.add_user("alice").await;
+        (service, id)
+    }
+
+    pub(crate) async fn add_user(&self, username: &str) -> String {
+        let mut user = NewUser::parse(username, PASSWORD).expect("a user");
+        user.profile.name = Some("A Name".to_owned());
+        user.profile.email = Some("a@example.org".to_owned());
+        users::add_user(&self.config.settings, user)
+            .await
+            .expect("added")
+    }
+
+    pub(crate) async fn disable_user(&self, username: &str) {
+        let username = Username::parse(username).expect("a name");
+        users::disable_user(&self.config.settings, &username)
+            .await
+            .expect("disabled");
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn post_login(&self, username: &str, password: &str) -> Response {
+        self.client
+            .post(self.url("/login"))
+            .json(&json!({"username": username, "password": password}))
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    pub(crate) async fn post_login_body(&self, content_type: &str, body: &str) -> Response {
+        self.client
+            .post(self.url("/login"))
+            .header("content-type", content_type)
+            .body(body.to_owned())
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    pub(crate) async fn token_of(&self, username: &str) -> String {
+        let answer = self.post_login(username, PASSWORD).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let answer: Value = answer.json().await.expect("JSON");
+        answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    pub(crate) async fn get_me(&self, authorization: Option<&str>) -> Response {
+        let request = self.client.get(self.url("/me"));
+        let request = match authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        };
+        request.send().await.expect("an answer")
+    }
+
+    /// What the gateway would verify with.
+    pub(crate) fn verifier(&self) -> Verifier {
+        let keys = KeySet::from_secrets(&self.config.secrets).expect("keys");
+        Verifier::new(&self.config.settings.public_url, REALTIME_AUDIENCE, keys)
+    }
+
+    /// Sends bytes as they are, and leaves the connection open.
+    pub(crate) fn send_raw(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a deadline");
+        stream.write_all(bytes).expect("sent");
+        stream
+    }
+}
+
+/// Reads what comes until the connection is closed.
+pub(crate) async fn read_raw(mut stream: TcpStream) -> String {
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut answer = Vec::new();
+        // A reset after the answer takes nothing away from it.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("text")
+    });
+    reading.await.expect("no panic")
+}
+
+/// Asserts that an answer is a problem document, and returns it.
+pub(crate) async fn problem(answer: Response, status: StatusCode, code: &str) -> Value {
+    assert_eq!(answer.status(), status);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["code"], code);
+    assert_eq!(body["status"], status.as_u16());
+    assert_eq!(body["type"], "about:blank");
+    assert_eq!(body["title"], status.canonical_reason().unwrap_or_default());
+    assert!(body["detail"].is_string());
+    body
+}

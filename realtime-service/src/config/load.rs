@@ -1,0 +1,129 @@
+//! Where the settings come from, and how it is said that they cannot be used.
+
+use std::path::Path;
+
+use config::{Environment, File, FileFormat};
+
+use super::{Config, ConfigError};
+
+impl Config {
+    /// Reads the settings: the defaults, then `file`, then the environment.
+    ///
+    /// # Errors
+    ///
+    /// When something does not parse, is unknown, or cannot work.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = file.map(std::fs::read_to_string).transpose();
+        let text = text.map_err(|error| ConfigError::File(error.kind().to_string()))?;
+        let mut builder = config::Config::builder();
+        if let Some(text) = text {
+            let source = File::from_str(&text, FileFormat::Toml);
+            let source = config::Config::builder().add_source(source).build();
+            let source = source.map_err(|error| ConfigError::File(without_the_line(&error)))?;
+            builder = builder.add_source(source);
+        }
+        let environment = Environment::with_prefix("REALTIME")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("origins")
+            .with_list_parse_key("credentials");
+        let config: Self = builder
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| describe(&error, None))?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Where the syntax is broken, and how; in between the parser shows the line itself, with whatever
+/// stands in it.
+fn without_the_line(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    lines
+        .next_back()
+        .map_or_else(|| first.to_owned(), |last| format!("{first}: {last}"))
+}
+
+/// Names the setting and what it takes, and leaves out what was found there.
+fn describe(error: &config::ConfigError, key: Option<&str>) -> ConfigError {
+    use config::ConfigError as Error;
+
+    let setting = |own: Option<&str>| own.or(key).unwrap_or("settings").to_owned();
+    match error {
+        Error::Type {
+            expected, key: own, ..
+        } => ConfigError::Invalid {
+            setting: setting(own.as_deref()),
+            problem: format!("must be {expected}"),
+        },
+        Error::At {
+            error, key: own, ..
+        } => describe(error, own.as_deref().or(key)),
+        Error::Message(text) if text.starts_with("unknown field") => {
+            ConfigError::Unknown(text.clone())
+        }
+        Error::Message(text) => ConfigError::Invalid {
+            setting: setting(None),
+            problem: match text.split_once(", expected ") {
+                Some((_, expected)) => format!("must be {expected}"),
+                None => "is not a value that this setting can have".to_owned(),
+            },
+        },
+        _ => ConfigError::Invalid {
+            setting: setting(None),
+            problem: "is not a value that this setting can have".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn error_of(toml: &str) -> String {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(toml.as_bytes()).expect("a line");
+        Config::load(Some(file.path())).expect_err(toml).to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_and_not_repeated() {
+        for (toml, expected) in [
+            ("secret = 'hunter2'", "`secret`"),
+            ("[limits]\nsessions = 'hunter2'", "limits.sessions"),
+            ("log_format = 'hunter2'", "log_format"),
+            ("credentials = ['hunter2']", "credentials"),
+            ("listen = 'hunter2'", "listen"),
+            ("origins = ['http://hunter2/']", "origins"),
+            ("issuer = 'hunter2'", "issuer"),
+            ("secret = hunter2", "line 1"),
+            ("[[rooms]]\nrooms = ['hunter2**']\nactions = []", "rooms"),
+            ("[limits]\nsessions = 0", "limits.sessions"),
+            (
+                "[limits]\nunauthenticated_secs = 100000000",
+                "limits.unauthenticated_secs",
+            ),
+        ] {
+            let error = error_of(toml);
+            assert!(error.contains(expected), "{toml}: {error}");
+            assert!(
+                !error.contains("hunter2") && !error.contains('\n'),
+                "{toml}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_fine() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert!(Config::load(Some(file.path())).is_ok());
+    }
+}

@@ -1,0 +1,278 @@
+//! Engine.IO sessions as the gateway sees them: who opened each, which stream serves it now, and
+//! the switch that ends it.
+//!
+//! socketioxide keeps only the request that opened a session, and after an upgrade that is another
+//! stream than the one in use. So the gateway keeps a record of its own, outside of it.
+
+mod gate;
+mod request;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::gate::{Engine, Gate};
+use self::request::Opener;
+use crate::{
+    config::Limits,
+    handshake::RequestCredentials,
+    listener::{Backlog, Connection, Place, refusal_data::Dialect},
+    timers::{Timer, Timers},
+};
+
+/// How long a packet that was just queued has to reach the client before its stream is closed.
+const FLUSH_GRACE: Duration = Duration::from_millis(50);
+
+/// One Engine.IO session, from its first request to its end.
+pub struct EngineSession {
+    opener: Opener,
+    limits: Arc<Limits>,
+    timers: Arc<Timers>,
+    ended: CancellationToken,
+    /// The connection of the WebSocket that serves the session; `None` while it polls.
+    stream: Mutex<Option<Connection>>,
+    dialect: Dialect,
+    /// Set for a session that began by polling.
+    polling: OnceLock<Polling>,
+    is_admitted: AtomicBool,
+    refusals: AtomicU32,
+    life: Mutex<Life>,
+    /// What waits to be sent to this client.
+    backlog: Backlog,
+    /// This session's place among all of them.
+    place: Place,
+}
+
+/// How long a session has left.
+#[derive(Default)]
+struct Life {
+    /// The deadline that is running; a new one takes the place of the old.
+    deadline: Option<Timer>,
+    /// Set when the end is decided; from then on no deadline is moved and nobody is admitted.
+    is_ending: bool,
+}
+
+/// What a session needs that has no stream of its own.
+struct Polling {
+    sid: String,
+    registry: Arc<Registry>,
+    /// Ends the session inside of socketioxide, where no stream's end would do it.
+    close: Box<dyn Fn() + Send + Sync>,
+}
+
+impl EngineSession {
+    fn new(
+        opener: Opener,
+        dialect: Dialect,
+        limits: Arc<Limits>,
+        timers: Arc<Timers>,
+        place: Place,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            opener,
+            limits,
+            timers,
+            ended: CancellationToken::new(),
+            stream: Mutex::default(),
+            dialect,
+            polling: OnceLock::new(),
+            is_admitted: AtomicBool::new(false),
+            refusals: AtomicU32::new(0),
+            life: Mutex::default(),
+            backlog: Backlog::default(),
+            place,
+        })
+    }
+
+    /// What the requests of this session carry as credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &RequestCredentials {
+        self.opener.credentials()
+    }
+
+    /// Whether a socket of this session was admitted and is still there.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.is_admitted.load(Ordering::Acquire)
+    }
+
+    /// What waits to be sent to this client.
+    #[must_use]
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Waits for the end of a session whose end is decided; returns at once from any other.
+    pub async fn wait_if_ending(&self) {
+        let is_ending = self.life().is_ending;
+        if is_ending {
+            self.ended.cancelled().await;
+        }
+    }
+
+    /// Notes that a socket is admitted: from now on its token decides how long it stays. `false`
+    /// when the end of the session was decided meanwhile.
+    #[must_use]
+    pub fn admit(&self) -> bool {
+        let mut life = self.life();
+        if life.is_ending {
+            return false;
+        }
+        self.is_admitted.store(true, Ordering::Release);
+        life.deadline = None;
+        drop(life);
+        if let Some(stream) = &*self.stream() {
+            stream.refusal_data.stop();
+        }
+        true
+    }
+
+    /// Notes that the admitted socket left while the transport stays.
+    pub fn leave(self: &Arc<Self>) {
+        self.is_admitted.store(false, Ordering::Release);
+        self.end_unless_admitted(self.limits.unauthenticated());
+    }
+
+    /// Notes a refusal. The client has a moment to read it or to present another token; with the
+    /// last refusal that it may have, the session ends.
+    pub fn refuse(self: &Arc<Self>) {
+        let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
+        if refusals >= self.limits.refusals {
+            self.end_once_flushed();
+        } else {
+            self.end_unless_admitted(self.limits.refusal_linger());
+        }
+    }
+
+    /// Ends the session after the moment that a packet queued just now needs to get out.
+    pub fn end_once_flushed(self: &Arc<Self>) {
+        let session = Arc::downgrade(self);
+        let end = move || {
+            if let Some(session) = session.upgrade() {
+                session.end();
+            }
+        };
+        let mut life = self.life();
+        if !life.is_ending {
+            life.is_ending = true;
+            life.deadline = Some(self.timers.schedule(Instant::now() + FLUSH_GRACE, end));
+        }
+    }
+
+    /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or
+    /// answers its polls, now and later, with 400.
+    pub fn end(&self) {
+        let mut life = self.life();
+        life.is_ending = true;
+        if self.ended.is_cancelled() {
+            return;
+        }
+        self.ended.cancel();
+        drop(life);
+        self.place.give_back();
+        // Both, for a session in the middle of an upgrade is served by both.
+        if let Some(stream) = &*self.stream() {
+            stream.switch.close();
+        }
+        if let Some(polling) = self.polling.get() {
+            (polling.close)();
+        }
+    }
+
+    fn end_unless_admitted(self: &Arc<Self>, after: Duration) {
+        let session = Arc::downgrade(self);
+        let end = move || {
+            if let Some(session) = session.upgrade()
+                && !session.is_admitted()
+            {
+                session.end();
+            }
+        };
+        let mut life = self.life();
+        if !life.is_ending {
+            life.deadline = Some(self.timers.schedule(Instant::now() + after, end));
+        }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the session to the WebSocket of `connection`. There is one at a time: a second one is
+    /// turned away while the first lives.
+    fn attach(&self, connection: Connection) -> bool {
+        let mut stream = self.stream();
+        let is_served = stream
+            .as_ref()
+            .is_some_and(|current| !current.switch.is_closed());
+        if is_served || self.ended.is_cancelled() {
+            return false;
+        }
+        // An admission sets its flag before it takes this lock: it is seen here, or it finds the stream.
+        let connection = stream.insert(connection);
+        if !self.is_admitted() {
+            connection.refusal_data.start(self.dialect);
+        }
+        // A connection becomes a WebSocket, and so a session's, once.
+        let _ = connection.backlog.set(self.backlog.clone());
+        true
+    }
+
+    /// Takes the session back from a connection that became no WebSocket.
+    fn detach(&self) {
+        if let Some(connection) = self.stream().take() {
+            connection.refusal_data.stop();
+        }
+    }
+}
+
+impl Drop for EngineSession {
+    fn drop(&mut self) {
+        // The connection of a WebSocket that never came to be lives on, and has it too.
+        self.place.give_back();
+    }
+}
+
+/// The polling sessions by their `sid`, for the requests that name one.
+#[derive(Default)]
+struct Registry(Mutex<HashMap<String, Weak<EngineSession>>>);
+
+impl Registry {
+    fn insert(&self, session: &Arc<EngineSession>, polling: Polling) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(polling.sid.clone(), Arc::downgrade(session));
+        drop(sessions);
+        // A session is opened, and so inserted, once.
+        let _ = session.polling.set(polling);
+    }
+
+    fn get(&self, sid: &str) -> Option<Arc<EngineSession>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(sid)?
+            .upgrade()
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        self.registry
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.sid);
+    }
+}

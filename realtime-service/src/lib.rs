@@ -1,0 +1,142 @@
+//! Latchkey's gateway: admits Socket.IO clients by their token, and carries their messages.
+//!
+//! A connection comes in through [`listener`], each of its Engine.IO requests through
+//! [`engine::Gate`], and each CONNECT through [`handshake::admit`], which turns a token into a
+//! [`session::Session`] or a refusal. From then on [`events`] is the table of what it can do.
+
+pub mod config;
+pub mod console;
+pub mod engine;
+pub mod events;
+pub mod gateway;
+pub mod handshake;
+pub mod health;
+pub mod limits;
+pub mod listener;
+pub mod messages;
+pub mod rooms;
+pub mod session;
+pub mod telemetry;
+pub mod timers;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use http::{HeaderValue, Method, header};
+use serde_json::json;
+use shared_claims::secret::Secrets;
+use socketioxide::{
+    ParserConfig, SocketIo,
+    extract::{Extension, SocketRef, State},
+    handler::ConnectHandler,
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::{
+    config::Config,
+    engine::{Engine, Gate},
+    gateway::Gateway,
+    session::Session,
+};
+
+/// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
+const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
+
+/// Serves the gateway on `listener` until `shutdown`; then tells clients to come back elsewhere
+/// and lets go of them, also of those that read nothing.
+///
+/// # Errors
+///
+/// When the listener or the secrets cannot be used.
+pub async fn serve(
+    config: Config,
+    secrets: Secrets,
+    listener: std::net::TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    config.check()?;
+    let gateway = Gateway::new(&config, &secrets)?;
+    listener
+        .set_nonblocking(true)
+        .context("cannot use the listener")?;
+    let listener =
+        tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
+
+    let (engine, io) = engine_of(&config, &gateway);
+    let timers = tokio::spawn({
+        let timers = gateway.timers.clone();
+        async move { timers.run().await }
+    });
+    let gate = Gate::new(engine, &config, gateway.timers.clone());
+    let router = routes(&config, gate)?;
+    let drain = drain(io, config.limits.drain());
+    let served = listener::serve(listener, router, &config.limits, shutdown, drain);
+    served.await;
+    timers.abort();
+    Ok(())
+}
+
+/// The Engine.IO and Socket.IO server, with its one namespace.
+fn engine_of(config: &Config, gateway: &Arc<Gateway>) -> (Engine, SocketIo) {
+    let limits = &config.limits;
+    let (engine, io) = SocketIo::builder()
+        .with_state(gateway.clone())
+        .with_parser(ParserConfig::common().max_incoming_binary_buf_size(limits.message_bytes))
+        .ping_interval(Duration::from_secs(config.heartbeat.interval_secs))
+        .ping_timeout(Duration::from_secs(config.heartbeat.timeout_secs))
+        .connect_timeout(limits.unauthenticated())
+        .max_payload(limits.message_bytes as u64)
+        .ws_max_message_size(limits.message_bytes)
+        .ws_max_frame_size(limits.message_bytes)
+        .max_buffer_size(limits.outbound_packets)
+        .build_with_inner_svc(Router::new());
+    io.ns("/", welcome.with(handshake::admit));
+    (engine, io)
+}
+
+/// Runs once CONNECT was acknowledged.
+async fn welcome(
+    socket: SocketRef,
+    Extension(session): Extension<Arc<Session>>,
+    State(gateway): State<Arc<Gateway>>,
+) {
+    let transport = socket.transport_type();
+    let sender = &session.sender;
+    tracing::info!(sub = %sender.sub, connection = %sender.connection, ?transport, "connected");
+    session.arm_expiry(socket, &gateway);
+}
+
+/// Every path that is served.
+fn routes(config: &Config, gate: Gate) -> anyhow::Result<Router> {
+    let origins = config
+        .origins
+        .iter()
+        .map(|origin| origin.parse::<HeaderValue>());
+    let origins = origins
+        .collect::<Result<Vec<_>, _>>()
+        .context("origins: not a header's value")?;
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE]);
+    Ok(Router::new()
+        .route_service("/socket.io/", gate.clone())
+        .route_service("/socket.io", gate)
+        .merge(health::routes())
+        .merge(console::routes(&config.issuer))
+        .layer(cors))
+}
+
+/// Tells every client that the gateway goes, and gives them a moment to take it.
+async fn drain(io: SocketIo, grace: Duration) {
+    let sockets = io.sockets();
+    let notice = json!({ "reconnect_in_ms": RECONNECT_AFTER_DRAIN_MS });
+    for socket in &sockets {
+        // Whoever does not take it is told by the end of the stream.
+        let _ = socket.emit("rt:drain", &notice);
+    }
+    if !sockets.is_empty() {
+        tokio::time::sleep(grace).await;
+    }
+}

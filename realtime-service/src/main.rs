@@ -1,0 +1,93 @@
+//! The gateway's command line.
+
+use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use realtime_service::{
+    config::{Config, ConfigError, load_secrets},
+    health, serve, telemetry,
+};
+use shared_claims::secret::Secrets;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Admits Socket.IO clients by their token, and carries their messages.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// A TOML file with settings.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM; this is the default.
+    Serve,
+    /// Print the effective settings, or what is wrong with them.
+    CheckConfig,
+    /// Ask the gateway on this machine whether it is ready.
+    Health,
+}
+
+/// The exit code for settings or secrets that cannot be used.
+const UNUSABLE_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let loaded = Config::load(arguments.config.as_deref());
+    let result = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => loaded
+            .and_then(|config| Ok((config, load_secrets()?)))
+            .map(run),
+        Command::CheckConfig => loaded.and_then(|config| load_secrets().map(|_| show(&config))),
+        Command::Health => loaded.map(|config| health::ask(config.listen)),
+    };
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("realtime-service: {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(error) => report(&error),
+    }
+}
+
+/// Says in one line why the settings cannot be used.
+fn report(error: &ConfigError) -> ExitCode {
+    eprintln!("realtime-service: {}", error.to_string().replace('\n', " "));
+    ExitCode::from(UNUSABLE_CONFIGURATION)
+}
+
+#[tokio::main]
+async fn run((config, secrets): (Config, Secrets)) -> anyhow::Result<()> {
+    telemetry::init(config.log_format);
+    // The only failure is that another provider is installed, and there is no other.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    let listener = TcpListener::bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let (mut terminated, mut interrupted) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    writeln!(std::io::stdout(), "listening on http://{address}")?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    serve(config, secrets, listener, shutdown).await
+}
+
+fn show(config: &Config) -> anyhow::Result<()> {
+    writeln!(
+        std::io::stdout(),
+        "{}",
+        serde_json::to_string_pretty(config)?
+    )?;
+    Ok(())
+}

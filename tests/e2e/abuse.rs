@@ -1,0 +1,135 @@
+//! Too much of something: it costs the one who sends it, and nobody else.
+
+use harness::{Opening, Options, Polling, Stack, WebSocket, eventually};
+use reqwest::StatusCode;
+use serde_json::json;
+
+async fn member(stack: &Stack) -> WebSocket {
+    let mut socket = Opening::of(stack).admitted(&stack.forge().token()).await;
+    socket.subscribe("lobby").await;
+    socket
+}
+
+fn publish(bytes: usize) -> String {
+    let payload = json!({"room": "lobby", "event": "message", "data": "x".repeat(bytes)});
+    format!("421{}", json!(["rt:publish", payload]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_10_mb_closes_its_sender_alone() {
+    let stack = Stack::start().await;
+    let (mut sender, mut other) = (member(&stack).await, member(&stack).await);
+    sender.try_send(publish(10_000_000)).await;
+    assert_eq!(sender.closed().await, [""; 0]);
+    let mut fits = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    fits.send(publish(1_000_000)).await;
+    assert_eq!(fits.acknowledgement(1).await["ok"], true);
+    let event = other.event().await;
+    assert_eq!(event[1].as_str().map(str::len), Some(1_000_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_of_10_mb_closes_its_sender_alone() {
+    let stack = Stack::start().await;
+    let mut other = member(&stack).await;
+    let mut sender = Opening::of(&stack).session().await;
+    sender
+        .try_send(format!("40{}", json!({"token": "x".repeat(10_000_000)})))
+        .await;
+    assert_eq!(sender.closed().await, [""; 0]);
+    let mut fits = Opening::of(&stack).session().await;
+    let refused = fits.connect(&json!({"token": "x".repeat(1_000_000)})).await;
+    assert_eq!(refused.expect_err("no token").message(), "jwt too large");
+    other.publish("lobby", json!("fine")).await;
+    assert_eq!(other.event().await[1], "fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_of_10_mb_is_answered_413_and_the_session_goes_on() {
+    let stack = Stack::start().await;
+    let mut other = member(&stack).await;
+    let mut sender = Polling::of(&stack).admitted(&stack.forge().token()).await;
+    let (status, body) = sender.post(publish(2_000_000)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
+    let payload = json!({"room": "lobby", "event": "message", "data": "fits"});
+    assert_eq!(sender.call("rt:publish", payload).await["ok"], true);
+    assert_eq!(other.event().await[1], "fits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_may_have_so_many_sessions_and_no_more() {
+    let options = Options::default()
+        .gateway("limits.sessions_per_address", 3)
+        // A session that never sent CONNECT keeps its place for so long.
+        .gateway("limits.unauthenticated_secs", 2);
+    let stack = Stack::start_with(options).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        kept.push(member(&stack).await);
+    }
+    let polling = Polling::of(&stack).open().await.expect("the third");
+    assert_eq!(Opening::of(&stack).open().await.err(), Some(429));
+    let refused = Polling::of(&stack).open().await;
+    assert_eq!(refused.err(), Some(StatusCode::TOO_MANY_REQUESTS));
+    let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
+    Opening::of(&stack)
+        .from(elsewhere)
+        .admitted(&stack.forge().token())
+        .await;
+    // A place is free again once a session has ended.
+    let (status, _) = polling.post("1").await;
+    assert_eq!(status, StatusCode::OK);
+    eventually("a free place", || async {
+        Opening::of(&stack).open().await.is_ok()
+    })
+    .await;
+    kept[0].publish("lobby", json!("fine")).await;
+    assert_eq!(kept[1].event().await[1], "fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_socket_may_be_in_so_many_rooms_and_no_more() {
+    let options = Options::default().gateway("limits.rooms_per_socket", 1);
+    let stack = Stack::start_with(options).await;
+    let forge = stack.forge();
+    let own = format!("user:{}", forge.text_of("sub"));
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    socket.subscribe("lobby").await;
+    let answer = socket.call("rt:subscribe", json!({ "room": own })).await;
+    assert_eq!(
+        (&answer["ok"], &answer["error"]["code"]),
+        (&json!(false), &json!("too_many_rooms"))
+    );
+    // The same room once more is none more, and one that was left makes room.
+    socket.subscribe("lobby").await;
+    socket
+        .call("rt:unsubscribe", json!({"room": "lobby"}))
+        .await;
+    socket.subscribe(&own).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_do_not_end_are_not_waited_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let options = Options::default().gateway("limits.header_read_secs", 1);
+    let stack = Stack::start_with(options).await;
+    let mut other = member(&stack).await;
+    for start in [
+        "",
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    ] {
+        let tcp = tokio::net::TcpStream::connect(stack.gateway_address).await;
+        let mut tcp = tcp.expect("a connection");
+        tcp.write_all(start.as_bytes()).await.expect("a start");
+        let mut rest = Vec::new();
+        let ended = harness::soon("the end of a slow request", tcp.read_to_end(&mut rest)).await;
+        // A reset ends it as well.
+        assert!(
+            ended.is_err() || !rest.starts_with(b"HTTP/1.1 2"),
+            "{rest:?}"
+        );
+    }
+    other.publish("lobby", json!("fine")).await;
+    assert_eq!(other.event().await[1], "fine");
+}

@@ -1,0 +1,100 @@
+//! A session lives as long as its token, and not a second longer.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harness::{Opening, Options, SocketClient, Stack, client::Credential};
+use serde_json::{Value, json};
+
+/// What a client is told when its token ends.
+fn token_expired() -> Value {
+    let message = "jwt expired";
+    json!({
+        "message": message, "inner": {"message": message},
+        "data": {
+            "message": message, "code": "invalid_token", "type": "UnauthorizedError",
+            "reason": "token_expired",
+        },
+    })
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_while_connected_ends_the_session_within_a_second() {
+    let stack = Stack::start().await;
+    let forge = stack.forge().expires_in(3);
+    let mut lasting = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    socket.subscribe("lobby").await;
+    lasting.subscribe("lobby").await;
+    lasting.publish("lobby", json!("before")).await;
+    assert_eq!(socket.event().await[1], "before");
+
+    let end = Duration::from_secs(forge.exp());
+    let event = socket.event().await;
+    let told = since_epoch();
+    assert_eq!(event, json!(["unauthorized", token_expired()]));
+    assert!(told >= end, "{:?} too early", end - told);
+    assert!(
+        told < end + Duration::from_secs(1),
+        "{:?} too late",
+        told - end
+    );
+
+    // The message of somebody else comes too late for it.
+    lasting.publish("lobby", json!("after")).await;
+    assert_eq!(socket.closed().await, [""; 0]);
+    assert!(
+        since_epoch() < end + Duration::from_secs(1),
+        "closed too late"
+    );
+    assert_eq!(lasting.event().await[1], "before");
+    assert_eq!(lasting.event().await[1], "after");
+
+    let again = Opening::of(&stack)
+        .session()
+        .await
+        .connect(&json!({"token": forge.token()}))
+        .await;
+    assert_eq!(again.expect_err("the same token").message(), "jwt expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_sent_after_the_end_is_done() {
+    let stack = Stack::start().await;
+    let mut lasting = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    lasting.subscribe("lobby").await;
+    let forge = stack.forge().expires_in(2);
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    let publish = |text: &str| {
+        let payload = json!({"room": "lobby", "event": "message", "data": text});
+        format!("42{}", json!(["rt:publish", payload]))
+    };
+    socket.send(publish("in time")).await;
+    assert_eq!(lasting.event().await[1], "in time");
+    assert_eq!(socket.event().await[0], "unauthorized");
+    // The transport is there for a moment more, to bring the client the news.
+    socket.try_send(publish("too late")).await;
+    assert_eq!(socket.closed().await, [""; 0]);
+    lasting.publish("lobby", json!("next")).await;
+    assert_eq!(lasting.event().await[1], "next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_of_a_short_login_is_told_and_let_go() {
+    let stack = Stack::start_with(Options::default().token_lifetime_secs(2)).await;
+    let token = stack.login("alice").await;
+    let client = SocketClient::connect(&stack.gateway_url, Credential::Auth(json!(token))).await;
+    let mut client = client.expect("a token that is accepted");
+    let (event, arguments) = client.event().await;
+    assert_eq!(event, "unauthorized");
+    assert_eq!(arguments, [token_expired()]);
+    client.closed().await;
+    let again = Credential::Auth(json!(stack.login("alice").await));
+    let again = SocketClient::connect(&stack.gateway_url, again).await;
+    again.expect("a fresh token").disconnect().await;
+}

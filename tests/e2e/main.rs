@@ -1,0 +1,18 @@
+//! Latchkey from the outside: log in over HTTP, connect over Socket.IO, and everything that must
+//! not work.
+
+mod abuse;
+mod binaries;
+mod credentials;
+mod documentation;
+mod expiry;
+mod kill_switch;
+mod login;
+mod order;
+mod origins;
+mod payloads;
+mod refusals;
+mod rooms;
+mod session_ids;
+mod stall;
+mod stock;

@@ -1,0 +1,177 @@
+//! Which pages may call the services: those of a list, compared byte for byte.
+
+use harness::{Opening, Polling, Stack, soon};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+
+/// Origins that look like the gateway's own, and are not.
+fn strangers(stack: &Stack) -> Vec<String> {
+    let own = &stack.gateway_url;
+    vec![
+        "null".to_owned(),
+        "https://evil.example".to_owned(),
+        format!("{own}.evil.example"),
+        format!("{own}0"),
+        own.replace("http://", "https://"),
+        own.replace("127.0.0.1", "127.0.0.2"),
+        own.to_uppercase(),
+        format!("{own}/"),
+        format!("{own} https://evil.example"),
+        "http://127.0.0.1".to_owned(),
+    ]
+}
+
+/// Asks as a browser does before it sends a request of this kind.
+async fn preflight(stack: &Stack, url: &str, origin: &str, method: &str) -> Response {
+    let request = stack
+        .http()
+        .request(Method::OPTIONS, url)
+        .header("origin", origin)
+        .header("access-control-request-method", method)
+        .header("access-control-request-headers", "content-type");
+    soon("an answer", request.send()).await.expect("an answer")
+}
+
+fn allowed_origin(answer: &Response) -> Option<&str> {
+    answer
+        .headers()
+        .get("access-control-allow-origin")?
+        .to_str()
+        .ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_may_call_both_services_and_no_other_page_may() {
+    let stack = Stack::start().await;
+    let (own, login) = (
+        stack.gateway_url.clone(),
+        format!("{}/login", stack.issuer_url),
+    );
+    let polling = format!("{own}/socket.io/?EIO=4&transport=polling");
+    let localhost = own.replace("127.0.0.1", "localhost");
+    for url in [&login, &polling] {
+        for origin in [&own, &localhost] {
+            let answer = preflight(&stack, url, origin, "POST").await;
+            assert!(
+                answer.status().is_success(),
+                "{url} {origin}: {}",
+                answer.status()
+            );
+            assert_eq!(allowed_origin(&answer), Some(origin.as_str()), "{url}");
+            let methods = answer.headers()["access-control-allow-methods"].to_str();
+            assert!(methods.expect("text").contains("POST"), "{url}");
+        }
+        for origin in strangers(&stack) {
+            let answer = preflight(&stack, url, &origin, "POST").await;
+            assert_eq!(allowed_origin(&answer), None, "{url} {origin}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_the_page_can_be_read_by_it_and_by_no_other() {
+    let stack = Stack::start().await;
+    let own = stack.gateway_url.clone();
+    let body = json!({"username": "alice", "password": stack.passwords().of("alice")});
+    let login = |origin: String| {
+        let request = stack
+            .http()
+            .post(format!("{}/login", stack.issuer_url))
+            .json(&body);
+        request.header("origin", origin).send()
+    };
+    let poll = |origin: String| {
+        let url = format!("{own}/socket.io/?EIO=4&transport=polling");
+        stack.http().get(url).header("origin", origin).send()
+    };
+    for answer in [
+        soon("a login", login(own.clone())).await,
+        soon("a poll", poll(own.clone())).await,
+    ] {
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(allowed_origin(&answer), Some(own.as_str()));
+        assert_ne!(
+            answer
+                .headers()
+                .get("access-control-allow-credentials")
+                .map(|value| value.as_bytes()),
+            Some(&b"true"[..])
+        );
+        let vary = answer.headers().get_all("vary").iter();
+        assert!(
+            vary.filter_map(|value| value.to_str().ok())
+                .any(|vary| vary.to_lowercase().contains("origin"))
+        );
+    }
+    for origin in strangers(&stack) {
+        for answer in [
+            soon("a login", login(origin.clone())).await,
+            soon("a poll", poll(origin.clone())).await,
+        ] {
+            assert_eq!(
+                allowed_origin(&answer.expect("an answer")),
+                None,
+                "{origin}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_gets_no_session() {
+    let stack = Stack::start().await;
+    let token = stack.forge().token();
+    for origin in strangers(&stack) {
+        let refused = Polling::of(&stack).header("origin", &origin).open().await;
+        assert_eq!(refused.err(), Some(StatusCode::FORBIDDEN), "{origin}");
+        let refused = Opening::of(&stack).header("origin", &origin).open().await;
+        assert_eq!(refused.err(), Some(403), "{origin}");
+        let with_token = Opening::of(&stack)
+            .header("origin", &origin)
+            .query("token", &token);
+        assert_eq!(with_token.open().await.err(), Some(403), "{origin}");
+    }
+    let own = &stack.gateway_url;
+    Polling::of(&stack)
+        .header("origin", own)
+        .admitted(&token)
+        .await;
+    Opening::of(&stack)
+        .header("origin", own)
+        .admitted(&token)
+        .await;
+    // Without an origin it is no browser's request.
+    Polling::of(&stack).admitted(&token).await;
+    Opening::of(&stack).admitted(&token).await;
+    // Two are one too many.
+    let both = Opening::of(&stack)
+        .header("origin", own)
+        .header("origin", "https://evil.example");
+    assert_eq!(both.open().await.err(), Some(403));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_cannot_go_on_with_the_session_of_the_page() {
+    let stack = Stack::start().await;
+    let own = stack.gateway_url.clone();
+    let mut owner = Polling::of(&stack)
+        .header("origin", &own)
+        .admitted(&stack.forge().token())
+        .await;
+    let thief = owner.clone().header("origin", "https://evil.example");
+    assert_eq!(thief.get().await.0, StatusCode::FORBIDDEN);
+    assert_eq!(thief.post("41").await.0, StatusCode::FORBIDDEN);
+    let upgrade = Opening::of(&stack)
+        .query("sid", &owner.sid)
+        .header("origin", "https://evil.example");
+    assert_eq!(upgrade.open().await.err(), Some(403));
+    // Neither can a page that may connect by itself.
+    let neighbour = own.replace("127.0.0.1", "localhost");
+    let thief = owner.clone().header("origin", &neighbour);
+    assert_eq!(thief.get().await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        owner.call("rt:subscribe", json!({"room": "lobby"})).await["ok"],
+        true
+    );
+}

@@ -1,0 +1,146 @@
+//! A client that stops reading is let go, and nobody else waits for it.
+
+use std::time::{Duration, Instant};
+
+use harness::{Opening, Options, Stack, WebSocket};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+/// Small, so that what is not read stays with the gateway.
+const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
+
+/// More than the system keeps for a connection, in messages of [`BULK_BYTES`].
+const BULK_MESSAGES: usize = 200;
+const BULK_BYTES: usize = 64 * 1024;
+
+/// What the last message says.
+const LAST: &str = "last";
+
+/// So that a stall is what a client is closed for, and not the length of its queue.
+fn options() -> Options {
+    Options::default()
+        .gateway("limits.outbound_packets", 1_000_000)
+        .gateway("limits.outbound_bytes", 1_000_000_000)
+}
+
+fn narrow(stack: &Stack) -> Opening {
+    Opening::of(stack).receive_buffer_bytes(RECEIVE_BUFFER_BYTES)
+}
+
+/// Publishes more than any buffer holds, and sees each message reach `healthy`.
+async fn publish_bulk(healthy: &mut WebSocket) {
+    let data = json!("x".repeat(BULK_BYTES));
+    for _ in 0..BULK_MESSAGES {
+        healthy.publish("lobby", data.clone()).await;
+        assert_eq!(healthy.event().await[1], data);
+    }
+}
+
+/// Publishes small messages for `time`, and sees each reach `healthy` at once.
+async fn publish_for(healthy: &mut WebSocket, time: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        let sent = Instant::now();
+        healthy.publish("lobby", json!("tick")).await;
+        assert_eq!(healthy.event().await[1], "tick");
+        assert!(
+            sent.elapsed() < Duration::from_secs(1),
+            "it waited for {:?}",
+            sent.elapsed()
+        );
+    }
+}
+
+/// Reads on from where the client stopped; whether it comes to the last message.
+async fn reads_to_the_last(socket: &mut WebSocket) -> bool {
+    while let Some(packet) = socket.next().await {
+        if packet.contains(LAST) {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_reading_is_gone_within_the_limit_while_others_are_served() {
+    let stack = Stack::start_with(options().gateway("limits.write_stall_secs", 3)).await;
+    let mut healthy = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut stalled = narrow(&stack).admitted(&stack.forge().token()).await;
+    let mut pausing = narrow(&stack).admitted(&stack.forge().token()).await;
+    for socket in [&mut healthy, &mut stalled, &mut pausing] {
+        socket.subscribe("lobby").await;
+    }
+    publish_bulk(&mut healthy).await;
+    // The twin stops reading too, and goes on before the limit.
+    let (go_on, waiting) = oneshot::channel();
+    let pausing = tokio::spawn(async move {
+        waiting.await.expect("the word to go on");
+        reads_to_the_last(&mut pausing).await
+    });
+    publish_for(&mut healthy, Duration::from_secs(1)).await;
+    go_on.send(()).expect("a client that waits");
+    publish_for(&mut healthy, Duration::from_secs(4)).await;
+    // From here on the stalled client reads. Were it still there, it would get everything.
+    assert!(
+        !stalled_reads_to(&mut healthy, &mut stalled).await,
+        "the stalled client was kept"
+    );
+    assert!(
+        pausing.await.expect("no panic"),
+        "a client that paused was let go"
+    );
+}
+
+async fn stalled_reads_to(healthy: &mut WebSocket, stalled: &mut WebSocket) -> bool {
+    healthy.publish("lobby", json!(LAST)).await;
+    assert_eq!(healthy.event().await[1], LAST);
+    reads_to_the_last(stalled).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_token_ends_a_stalled_client_too() {
+    let stack = Stack::start_with(options().gateway("limits.write_stall_secs", 60)).await;
+    let mut healthy = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let expiring = stack.forge().expires_in(6);
+    let mut stalled = narrow(&stack).admitted(&expiring.token()).await;
+    let mut kept = narrow(&stack).admitted(&stack.forge().token()).await;
+    for socket in [&mut healthy, &mut stalled, &mut kept] {
+        socket.subscribe("lobby").await;
+    }
+    publish_bulk(&mut healthy).await;
+    let left = expiring.exp().saturating_sub(harness::forge::now_secs());
+    publish_for(&mut healthy, Duration::from_secs(left + 2)).await;
+    assert!(
+        !stalled_reads_to(&mut healthy, &mut stalled).await,
+        "it outlived its token"
+    );
+    assert!(reads_to_the_last(&mut kept).await, "its twin was let go");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_queue_has_too_many_packets_is_closed_and_not_left_short() {
+    closed_and_not_left_short(Options::default().gateway("limits.outbound_packets", 64)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_queue_has_too_many_bytes_is_closed_and_not_left_short() {
+    closed_and_not_left_short(Options::default().gateway("limits.outbound_bytes", 1024 * 1024))
+        .await;
+}
+
+async fn closed_and_not_left_short(options: Options) {
+    let stack = Stack::start_with(options).await;
+    let mut healthy = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut stalled = narrow(&stack).admitted(&stack.forge().token()).await;
+    for socket in [&mut healthy, &mut stalled] {
+        socket.subscribe("lobby").await;
+    }
+    publish_bulk(&mut healthy).await;
+    let mut expected = 1;
+    while let Some(packet) = stalled.next().await {
+        let event = harness::websocket::parse(packet.strip_prefix("42").expect("an event"));
+        assert_eq!(event[2]["offset"], expected, "a message is missing");
+        expected += 1;
+    }
+    assert!(expected <= BULK_MESSAGES, "nothing was too much for it");
+}

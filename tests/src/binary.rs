@@ -1,0 +1,234 @@
+//! The binaries that are shipped, as child processes whose output is kept.
+
+use std::{
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    sync::Notify,
+    task::JoinHandle,
+};
+
+use shared_claims::secret::SECRET_VARIABLE;
+
+use crate::soon;
+
+/// How every token begins: the header's first member, or the claims', in base64url.
+const TOKEN_BEGINNINGS: [&str; 3] = ["eyJ0eXAi", "eyJhbGci", "eyJpc3Mi"];
+
+/// Everything that a process has written so far, both streams together.
+#[derive(Clone, Default)]
+pub(crate) struct Output(Arc<(Mutex<String>, Notify)>);
+
+impl Output {
+    pub(crate) fn text(&self) -> String {
+        self.0
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn push(&self, line: &str) {
+        let mut text = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        text.push_str(line);
+        text.push('\n');
+        drop(text);
+        self.0.1.notify_waiters();
+    }
+
+    fn collect(&self, stream: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
+        let output = self.clone();
+        tokio::spawn(async move {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader
+                .read_until(b'\n', &mut line)
+                .await
+                .is_ok_and(|read| read > 0)
+            {
+                output.push(String::from_utf8_lossy(&line).trim_end());
+                line.clear();
+            }
+        })
+    }
+}
+
+/// One of our binaries, running.
+pub(crate) struct Binary {
+    name: &'static str,
+    child: Child,
+    readers: Vec<JoinHandle<()>>,
+    pub(crate) output: Output,
+    /// What it must never write.
+    unspeakable: Vec<String>,
+}
+
+/// How a process ended, and what it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Both of its streams, line by line as they came.
+    pub output: String,
+}
+
+impl Binary {
+    /// Starts the binary `name` with these arguments and variables and no other ones of ours.
+    pub(crate) fn spawn(
+        name: &'static str,
+        arguments: &[&str],
+        variables: &[(String, String)],
+        input: Option<&str>,
+    ) -> Self {
+        let path = path_of(name);
+        let mut command = Command::new(&path);
+        command.args(arguments).kill_on_drop(true);
+        command.stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if ["AUTH__", "REALTIME__", "LATCHKEY_", "RUST_LOG"]
+                .iter()
+                .any(|ours| name.starts_with(ours))
+            {
+                command.env_remove(&variable);
+            }
+        }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!(
+                "cannot start {}: {error}; `cargo build --workspace` makes it",
+                path.display()
+            ),
+        };
+        let output = Output::default();
+        let stdout = child.stdout.take().expect("a piped stdout");
+        let stderr = child.stderr.take().expect("a piped stderr");
+        let readers = vec![output.collect(stdout), output.collect(stderr)];
+        if let Some(input) = input {
+            let mut stdin = child.stdin.take().expect("a piped stdin");
+            let input = input.to_owned();
+            tokio::spawn(async move {
+                // A process that does not want its input has ended, and its status tells.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            });
+        }
+        let secrets = variables.iter().filter(|(name, _)| name == SECRET_VARIABLE);
+        let mut unspeakable: Vec<String> = secrets.map(|(_, value)| value.clone()).collect();
+        unspeakable.retain(|secret| !secret.is_empty());
+        unspeakable.extend(TOKEN_BEGINNINGS.map(str::to_owned));
+        unspeakable.extend(input.map(str::to_owned));
+        Self {
+            name,
+            child,
+            readers,
+            output,
+            unspeakable,
+        }
+    }
+
+    /// Adds what it must never write either.
+    pub(crate) fn forbid(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.unspeakable.extend(secrets);
+    }
+
+    /// Waits until the service says that it listens.
+    pub(crate) async fn listening(&mut self) {
+        let output = self.output.clone();
+        let announced = async {
+            loop {
+                let changed = output.0.1.notified();
+                if output.text().contains("listening on http://") {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let ended = tokio::select! {
+            () = soon("listening on http://…", announced) => None,
+            status = self.child.wait() => Some(status),
+        };
+        if let Some(status) = ended {
+            panic!(
+                "{} ended with {status:?}:\n{}",
+                self.name,
+                self.output.text()
+            );
+        }
+    }
+
+    /// Asks the process to end, as an operator's supervisor does.
+    pub(crate) fn terminate(&self) {
+        let id = self
+            .child
+            .id()
+            .expect("a process that has not been waited for");
+        #[cfg(unix)]
+        {
+            use nix::{sys::signal, unistd::Pid};
+
+            let id = Pid::from_raw(i32::try_from(id).expect("a process id"));
+            signal::kill(id, signal::Signal::SIGTERM).expect("a process to signal");
+        }
+        #[cfg(not(unix))]
+        panic!("process {id}: there is no SIGTERM on this system");
+    }
+
+    /// Waits until the process has ended and its output is complete.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let status = soon(self.name, self.child.wait())
+            .await
+            .expect("an exit status");
+        for reader in self.readers.drain(..) {
+            soon("the end of the output", reader)
+                .await
+                .expect("a reader that does not panic");
+        }
+        Ended {
+            status,
+            output: self.output.text(),
+        }
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let output = self.output.text();
+        let is_written = |secret: &String| output.contains(secret);
+        if !std::thread::panicking() && self.unspeakable.iter().any(is_written) {
+            panic!("{} wrote a token, a password or a secret", self.name);
+        }
+    }
+}
+
+/// Runs one of our binaries to its end.
+pub async fn run(
+    name: &'static str,
+    arguments: &[&str],
+    variables: &[(String, String)],
+    input: Option<&str>,
+) -> Ended {
+    Binary::spawn(name, arguments, variables, input)
+        .ended()
+        .await
+}
+
+/// Beside the test's own directory, where cargo puts both.
+fn path_of(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let directory = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("target/PROFILE/deps");
+    directory.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}

@@ -1,0 +1,57 @@
+//! What the end-to-end tests stand on: both services, started in this process or as the binaries
+//! that are shipped, and clients that log in, connect, and misbehave.
+//!
+//! Everything here waits for an event and gives up at a deadline; nothing sleeps. What goes wrong
+//! in the harness itself panics, with a message that says what was waited for.
+
+mod binary;
+pub mod client;
+pub mod forge;
+pub mod options;
+pub mod polling;
+mod service;
+pub mod stack;
+pub mod stock;
+pub mod websocket;
+
+use std::time::Duration;
+
+pub use client::SocketClient;
+pub use forge::Forge;
+pub use options::{Mode, Options};
+pub use polling::Polling;
+pub use stack::Stack;
+pub use websocket::{Opening, WebSocket};
+
+/// How long anything may take that should take no time. It only shows when a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Awaits `future`, or panics at [`DEADLINE`] and says `what` never came.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {} s", DEADLINE.as_secs()),
+    }
+}
+
+/// Asks again and again until the answer is `true`, or panics at [`DEADLINE`] and says `what`
+/// never came. For what nobody tells of when it happens.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let asking = async {
+        while !ask().await {
+            ticks.tick().await;
+        }
+    };
+    soon(what, asking).await;
+}
+
+/// Random text in base64url, from as many random bytes.
+#[must_use]
+pub fn random_text(bytes: usize) -> String {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).expect("random bytes");
+    URL_SAFE_NO_PAD.encode(random)
+}

@@ -1,0 +1,264 @@
+//! Both services, their database, their secret, and two people with accounts.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use auth_service::users::NewUser;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use shared_claims::secret::{SECRET_VARIABLE, Secrets};
+use tempfile::TempDir;
+
+pub use crate::binary::{Ended, run};
+use crate::{
+    Forge,
+    options::{Mode, Options, apply, variables},
+    random_text,
+    service::{Service, address, listener},
+    soon,
+};
+
+/// Who has an account in every stack.
+const PEOPLE: [&str; 2] = ["alice", "bob"];
+
+/// Two services that trust each other, with nothing in their database but alice and bob.
+pub struct Stack {
+    /// Where the auth-service is: its public URL, and the `iss` of its tokens.
+    pub issuer_url: String,
+    /// Where the gateway is, as its page and its clients have it.
+    pub gateway_url: String,
+    /// The same, for those who open connections by themselves.
+    pub gateway_address: SocketAddr,
+    /// The secret that both services share.
+    pub secret: String,
+    passwords: Passwords,
+    http: reqwest::Client,
+    auth: Service,
+    gateway: Service,
+    _directory: TempDir,
+}
+
+/// The passwords of the people with accounts. Stacks that share them can stand in for each other.
+#[derive(Clone)]
+pub struct Passwords(Vec<(&'static str, String)>);
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self(
+            PEOPLE
+                .map(|name| (name, format!("correct-{}", random_text(18))))
+                .to_vec(),
+        )
+    }
+}
+
+impl Passwords {
+    /// The password of `name`.
+    ///
+    /// # Panics
+    ///
+    /// When `name` has no account.
+    #[must_use]
+    pub fn of(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(person, _)| *person == name);
+        &found.expect("somebody with an account").1
+    }
+}
+
+/// Where the two services of a stack will be, and what they need to know.
+struct Plan {
+    options: Options,
+    secret: String,
+    directory: TempDir,
+    auth: SocketAddr,
+    gateway: SocketAddr,
+}
+
+impl Stack {
+    /// Starts a stack as it is by default.
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts a stack with `options`.
+    pub async fn start_with(options: Options) -> Self {
+        Self::start_for(options, Passwords::default()).await
+    }
+
+    /// Starts a stack in which people have `passwords`.
+    pub async fn start_for(options: Options, passwords: Passwords) -> Self {
+        let listeners = (listener(), listener());
+        let plan = Plan {
+            options,
+            secret: random_text(36),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            auth: address(&listeners.0),
+            gateway: address(&listeners.1),
+        };
+        let (auth, gateway) = match plan.options.mode {
+            Mode::InProcess => {
+                let auth = plan.start_auth_in_process(listeners.0, &passwords).await;
+                (auth, plan.start_gateway_in_process(listeners.1))
+            }
+            Mode::Binaries => {
+                drop(listeners);
+                plan.start_binaries(&passwords).await
+            }
+        };
+        Self {
+            issuer_url: plan.issuer(),
+            gateway_url: format!("http://{}", plan.gateway),
+            gateway_address: plan.gateway,
+            secret: plan.secret,
+            passwords,
+            http: reqwest::Client::new(),
+            auth,
+            gateway,
+            _directory: plan.directory,
+        }
+    }
+
+    /// The passwords of the people with accounts.
+    #[must_use]
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
+    }
+
+    /// A client for HTTP.
+    #[must_use]
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Logs `name` in with JSON, and gives the token.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a token.
+    pub async fn login(&self, name: &str) -> String {
+        let body = json!({"username": name, "password": self.passwords.of(name)});
+        let request = self
+            .http
+            .post(format!("{}/login", self.issuer_url))
+            .json(&body);
+        let answer = soon("a login", request.send()).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        let answer: Value = soon("a token", answer.json()).await.expect("JSON");
+        answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// A token that the gateway would accept, to be changed.
+    #[must_use]
+    pub fn forge(&self) -> Forge {
+        Forge::new(&self.issuer_url, &self.secret)
+    }
+
+    /// What the binaries have written so far: auth-service, gateway.
+    #[must_use]
+    pub fn output(&self) -> (String, String) {
+        (self.auth.output(), self.gateway.output())
+    }
+
+    /// Stops both services, and gives how they ended when they are processes: auth-service, gateway.
+    pub async fn stop(self) -> Option<(Ended, Ended)> {
+        let (auth, gateway) = tokio::join!(self.auth.stop(), self.gateway.stop());
+        auth.zip(gateway)
+    }
+}
+
+impl Plan {
+    fn issuer(&self) -> String {
+        format!("http://{}", self.auth)
+    }
+
+    /// The gateway's page, by both names of this machine.
+    fn origins(&self) -> [String; 2] {
+        ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{}", self.gateway.port()))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.directory.path().join("auth.db")
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets::parse(SECRET_VARIABLE, &self.secret, ',').expect("a good secret")
+    }
+
+    async fn start_auth_in_process(
+        &self,
+        listener: std::net::TcpListener,
+        passwords: &Passwords,
+    ) -> Service {
+        let mut config = auth_service::Config::for_testing(&self.database(), self.secrets());
+        config.settings.public_url = self.issuer();
+        config.settings.origins = self.origins().to_vec();
+        let settings = serde_json::to_value(&config.settings).expect("settings as JSON");
+        config.settings = serde_json::from_value(apply(settings, &self.options.auth))
+            .expect("settings of the auth-service");
+        for (name, password) in &passwords.0 {
+            let user = NewUser::parse(name, password).expect("a user");
+            let added = auth_service::users::add_user(&config.settings, user);
+            soon("an account", added).await.expect("an account");
+        }
+        Service::in_process(|stopped| {
+            auth_service::serve(config, listener, async {
+                let _ = stopped.await;
+            })
+        })
+    }
+
+    fn start_gateway_in_process(&self, listener: std::net::TcpListener) -> Service {
+        let config = realtime_service::config::Config {
+            issuer: self.issuer(),
+            origins: self.origins().to_vec(),
+            ..Default::default()
+        };
+        let config = serde_json::to_value(&config).expect("settings as JSON");
+        let config = serde_json::from_value(apply(config, &self.options.gateway))
+            .expect("settings of the gateway");
+        let secrets = self.secrets();
+        Service::in_process(|stopped| async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            let served = realtime_service::serve(config, secrets, listener, shutdown).await;
+            served.context("the gateway")
+        })
+    }
+
+    async fn start_binaries(&self, passwords: &Passwords) -> (Service, Service) {
+        let mut common = vec![(SECRET_VARIABLE.to_owned(), self.secret.clone())];
+        // As verbose as can be: whatever a test does, the output must hold no secret.
+        let log = self.options.log.unwrap_or("trace");
+        common.push(("RUST_LOG".to_owned(), log.to_owned()));
+        let origins = json!(self.origins());
+        let database = format!("sqlite://{}", self.database().display());
+        let auth = [
+            ("listen", json!(self.auth.to_string())),
+            ("public_url", json!(self.issuer())),
+            ("database_url", json!(database)),
+            ("origins", origins.clone()),
+        ];
+        let mut auth = variables("AUTH", &auth);
+        auth.extend(variables("AUTH", &self.options.auth));
+        auth.extend(common.clone());
+        for (name, password) in &passwords.0 {
+            let arguments = ["user", "add", name, "--password-stdin"];
+            let added = run("auth-service", &arguments, &auth, Some(password)).await;
+            assert!(added.status.success(), "{}", added.output);
+        }
+        let gateway = [
+            ("listen", json!(self.gateway.to_string())),
+            ("issuer", json!(self.issuer())),
+            ("origins", origins),
+        ];
+        let mut gateway = variables("REALTIME", &gateway);
+        gateway.extend(variables("REALTIME", &self.options.gateway));
+        gateway.extend(common);
+        let secrets = || passwords.0.iter().map(|(_, password)| password.clone());
+        (
+            Service::binary("auth-service", &auth, secrets()).await,
+            Service::binary("realtime-service", &gateway, secrets()).await,
+        )
+    }
+}

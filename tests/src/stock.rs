@@ -1,0 +1,64 @@
+//! The clients that people have, in the languages that they have them in: `tests/clients`.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use tokio::process::Command;
+
+use crate::{Options, Stack, stack::Passwords};
+
+/// How long all tests of one file may take.
+const STOCK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// The lifetime of tokens in the second stack, in seconds: README.md beside the clients names it.
+const SHORT_LIFETIME_SECS: u64 = 6;
+
+/// Runs all tests of `file` with Node against two stacks, one of them with short-lived tokens.
+///
+/// # Panics
+///
+/// When one fails or is skipped, or when Node or the packages are missing.
+pub async fn run_node_tests(file: &str) {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let packages = directory.join("node_modules");
+    assert!(
+        packages.is_dir(),
+        "{}: missing; `npm ci` makes it",
+        packages.display()
+    );
+    let passwords = Passwords::default();
+    let stack = Stack::start_for(Options::default(), passwords.clone()).await;
+    let short = Options::default().token_lifetime_secs(SHORT_LIFETIME_SECS);
+    let short = Stack::start_for(short, passwords.clone()).await;
+    let node = Command::new("node")
+        .args(["--test", "--test-reporter=tap", file])
+        .current_dir(directory)
+        .env("GATEWAY_URL", &stack.gateway_url)
+        .env("ISSUER_URL", &stack.issuer_url)
+        .env("SHORT_GATEWAY_URL", &short.gateway_url)
+        .env("SHORT_ISSUER_URL", &short.issuer_url)
+        .env("ALICE_PASSWORD", passwords.of("alice"))
+        .env("BOB_PASSWORD", passwords.of("bob"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let ended = tokio::time::timeout(STOCK_DEADLINE, node)
+        .await
+        .expect("the tests to end");
+    let ended = ended.unwrap_or_else(|error| panic!("cannot run node: {error}"));
+    let output = String::from_utf8_lossy(&ended.stdout);
+    println!("{output}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{file}: {}", ended.status);
+    let count = |what: &str| {
+        let line = output
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("# {what} ")));
+        line.and_then(|number| number.parse::<u32>().ok())
+            .expect("node's summary")
+    };
+    assert!(count("pass") > 0, "{file}: nothing ran");
+    assert_eq!(
+        count("skipped") + count("todo") + count("cancelled"),
+        0,
+        "{file}: left out"
+    );
+}

@@ -1,0 +1,374 @@
+//! Engine.IO and Socket.IO by hand over a WebSocket, for what a library would never send.
+
+use std::{collections::VecDeque, net::IpAddr, net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        http::{HeaderName, HeaderValue},
+    },
+};
+
+use crate::{DEADLINE, Stack, soon};
+
+/// How a WebSocket is to be opened.
+#[derive(Clone)]
+pub struct Opening {
+    gateway: SocketAddr,
+    query: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    from: Option<IpAddr>,
+    receive_buffer_bytes: Option<u32>,
+}
+
+impl Opening {
+    /// A WebSocket to the gateway of `stack`, with version 4 of Engine.IO and no credential.
+    #[must_use]
+    pub fn of(stack: &Stack) -> Self {
+        Self {
+            gateway: stack.gateway_address,
+            query: "EIO=4&transport=websocket".to_owned(),
+            headers: Vec::new(),
+            from: None,
+            receive_buffer_bytes: None,
+        }
+    }
+
+    /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.
+    #[must_use]
+    pub fn version_3(mut self) -> Self {
+        self.query = self.query.replace("EIO=4", "EIO=3");
+        self
+    }
+
+    /// Adds `name=value` to the query, as it is.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.query += &format!("&{name}={value}");
+        self
+    }
+
+    /// Adds a header.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = value.parse().expect("a header's value");
+        self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    /// Comes from another address of this machine.
+    #[must_use]
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
+    /// Lets the system take no more than about this much that is not read.
+    #[must_use]
+    pub fn receive_buffer_bytes(mut self, bytes: u32) -> Self {
+        self.receive_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Opens the WebSocket, or gives the status that it is refused with.
+    ///
+    /// # Errors
+    ///
+    /// The status of the HTTP answer.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer at all.
+    pub async fn open(&self) -> Result<WebSocket, u16> {
+        soon("a WebSocket", async {
+            let tcp = self.connect().await.expect("a TCP connection");
+            let url = format!("ws://{}/socket.io/?{}", self.gateway, self.query);
+            let mut request = url.into_client_request().expect("a request");
+            request.headers_mut().extend(self.headers.iter().cloned());
+            match tokio_tungstenite::client_async(request, tcp).await {
+                Ok((stream, _)) => Ok(WebSocket {
+                    sid: String::new(),
+                    stream,
+                    early: VecDeque::new(),
+                }),
+                Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+                Err(error) => panic!("no WebSocket and no answer: {error}"),
+            }
+        })
+        .await
+    }
+
+    /// Opens a WebSocket that is a session of its own, and reads the packet that says so.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused, or something else is said.
+    pub async fn session(&self) -> WebSocket {
+        self.try_session().await.expect("a WebSocket")
+    }
+
+    /// The same, when the gateway may refuse it.
+    ///
+    /// # Errors
+    ///
+    /// The status of the HTTP answer.
+    ///
+    /// # Panics
+    ///
+    /// When something else is said.
+    pub async fn try_session(&self) -> Result<WebSocket, u16> {
+        let mut socket = self.open().await?;
+        let packet = socket.packet().await;
+        let open = packet
+            .strip_prefix('0')
+            .unwrap_or_else(|| panic!("no open packet: {packet}"));
+        socket.sid = parse(open)["sid"].as_str().expect("a sid").to_owned();
+        Ok(socket)
+    }
+
+    /// Opens a session and presents `token` with CONNECT.
+    pub async fn admitted(&self, token: &str) -> WebSocket {
+        let mut socket = self.session().await;
+        socket
+            .connect(&json!({ "token": token }))
+            .await
+            .expect("a token that is accepted");
+        socket
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(address) = self.from {
+            socket.bind((address, 0).into())?;
+        }
+        if let Some(bytes) = self.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.connect(self.gateway).await
+    }
+}
+
+/// A WebSocket that speaks Engine.IO. Pings are answered while something else is waited for.
+pub struct WebSocket {
+    /// The session's id, once the gateway has told it.
+    pub sid: String,
+    stream: WebSocketStream<TcpStream>,
+    /// Packets that came while an acknowledgement was waited for.
+    early: VecDeque<String>,
+}
+
+/// Why CONNECT was refused, as the wire has it.
+#[derive(Debug, PartialEq)]
+pub struct Refused(pub Value);
+
+impl Refused {
+    /// The text for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        self.0["message"].as_str().unwrap_or_default()
+    }
+}
+
+impl WebSocket {
+    /// Sends one packet.
+    pub async fn send(&mut self, packet: impl Into<String>) {
+        let sent = self.stream.send(Message::text(packet.into()));
+        soon("a packet to be sent", sent)
+            .await
+            .expect("an open WebSocket");
+    }
+
+    /// Sends what may find the connection closed meanwhile.
+    pub async fn try_send(&mut self, packet: impl Into<String>) {
+        // The end of the connection shows when it is read from.
+        let _ =
+            tokio::time::timeout(DEADLINE, self.stream.send(Message::text(packet.into()))).await;
+    }
+
+    /// Sends several packets in one write to the network.
+    pub async fn send_at_once(&mut self, packets: &[String]) {
+        for packet in packets {
+            let queued = self.stream.feed(Message::text(packet.clone()));
+            soon("a packet to be queued", queued)
+                .await
+                .expect("an open WebSocket");
+        }
+        soon("packets to be sent", self.stream.flush())
+            .await
+            .expect("an open WebSocket");
+    }
+
+    /// The next packet; `None` when the connection has ended.
+    pub async fn next(&mut self) -> Option<String> {
+        soon("a packet, or the end", self.receive()).await
+    }
+
+    /// The next packet.
+    pub async fn packet(&mut self) -> String {
+        self.next()
+            .await
+            .expect("a packet before the connection ends")
+    }
+
+    /// The next packet, if one comes within `time`; `Some(None)` is the connection's end.
+    pub async fn next_within(&mut self, time: Duration) -> Option<Option<String>> {
+        tokio::time::timeout(time, self.receive()).await.ok()
+    }
+
+    async fn receive(&mut self) -> Option<String> {
+        if let Some(packet) = self.early.pop_front() {
+            return Some(packet);
+        }
+        loop {
+            match self.stream.next().await? {
+                Ok(Message::Text(text)) if text.as_str() == "2" => {
+                    self.stream.send(Message::text("3")).await.ok()?;
+                }
+                // Engine.IO's own goodbye: the end of the connection has to follow.
+                Ok(Message::Text(text)) if text.as_str() == "1" => {}
+                Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Presents `payload` with CONNECT, and gives the `sid` that the client is told.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub async fn connect(&mut self, payload: &Value) -> Result<String, Refused> {
+        self.connect_with(&payload.to_string()).await
+    }
+
+    /// The same with any text after the packet's type.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    ///
+    /// # Panics
+    ///
+    /// When something else is answered.
+    pub async fn connect_with(&mut self, payload: &str) -> Result<String, Refused> {
+        self.send(format!("40{payload}")).await;
+        admission(&self.packet().await)
+    }
+
+    /// Presents another payload after a refusal. A CONNECT that comes before the gateway has put
+    /// the refused one away is passed over, so it is repeated until there is an answer.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    ///
+    /// # Panics
+    ///
+    /// When something else is answered, or nothing.
+    pub async fn connect_again(&mut self, payload: &Value) -> Result<String, Refused> {
+        const PATIENCE: Duration = Duration::from_millis(300);
+
+        let answer = async {
+            loop {
+                self.send(format!("40{payload}")).await;
+                if let Some(packet) = self.next_within(PATIENCE).await {
+                    return packet.expect("an answer before the connection ends");
+                }
+            }
+        };
+        let answer = soon("an answer to CONNECT", answer).await;
+        admission(&answer)
+    }
+
+    /// Emits an event and waits for its acknowledgement. Events that come first are kept.
+    pub async fn call(&mut self, event: &str, payload: Value) -> Value {
+        self.send(format!("421{}", json!([event, payload]))).await;
+        self.acknowledgement(1).await
+    }
+
+    /// Waits for the acknowledgement with this number. Events that come first are kept.
+    pub async fn acknowledgement(&mut self, number: u32) -> Value {
+        let prefix = format!("43{number}[");
+        let mut others = VecDeque::new();
+        let answer = loop {
+            let packet = self.packet().await;
+            if packet.starts_with(&prefix) {
+                break parse(&packet[prefix.len() - 1..]);
+            }
+            others.push_back(packet);
+        };
+        others.append(&mut self.early);
+        self.early = others;
+        answer[0].clone()
+    }
+
+    /// The next event: its name and its arguments, in one array.
+    pub async fn event(&mut self) -> Value {
+        let packet = self.packet().await;
+        match packet.strip_prefix("42") {
+            Some(event) => parse(event),
+            None => panic!("no event: {packet}"),
+        }
+    }
+
+    /// Subscribes to `room`, and gives the answer.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub async fn subscribe(&mut self, room: &str) -> Value {
+        let answer = self.call("rt:subscribe", json!({ "room": room })).await;
+        assert_eq!(answer["ok"], true, "{answer}");
+        answer
+    }
+
+    /// Publishes `data` in `room` as the event `message`, and gives the answer.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub async fn publish(&mut self, room: &str, data: Value) -> Value {
+        let payload = json!({"room": room, "event": "message", "data": data});
+        let answer = self.call("rt:publish", payload).await;
+        assert_eq!(answer["ok"], true, "{answer}");
+        answer
+    }
+
+    /// Waits for the end of the connection, and gives what came before it.
+    pub async fn closed(&mut self) -> Vec<String> {
+        let mut packets = Vec::new();
+        while let Some(packet) = self.next().await {
+            packets.push(packet);
+        }
+        packets
+    }
+}
+
+/// What a packet that answers CONNECT says.
+fn admission(packet: &str) -> Result<String, Refused> {
+    match packet.split_at(2) {
+        ("40", body) => Ok(parse(body)["sid"].as_str().expect("a sid").to_owned()),
+        ("44", body) => Err(Refused(parse(body))),
+        _ => panic!("neither admitted nor refused: {packet}"),
+    }
+}
+
+/// The JSON of a packet.
+///
+/// # Panics
+///
+/// When it is none.
+#[must_use]
+pub fn parse(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
