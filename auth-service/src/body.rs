@@ -1,12 +1,73 @@
 //! A request's body: of a known kind, within a limit and a deadline, wiped after use.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use actix_web::{HttpMessage as _, HttpRequest, dev, http::header};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, http::header, web};
+use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, state::AppState};
+
+/// What an endpoint takes as its body. The structs that implement it deny unknown members.
+pub(crate) trait Body: DeserializeOwned {
+    /// In what it may be written.
+    const KINDS: &[BodyKind] = &[BodyKind::Json];
+    /// What it must hold, for the one who sent something else: "the body must hold …".
+    const SHAPE: &str;
+}
+
+/// A body that was read and has the shape of a `T`.
+pub(crate) struct Parsed<T>(pub(crate) T);
+
+impl<T: Body + 'static> FromRequest for Parsed<T> {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            let state = request
+                .app_data::<web::Data<AppState>>()
+                .context("the state is missing")?;
+            let kind = kind_of(&request)?;
+            if !T::KINDS.contains(&kind) {
+                return Err(ApiError::UnsupportedMediaType);
+            }
+            let login = &state.settings().login;
+            let deadline = Duration::from_secs(login.body_deadline_secs);
+            let body = read(&request, payload, login.body_limit_bytes, deadline).await?;
+            let parsed = match kind {
+                BodyKind::Json => from_json(&body),
+                BodyKind::Form => from_form(&body),
+            };
+            // What serde says may repeat a piece of a password.
+            parsed
+                .map(Self)
+                .ok_or(ApiError::InvalidRequest(T::SHAPE.into()))
+        })
+    }
+}
+
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    // A struct would also be taken from an array.
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    is_object.then(|| serde_json::from_slice(body).ok())?
+}
+
+fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let text = str::from_utf8(body).ok()?;
+    // Bytes that are no UTF-8 would be replaced on the way, which makes passwords equal that are
+    // not; nobody means the replacement itself.
+    let is_replaced = web::Query::<Vec<(String, String)>>::from_query(text)
+        .ok()?
+        .iter()
+        .any(|(_, value)| value.contains(char::REPLACEMENT_CHARACTER));
+    let parsed = web::Query::<T>::from_query(text).ok()?.into_inner();
+    (!is_replaced).then_some(parsed)
+}
 
 /// What a body is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +84,7 @@ pub(crate) enum BodyKind {
 ///
 /// [`ApiError::UnsupportedMediaType`] for anything else, and for another character set or a
 /// content coding: nothing is decompressed, so that nothing small becomes large.
-pub(crate) fn kind_of(request: &HttpRequest) -> Result<BodyKind, ApiError> {
+fn kind_of(request: &HttpRequest) -> Result<BodyKind, ApiError> {
     let headers = request.headers();
     let is_coded = headers
         .get_all(header::CONTENT_ENCODING)
@@ -50,7 +111,7 @@ pub(crate) fn kind_of(request: &HttpRequest) -> Result<BodyKind, ApiError> {
 ///
 /// When it is longer than `limit` bytes, which a `Content-Length` says before any of it is read,
 /// or takes longer than `deadline`.
-pub(crate) async fn read(
+async fn read(
     request: &HttpRequest,
     payload: dev::Payload,
     limit: usize,

@@ -14,11 +14,14 @@ pub mod login;
 pub mod me;
 pub mod routes;
 mod server;
+mod sessions;
 pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
 pub mod users;
+pub mod vault;
+mod visitor;
 
 pub use config::{Config, Settings};
 pub use server::serve;

@@ -1,15 +1,20 @@
 //! What every request may use, made once at the start.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
-use shared_claims::{Verifier, claims::REALTIME_AUDIENCE, key_set::KeySet};
+use shared_claims::{
+    Verifier,
+    claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    key_set::KeySet,
+};
 
 use crate::{
-    config::Config,
+    config::{Config, Settings},
     store::Store,
-    tokens::{Signer, TokenIds},
+    tokens::{NewToken, Signer},
     users::{Users, password::PasswordPool},
+    vault::Vault,
 };
 
 /// The one state of the service. Workers share it behind an `Arc`.
@@ -17,8 +22,8 @@ pub struct AppState {
     users: Users,
     signer: Signer,
     verifier: Verifier,
-    body_limit_bytes: usize,
-    body_deadline: Duration,
+    vault: Vault,
+    settings: Settings,
 }
 
 impl AppState {
@@ -36,15 +41,15 @@ impl AppState {
             KeySet::from_secrets(&secrets)?,
         );
         check_own_token(&signer, &verifier)?;
-        let store = Store::open(&settings.database_path()?).await?;
+        let store = Store::open(&settings.database_url).await?;
         let passwords =
             PasswordPool::start(settings.password.thread_count(), settings.password.queue)?;
         Ok(Self {
             users: Users::new(store, passwords),
             signer,
             verifier,
-            body_limit_bytes: settings.login.body_limit_bytes,
-            body_deadline: Duration::from_secs(settings.login.body_deadline_secs),
+            vault: Vault::new(&secrets)?,
+            settings,
         })
     }
 
@@ -72,23 +77,32 @@ impl AppState {
         &self.verifier
     }
 
-    /// The longest body that `/login` takes.
+    /// What is encrypted and derived.
     #[must_use]
-    pub fn body_limit_bytes(&self) -> usize {
-        self.body_limit_bytes
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
-    /// How long a body may take to arrive.
+    /// The settings.
     #[must_use]
-    pub fn body_deadline(&self) -> Duration {
-        self.body_deadline
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 }
 
 /// A deployment whose tokens nobody accepts is found here, and not by its first visitor.
 fn check_own_token(signer: &Signer, verifier: &Verifier) -> anyhow::Result<()> {
     let now = SystemTime::now();
-    let token = signer.sign("self-check", None, TokenIds::random()?, now)?;
+    let token = NewToken {
+        subject: "self-check",
+        audience: REALTIME_AUDIENCE,
+        client_id: LOGIN_CLIENT_ID,
+        session_id: "self-check",
+        scope: None,
+        authorization_details: Vec::new(),
+        profile: None,
+    };
+    let token = signer.sign(token, now)?;
     verifier
         .verify(token.as_str(), now)
         .context("a token of our own does not verify")?;

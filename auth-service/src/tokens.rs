@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use shared_claims::{
     Claims,
-    claims::{ACCESS_TOKEN_TYPE, Audience, LOGIN_CLIENT_ID, Profile, REALTIME_AUDIENCE},
+    authorization::AuthorizationDetail,
+    claims::{ACCESS_TOKEN_TYPE, Audience, Profile},
     ids,
     secret::Secrets,
 };
@@ -14,26 +15,34 @@ use zeroize::Zeroizing;
 
 use crate::config::Settings;
 
-/// The random identifiers of one token.
-pub struct TokenIds {
-    /// The session that the token belongs to.
-    pub session_id: String,
-    /// The token's own id.
-    pub token_id: String,
+/// What a token is to say; the rest is the signer's to know.
+#[derive(Debug)]
+pub struct NewToken<'a> {
+    /// The `sub`.
+    pub subject: &'a str,
+    /// The `aud`.
+    pub audience: &'a str,
+    /// The `client_id`.
+    pub client_id: &'a str,
+    /// The `sid`.
+    pub session_id: &'a str,
+    /// The `scope`, separated by spaces.
+    pub scope: Option<String>,
+    /// The rights to rooms.
+    pub authorization_details: Vec<AuthorizationDetail>,
+    /// The person, which goes in when the settings let it.
+    pub profile: Option<Profile>,
 }
 
-impl TokenIds {
-    /// New ones, from the operating system.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system has no randomness to give.
-    pub fn random() -> anyhow::Result<Self> {
-        Ok(Self {
-            session_id: random_id()?,
-            token_id: random_id()?,
-        })
-    }
+/// A new token that says nothing, of 256 random bits: a refresh token, a client's secret.
+///
+/// # Errors
+///
+/// When the operating system has no randomness to give.
+pub fn random_token() -> anyhow::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).context("no randomness from the operating system")?;
+    Ok(Zeroizing::new(ids::token_from(&bytes)))
 }
 
 /// A new identifier of 22 characters, for a subject, a session or a token.
@@ -83,35 +92,33 @@ impl Signer {
         self.lifetime_secs
     }
 
-    /// An access token for the gateway that ends a lifetime after `now`. The profile goes in when
-    /// there is one and the settings let it.
+    /// An access token that ends a lifetime after `now`.
     ///
     /// # Errors
     ///
-    /// When the clock stands before 1970, or the cryptographic provider fails.
-    pub fn sign(
-        &self,
-        subject: &str,
-        profile: Option<Profile>,
-        ids: TokenIds,
-        now: SystemTime,
-    ) -> anyhow::Result<Zeroizing<String>> {
+    /// When the clock stands before 1970, there is no randomness for its id, or the cryptographic
+    /// provider fails.
+    pub fn sign(&self, new: NewToken<'_>, now: SystemTime) -> anyhow::Result<Zeroizing<String>> {
         let issued_at = now
             .duration_since(UNIX_EPOCH)
             .context("the clock stands before 1970")?
             .as_secs();
         let claims = Claims {
             iss: self.issuer.clone(),
-            sub: subject.to_owned(),
-            aud: Audience::One(REALTIME_AUDIENCE.to_owned()),
+            sub: new.subject.to_owned(),
+            aud: Audience::One(new.audience.to_owned()),
             exp: issued_at + self.lifetime_secs,
             iat: issued_at,
             nbf: None,
-            jti: ids.token_id,
-            sid: ids.session_id,
-            client_id: LOGIN_CLIENT_ID.to_owned(),
-            scope: None,
-            profile: profile.filter(|_| self.with_profile).unwrap_or_default(),
+            jti: random_id()?,
+            sid: new.session_id.to_owned(),
+            client_id: new.client_id.to_owned(),
+            scope: new.scope,
+            authorization_details: new.authorization_details,
+            profile: new
+                .profile
+                .filter(|_| self.with_profile)
+                .unwrap_or_default(),
         };
         let token = jsonwebtoken::encode(&self.header, &claims, &self.key)
             .context("cannot sign a token")?;

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::authorization::AuthorizationDetail;
+
 /// The media type of an access token, for the header's `typ` (RFC 9068, section 2.1).
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
 /// The `aud` of a token for the gateway's socket.
 pub const REALTIME_AUDIENCE: &str = "latchkey-realtime";
+
+/// The `aud` of a token for the HTTP API of back ends.
+pub const API_AUDIENCE: &str = "latchkey-api";
 
 /// The `client_id` of a person who signed in at `/login` (RFC 9068 requires the claim).
 pub const LOGIN_CLIENT_ID: &str = "latchkey-login";
@@ -42,6 +47,9 @@ pub struct Claims {
     /// Space-separated scopes (RFC 6749, section 3.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// The rights to rooms (RFC 9396, section 9.1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorization_details: Vec<AuthorizationDetail>,
     /// The person, in OpenID Connect's names.
     #[serde(flatten)]
     pub profile: Profile,

@@ -12,6 +12,12 @@ pub fn from_random(bytes: [u8; 16]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The token that 256 random bits stand for: 43 characters that need no escaping in a URL.
+#[must_use]
+pub fn token_from(bytes: &[u8; 32]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// Whether `text` may identify somebody or something: not empty, not too long, and without the
 /// characters that make a log line or a screen say something else than what is compared.
 #[must_use]

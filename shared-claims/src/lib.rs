@@ -6,6 +6,7 @@
 //! Data flows one way: [`Secret`](secret::Secret) → [`KeySet`](key_set::KeySet) →
 //! [`Verifier`](verify::Verifier) → [`VerifiedClaims`](verify::VerifiedClaims).
 
+pub mod authorization;
 pub mod claims;
 pub mod ids;
 pub mod key_set;

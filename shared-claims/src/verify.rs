@@ -15,6 +15,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::{
+    authorization::{AuthorizationDetail, MAXIMUM_DETAILS, REALTIME_TYPE},
     claims::{ACCESS_TOKEN_TYPE, Audience, Claims, MAXIMUM_LIFETIME_SECS, Profile},
     ids::is_identifier,
     key_set::KeySet,
@@ -218,6 +219,7 @@ struct UnverifiedClaims {
     sid: Option<Value>,
     client_id: Option<Value>,
     scope: Option<Value>,
+    authorization_details: Option<Value>,
     // An ID token has a nonce, a logout token has events; an access token has neither.
     #[serde(default, deserialize_with = "is_present")]
     nonce: bool,
@@ -275,6 +277,7 @@ impl UnverifiedClaims {
             sid: identifier(self.sid)?,
             client_id: identifier(self.client_id)?,
             scope: text(self.scope)?,
+            authorization_details: details(self.authorization_details)?,
             profile: Profile {
                 preferred_username: text(self.preferred_username)?,
                 name: text(self.name)?,
@@ -298,6 +301,19 @@ fn identifier(value: Option<Value>) -> Result<String, Rejection> {
     text(value)?
         .filter(|text| is_identifier(text))
         .ok_or(Rejection::ClaimsInvalid)
+}
+
+/// The rights that are ours. Those of another type are somebody else's, and may be anything.
+fn details(value: Option<Value>) -> Result<Vec<AuthorizationDetail>, Rejection> {
+    let all = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(all)) if all.len() <= MAXIMUM_DETAILS => all,
+        Some(_) => return Err(Rejection::ClaimsInvalid),
+    };
+    all.into_iter()
+        .filter(|detail| detail.get("type").and_then(Value::as_str) == Some(REALTIME_TYPE))
+        .map(|detail| serde_json::from_value(detail).map_err(|_| Rejection::ClaimsInvalid))
+        .collect()
 }
 
 fn text(value: Option<Value>) -> Result<Option<String>, Rejection> {

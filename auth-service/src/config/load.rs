@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_text_that_looks_like_a_number_stays_a_text() {
         let settings = read("", &[("AUTH__DATABASE_URL", "sqlite://00123")]).expect("settings");
-        assert_eq!(settings.database_url, "sqlite://00123");
+        assert_eq!(settings.database_url.to_string(), "sqlite://00123");
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         for (name, value) in [
             ("AUTH__LISTEN", "hidden"),
             ("AUTH__PUBLIC_URL", "http://hidden/"),
-            ("AUTH__DATABASE_URL", "postgres://hidden"),
+            ("AUTH__DATABASE_URL", "mysql://hidden"),
             ("AUTH__ORIGINS", "*"),
             ("AUTH__WORKERS", "hidden"),
             ("AUTH__LOG_FORMAT", "hidden"),

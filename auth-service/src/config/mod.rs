@@ -2,17 +2,21 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     thread::available_parallelism,
 };
 
 use serde::{Deserialize, Serialize};
 use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 
+mod database;
 mod load;
 mod parse;
+mod session;
 
+pub use database::DatabaseUrl;
 pub use load::ConfigError;
+pub use session::SessionSettings;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
 /// them and are shown by nothing.
@@ -30,7 +34,7 @@ impl Config {
     #[must_use]
     pub fn for_testing(database_path: &Path, secrets: Secrets) -> Self {
         let settings = Settings {
-            database_url: format!("{}{}", parse::SQLITE_SCHEME, database_path.display()),
+            database_url: DatabaseUrl::sqlite(database_path),
             workers: 1,
             ..Settings::default()
         };
@@ -50,9 +54,10 @@ pub struct Settings {
     /// an http or https origin without a slash at its end. `AUTH__PUBLIC_URL`, default
     /// `http://localhost:8080`.
     pub public_url: String,
-    /// The database, as `sqlite://PATH`; made when it is missing. `AUTH__DATABASE_URL`, default
-    /// `sqlite://latchkey.db`.
-    pub database_url: String,
+    /// The database: `sqlite://PATH`, made when it is missing, or `postgres://USER:PASSWORD@HOST/NAME`,
+    /// whose password is shown by nothing. `AUTH__DATABASE_URL`, default `sqlite://latchkey.db`.
+    #[serde(deserialize_with = "parse::from_text")]
+    pub database_url: DatabaseUrl,
     /// The origins whose pages may call the service; exact, separated by commas.
     /// `AUTH__ORIGINS`, default `http://localhost:9000,http://127.0.0.1:9000`, the gateway's page.
     #[serde(deserialize_with = "parse::list")]
@@ -72,8 +77,10 @@ pub struct Settings {
     pub token: TokenSettings,
     /// The threads that hash passwords.
     pub password: PasswordSettings,
-    /// The limits of `POST /login`.
+    /// The limits of `POST /login`, and of every other body.
     pub login: LoginSettings,
+    /// How long people stay signed in.
+    pub session: SessionSettings,
 }
 
 impl Default for Settings {
@@ -81,7 +88,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             public_url: "http://localhost:8080".to_owned(),
-            database_url: "sqlite://latchkey.db".to_owned(),
+            database_url: DatabaseUrl::sqlite(Path::new("latchkey.db")),
             origins: ["http://localhost:9000", "http://127.0.0.1:9000"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -92,6 +99,7 @@ impl Default for Settings {
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
+            session: SessionSettings::default(),
         }
     }
 }
@@ -181,32 +189,17 @@ impl std::str::FromStr for LogFormat {
 }
 
 impl Settings {
-    /// The file that [`Self::database_url`] names.
-    ///
-    /// # Errors
-    ///
-    /// When it names none.
-    pub fn database_path(&self) -> Result<PathBuf, ConfigError> {
-        parse::database_path(&self.database_url)
-            .ok_or_else(|| ConfigError::value("database_url", "must be sqlite://PATH"))
-    }
-
     pub(crate) fn worker_count(&self) -> usize {
         or_one_per_core(self.workers)
     }
 
     /// The cross-checks that types cannot make.
     fn check(&self) -> Result<(), ConfigError> {
-        let check = |key, fine, rule: &str| match fine {
-            true => Ok(()),
-            false => Err(ConfigError::value(key, rule)),
-        };
         let origin = "must be an http or https origin, such as https://example.org, in lower case \
                       and without a path or a slash at its end";
         check("public_url", parse::is_origin(&self.public_url), origin)?;
         let origins_fine = self.origins.iter().all(|one| parse::is_origin(one));
         check("origins", origins_fine, origin)?;
-        self.database_path()?;
         check("workers", self.workers <= 1024, "must be at most 1024")?;
         let deadline = 1..=300;
         for (key, secs) in [
@@ -227,7 +220,17 @@ impl Settings {
         let queue_fine = (1..=10_000).contains(&self.password.queue);
         check("password.queue", queue_fine, "must be 1 to 10000")?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
-        check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")
+        check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
+        self.session.check()
+    }
+}
+
+/// Refuses a setting that is not `fine`, by its name and the `rule` that it breaks.
+fn check(key: &str, fine: bool, rule: &str) -> Result<(), ConfigError> {
+    if fine {
+        Ok(())
+    } else {
+        Err(ConfigError::value(key, rule))
     }
 }
 

@@ -1,22 +1,12 @@
 //! The values that are more than a number or a text.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use actix_web::http::Uri;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
-
-/// What a URL of the one supported kind of database starts with.
-pub(super) const SQLITE_SCHEME: &str = "sqlite://";
-
-/// The file of an SQLite URL. There is none in memory: two connections would see two databases.
-pub(super) fn database_path(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix(SQLITE_SCHEME)?;
-    let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains(['?', '\0']);
-    is_file.then(|| PathBuf::from(path))
-}
 
 /// Whether `text` is an origin exactly as a browser writes it (RFC 6454, section 6.2).
 pub(super) fn is_origin(text: &str) -> bool {
@@ -97,15 +87,6 @@ mod tests {
             " https://example.org",
         ] {
             assert!(!is_origin(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_database_is_a_file() {
-        assert_eq!(database_path("sqlite://a.db"), Some("a.db".into()));
-        assert_eq!(database_path("sqlite:///v/a.db"), Some("/v/a.db".into()));
-        for bad in ["", "a.db", "sqlite://", "sqlite://:memory:", "sqlite://a?b"] {
-            assert_eq!(database_path(bad), None, "{bad}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use shared_claims::claims::Profile;
 use sqlx::FromRow;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, database::on_pool};
 use crate::users::hash::StoredHash;
 
 /// An account, without what proves that it is somebody's.
@@ -58,6 +58,8 @@ pub struct NewAccount {
     pub id: String,
     /// The name to sign in with, folded.
     pub username: String,
+    /// What the name looks like.
+    pub skeleton: String,
     /// The password's hash.
     pub password_hash: StoredHash,
     /// The person.
@@ -67,29 +69,31 @@ pub struct NewAccount {
 }
 
 impl Store {
-    /// Writes an account; `false` when somebody has the name.
+    /// Writes an account; `false` when somebody has the name, or one that looks the same.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn insert_account(&self, account: &NewAccount) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "insert into users (id, username, password_hash, name, given_name, family_name, email, \
-                                created_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8) \
-             on conflict (username) do nothing",
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "insert into users (id, username, skeleton, password_hash, name, given_name, \
+                                family_name, email, created_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             on conflict do nothing",
         )
         .bind(&account.id)
         .bind(&account.username)
+        .bind(&account.skeleton)
         .bind(&account.password_hash)
         .bind(&account.profile.name)
         .bind(&account.profile.given_name)
         .bind(&account.profile.family_name)
         .bind(&account.profile.email)
         .bind(account.created_at)
-        .execute(&self.writer)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
     }
 
     /// The account with this folded name.
@@ -101,14 +105,14 @@ impl Store {
         &self,
         username: &str,
     ) -> Result<Option<AccountWithHash>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, created_at, disabled_at, \
                     password_hash \
              from users where username = $1",
         )
         .bind(username)
-        .fetch_optional(&self.readers)
-        .await?)
+        .fetch_optional(pool)
+        .await?))
     }
 
     /// The account with this id.
@@ -117,13 +121,13 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn find_account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, created_at, disabled_at \
              from users where id = $1",
         )
         .bind(id)
-        .fetch_optional(&self.readers)
-        .await?)
+        .fetch_optional(pool)
+        .await?))
     }
 
     /// All accounts, by name.
@@ -132,12 +136,12 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn list_accounts(&self) -> Result<Vec<Account>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, created_at, disabled_at \
              from users order by username",
         )
-        .fetch_all(&self.readers)
-        .await?)
+        .fetch_all(pool)
+        .await?))
     }
 
     /// Sets another hash; `false` when nobody has the name.
@@ -150,12 +154,15 @@ impl Store {
         username: &str,
         hash: &StoredHash,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("update users set password_hash = $2 where username = $1")
-            .bind(username)
-            .bind(hash)
-            .execute(&self.writer)
-            .await?;
-        Ok(done.rows_affected() == 1)
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update users set password_hash = $2 where username = $1"
+        )
+        .bind(username)
+        .bind(hash)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
     }
 
     /// Shuts an account, or leaves it shut; `false` when nobody has the name.
@@ -164,13 +171,14 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn disable_account(&self, username: &str, now: i64) -> Result<bool, StoreError> {
-        let done = sqlx::query(
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
             "update users set disabled_at = coalesce(disabled_at, $2) where username = $1",
         )
         .bind(username)
         .bind(now)
-        .execute(&self.writer)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
     }
 }

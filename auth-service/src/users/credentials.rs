@@ -38,6 +38,13 @@ impl Username {
             .ok_or(CredentialError::Username)
     }
 
+    /// What the name looks like: two names with the same skeleton cannot be told apart by eye
+    /// (Unicode Technical Standard 39, section 4).
+    #[must_use]
+    pub fn skeleton(&self) -> String {
+        unicode_security::skeleton(&self.0).collect()
+    }
+
     /// The name, folded.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,7 +7,7 @@ use shared_claims::{claims::Profile, ids::is_identifier};
 
 use crate::{
     config::Settings,
-    store::{Account, NewAccount, Store, StoreError},
+    store::{Account, AccountWithHash, NewAccount, Store, StoreError},
     tokens::random_id,
 };
 
@@ -64,7 +64,7 @@ impl Users {
         &self.store
     }
 
-    /// The account of `username`, when `password` is right and it is not disabled.
+    /// The account of `username` with its hash, when `password` is right and it is not disabled.
     ///
     /// Whatever the answer, it takes one query and one hash. A text that can be nobody's name is
     /// looked up as the empty one, which nobody has either.
@@ -76,7 +76,7 @@ impl Users {
         &self,
         username: &str,
         password: Password,
-    ) -> Result<Account, AuthenticationError> {
+    ) -> Result<AccountWithHash, AuthenticationError> {
         let username = Username::parse(username);
         let name = username.as_ref().map_or("", Username::as_str);
         let found = self.store.find_account_by_name(name).await?;
@@ -92,7 +92,7 @@ impl Users {
         if found.account.disabled_at.is_some() {
             return Err(AuthenticationError::Disabled { id });
         }
-        Ok(found.account)
+        Ok(found)
     }
 
     /// The account with this id, unless it is disabled.
@@ -176,6 +176,7 @@ pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, Chan
     let account = NewAccount {
         id: random_id()?,
         username: user.username.as_str().to_owned(),
+        skeleton: user.username.skeleton(),
         password_hash,
         profile: user.profile,
         created_at: seconds_since_epoch(SystemTime::now())?,
@@ -250,10 +251,10 @@ async fn new_hash(username: &Username, password: Password) -> Result<StoredHash,
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    Ok(Store::open(&settings.database_path()?).await?)
+    Ok(Store::open(&settings.database_url).await?)
 }
 
-fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {
+pub(crate) fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {
     let since = now
         .duration_since(UNIX_EPOCH)
         .context("the clock stands before 1970")?;

@@ -1,5 +1,7 @@
 use tempfile::TempDir;
 
+use crate::config::DatabaseUrl;
+
 use super::*;
 
 struct Fixture {
@@ -12,10 +14,12 @@ async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("users.db");
     let settings = Settings {
-        database_url: format!("sqlite://{}", path.display()),
+        database_url: DatabaseUrl::sqlite(&path),
         ..Settings::default()
     };
-    let store = Store::open(&path).await.expect("a store");
+    let store = Store::open(&DatabaseUrl::sqlite(&path))
+        .await
+        .expect("a store");
     let passwords = PasswordPool::start(1, 4).expect("a pool");
     Fixture {
         settings,
@@ -36,7 +40,8 @@ impl Fixture {
         password: &str,
     ) -> Result<Account, AuthenticationError> {
         let password = Password::parse(password.to_owned()).expect("a password");
-        self.users.authenticate(username, password).await
+        let found = self.users.authenticate(username, password).await?;
+        Ok(found.account)
     }
 }
 

@@ -4,11 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use auth_service::{
     Settings,
-    tokens::{Signer, TokenIds},
+    tokens::{NewToken, Signer},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared_claims::secret::Secrets;
+use shared_claims::{
+    claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    secret::Secrets,
+};
 
 use crate::fixture::{Service, own_secrets, problem, secrets};
 
@@ -46,10 +49,17 @@ async fn another_scheme_is_malformed() {
 }
 
 fn sign(settings: &Settings, secrets: &Secrets, subject: &str, now: SystemTime) -> String {
-    let ids = TokenIds::random().expect("randomness");
     let signer = Signer::new(settings, secrets).expect("a signer");
-    let token = signer.sign(subject, None, ids, now).expect("a token");
-    token.to_string()
+    let token = NewToken {
+        subject,
+        audience: REALTIME_AUDIENCE,
+        client_id: LOGIN_CLIENT_ID,
+        session_id: "a-session",
+        scope: None,
+        authorization_details: Vec::new(),
+        profile: None,
+    };
+    signer.sign(token, now).expect("a token").to_string()
 }
 
 #[tokio::test]

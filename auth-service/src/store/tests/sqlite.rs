@@ -1,4 +1,6 @@
-use super::*;
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::super::*;
 
 #[tokio::test]
 async fn processes_that_make_the_same_database_at_once_all_get_it() {
@@ -6,7 +8,7 @@ async fn processes_that_make_the_same_database_at_once_all_get_it() {
     let path = directory.path().join("new.db");
     let opening = (0..6).map(|_| {
         let path = path.clone();
-        tokio::spawn(async move { Store::open(&path).await })
+        tokio::spawn(async move { Store::open(&DatabaseUrl::sqlite(&path)).await })
     });
     for opened in opening.collect::<Vec<_>>() {
         let store = opened.await.expect("no panic").expect("a store");
@@ -18,7 +20,9 @@ async fn processes_that_make_the_same_database_at_once_all_get_it() {
 async fn the_database_is_its_owners_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("new.db");
-    let store = Store::open(&path).await.expect("a store");
+    let store = Store::open(&DatabaseUrl::sqlite(&path))
+        .await
+        .expect("a store");
     store.disable_account("nobody", 0).await.expect("a write");
     for name in ["new.db", "new.db-wal", "new.db-shm"] {
         let data = fs::metadata(directory.path().join(name)).expect(name);
@@ -30,15 +34,18 @@ async fn the_database_is_its_owners_alone() {
 #[tokio::test]
 async fn what_was_acknowledged_is_on_the_disk() {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = Store::open(&directory.path().join("new.db"))
+    let store = Store::open(&DatabaseUrl::sqlite(&directory.path().join("new.db")))
         .await
         .expect("a store");
+    let Pool::Sqlite(writer) = &store.writer else {
+        panic!("not an SQLite file");
+    };
     let journal: String = sqlx::query_scalar("pragma journal_mode")
-        .fetch_one(&store.writer)
+        .fetch_one(writer)
         .await
         .expect("a mode");
     let synchronous: i64 = sqlx::query_scalar("pragma synchronous")
-        .fetch_one(&store.writer)
+        .fetch_one(writer)
         .await
         .expect("a level");
     assert_eq!((journal.as_str(), synchronous), ("wal", 2));
@@ -46,7 +53,7 @@ async fn what_was_acknowledged_is_on_the_disk() {
 
 #[tokio::test]
 async fn a_database_in_no_directory_is_an_error_that_names_it() {
-    let refused = Store::open(Path::new("/nowhere/new.db")).await;
+    let refused = Store::open(&DatabaseUrl::sqlite(Path::new("/nowhere/new.db"))).await;
     let error = refused.expect_err("no directory").to_string();
     assert_eq!(error, "cannot make the database /nowhere/new.db");
 }

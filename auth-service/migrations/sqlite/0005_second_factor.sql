@@ -1,0 +1,29 @@
+create table totp_secrets (
+    user_id text not null primary key references users (id),
+    -- The shared secret (RFC 6238), encrypted.
+    sealed blob not null,
+    created_at integer not null,
+    -- When a first code proved that the person has it; null asks nobody for a code.
+    confirmed_at integer,
+    -- The time step of the last code that was taken: none is taken twice.
+    last_step integer not null default 0
+) strict;
+
+create table recovery_codes (
+    user_id text not null references users (id),
+    -- SHA-256 of a code with enough random bits that no guess hits.
+    hash blob not null,
+    used_at integer,
+    primary key (user_id, hash)
+) strict;
+
+-- A login that waits for its second factor.
+create table login_challenges (
+    -- SHA-256 of the challenge that the client holds.
+    hash blob not null primary key,
+    user_id text not null references users (id),
+    expires_at integer not null,
+    -- Codes that were tried.
+    attempts integer not null default 0,
+    used_at integer
+) strict;

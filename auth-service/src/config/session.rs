@@ -1,0 +1,43 @@
+//! How long people stay signed in.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, check};
+
+/// The longest that any of these may be, in seconds: 400 days, which browsers grant a cookie too
+/// (RFC 6265bis, section 5.5).
+const MAXIMUM_SECS: u64 = 400 * 24 * 60 * 60;
+
+/// How long people stay signed in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// Who does not refresh for this long has to sign in again, in seconds, up to 400 days.
+    /// `AUTH__SESSION__IDLE_SECS`, default 1209600, 14 days.
+    pub idle_secs: u64,
+    /// However often it is refreshed, a session ends this long after its login, in seconds, up to
+    /// 400 days. `AUTH__SESSION__ABSOLUTE_SECS`, default 7776000, 90 days.
+    pub absolute_secs: u64,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            idle_secs: 14 * 24 * 60 * 60,
+            absolute_secs: 90 * 24 * 60 * 60,
+        }
+    }
+}
+
+impl SessionSettings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fine = 1..=MAXIMUM_SECS;
+        for (key, secs) in [
+            ("session.idle_secs", self.idle_secs),
+            ("session.absolute_secs", self.absolute_secs),
+        ] {
+            check(key, fine.contains(&secs), "must be 1 to 34560000")?;
+        }
+        Ok(())
+    }
+}

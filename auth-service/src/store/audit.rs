@@ -1,0 +1,151 @@
+//! The table `audit_events`: what happened, each row chained to the one before it.
+
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+
+use super::{
+    StoreError,
+    database::{Transaction, on_transaction},
+};
+
+/// What the first event is chained to.
+const BEGINNING: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
+
+/// The lock under which PostgreSQL appends, so that no two events follow the same one. Any number
+/// does that nothing else in the database uses; these bytes spell "audit".
+const POSTGRES_LOCK: i64 = 0x61_75_64_69_74;
+
+/// What can happen that is worth keeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// An account was made.
+    AccountAdded,
+    /// An account was shut.
+    AccountDisabled,
+    /// A password was set.
+    PasswordChanged,
+    /// Somebody signed in.
+    LoggedIn,
+    /// A login was refused for its password, its account's state or its second factor.
+    LoginRefused,
+    /// A session was ended.
+    SessionEnded,
+    /// A spent refresh token came again.
+    RefreshTokenReused,
+    /// A right to rooms was given, or its actions were changed.
+    GrantAdded,
+    /// A right to rooms was taken back.
+    GrantRemoved,
+    /// A client was made.
+    ClientAdded,
+    /// A client got another secret.
+    ClientRotated,
+    /// A client was removed.
+    ClientRemoved,
+    /// Another key signs.
+    KeyRotated,
+    /// A second factor was set up.
+    SecondFactorAdded,
+    /// A second factor was taken away.
+    SecondFactorRemoved,
+    /// A recovery code was used up.
+    RecoveryCodeUsed,
+}
+
+impl EventKind {
+    /// The name in the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccountAdded => "account_added",
+            Self::AccountDisabled => "account_disabled",
+            Self::PasswordChanged => "password_changed",
+            Self::LoggedIn => "logged_in",
+            Self::LoginRefused => "login_refused",
+            Self::SessionEnded => "session_ended",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::GrantAdded => "grant_added",
+            Self::GrantRemoved => "grant_removed",
+            Self::ClientAdded => "client_added",
+            Self::ClientRotated => "client_rotated",
+            Self::ClientRemoved => "client_removed",
+            Self::KeyRotated => "key_rotated",
+            Self::SecondFactorAdded => "second_factor_added",
+            Self::SecondFactorRemoved => "second_factor_removed",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// What.
+    pub kind: EventKind,
+    /// When, in seconds since the epoch.
+    pub at: i64,
+    /// To whom.
+    pub user_id: Option<&'a str>,
+    /// To which session.
+    pub session_id: Option<&'a str>,
+    /// What else is worth keeping: an object without secrets, and without what was typed as a name,
+    /// which may be a password.
+    pub detail: serde_json::Value,
+}
+
+/// Appends an event in the transaction that makes it happen. Call it last: until the commit nobody
+/// else appends.
+pub(super) async fn append(
+    transaction: &mut Transaction,
+    event: &Event<'_>,
+) -> Result<(), StoreError> {
+    if let Transaction::Postgres(transaction) = transaction {
+        sqlx::query("select pg_advisory_xact_lock($1)")
+            .bind(POSTGRES_LOCK)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    let last: Option<(i64, Vec<u8>)> = on_transaction!(transaction, |connection| {
+        sqlx::query_as("select number, hash from audit_events order by number desc limit 1")
+            .fetch_optional(connection)
+            .await?
+    });
+    let (last_number, previous) = last.unwrap_or((0, BEGINNING.to_vec()));
+    let number = last_number + 1;
+    let detail = event.detail.to_string();
+    let hash = chain(&previous, number, event, &detail);
+    on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "insert into audit_events (number, at, event, user_id, session_id, detail, previous, hash) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(number)
+        .bind(event.at)
+        .bind(event.kind.name())
+        .bind(event.user_id)
+        .bind(event.session_id)
+        .bind(detail)
+        .bind(previous)
+        .bind(hash)
+        .execute(connection)
+        .await?;
+    });
+    Ok(())
+}
+
+/// The hash of an event: each field after its length, so that no two events have the same bytes.
+fn chain(previous: &[u8], number: i64, event: &Event<'_>, detail: &str) -> Vec<u8> {
+    let mut digest = Context::new(&SHA256);
+    let mut add = |field: Option<&[u8]>| {
+        let length = field.map_or(u64::MAX, |field| field.len() as u64);
+        digest.update(&length.to_be_bytes());
+        digest.update(field.unwrap_or_default());
+    };
+    add(Some(previous));
+    add(Some(&number.to_be_bytes()));
+    add(Some(&event.at.to_be_bytes()));
+    add(Some(event.kind.name().as_bytes()));
+    add(event.user_id.map(str::as_bytes));
+    add(event.session_id.map(str::as_bytes));
+    add(Some(detail.as_bytes()));
+    digest.finish().as_ref().to_vec()
+}
