@@ -8,7 +8,7 @@ use shared_claims::Rejection;
 const PREFACE: &str = "\
 # Configuration
 
-This page is made from the doc comments of `auth-service/src/config/mod.rs` and `realtime-service/src/config/mod.rs`, by
+This page is made from the doc comments in `auth-service/src/config/` and `realtime-service/src/config/`, by
 `UPDATE_DOCUMENTS=1 cargo test -p e2e documentation`; a test holds it to them.
 
 Defaults stand in the code, then a TOML file (`--config FILE`), then the environment: the last one that speaks wins. In
@@ -22,11 +22,22 @@ A service that cannot use its settings or secrets says why in one line and exits
 ";
 
 struct Setting {
+    field: String,
     variable: Option<String>,
     text: String,
 }
 
-/// The settings in a source file: the public fields whose doc comment says where they are set.
+/// The code of a service's settings: `mod.rs`, and then the files beside it.
+fn source_of(service: &str) -> String {
+    let folder = root().join(service).join("src/config");
+    let files = fs::read_dir(&folder).expect("a folder");
+    let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort_by_key(|path| (!path.ends_with("mod.rs"), path.clone()));
+    let texts = paths.iter().map(fs::read_to_string);
+    texts.collect::<Result<String, _>>().expect("code")
+}
+
+/// The settings in the code: the public fields whose doc comment says where they are set.
 fn settings_in(source: &str, prefix: &str) -> Vec<Setting> {
     let (mut settings, mut documentation) = (Vec::new(), Vec::new());
     for line in source.lines().map(str::trim) {
@@ -42,7 +53,9 @@ fn settings_in(source: &str, prefix: &str) -> Vec<Setting> {
         let is_setting = text.contains(", default ") || text.contains("Only in the TOML file");
         if line.starts_with("pub ") && line.ends_with(',') && is_setting {
             let variable = text.split('`').find(|part| part.starts_with(prefix));
+            let field = line.trim_start_matches("pub ").split(':').next();
             settings.push(Setting {
+                field: field.unwrap_or_default().to_owned(),
                 variable: variable.map(str::to_owned),
                 text: text.clone(),
             });
@@ -63,15 +76,21 @@ fn default_of(defaults: &Value, variable: &str, prefix: &str) -> String {
                 .map(|item| item.as_str().expect("a list of strings"));
             items.collect::<Vec<_>>().join(",")
         }
+        Value::Null => "none".to_owned(),
         other => other.to_string(),
     }
 }
 
 fn table_of(source: &str, prefix: &str, defaults: &Value) -> String {
     let mut table = String::from("| setting | meaning |\n|---|---|\n");
-    for Setting { variable, text } in settings_in(source, prefix) {
+    for Setting {
+        field,
+        variable,
+        text,
+    } in settings_in(source, prefix)
+    {
         let (name, meaning) = match &variable {
-            None => ("`[[rooms]]`".to_owned(), text),
+            None => (format!("`[[{field}]]`"), text),
             Some(variable) => {
                 let default = default_of(defaults, variable, prefix);
                 assert!(
@@ -94,14 +113,13 @@ fn root() -> PathBuf {
 
 #[test]
 fn the_page_of_settings_is_what_the_code_says() {
-    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
     let auth = table_of(
-        &read("auth-service/src/config/mod.rs"),
+        &source_of("auth-service"),
         "AUTH__",
         &serde_json::to_value(auth_service::config::Settings::default()).expect("plain data"),
     );
     let realtime = table_of(
-        &read("realtime-service/src/config/mod.rs"),
+        &source_of("realtime-service"),
         "REALTIME__",
         &serde_json::to_value(realtime_service::config::Config::default()).expect("plain data"),
     );
@@ -133,4 +151,47 @@ fn the_protocol_lists_every_refusal_and_no_other() {
         .map(|one| format!("| {} | {} | {} |", one.message(), one.code(), one.reason()))
         .collect();
     assert_eq!(listed, expected);
+}
+
+/// The files of Rust code, by their paths below the root.
+fn code() -> Vec<(String, String)> {
+    let mut folders: Vec<PathBuf> = ["auth-service", "realtime-service", "shared-claims", "tests"]
+        .map(|name| root().join(name))
+        .to_vec();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("code");
+                files.push((path.to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn every_test_that_the_table_of_attacks_names_is_there() {
+    let security = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+    let (_, attacks) = security.split_once("## Attacks").expect("the table");
+    let files = code();
+    let mut named = 0;
+    for test in attacks.split('`').filter(|part| part.contains("::")) {
+        let (modules, function) = test.rsplit_once("::").expect("a path");
+        let is_there = files.iter().any(|(path, text)| {
+            let is_file = modules.split("::").all(|module| {
+                path.contains(&format!("/{module}/")) || path.ends_with(&format!("/{module}.rs"))
+            });
+            is_file && text.contains(&format!("fn {function}("))
+        });
+        assert!(
+            is_there,
+            "docs/security.md names {test}, which does not exist"
+        );
+        named += 1;
+    }
+    assert!(named > 0, "the table names no test");
 }
