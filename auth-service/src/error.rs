@@ -38,6 +38,14 @@ pub enum ApiError {
     TokenRejected(Rejection),
     /// The bearer token is fine, but its account is gone or disabled.
     AccountUnavailable,
+    /// The bearer token is fine, but its session has ended.
+    SessionEnded,
+    /// The password cannot be set; says why.
+    PasswordRefused(Cow<'static, str>),
+    /// The refresh token is nobody's, was used, or its session has ended: nobody is told which.
+    InvalidGrant,
+    /// A page that is not on the list used a cookie, or a listed one without the header.
+    PageForbidden,
     /// More logins than the machine can do.
     Overloaded,
     /// A dependency does not answer.
@@ -72,7 +80,12 @@ impl ApiError {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
-            Self::AccountUnavailable => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::AccountUnavailable | Self::SessionEnded => {
+                (StatusCode::UNAUTHORIZED, "invalid_token")
+            }
+            Self::PasswordRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "password_refused"),
+            Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
+            Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -82,7 +95,7 @@ impl ApiError {
     fn detail(&self) -> Cow<'static, str> {
         match self {
             Self::InvalidCredentials => "wrong username or password".into(),
-            Self::InvalidRequest(detail) => detail.clone(),
+            Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the body must be application/json or \
                 application/x-www-form-urlencoded, in UTF-8 and without a content coding"
                 .into(),
@@ -92,6 +105,11 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::AccountUnavailable => "account unavailable".into(),
+            Self::SessionEnded => "session ended".into(),
+            Self::InvalidGrant => "the refresh token is not accepted; sign in again".into(),
+            Self::PageForbidden => "a cookie is taken from a listed page alone, \
+                with its Origin and the header X-Latchkey: 1"
+                .into(),
             Self::Overloaded => "too many logins at once; try again in a moment".into(),
             Self::Unavailable => "a dependency does not answer".into(),
             Self::Internal(_) => "something went wrong on our side".into(),
@@ -102,6 +120,7 @@ impl ApiError {
         match self {
             Self::TokenRejected(rejection) => Some(rejection.reason()),
             Self::AccountUnavailable => Some("account_unavailable"),
+            Self::SessionEnded => Some("session_ended"),
             _ => None,
         }
     }
@@ -119,7 +138,7 @@ impl ApiError {
             Self::TokenRejected(Rejection::TokenMissing) => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
-            Self::TokenRejected(_) | Self::AccountUnavailable => {
+            Self::TokenRejected(_) | Self::AccountUnavailable | Self::SessionEnded => {
                 let challenge = format!(
                     "Bearer error=\"invalid_token\", error_description=\"{}\"",
                     self.detail()

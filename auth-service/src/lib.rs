@@ -4,17 +4,23 @@
 //! A request flows one way: [`routes`] → [`login`] → [`users`] → [`tokens`]; SQL is in [`store`]
 //! and nowhere else. [`serve`] is the front door for the binary and for tests alike.
 
+mod background;
 pub mod bearer;
 mod body;
+mod change_password;
 pub mod cli;
 pub mod config;
+mod cookies;
 pub mod error;
 pub mod health;
 pub mod login;
 pub mod me;
+pub mod outbox;
+mod refresh;
 pub mod routes;
 mod server;
 mod sessions;
+mod signed_in;
 pub mod state;
 pub mod store;
 pub mod telemetry;

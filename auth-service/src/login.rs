@@ -1,11 +1,12 @@
 //! `POST /login`: a name and a password for a token.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, BodyKind, Parsed},
+    cookies,
     error::ApiError,
     sessions,
     state::AppState,
@@ -19,6 +20,9 @@ use crate::{
 pub(crate) struct LoginBody {
     username: String,
     password: Zeroizing<String>,
+    /// Whether the refresh token is wanted as a cookie.
+    #[serde(default)]
+    cookie: bool,
 }
 
 impl Body for LoginBody {
@@ -28,10 +32,15 @@ impl Body for LoginBody {
 
 /// Answers a token, or that name and password do not belong together.
 pub(crate) async fn post_login(
+    request: HttpRequest,
     state: web::Data<AppState>,
     visitor: Visitor,
     Parsed(body): Parsed<LoginBody>,
 ) -> Result<HttpResponse, ApiError> {
+    if body.cookie {
+        // Else another site's page could sign somebody in as somebody else.
+        cookies::require_listed_page(&request, state.settings())?;
+    }
     let password = Password::parse(body.password)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
     let account = state
@@ -41,12 +50,12 @@ pub(crate) async fn post_login(
         .map_err(refuse)?;
     let answer = sessions::start(&state, &account, &visitor).await?;
     tracing::info!(outcome = "success", user = account.account.id, "login");
-    Ok(HttpResponse::Ok().json(answer))
+    Ok(answer.into_response(body.cookie))
 }
 
 /// Logs the reason, by the account's id if there is one: what was typed as a name may be a
 /// password. The visitor is told the same for all of them.
-fn refuse(error: AuthenticationError) -> ApiError {
+pub(crate) fn refuse(error: AuthenticationError) -> ApiError {
     let (outcome, user) = match error {
         AuthenticationError::Unknown => ("unknown_user", None),
         AuthenticationError::WrongPassword { id } => ("wrong_password", Some(id)),

@@ -1,9 +1,9 @@
 //! `GET /me`: who the token's owner is, as the database has it now.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use serde::Serialize;
 
-use crate::{bearer::Bearer, error::ApiError, state::AppState};
+use crate::{error::ApiError, signed_in::SignedIn};
 
 #[derive(Serialize)]
 struct Me<'a> {
@@ -20,15 +20,7 @@ struct Me<'a> {
 }
 
 /// Answers the account that the token belongs to, unless it was disabled meanwhile.
-pub(crate) async fn show_me(
-    state: web::Data<AppState>,
-    bearer: Bearer,
-) -> Result<HttpResponse, ApiError> {
-    let account = state
-        .users()
-        .find_active(&bearer.claims().sub)
-        .await?
-        .ok_or(ApiError::AccountUnavailable)?;
+pub(crate) async fn show_me(SignedIn { account, .. }: SignedIn) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(Me {
         sub: &account.id,
         username: &account.username,

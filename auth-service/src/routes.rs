@@ -8,10 +8,14 @@ use actix_web::{
 };
 
 use crate::{
+    change_password::post_password,
+    cookies::PAGE_HEADER,
     error::ApiError,
     health::{show_live, show_ready},
     login::post_login,
     me::show_me,
+    refresh::post_refresh,
+    sessions::{delete_session, list_sessions, post_logout, post_logout_all},
 };
 
 /// How long a browser may keep the answer to a preflight, in seconds.
@@ -22,6 +26,36 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(
         web::resource("/login")
             .route(web::post().to(post_login))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/token/refresh")
+            .route(web::post().to(post_refresh))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/logout")
+            .route(web::post().to(post_logout))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/logout/all")
+            .route(web::post().to(post_logout_all))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/sessions")
+            .route(web::get().to(list_sessions))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/sessions/{id}")
+            .route(web::delete().to(delete_session))
+            .default_service(web::to(only_delete)),
+    )
+    .service(
+        web::resource("/password")
+            .route(web::post().to(post_password))
             .default_service(web::to(only_post)),
     )
     .service(
@@ -44,11 +78,13 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     .default_service(web::to(nothing_here));
 }
 
-/// Which pages may call us: the ones in the list, and without cookies, since there are none.
+/// Which pages may call us: the ones in the list, with their cookies.
 pub(crate) fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
-        .allowed_methods(["GET", "POST"])
+        .allowed_methods(["GET", "POST", "DELETE"])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allowed_header(PAGE_HEADER)
+        .supports_credentials()
         .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE])
         .max_age(PREFLIGHT_MAX_AGE_SECS);
     origins
@@ -74,6 +110,10 @@ async fn nothing_here() -> Result<&'static str, ApiError> {
 
 async fn only_post() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("POST"))
+}
+
+async fn only_delete() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed("DELETE"))
 }
 
 async fn only_get() -> Result<&'static str, ApiError> {

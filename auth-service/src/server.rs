@@ -4,8 +4,9 @@ use std::{net::TcpListener, time::Duration};
 
 use actix_web::{App, HttpServer, web};
 use anyhow::Context as _;
+use tokio::sync::watch;
 
-use crate::{config::Config, routes, state::AppState};
+use crate::{background, config::Config, routes, state::AppState};
 
 /// How long after the drain the server may still take to end, before it is left behind.
 const LAST_GRACE: Duration = Duration::from_millis(500);
@@ -28,6 +29,8 @@ pub async fn serve(
     warn_if_exposed(&config, &listener);
     let state = web::Data::new(AppState::start(config).await?);
     let store = state.store().clone();
+    let (stop_tasks, tasks_stopped) = watch::channel(false);
+    let mut tasks = background::start(&state, &tasks_stopped);
 
     let factory = {
         let origins = settings.origins.clone();
@@ -65,6 +68,11 @@ pub async fn serve(
     tokio::select! {
         ended = server => ended.context("the server failed")?,
         () = overdue => tracing::warn!("connections were left behind at the end of the drain"),
+    }
+    stop_tasks.send_replace(true);
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_GRACE, ended).await.is_err() {
+        tracing::warn!("background work was left behind at the end");
     }
     if tokio::time::timeout(LAST_GRACE, store.close())
         .await

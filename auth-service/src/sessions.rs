@@ -1,7 +1,8 @@
-//! Sessions: what a login starts.
+//! Sessions: what a login starts, and what their owner can see and end.
 
 use std::time::SystemTime;
 
+use actix_web::{HttpResponse, web};
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
@@ -9,9 +10,12 @@ use shared_claims::claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE};
 use zeroize::Zeroizing;
 
 use crate::{
+    config::Settings,
+    cookies,
     error::ApiError,
+    signed_in::SignedIn,
     state::AppState,
-    store::{Account, AccountWithHash, NewSession, Session},
+    store::{Account, AccountWithHash, EndReason, Ending, NewSession, Session, Which},
     tokens::{NewToken, random_id, random_token},
     users::seconds_since_epoch,
     vault::Hash,
@@ -24,7 +28,40 @@ pub(crate) struct TokenAnswer {
     token: Zeroizing<String>,
     token_type: &'static str,
     expires_in: u64,
-    refresh_token: Zeroizing<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<Zeroizing<String>>,
+    /// How long the refresh token's cookie lives, in seconds.
+    #[serde(skip)]
+    cookie_secs: i64,
+}
+
+impl TokenAnswer {
+    /// The answer, with the refresh token in the body, or in a cookie for a page.
+    pub(crate) fn into_response(mut self, in_cookie: bool) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        if let Some(token) = self.refresh_token.take_if(|_| in_cookie) {
+            response.cookie(cookies::refresh_cookie(&token, self.cookie_secs));
+        }
+        response.json(self)
+    }
+}
+
+/// How sessions end for `reason`, after the settings.
+///
+/// # Errors
+///
+/// When a lifetime is no number of seconds.
+pub(crate) fn ending(
+    settings: &Settings,
+    reason: EndReason,
+    now: i64,
+) -> anyhow::Result<Ending<'_>> {
+    Ok(Ending {
+        reason,
+        now,
+        gateways: &settings.revocation.gateways,
+        token_lifetime_secs: i64::try_from(settings.token.lifetime_secs)?,
+    })
 }
 
 /// Starts a session for somebody who has proved who they are.
@@ -63,18 +100,21 @@ pub(crate) async fn start(
     if !state.store().insert_session(&new).await? {
         return Err(ApiError::InvalidCredentials);
     }
-    answer(state, &account.account, &session, refresh_token, now)
+    answer(state, &account.account, &session, refresh_token, now).await
 }
 
 /// An access token of `session` for its owner, with the refresh token that goes with it.
-fn answer(
+///
+/// # Errors
+///
+/// When the database, the clock or the signer fails.
+pub(crate) async fn answer(
     state: &AppState,
     account: &Account,
     session: &Session,
     refresh_token: Zeroizing<String>,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
-    let signer = state.signer();
     let token = NewToken {
         subject: &account.id,
         audience: REALTIME_AUDIENCE,
@@ -83,11 +123,97 @@ fn answer(
         scope: None,
         authorization_details: Vec::new(),
         profile: Some(account.profile()),
+        expires_by: u64::try_from(session.expires_at).ok(),
     };
+    let signed = state.signer().sign(token, now)?;
+    let now_secs = seconds_since_epoch(now)?;
+    let idle_secs = i64::try_from(state.settings().session.idle_secs).context("a lifetime")?;
     Ok(TokenAnswer {
-        token: signer.sign(token, now)?,
+        token: signed.token,
         token_type: "Bearer",
-        expires_in: signer.lifetime_secs(),
-        refresh_token,
+        expires_in: signed.expires_in,
+        refresh_token: Some(refresh_token),
+        cookie_secs: idle_secs.min(session.expires_at.saturating_sub(now_secs)),
     })
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    device: &'a str,
+    address: &'a str,
+    created_at: i64,
+    used_at: i64,
+    expires_at: i64,
+    current: bool,
+}
+
+/// `GET /sessions`: where one is signed in.
+pub(crate) async fn list_sessions(
+    state: web::Data<AppState>,
+    signed_in: SignedIn,
+) -> Result<HttpResponse, ApiError> {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let owner = &signed_in.account.id;
+    let sessions = state.store().list_live_sessions(owner, now).await?;
+    let listed: Vec<Listed> = sessions
+        .iter()
+        .map(|session| Listed {
+            id: &session.id,
+            device: &session.device,
+            address: &session.address,
+            created_at: session.created_at,
+            used_at: session.used_at,
+            expires_at: session.expires_at,
+            current: session.id == signed_in.session_id,
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({"sessions": listed})))
+}
+
+/// `DELETE /sessions/{id}`: ends one of one's own sessions; another's is not found.
+pub(crate) async fn delete_session(
+    state: web::Data<AppState>,
+    signed_in: SignedIn,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    match end(&state, &signed_in, Which::One(&id)).await? {
+        0 => Err(ApiError::NotFound),
+        _ => Ok(HttpResponse::NoContent().finish()),
+    }
+}
+
+/// `POST /logout`: ends the session of the token.
+pub(crate) async fn post_logout(
+    state: web::Data<AppState>,
+    signed_in: SignedIn,
+) -> Result<HttpResponse, ApiError> {
+    end(&state, &signed_in, Which::One(&signed_in.session_id)).await?;
+    Ok(signed_out())
+}
+
+/// `POST /logout/all`: ends all sessions of the token's owner.
+pub(crate) async fn post_logout_all(
+    state: web::Data<AppState>,
+    signed_in: SignedIn,
+) -> Result<HttpResponse, ApiError> {
+    end(&state, &signed_in, Which::All).await?;
+    Ok(signed_out())
+}
+
+/// The answer that takes the cookie back, if there was one.
+fn signed_out() -> HttpResponse {
+    HttpResponse::NoContent()
+        .cookie(cookies::no_refresh_cookie())
+        .finish()
+}
+
+/// Ends sessions of somebody at their own wish, tells the gateways, and says how many they were.
+async fn end(state: &AppState, signed_in: &SignedIn, which: Which<'_>) -> Result<usize, ApiError> {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let ending = ending(state.settings(), EndReason::LoggedOut, now)?;
+    let owner = &signed_in.account.id;
+    let ended = state.store().end_sessions(owner, which, ending).await?;
+    state.outbox().wake();
+    Ok(ended.len())
 }

@@ -11,6 +11,7 @@ use shared_claims::{
 
 use crate::{
     config::{Config, Settings},
+    outbox::Outbox,
     store::Store,
     tokens::{NewToken, Signer},
     users::{Users, password::PasswordPool},
@@ -23,6 +24,7 @@ pub struct AppState {
     signer: Signer,
     verifier: Verifier,
     vault: Vault,
+    outbox: Outbox,
     settings: Settings,
 }
 
@@ -49,6 +51,7 @@ impl AppState {
             signer,
             verifier,
             vault: Vault::new(&secrets)?,
+            outbox: Outbox::default(),
             settings,
         })
     }
@@ -83,6 +86,12 @@ impl AppState {
         &self.vault
     }
 
+    /// What the gateways are told.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -101,8 +110,9 @@ fn check_own_token(signer: &Signer, verifier: &Verifier) -> anyhow::Result<()> {
         scope: None,
         authorization_details: Vec::new(),
         profile: None,
+        expires_by: None,
     };
-    let token = signer.sign(token, now)?;
+    let token = signer.sign(token, now)?.token;
     verifier
         .verify(token.as_str(), now)
         .context("a token of our own does not verify")?;

@@ -7,8 +7,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use shared_claims::{
     Claims,
     authorization::AuthorizationDetail,
-    claims::{ACCESS_TOKEN_TYPE, Audience, Profile},
+    claims::{ACCESS_TOKEN_TYPE, Audience, Profile, REALTIME_AUDIENCE},
     ids,
+    revocation::{Events, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE, LogoutClaims},
     secret::Secrets,
 };
 use zeroize::Zeroizing;
@@ -32,6 +33,17 @@ pub struct NewToken<'a> {
     pub authorization_details: Vec<AuthorizationDetail>,
     /// The person, which goes in when the settings let it.
     pub profile: Option<Profile>,
+    /// The second by which it ends at the latest, since the epoch: that of its session.
+    pub expires_by: Option<u64>,
+}
+
+/// A token that was signed.
+#[derive(Debug)]
+pub struct SignedToken {
+    /// The token.
+    pub token: Zeroizing<String>,
+    /// How long it is accepted, in seconds.
+    pub expires_in: u64,
 }
 
 /// A new token that says nothing, of 256 random bits: a refresh token, a client's secret.
@@ -98,16 +110,17 @@ impl Signer {
     ///
     /// When the clock stands before 1970, there is no randomness for its id, or the cryptographic
     /// provider fails.
-    pub fn sign(&self, new: NewToken<'_>, now: SystemTime) -> anyhow::Result<Zeroizing<String>> {
-        let issued_at = now
-            .duration_since(UNIX_EPOCH)
-            .context("the clock stands before 1970")?
-            .as_secs();
+    pub fn sign(&self, new: NewToken<'_>, now: SystemTime) -> anyhow::Result<SignedToken> {
+        let issued_at = seconds(now)?;
+        let expires_at = new
+            .expires_by
+            .unwrap_or(u64::MAX)
+            .min(issued_at + self.lifetime_secs);
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: new.subject.to_owned(),
             aud: Audience::One(new.audience.to_owned()),
-            exp: issued_at + self.lifetime_secs,
+            exp: expires_at,
             iat: issued_at,
             nbf: None,
             jti: random_id()?,
@@ -120,8 +133,44 @@ impl Signer {
                 .filter(|_| self.with_profile)
                 .unwrap_or_default(),
         };
-        let token = jsonwebtoken::encode(&self.header, &claims, &self.key)
-            .context("cannot sign a token")?;
-        Ok(Zeroizing::new(token))
+        let token = jsonwebtoken::encode(&self.header, &claims, &self.key);
+        Ok(SignedToken {
+            token: Zeroizing::new(token.context("cannot sign a token")?),
+            expires_in: expires_at.saturating_sub(issued_at),
+        })
     }
+
+    /// A token that tells a gateway that a session has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the clock stands before 1970, or the cryptographic provider fails.
+    pub fn sign_logout(
+        &self,
+        id: &str,
+        session_id: &str,
+        now: SystemTime,
+    ) -> anyhow::Result<Zeroizing<String>> {
+        let issued_at = seconds(now)?;
+        let claims = LogoutClaims {
+            iss: self.issuer.clone(),
+            aud: Audience::One(REALTIME_AUDIENCE.to_owned()),
+            iat: issued_at,
+            exp: issued_at + LOGOUT_LIFETIME_SECS,
+            jti: id.to_owned(),
+            sid: session_id.to_owned(),
+            events: Events::default(),
+        };
+        let header = Header {
+            typ: Some(LOGOUT_TOKEN_TYPE.to_owned()),
+            ..self.header.clone()
+        };
+        let token = jsonwebtoken::encode(&header, &claims, &self.key);
+        Ok(Zeroizing::new(token.context("cannot sign a token")?))
+    }
+}
+
+fn seconds(now: SystemTime) -> anyhow::Result<u64> {
+    let since = now.duration_since(UNIX_EPOCH);
+    Ok(since.context("the clock stands before 1970")?.as_secs())
 }

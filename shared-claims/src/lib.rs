@@ -11,6 +11,7 @@ pub mod claims;
 pub mod ids;
 pub mod key_set;
 pub mod rejection;
+pub mod revocation;
 pub mod secret;
 pub mod verify;
 

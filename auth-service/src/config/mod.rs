@@ -12,10 +12,12 @@ use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 mod database;
 mod load;
 mod parse;
+mod revocation;
 mod session;
 
 pub use database::DatabaseUrl;
 pub use load::ConfigError;
+pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
@@ -81,6 +83,8 @@ pub struct Settings {
     pub login: LoginSettings,
     /// How long people stay signed in.
     pub session: SessionSettings,
+    /// Whom to tell that a session has ended.
+    pub revocation: RevocationSettings,
 }
 
 impl Default for Settings {
@@ -100,6 +104,7 @@ impl Default for Settings {
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
             session: SessionSettings::default(),
+            revocation: RevocationSettings::default(),
         }
     }
 }
@@ -221,7 +226,8 @@ impl Settings {
         check("password.queue", queue_fine, "must be 1 to 10000")?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
-        self.session.check()
+        self.session.check()?;
+        self.revocation.check()
     }
 }
 

@@ -18,6 +18,10 @@ pub struct SessionSettings {
     /// However often it is refreshed, a session ends this long after its login, in seconds, up to
     /// 400 days. `AUTH__SESSION__ABSOLUTE_SECS`, default 7776000, 90 days.
     pub absolute_secs: u64,
+    /// How long a session that has ended is remembered, in seconds, up to 400 days: until then a
+    /// stolen refresh token of it is recognized. `AUTH__SESSION__RETENTION_SECS`, default 2592000,
+    /// 30 days.
+    pub retention_secs: u64,
 }
 
 impl Default for SessionSettings {
@@ -25,6 +29,7 @@ impl Default for SessionSettings {
         Self {
             idle_secs: 14 * 24 * 60 * 60,
             absolute_secs: 90 * 24 * 60 * 60,
+            retention_secs: 30 * 24 * 60 * 60,
         }
     }
 }
@@ -35,6 +40,7 @@ impl SessionSettings {
         for (key, secs) in [
             ("session.idle_secs", self.idle_secs),
             ("session.absolute_secs", self.absolute_secs),
+            ("session.retention_secs", self.retention_secs),
         ] {
             check(key, fine.contains(&secs), "must be 1 to 34560000")?;
         }

@@ -1,9 +1,15 @@
 //! The table `users`.
 
+use serde_json::json;
 use shared_claims::claims::Profile;
 use sqlx::FromRow;
 
-use super::{Store, StoreError, database::on_pool};
+use super::{
+    Store, StoreError,
+    audit::{self, Event, EventKind},
+    database::{Transaction, on_pool, on_transaction},
+    sessions::{self, Ending, Which},
+};
 use crate::users::hash::StoredHash;
 
 /// An account, without what proves that it is somebody's.
@@ -75,25 +81,34 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn insert_account(&self, account: &NewAccount) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "insert into users (id, username, skeleton, password_hash, name, given_name, \
-                                family_name, email, created_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             on conflict do nothing",
-        )
-        .bind(&account.id)
-        .bind(&account.username)
-        .bind(&account.skeleton)
-        .bind(&account.password_hash)
-        .bind(&account.profile.name)
-        .bind(&account.profile.given_name)
-        .bind(&account.profile.family_name)
-        .bind(&account.profile.email)
-        .bind(account.created_at)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
+        let mut transaction = self.writer.begin().await?;
+        let written = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "insert into users (id, username, skeleton, password_hash, name, given_name, \
+                                    family_name, email, created_at) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 on conflict do nothing",
+            )
+            .bind(&account.id)
+            .bind(&account.username)
+            .bind(&account.skeleton)
+            .bind(&account.password_hash)
+            .bind(&account.profile.name)
+            .bind(&account.profile.given_name)
+            .bind(&account.profile.family_name)
+            .bind(&account.profile.email)
+            .bind(account.created_at)
+            .execute(connection)
+            .await?
+            .rows_affected()
+        });
+        if written == 0 {
+            return Ok(false);
+        }
+        let now = account.created_at;
+        record(&mut transaction, EventKind::AccountAdded, &account.id, now).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// The account with this folded name.
@@ -144,7 +159,48 @@ impl Store {
         .await?))
     }
 
-    /// Sets another hash; `false` when nobody has the name.
+    /// Sets another hash for the one with this id whose hash is `old`, and ends their sessions but
+    /// those that `keep` spares; `false` when the hash is another one by now, or the account shut.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn change_password(
+        &self,
+        user_id: &str,
+        (old, new): (&StoredHash, &StoredHash),
+        keep: Which<'_>,
+        ending: Ending<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let changed = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "update users set password_hash = $3 \
+                 where id = $1 and password_hash = $2 and disabled_at is null",
+            )
+            .bind(user_id)
+            .bind(old)
+            .bind(new)
+            .execute(connection)
+            .await?
+            .rows_affected()
+        });
+        if changed == 0 {
+            return Ok(false);
+        }
+        record(
+            &mut transaction,
+            EventKind::PasswordChanged,
+            user_id,
+            ending.now,
+        )
+        .await?;
+        sessions::end(&mut transaction, user_id, keep, ending).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Sets another hash and ends all sessions of the account; `false` when nobody has the name.
     ///
     /// # Errors
     ///
@@ -153,32 +209,84 @@ impl Store {
         &self,
         username: &str,
         hash: &StoredHash,
+        ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update users set password_hash = $2 where username = $1"
+        let mut transaction = self.writer.begin().await?;
+        let id: Option<String> = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_scalar(
+                "update users set password_hash = $2 where username = $1 returning id",
+            )
+            .bind(username)
+            .bind(hash)
+            .fetch_optional(connection)
+            .await?
+        });
+        let Some(id) = id else {
+            return Ok(false);
+        };
+        record(
+            &mut transaction,
+            EventKind::PasswordChanged,
+            &id,
+            ending.now,
         )
-        .bind(username)
-        .bind(hash)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
+        .await?;
+        sessions::end(&mut transaction, &id, Which::All, ending).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
-    /// Shuts an account, or leaves it shut; `false` when nobody has the name.
+    /// Shuts an account, or leaves it shut, and ends all its sessions; `false` when nobody has the
+    /// name.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn disable_account(&self, username: &str, now: i64) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update users set disabled_at = coalesce(disabled_at, $2) where username = $1",
+    pub async fn disable_account(
+        &self,
+        username: &str,
+        ending: Ending<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let id: Option<String> = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_scalar(
+                "update users set disabled_at = coalesce(disabled_at, $2) where username = $1 \
+                 returning id",
+            )
+            .bind(username)
+            .bind(ending.now)
+            .fetch_optional(connection)
+            .await?
+        });
+        let Some(id) = id else {
+            return Ok(false);
+        };
+        record(
+            &mut transaction,
+            EventKind::AccountDisabled,
+            &id,
+            ending.now,
         )
-        .bind(username)
-        .bind(now)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
+        .await?;
+        sessions::end(&mut transaction, &id, Which::All, ending).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
+}
+
+/// Writes what happened to an account.
+async fn record(
+    transaction: &mut Transaction,
+    kind: EventKind,
+    user_id: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    let event = Event {
+        kind,
+        at: now,
+        user_id: Some(user_id),
+        session_id: None,
+        detail: json!({}),
+    };
+    audit::append(transaction, &event).await
 }

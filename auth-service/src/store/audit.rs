@@ -2,9 +2,11 @@
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
+use sqlx::FromRow;
+
 use super::{
-    StoreError,
-    database::{Transaction, on_transaction},
+    Store, StoreError,
+    database::{Transaction, on_pool, on_transaction},
 };
 
 /// What the first event is chained to.
@@ -112,7 +114,13 @@ pub(super) async fn append(
     let (last_number, previous) = last.unwrap_or((0, BEGINNING.to_vec()));
     let number = last_number + 1;
     let detail = event.detail.to_string();
-    let hash = chain(&previous, number, event, &detail);
+    let hash = chain(
+        &previous,
+        number,
+        (event.at, event.kind.name()),
+        (event.user_id, event.session_id),
+        &detail,
+    );
     on_transaction!(transaction, |connection| {
         sqlx::query(
             "insert into audit_events (number, at, event, user_id, session_id, detail, previous, hash) \
@@ -132,8 +140,99 @@ pub(super) async fn append(
     Ok(())
 }
 
+/// An event as it stands in the table.
+#[derive(Clone, Debug, FromRow)]
+pub struct StoredEvent {
+    /// Its place, counted from 1.
+    pub number: i64,
+    /// When it happened, in seconds since the epoch.
+    pub at: i64,
+    /// What happened, by the name of its kind.
+    pub event: String,
+    /// To whom.
+    pub user_id: Option<String>,
+    /// To which session.
+    pub session_id: Option<String>,
+    /// What else was worth keeping, as JSON.
+    pub detail: String,
+    previous: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+/// How many events are read at a time when all are.
+const PAGE: i64 = 1_000;
+
+impl Store {
+    /// The last events, of one user or of all, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_events(
+        &self,
+        user_id: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select number, at, event, user_id, session_id, detail, previous, hash \
+             from audit_events where $1 is null or user_id = $1 \
+             order by number desc limit $2",
+        )
+        .bind(user_id)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?))
+    }
+
+    /// Walks the whole chain: how many events there are, or the number of the first that was
+    /// changed, or that follows one which was removed.
+    ///
+    /// Whoever can write the table can also write a new chain, or cut the last events off: compare
+    /// the newest event with one that was kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn check_events(&self) -> Result<Result<i64, i64>, StoreError> {
+        let (mut count, mut last) = (0, BEGINNING.to_vec());
+        loop {
+            let page: Vec<StoredEvent> = on_pool!(&self.readers, |pool| sqlx::query_as(
+                "select number, at, event, user_id, session_id, detail, previous, hash \
+                 from audit_events where number > $1 order by number limit $2",
+            )
+            .bind(count)
+            .bind(PAGE)
+            .fetch_all(pool)
+            .await?);
+            if page.is_empty() {
+                return Ok(Ok(count));
+            }
+            for event in page {
+                let hash = chain(
+                    &last,
+                    event.number,
+                    (event.at, &event.event),
+                    (event.user_id.as_deref(), event.session_id.as_deref()),
+                    &event.detail,
+                );
+                let follows = event.number == count + 1 && event.previous == last;
+                if !follows || event.hash != hash {
+                    return Ok(Err(event.number));
+                }
+                (count, last) = (event.number, hash);
+            }
+        }
+    }
+}
+
 /// The hash of an event: each field after its length, so that no two events have the same bytes.
-fn chain(previous: &[u8], number: i64, event: &Event<'_>, detail: &str) -> Vec<u8> {
+fn chain(
+    previous: &[u8],
+    number: i64,
+    (at, name): (i64, &str),
+    (user_id, session_id): (Option<&str>, Option<&str>),
+    detail: &str,
+) -> Vec<u8> {
     let mut digest = Context::new(&SHA256);
     let mut add = |field: Option<&[u8]>| {
         let length = field.map_or(u64::MAX, |field| field.len() as u64);
@@ -142,10 +241,10 @@ fn chain(previous: &[u8], number: i64, event: &Event<'_>, detail: &str) -> Vec<u
     };
     add(Some(previous));
     add(Some(&number.to_be_bytes()));
-    add(Some(&event.at.to_be_bytes()));
-    add(Some(event.kind.name().as_bytes()));
-    add(event.user_id.map(str::as_bytes));
-    add(event.session_id.map(str::as_bytes));
+    add(Some(&at.to_be_bytes()));
+    add(Some(name.as_bytes()));
+    add(user_id.map(str::as_bytes));
+    add(session_id.map(str::as_bytes));
     add(Some(detail.as_bytes()));
     digest.finish().as_ref().to_vec()
 }

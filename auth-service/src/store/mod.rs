@@ -8,9 +8,11 @@ mod accounts;
 pub mod audit;
 mod database;
 mod file;
+mod outbox;
 mod sessions;
 
 pub use accounts::{Account, AccountWithHash, NewAccount};
+pub use outbox::Delivery;
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
 
 use database::{Pool, on_pool};

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use super::{
     Store, StoreError,
     audit::{self, Event, EventKind},
-    database::{Transaction, on_transaction},
+    database::{Transaction, on_pool, on_transaction},
 };
 use crate::{tokens::random_id, users::hash::StoredHash, vault::Hash};
 
@@ -245,6 +245,50 @@ impl Store {
         audit::append(&mut transaction, &event).await?;
         transaction.commit().await?;
         Ok(Refreshed::Reused(session))
+    }
+
+    /// Whether a session of this user has neither ended nor expired.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn is_session_live(
+        &self,
+        id: &str,
+        user_id: &str,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let found: Option<(String,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select id from sessions \
+             where id = $1 and user_id = $2 and ended_at is null and expires_at > $3",
+        )
+        .bind(id)
+        .bind(user_id)
+        .bind(now)
+        .fetch_optional(pool)
+        .await?);
+        Ok(found.is_some())
+    }
+
+    /// The sessions of a user that have neither ended nor expired, the last used first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_live_sessions(
+        &self,
+        user_id: &str,
+        now: i64,
+    ) -> Result<Vec<Session>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select id, user_id, client_id, created_at, used_at, expires_at, device, address \
+             from sessions where user_id = $1 and ended_at is null and expires_at > $2 \
+             order by used_at desc, id",
+        )
+        .bind(user_id)
+        .bind(now)
+        .fetch_all(pool)
+        .await?))
     }
 
     /// Ends sessions of a user, and says which were still alive.

@@ -7,7 +7,8 @@ use shared_claims::{claims::Profile, ids::is_identifier};
 
 use crate::{
     config::Settings,
-    store::{Account, AccountWithHash, NewAccount, Store, StoreError},
+    sessions,
+    store::{Account, AccountWithHash, EndReason, Ending, NewAccount, Store, StoreError, Which},
     tokens::random_id,
 };
 
@@ -95,6 +96,40 @@ impl Users {
         Ok(found)
     }
 
+    /// Changes the password of somebody who knows the current one, and ends their other sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError`] when the current password is wrong or cannot be verified, and
+    /// [`ChangeError`] when the new one breaks the policy.
+    pub async fn change_password(
+        &self,
+        account: &Account,
+        (current, new): (Password, Password),
+        (session_id, ending): (&str, Ending<'_>),
+    ) -> Result<(), PasswordChangeError> {
+        let username = Username::parse(&account.username).map_err(ChangeError::from)?;
+        new.check_policy(&username).map_err(ChangeError::from)?;
+        let found = self.authenticate(&account.username, current).await?;
+        let hash = self
+            .passwords
+            .hash(new)
+            .await
+            .map_err(AuthenticationError::from)?;
+        let hashes = (&found.password_hash, &hash);
+        let keep = Which::AllBut(session_id);
+        let changed = self
+            .store
+            .change_password(&account.id, hashes, keep, ending)
+            .await
+            .map_err(AuthenticationError::from)?;
+        let id = account.id.clone();
+        // Somebody else changed it in the meantime, so that the current one was not current.
+        changed
+            .then_some(())
+            .ok_or(AuthenticationError::WrongPassword { id }.into())
+    }
+
     /// The account with this id, unless it is disabled.
     ///
     /// # Errors
@@ -164,6 +199,17 @@ pub enum ChangeError {
     Other(#[from] anyhow::Error),
 }
 
+/// Why somebody's password was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordChangeError {
+    /// The current password is wrong, or could not be verified.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
+    /// The new password cannot be one.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
 /// Makes an account in the database that the settings name, which is made too when it is missing,
 /// and returns the account's id. A running service sees it at once.
 ///
@@ -202,7 +248,7 @@ pub async fn list_users(settings: &Settings) -> anyhow::Result<Vec<Account>> {
     Ok(accounts?)
 }
 
-/// Sets another password.
+/// Sets another password, and ends all sessions that were started with the old one.
 ///
 /// # Errors
 ///
@@ -213,22 +259,26 @@ pub async fn set_password(
     password: Password,
 ) -> Result<(), ChangeError> {
     let hash = new_hash(username, password).await?;
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let ending = sessions::ending(settings, EndReason::PasswordChanged, now)?;
     let store = open_store(settings).await?;
-    let changed = store.set_password_hash(username.as_str(), &hash).await;
+    let changed = store
+        .set_password_hash(username.as_str(), &hash, ending)
+        .await;
     store.close().await;
     found(changed, username)
 }
 
-/// Shuts an account: nobody signs in with it any more. Tokens that were given out before end at
-/// their own time.
+/// Shuts an account: nobody signs in with it any more, and its sessions end.
 ///
 /// # Errors
 ///
 /// When nobody has the name.
 pub async fn disable_user(settings: &Settings, username: &Username) -> Result<(), ChangeError> {
     let now = seconds_since_epoch(SystemTime::now())?;
+    let ending = sessions::ending(settings, EndReason::AccountDisabled, now)?;
     let store = open_store(settings).await?;
-    let changed = store.disable_account(username.as_str(), now).await;
+    let changed = store.disable_account(username.as_str(), ending).await;
     store.close().await;
     found(changed, username)
 }

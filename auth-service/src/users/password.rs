@@ -44,9 +44,15 @@ pub enum PoolError {
 
 struct Job {
     password: Password,
-    /// `None` when there is no such account. The work is the same, and so is the time.
-    stored: Option<StoredHash>,
-    answer: oneshot::Sender<bool>,
+    work: Work,
+}
+
+enum Work {
+    /// Compare with what is stored; `None` when there is no such account. The work is the same, and
+    /// so is the time.
+    Verify(Option<StoredHash>, oneshot::Sender<bool>),
+    /// Make a hash to be stored.
+    Make(oneshot::Sender<StoredHash>),
 }
 
 impl PasswordPool {
@@ -91,17 +97,29 @@ impl PasswordPool {
         stored: Option<StoredHash>,
     ) -> Result<bool, PoolError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job {
-            password,
-            stored,
-            answer,
-        };
-        let queue = self.queue.as_ref().ok_or(PoolError::Failed)?;
-        queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => PoolError::Overloaded,
-            TrySendError::Disconnected(_) => PoolError::Failed,
-        })?;
+        self.enqueue(password, Work::Verify(stored, answer))?;
         answered.await.map_err(|_| PoolError::Failed)
+    }
+
+    /// Hashes a password that is being set. Who drops the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Overloaded`] at once when the queue is full.
+    pub async fn hash(&self, password: Password) -> Result<StoredHash, PoolError> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(password, Work::Make(answer))?;
+        answered.await.map_err(|_| PoolError::Failed)
+    }
+
+    fn enqueue(&self, password: Password, work: Work) -> Result<(), PoolError> {
+        let queue = self.queue.as_ref().ok_or(PoolError::Failed)?;
+        queue
+            .try_send(Job { password, work })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => PoolError::Overloaded,
+                TrySendError::Disconnected(_) => PoolError::Failed,
+            })
     }
 
     /// How many passwords have been verified since the start, right or wrong.
@@ -121,10 +139,14 @@ impl Drop for PasswordPool {
     }
 }
 
+fn make(password: &Password) -> anyhow::Result<StoredHash> {
+    Ok(hash::hash_password(password, hash::random_salt()?)?)
+}
+
 /// The hash that stands in for an account that does not exist: of a password nobody knows.
 fn decoy_hash() -> anyhow::Result<StoredHash> {
     let password = Password::parse(crate::tokens::random_id()?)?;
-    Ok(hash::hash_password(&password, hash::random_salt()?)?)
+    make(&password)
 }
 
 struct Worker {
@@ -144,29 +166,38 @@ impl Worker {
                 .unwrap_or_else(PoisonError::into_inner)
                 .recv();
             let Ok(job) = job else { return };
-            if job.answer.is_closed() {
-                continue;
-            }
             // A panic is this login's and not this thread's: the answer is dropped, and the
             // requester sees a failure.
-            if let Ok(matches) = catch_unwind(AssertUnwindSafe(|| self.work(&job))) {
-                // The requester may have gone meanwhile.
-                let _ = job.answer.send(matches);
-            }
+            let _ = catch_unwind(AssertUnwindSafe(|| self.work(job)));
         }
     }
 
-    fn work(&mut self, job: &Job) -> bool {
+    /// Does a job, unless the requester has gone; who goes meanwhile misses the answer.
+    fn work(&mut self, Job { password, work }: Job) {
+        match work {
+            Work::Verify(stored, answer) if !answer.is_closed() => {
+                let _ = answer.send(self.verify(&password, stored.as_ref()));
+            }
+            Work::Make(answer) if !answer.is_closed() => match make(&password) {
+                Ok(hash) => {
+                    let _ = answer.send(hash);
+                }
+                Err(error) => tracing::error!("a password cannot be hashed: {error:#}"),
+            },
+            Work::Verify(..) | Work::Make(_) => {}
+        }
+    }
+
+    fn verify(&mut self, password: &Password, stored: Option<&StoredHash>) -> bool {
         self.verified.fetch_add(1, Ordering::Relaxed);
-        let stored = job.stored.as_ref().unwrap_or(&self.decoy);
-        let matches = match hash::verify_password(&job.password, stored, &mut self.memory) {
-            Ok(matches) => matches,
+        let decoy = self.decoy.clone();
+        match hash::verify_password(password, stored.unwrap_or(&decoy), &mut self.memory) {
+            Ok(matches) => matches && stored.is_some(),
             Err(error) => {
-                self.report(error, &job.password);
+                self.report(error, password);
                 false
             }
-        };
-        matches && job.stored.is_some()
+        }
     }
 
     /// A broken hash is the operator's to repair; the visitor sees a wrong password, as late as
@@ -211,6 +242,16 @@ mod tests {
         let broken = StoredHash::from("$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$aGFzaA");
         assert_eq!(pool.verify(password("x"), Some(broken)).await, Ok(false));
         let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
+        assert_eq!(right.await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_is_made_is_one_of_the_password_with_a_salt_of_its_own() {
+        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let first = pool.hash(password("open sesame")).await.expect("a hash");
+        let second = pool.hash(password("open sesame")).await.expect("a hash");
+        assert_ne!(first.as_str(), second.as_str());
+        let right = pool.verify(password("open sesame"), Some(first));
         assert_eq!(right.await, Ok(true));
     }
 
@@ -260,8 +301,7 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         let waiting = Job {
             password: password("waiting"),
-            stored: None,
-            answer,
+            work: Work::Verify(None, answer),
         };
         let sender = pool.queue.take().expect("a queue");
         sender.try_send(waiting).expect("a place");

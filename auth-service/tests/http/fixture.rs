@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use shared_claims::{
     Verifier,
     claims::REALTIME_AUDIENCE,
+    ids,
     key_set::KeySet,
     secret::{SECRET_VARIABLE, Secrets},
 };
@@ -121,6 +122,55 @@ impl Service {
         answer["token"].as_str().expect("a token").to_owned()
     }
 
+    /// Signs in, and returns the whole answer.
+    pub(crate) async fn login(&self, username: &str) -> Login {
+        let answer = self.post_login(username, PASSWORD).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        Login::of(&answer.json().await.expect("JSON"))
+    }
+
+    /// Posts JSON, as somebody who is signed in or as nobody.
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Response {
+        let request = self.client.post(self.url(path)).json(body);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn refresh(&self, refresh_token: &str) -> Response {
+        let body = json!({"refresh_token": refresh_token});
+        self.post("/token/refresh", None, &body).await
+    }
+
+    /// What the database has of the refresh tokens, written as tokens are.
+    pub(crate) async fn refresh_token_hashes(&self) -> Vec<String> {
+        let mut connection = self.database().await;
+        let hashes: Vec<Vec<u8>> = sqlx::query_scalar("select hash from refresh_tokens")
+            .fetch_all(&mut connection)
+            .await
+            .expect("hashes");
+        let text = |hash: Vec<u8>| ids::token_from(&hash.try_into().expect("32 bytes"));
+        hashes.into_iter().map(text).collect()
+    }
+
+    async fn database(&self) -> sqlx::SqliteConnection {
+        let path = self.directory.path().join("auth.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let connecting = sqlx::ConnectOptions::connect(&options);
+        connecting.await.expect("the database")
+    }
+
+    /// Changes the database behind the service's back: ages what a test cannot wait for.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        let mut connection = self.database().await;
+        sqlx::raw_sql(statement)
+            .execute(&mut connection)
+            .await
+            .expect("a change");
+    }
+
     pub(crate) async fn get_me(&self, authorization: Option<&str>) -> Response {
         let request = self.client.get(self.url("/me"));
         let request = match authorization {
@@ -144,6 +194,23 @@ impl Service {
             .expect("a deadline");
         stream.write_all(bytes).expect("sent");
         stream
+    }
+}
+
+/// What a login or a refresh answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) token: String,
+    pub(crate) refresh_token: String,
+}
+
+impl Login {
+    pub(crate) fn of(answer: &Value) -> Self {
+        let text = |name: &str| answer[name].as_str().expect(name).to_owned();
+        Self {
+            token: text("token"),
+            refresh_token: text("refresh_token"),
+        }
     }
 }
 

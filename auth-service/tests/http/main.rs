@@ -1,8 +1,13 @@
 //! The service over real HTTP: one module per endpoint.
 
+mod cookie;
 mod cors;
 mod fixture;
 mod health;
 mod login;
+mod logout;
 mod me;
+mod outbox;
+mod password;
+mod refresh;
 mod shutdown;

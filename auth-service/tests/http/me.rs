@@ -48,18 +48,25 @@ async fn another_scheme_is_malformed() {
     assert_eq!(body["reason"], "credentials_malformed");
 }
 
-fn sign(settings: &Settings, secrets: &Secrets, subject: &str, now: SystemTime) -> String {
+fn sign(
+    settings: &Settings,
+    secrets: &Secrets,
+    (subject, session_id): (&str, &str),
+    now: SystemTime,
+) -> String {
     let signer = Signer::new(settings, secrets).expect("a signer");
     let token = NewToken {
         subject,
         audience: REALTIME_AUDIENCE,
         client_id: LOGIN_CLIENT_ID,
-        session_id: "a-session",
+        session_id,
         scope: None,
         authorization_details: Vec::new(),
         profile: None,
+        expires_by: None,
     };
-    signer.sign(token, now).expect("a token").to_string()
+    let signed = signer.sign(token, now).expect("a token");
+    signed.token.to_string()
 }
 
 #[tokio::test]
@@ -72,8 +79,11 @@ async fn a_token_that_is_not_accepted_is_refused_with_the_reason() {
     };
     let other = secrets("Qe7Rt2Yu9Io4Pa1Sd6Fg3Hj8Kl5Zx0Cv");
     let now = SystemTime::now();
+    let login = service.token_of("alice").await;
+    let session = service.verifier().verify(&login, now).expect("a token");
+    let who = (id.as_str(), session.sid.as_str());
     let past = now - Duration::from_secs(900);
-    let good = sign(ours, &own_secrets(), &id, now);
+    let good = sign(ours, &own_secrets(), who, now);
     assert_eq!(
         service
             .get_me(Some(&format!("Bearer {good}")))
@@ -84,19 +94,24 @@ async fn a_token_that_is_not_accepted_is_refused_with_the_reason() {
 
     for (token, reason, message) in [
         (
-            sign(ours, &own_secrets(), &id, past),
+            sign(ours, &own_secrets(), who, past),
             "token_expired",
             "jwt expired",
         ),
         (
-            sign(ours, &other, &id, now),
+            sign(ours, &other, who, now),
             "key_unknown",
             "jwt key unknown",
         ),
         (
-            sign(&elsewhere, &own_secrets(), &id, now),
+            sign(&elsewhere, &own_secrets(), who, now),
             "issuer_invalid",
             "jwt issuer invalid",
+        ),
+        (
+            sign(ours, &own_secrets(), (&id, "another"), now),
+            "session_ended",
+            "session ended",
         ),
         ("hidden".to_owned(), "token_malformed", "jwt malformed"),
         (
@@ -122,7 +137,7 @@ async fn a_disabled_or_removed_account_is_refused_though_its_token_lives() {
     let removed = sign(
         &service.config.settings,
         &own_secrets(),
-        "removed",
+        ("removed", "a-session"),
         SystemTime::now(),
     );
     for token in [alice, removed] {

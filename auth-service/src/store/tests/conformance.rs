@@ -3,28 +3,9 @@
 use super::OwnStore;
 use crate::{store::NewAccount, users::hash::StoredHash};
 
-/// Makes of each function a test on SQLite and one on PostgreSQL.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::OwnStore::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            #[ignore = "needs postgresql"]
-            async fn $name() {
-                super::$name(super::OwnStore::postgres().await).await;
-            })*
-        }
-    };
-}
+super::on_both!(a_name_and_its_look_are_given_once);
 
-on_both!(a_name_and_its_look_are_given_once);
-
-fn account(id: &str, username: &str, skeleton: &str) -> NewAccount {
+pub(super) fn account(id: &str, username: &str, skeleton: &str) -> NewAccount {
     NewAccount {
         id: id.to_owned(),
         username: username.to_owned(),

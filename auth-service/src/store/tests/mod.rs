@@ -4,7 +4,29 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// Makes of each function a test on SQLite and one on PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::store::tests::OwnStore::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            #[ignore = "needs postgresql"]
+            async fn $name() {
+                super::$name(crate::store::tests::OwnStore::postgres().await).await;
+            })*
+        }
+    };
+}
+
+use on_both;
+
 mod conformance;
+mod sessions;
 mod sqlite;
 
 /// The variable that names a PostgreSQL server on which tests make databases; `tests/postgres`
@@ -52,5 +74,21 @@ impl OwnStore {
             store: Store::open(&url).await.expect("a store"),
             _directory: None,
         }
+    }
+
+    async fn count_unused_refresh_tokens(&self) -> i64 {
+        on_pool!(&self.store.readers, |pool| sqlx::query_scalar(
+            "select count(*) from refresh_tokens where used_at is null"
+        )
+        .fetch_one(pool)
+        .await
+        .expect("a number"))
+    }
+
+    async fn try_execute(&self, statement: &'static str) -> sqlx::Result<u64> {
+        on_pool!(&self.store.writer, |pool| Ok(sqlx::query(statement)
+            .execute(pool)
+            .await?
+            .rows_affected()))
     }
 }

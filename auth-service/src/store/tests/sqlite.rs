@@ -23,7 +23,8 @@ async fn the_database_is_its_owners_alone() {
     let store = Store::open(&DatabaseUrl::sqlite(&path))
         .await
         .expect("a store");
-    store.disable_account("nobody", 0).await.expect("a write");
+    let account = super::conformance::account("id", "alice", "alice");
+    assert!(store.insert_account(&account).await.expect("a write"));
     for name in ["new.db", "new.db-wal", "new.db-shm"] {
         let data = fs::metadata(directory.path().join(name)).expect(name);
         assert_eq!(data.permissions().mode() & 0o777, 0o600, "{name}");

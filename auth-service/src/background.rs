@@ -1,0 +1,53 @@
+//! The work that no request asks for: each task is started here, and awaited at the end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{outbox, state::AppState, users::seconds_since_epoch};
+
+/// How often what is old is looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How many sessions are deleted at once: logins wait meanwhile.
+const PURGE_BATCH: i64 = 500;
+
+/// Starts the tasks; they end when `stopping` turns true.
+pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { report("outbox", outbox::run(own, stop).await) });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { purge_until(&own, stop).await });
+    tasks
+}
+
+fn report(task: &str, outcome: anyhow::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::error!(task, "a task has failed: {error:#}");
+    }
+}
+
+async fn purge_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = purge(state).await {
+            tracing::warn!("what is old cannot be deleted: {error:#}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PURGE_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+async fn purge(state: &AppState) -> anyhow::Result<()> {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let retention = i64::try_from(state.settings().session.retention_secs).context("a time")?;
+    let before = now.saturating_sub(retention);
+    while state.store().forget_old(now, before, PURGE_BATCH).await? > 0 {}
+    Ok(())
+}

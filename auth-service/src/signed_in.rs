@@ -1,0 +1,48 @@
+//! Who asks with a token, as the database has it now.
+
+use std::{pin::Pin, time::SystemTime};
+
+use actix_web::{FromRequest, HttpRequest, dev, web};
+use anyhow::Context as _;
+
+use crate::{
+    bearer::Bearer, error::ApiError, state::AppState, store::Account, users::seconds_since_epoch,
+};
+
+/// Somebody whose token we accept, whose session lives, and whose account is not shut. A token
+/// alone proves what was so when it was signed.
+pub(crate) struct SignedIn {
+    /// The account.
+    pub(crate) account: Account,
+    /// The session of the token.
+    pub(crate) session_id: String,
+}
+
+impl FromRequest for SignedIn {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let state = request.app_data::<web::Data<AppState>>().cloned();
+        let bearer = Bearer::from_request(request, payload);
+        Box::pin(async move {
+            let state = state.context("the state is missing")?;
+            let bearer = bearer.await?;
+            let claims = bearer.claims();
+            let account = state
+                .users()
+                .find_active(&claims.sub)
+                .await?
+                .ok_or(ApiError::AccountUnavailable)?;
+            let now = seconds_since_epoch(SystemTime::now())?;
+            let lives = state.store().is_session_live(&claims.sid, &account.id, now);
+            if !lives.await? {
+                return Err(ApiError::SessionEnded);
+            }
+            Ok(Self {
+                account,
+                session_id: claims.sid.clone(),
+            })
+        })
+    }
+}

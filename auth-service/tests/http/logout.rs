@@ -1,0 +1,97 @@
+//! `POST /logout`, `POST /logout/all`, `GET /sessions` and `DELETE /sessions/{id}`
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::fixture::{Service, problem};
+
+async fn list(service: &Service, token: &str) -> Vec<Value> {
+    let request = service.client.get(service.url("/sessions"));
+    let answer = request.bearer_auth(token).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body: Value = answer.json().await.expect("JSON");
+    body["sessions"].as_array().expect("a list").clone()
+}
+
+async fn delete(service: &Service, token: &str, id: &str) -> Response {
+    let url = service.url(&format!("/sessions/{id}"));
+    let request = service.client.delete(url).bearer_auth(token);
+    request.send().await.expect("an answer")
+}
+
+async fn is_signed_in(service: &Service, token: &str) -> bool {
+    let answer = service.get_me(Some(&format!("Bearer {token}"))).await;
+    if answer.status() == StatusCode::OK {
+        return true;
+    }
+    let body = problem(answer, StatusCode::UNAUTHORIZED, "invalid_token").await;
+    assert_eq!(body["reason"], "session_ended");
+    false
+}
+
+#[tokio::test]
+async fn a_logout_ends_one_session_and_all_of_them_end_together() {
+    let (service, _) = Service::with_alice().await;
+    let (first, second, third) = (
+        service.login("alice").await.token,
+        service.login("alice").await.token,
+        service.login("alice").await.token,
+    );
+    let answer = service.post("/logout", Some(&first), &json!({})).await;
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert!(!is_signed_in(&service, &first).await);
+    assert!(is_signed_in(&service, &second).await);
+    let answer = service.post("/logout/all", Some(&second), &json!({})).await;
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert!(!is_signed_in(&service, &second).await);
+    assert!(!is_signed_in(&service, &third).await);
+    assert!(is_signed_in(&service, &service.login("alice").await.token).await);
+}
+
+#[tokio::test]
+async fn one_sees_where_one_is_signed_in() {
+    let (service, _) = Service::with_alice().await;
+    service.add_user("bob").await;
+    let request = service.client.post(service.url("/login"));
+    let request = request.header("user-agent", "A phone \u{7}\u{202e}");
+    let credentials = json!({"username": "alice", "password": crate::fixture::PASSWORD});
+    let answer = request.json(&credentials).send().await;
+    assert!(answer.is_err(), "a header cannot hold these characters");
+    service.login("bob").await;
+    service.login("alice").await;
+    let token = service.login("alice").await.token;
+    let sessions = list(&service, &token).await;
+    assert_eq!(sessions.len(), 2);
+    let current: Vec<_> = sessions
+        .iter()
+        .filter(|one| one["current"] == true)
+        .collect();
+    assert_eq!(current.len(), 1);
+    for session in &sessions {
+        assert_eq!(session["address"], "127.0.0.1");
+        assert!(session["used_at"].as_i64() >= session["created_at"].as_i64());
+        assert!(session["expires_at"].as_i64() > session["used_at"].as_i64());
+        assert!(session["device"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn one_ends_ones_own_sessions_and_nobody_elses() {
+    let (service, _) = Service::with_alice().await;
+    service.add_user("bob").await;
+    let (alice, bob) = (
+        service.login("alice").await.token,
+        service.login("bob").await.token,
+    );
+    let id = |sessions: Vec<Value>| sessions[0]["id"].as_str().expect("an id").to_owned();
+    let id_of_bob = id(list(&service, &bob).await);
+    let answer = delete(&service, &alice, &id_of_bob).await;
+    problem(answer, StatusCode::NOT_FOUND, "not_found").await;
+    assert!(is_signed_in(&service, &bob).await);
+    let answer = delete(&service, &alice, "'%20or%201=1--").await;
+    problem(answer, StatusCode::NOT_FOUND, "not_found").await;
+    let answer = delete(&service, &bob, &id_of_bob).await;
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert!(!is_signed_in(&service, &bob).await);
+    assert!(is_signed_in(&service, &alice).await);
+}

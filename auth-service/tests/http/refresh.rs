@@ -1,0 +1,199 @@
+//! `POST /token/refresh`
+
+use std::time::SystemTime;
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::fixture::{Login, PASSWORD, Service, problem};
+
+async fn refreshed(service: &Service, refresh_token: &str) -> Login {
+    let answer = service.refresh(refresh_token).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    Login::of(&answer.json().await.expect("JSON"))
+}
+
+async fn assert_refused(service: &Service, refresh_token: &str) {
+    let answer = service.refresh(refresh_token).await;
+    problem(answer, StatusCode::UNAUTHORIZED, "invalid_grant").await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_exchanged_for_a_new_pair_of_the_same_session() {
+    let (service, id) = Service::with_alice().await;
+    let first = service.login("alice").await;
+    let second = refreshed(&service, &first.refresh_token).await;
+    let third = refreshed(&service, &second.refresh_token).await;
+    assert_ne!(first.refresh_token, second.refresh_token);
+    assert_ne!(second.refresh_token, third.refresh_token);
+    let now = SystemTime::now();
+    let claims = |token: &str| service.verifier().verify(token, now).expect("accepted");
+    assert_eq!(claims(&third.token).sub, id);
+    assert_eq!(claims(&third.token).sid, claims(&first.token).sid);
+    assert_ne!(claims(&third.token).jti, claims(&first.token).jti);
+}
+
+#[tokio::test]
+async fn who_lost_the_answer_gets_the_same_successor_by_asking_again() {
+    let (service, _) = Service::with_alice().await;
+    let first = service.login("alice").await;
+    let second = refreshed(&service, &first.refresh_token).await;
+    let again = refreshed(&service, &first.refresh_token).await;
+    assert_eq!(again.refresh_token, second.refresh_token);
+    refreshed(&service, &second.refresh_token).await;
+}
+
+#[tokio::test]
+async fn a_spent_token_whose_successor_was_used_ends_the_session() {
+    let (service, _) = Service::with_alice().await;
+    let first = service.login("alice").await;
+    let bystander = service.login("alice").await;
+    let second = refreshed(&service, &first.refresh_token).await;
+    let third = refreshed(&service, &second.refresh_token).await;
+    assert_refused(&service, &first.refresh_token).await;
+    assert_refused(&service, &third.refresh_token).await;
+    let me = service
+        .get_me(Some(&format!("Bearer {}", third.token)))
+        .await;
+    problem(me, StatusCode::UNAUTHORIZED, "invalid_token").await;
+    refreshed(&service, &bystander.refresh_token).await;
+}
+
+#[tokio::test]
+async fn a_spent_token_that_comes_late_ends_the_session() {
+    let (service, _) = Service::with_alice().await;
+    for (age, is_late) in [
+        ("update refresh_tokens set used_at = used_at - 9", false),
+        ("update refresh_tokens set used_at = used_at - 12", true),
+    ] {
+        let first = service.login("alice").await;
+        let second = refreshed(&service, &first.refresh_token).await;
+        service.execute(age).await;
+        if is_late {
+            assert_refused(&service, &first.refresh_token).await;
+            assert_refused(&service, &second.refresh_token).await;
+        } else {
+            let again = refreshed(&service, &first.refresh_token).await;
+            assert_eq!(again.refresh_token, second.refresh_token);
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_and_absolute_lifetimes_end_a_session() {
+    for age in [
+        "update refresh_tokens set expires_at = expires_at - 1209601",
+        "update sessions set expires_at = expires_at - 7776001",
+    ] {
+        let (service, _) = Service::with_alice().await;
+        let login = service.login("alice").await;
+        let login = refreshed(&service, &login.refresh_token).await;
+        service.execute(age).await;
+        assert_refused(&service, &login.refresh_token).await;
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_does_not_outlive_its_session() {
+    let service = Service::start_with(|settings| settings.session.absolute_secs = 60).await;
+    service.add_user("alice").await;
+    let login = service.login("alice").await;
+    let claims = service
+        .verifier()
+        .verify(&login.token, SystemTime::now())
+        .expect("accepted");
+    assert_eq!(claims.exp - claims.iat, 60);
+}
+
+#[tokio::test]
+async fn nothing_is_refreshed_after_the_session_has_ended() {
+    let (service, _) = Service::with_alice().await;
+    let other = json!({"current_password": PASSWORD, "new_password": "another open sesame"});
+    for path in ["/logout", "/logout/all", "/password", "disable"] {
+        let kept = service.login("alice").await;
+        let login = service.login("alice").await;
+        refreshed(&service, &login.refresh_token).await;
+        let login = service.login("alice").await;
+        match path {
+            "disable" => service.disable_user("alice").await,
+            "/password" => {
+                let answer = service.post(path, Some(&kept.token), &other).await;
+                assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+                refreshed(&service, &kept.refresh_token).await;
+                let back = json!({
+                    "current_password": "another open sesame", "new_password": PASSWORD,
+                });
+                let answer = service.post(path, Some(&kept.token), &back).await;
+                assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+            }
+            _ => {
+                let answer = service.post(path, Some(&login.token), &json!({})).await;
+                assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+            }
+        }
+        assert_refused(&service, &login.refresh_token).await;
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_is_no_refresh_token_and_the_other_way_round() {
+    let (service, _) = Service::with_alice().await;
+    let login = service.login("alice").await;
+    assert_refused(&service, &login.token).await;
+    let bearer = format!("Bearer {}", login.refresh_token);
+    let me = service.get_me(Some(&bearer)).await;
+    problem(me, StatusCode::UNAUTHORIZED, "invalid_token").await;
+    refreshed(&service, &login.refresh_token).await;
+}
+
+#[tokio::test]
+async fn what_stands_in_the_database_is_no_token() {
+    let (service, _) = Service::with_alice().await;
+    let login = service.login("alice").await;
+    let hashes = service.refresh_token_hashes().await;
+    assert_eq!(hashes.len(), 1);
+    for hash in hashes {
+        assert_refused(&service, &hash).await;
+    }
+    refreshed(&service, &login.refresh_token).await;
+}
+
+#[tokio::test]
+async fn of_50_at_once_all_get_the_same_successor() {
+    let (service, _) = Service::with_alice().await;
+    let mut login = service.login("alice").await;
+    for _ in 0..5 {
+        let mut asking = JoinSet::new();
+        for _ in 0..50 {
+            let body = json!({"refresh_token": login.refresh_token});
+            let request = service
+                .client
+                .post(service.url("/token/refresh"))
+                .json(&body);
+            asking.spawn(async move {
+                let answer = request.send().await.expect("an answer");
+                assert_eq!(answer.status(), StatusCode::OK);
+                Login::of(&answer.json().await.expect("JSON")).refresh_token
+            });
+        }
+        let mut successors = asking.join_all().await;
+        successors.dedup();
+        assert_eq!(successors.len(), 1);
+        login = refreshed(&service, &successors[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_a_refresh_token_is_told_so() {
+    let service = Service::start().await;
+    for body in [
+        json!({}),
+        json!({"refresh_token": 1}),
+        json!({"refresh_token": "x", "y": 1}),
+    ] {
+        let answer = service.post("/token/refresh", None, &body).await;
+        problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
+    }
+    assert_refused(&service, "' or 1=1 --").await;
+}
