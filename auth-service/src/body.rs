@@ -51,6 +51,33 @@ impl<T: Body + 'static> FromRequest for Parsed<T> {
     }
 }
 
+/// The pairs of a form, for an endpoint that takes nothing else.
+///
+/// # Errors
+///
+/// When the body is no form in UTF-8, too long or too slow.
+pub(crate) async fn read_form(
+    request: &HttpRequest,
+    payload: dev::Payload,
+) -> Result<Vec<(String, Zeroizing<String>)>, ApiError> {
+    let state = request
+        .app_data::<web::Data<AppState>>()
+        .context("the state is missing")?;
+    if kind_of(request)? != BodyKind::Form {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let login = &state.settings().login;
+    let deadline = Duration::from_secs(login.body_deadline_secs);
+    let body = read(request, payload, login.body_limit_bytes, deadline).await?;
+    if str::from_utf8(&body).is_err() {
+        return Err(ApiError::InvalidRequest("the body is not UTF-8".into()));
+    }
+    let pairs = form_urlencoded::parse(&body);
+    Ok(pairs
+        .map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned())))
+        .collect())
+}
+
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     // A struct would also be taken from an array.
     let is_object = body.trim_ascii_start().first() == Some(&b'{');

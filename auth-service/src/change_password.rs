@@ -7,13 +7,15 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{
+    attempts::Attempt,
     body::{Body, Parsed},
     error::ApiError,
-    login, sessions,
+    sessions,
     signed_in::SignedIn,
     state::AppState,
-    store::EndReason,
-    users::{ChangeError, PasswordChangeError, credentials::Password, seconds_since_epoch},
+    store::{EndReason, Which},
+    users::{self, ChangeError, credentials::Password, seconds_since_epoch},
+    visitor::Visitor,
 };
 
 #[derive(Deserialize)]
@@ -32,28 +34,44 @@ impl Body for PasswordBody {
 pub(crate) async fn post_password(
     state: web::Data<AppState>,
     signed_in: SignedIn,
+    visitor: Visitor,
     Parsed(body): Parsed<PasswordBody>,
 ) -> Result<HttpResponse, ApiError> {
     let parse = |text| {
         Password::parse(text).map_err(|error| ApiError::InvalidRequest(error.to_string().into()))
     };
-    let passwords = (parse(body.current_password)?, parse(body.new_password)?);
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
-    let spared = (signed_in.session_id.as_str(), ending);
-    state
-        .users()
-        .change_password(&signed_in.account, passwords, spared)
+    let (current, new) = (parse(body.current_password)?, parse(body.new_password)?);
+    let account = &signed_in.account;
+    let name = &account.username;
+    users::check_password(state.settings(), &new, name, &account.profile())
         .await
         .map_err(refuse)?;
+    let attempt = Attempt {
+        visitor: &visitor,
+        username: &account.username,
+        password: current,
+        device: None,
+    };
+    let found = attempt.judge(&state).await?;
+    let hash = state.users().hash(new).await?;
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
+    let hashes = (&found.password_hash, &hash);
+    let keep = Which::AllBut(&signed_in.session_id);
+    let changed = state
+        .store()
+        .change_password(&account.id, hashes, keep, ending);
+    if !changed.await? {
+        // Somebody else changed it in the meantime, so that the current one was not current.
+        return Err(ApiError::InvalidCredentials);
+    }
     state.outbox().wake();
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn refuse(error: PasswordChangeError) -> ApiError {
+fn refuse(error: ChangeError) -> ApiError {
     match error {
-        PasswordChangeError::Authentication(error) => login::refuse(error),
-        PasswordChangeError::Change(ChangeError::Other(error)) => error.into(),
-        PasswordChangeError::Change(error) => ApiError::PasswordRefused(error.to_string().into()),
+        ChangeError::Other(error) => error.into(),
+        error => ApiError::PasswordRefused(error.to_string().into()),
     }
 }

@@ -4,7 +4,7 @@
 use actix_web::{
     HttpRequest,
     cookie::{Cookie, SameSite, time::Duration},
-    http::header,
+    http::header::{self, HeaderMap},
 };
 
 use crate::{config::Settings, error::ApiError};
@@ -17,20 +17,36 @@ pub(crate) const REFRESH_COOKIE: &str = "__Host-latchkey-refresh";
 /// the script of an unlisted page has to ask us first.
 pub(crate) const PAGE_HEADER: &str = "x-latchkey";
 
-/// The cookie with a refresh token that ends in so many seconds.
-pub(crate) fn refresh_cookie(token: &str, lifetime_secs: i64) -> Cookie<'static> {
-    Cookie::build(REFRESH_COOKIE, token.to_owned())
+/// The cookie by which a device shows that it has signed in before.
+pub(crate) const DEVICE_COOKIE: &str = "__Host-latchkey-device";
+
+/// A cookie that this host alone gets back, over TLS alone, in requests of its own site alone, for
+/// so many seconds.
+pub(crate) fn private_cookie(name: &'static str, value: &str, secs: i64) -> Cookie<'static> {
+    Cookie::build(name, value.to_owned())
         .path("/")
         .secure(true)
         .http_only(true)
         .same_site(SameSite::Strict)
-        .max_age(Duration::seconds(lifetime_secs))
+        .max_age(Duration::seconds(secs))
         .finish()
 }
 
-/// The cookie that takes the place of the other and is gone at once.
+/// The cookie that takes the place of the refresh token and is gone at once.
 pub(crate) fn no_refresh_cookie() -> Cookie<'static> {
-    refresh_cookie("", 0)
+    private_cookie(REFRESH_COOKIE, "", 0)
+}
+
+/// The values of the cookies with this name. A host nearby can add one of its own to ours.
+pub(crate) fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers
+        .get_all(header::COOKIE)
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(own, _)| *own == name)
+        .map(|(_, value)| value.to_owned())
+        .collect()
 }
 
 /// The refresh token in the request's cookies.
@@ -38,20 +54,14 @@ pub(crate) fn no_refresh_cookie() -> Cookie<'static> {
 /// # Errors
 ///
 /// When there are two: one of them is somebody else's.
-pub(crate) fn refresh_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
-    let Ok(cookies) = request.cookies() else {
-        return Ok(None);
-    };
-    let mut values = cookies
-        .iter()
-        .filter(|cookie| cookie.name() == REFRESH_COOKIE)
-        .map(|cookie| cookie.value().to_owned());
-    match (values.next(), values.next()) {
-        (_, Some(_)) => Err(ApiError::InvalidRequest(
+pub(crate) fn refresh_token(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = values(headers, REFRESH_COOKIE);
+    if values.len() > 1 {
+        return Err(ApiError::InvalidRequest(
             "there is more than one refresh token".into(),
-        )),
-        (value, None) => Ok(value),
+        ));
     }
+    Ok(values.pop())
 }
 
 /// Makes sure that a listed page asks, and not another one with somebody's cookie.

@@ -46,6 +46,8 @@ pub enum ApiError {
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
     PageForbidden,
+    /// Too many attempts; another is taken after so many seconds.
+    RateLimited(u64),
     /// More logins than the machine can do.
     Overloaded,
     /// A dependency does not answer.
@@ -86,15 +88,23 @@ impl ApiError {
             Self::PasswordRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "password_refused"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 
-    fn detail(&self) -> Cow<'static, str> {
+    pub(crate) fn detail(&self) -> Cow<'static, str> {
         match self {
-            Self::InvalidCredentials => "wrong username or password".into(),
+            Self::InvalidCredentials => {
+                "wrong username or password, or too many attempts for this \
+                name; then another device has to wait some minutes"
+                    .into()
+            }
+            Self::RateLimited(secs) => {
+                format!("too many attempts; try again in {secs} seconds").into()
+            }
             Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the body must be application/json or \
                 application/x-www-form-urlencoded, in UTF-8 and without a content coding"
@@ -125,11 +135,22 @@ impl ApiError {
         }
     }
 
+    /// Logs what is our own fault, and adds the headers of [`Self::add_headers`].
+    pub(crate) fn report_and_add_headers(&self, response: &mut HttpResponseBuilder) {
+        if let Self::Internal(cause) = self {
+            tracing::error!("internal error: {cause:#}");
+        }
+        self.add_headers(response);
+    }
+
     /// The headers that a status asks for, besides the body's.
     fn add_headers(&self, response: &mut HttpResponseBuilder) {
         match self {
             Self::MethodNotAllowed(allowed) => {
                 response.insert_header((header::ALLOW, *allowed));
+            }
+            Self::RateLimited(secs) => {
+                response.insert_header((header::RETRY_AFTER, secs.to_string()));
             }
             Self::Overloaded | Self::Unavailable => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECS));
@@ -166,9 +187,6 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        if let Self::Internal(cause) = self {
-            tracing::error!("internal error: {cause:#}");
-        }
         let (status, code) = self.status_and_code();
         let problem = Problem {
             r#type: "about:blank",
@@ -179,7 +197,7 @@ impl ResponseError for ApiError {
             reason: self.reason(),
         };
         let mut response = HttpResponse::build(status);
-        self.add_headers(&mut response);
+        self.report_and_add_headers(&mut response);
         // Afterwards, since `json` would name its own type.
         response.content_type(PROBLEM_TYPE).json(problem)
     }

@@ -4,17 +4,22 @@
 //! A request flows one way: [`routes`] → [`login`] → [`users`] → [`tokens`]; SQL is in [`store`]
 //! and nowhere else. [`serve`] is the front door for the binary and for tests alike.
 
+mod attempts;
 mod background;
 pub mod bearer;
 mod body;
 mod change_password;
 pub mod cli;
+pub mod clients;
 pub mod config;
 mod cookies;
+mod devices;
 pub mod error;
 pub mod health;
+pub mod limits;
 pub mod login;
 pub mod me;
+mod oauth;
 pub mod outbox;
 mod refresh;
 pub mod routes;
@@ -28,6 +33,7 @@ pub mod tokens;
 pub mod users;
 pub mod vault;
 mod visitor;
+mod waiting;
 
 pub use config::{Config, Settings};
 pub use server::serve;

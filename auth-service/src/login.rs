@@ -1,16 +1,20 @@
 //! `POST /login`: a name and a password for a token.
 
+use std::time::SystemTime;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{
+    attempts::{self, Attempt},
     body::{Body, BodyKind, Parsed},
     cookies,
+    devices::KnownDevice,
     error::ApiError,
     sessions,
     state::AppState,
-    users::{AuthenticationError, credentials::Password},
+    users::{credentials::Password, seconds_since_epoch},
     visitor::Visitor,
 };
 
@@ -23,6 +27,8 @@ pub(crate) struct LoginBody {
     /// Whether the refresh token is wanted as a cookie.
     #[serde(default)]
     cookie: bool,
+    /// What an earlier login on this device answered.
+    device_token: Option<String>,
 }
 
 impl Body for LoginBody {
@@ -43,26 +49,19 @@ pub(crate) async fn post_login(
     }
     let password = Password::parse(body.password)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
-    let account = state
-        .users()
-        .authenticate(&body.username, password)
-        .await
-        .map_err(refuse)?;
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let proof = body
+        .device_token
+        .or_else(|| attempts::device_cookie(request.headers()));
+    let device = proof.and_then(|proof| KnownDevice::recognize(state.vault(), &proof, now));
+    let attempt = Attempt {
+        visitor: &visitor,
+        username: &body.username,
+        password,
+        device,
+    };
+    let account = attempt.judge(&state).await?;
     let answer = sessions::start(&state, &account, &visitor).await?;
     tracing::info!(outcome = "success", user = account.account.id, "login");
     Ok(answer.into_response(body.cookie))
-}
-
-/// Logs the reason, by the account's id if there is one: what was typed as a name may be a
-/// password. The visitor is told the same for all of them.
-pub(crate) fn refuse(error: AuthenticationError) -> ApiError {
-    let (outcome, user) = match error {
-        AuthenticationError::Unknown => ("unknown_user", None),
-        AuthenticationError::WrongPassword { id } => ("wrong_password", Some(id)),
-        AuthenticationError::Disabled { id } => ("disabled", Some(id)),
-        AuthenticationError::Pool(error) => return error.into(),
-        AuthenticationError::Store(error) => return error.into(),
-    };
-    tracing::info!(outcome, user, "login");
-    ApiError::InvalidCredentials
 }

@@ -44,7 +44,7 @@ impl FromRequest for Presented {
         let request = request.clone();
         let mut payload = payload.take();
         Box::pin(async move {
-            let cookie = cookies::refresh_token(&request)?;
+            let cookie = cookies::refresh_token(request.headers())?;
             let has_body = request.headers().contains_key(header::CONTENT_TYPE);
             match cookie {
                 Some(_) if has_body => Err(ApiError::InvalidRequest(

@@ -14,6 +14,7 @@ use crate::{
     health::{show_live, show_ready},
     login::post_login,
     me::show_me,
+    oauth::{post_introspect, post_revoke, post_token},
     refresh::post_refresh,
     sessions::{delete_session, list_sessions, post_logout, post_logout_all},
 };
@@ -56,6 +57,21 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     .service(
         web::resource("/password")
             .route(web::post().to(post_password))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/oauth/token")
+            .route(web::post().to(post_token))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/oauth/introspect")
+            .route(web::post().to(post_introspect))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/oauth/revoke")
+            .route(web::post().to(post_revoke))
             .default_service(web::to(only_post)),
     )
     .service(

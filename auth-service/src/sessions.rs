@@ -6,18 +6,22 @@ use actix_web::{HttpResponse, web};
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
-use shared_claims::claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE};
+use shared_claims::{
+    authorization::AuthorizationDetail,
+    claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+};
 use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
-    cookies,
+    cookies::{self, DEVICE_COOKIE, REFRESH_COOKIE},
+    devices::{self, KnownDevice},
     error::ApiError,
     signed_in::SignedIn,
     state::AppState,
     store::{Account, AccountWithHash, EndReason, Ending, NewSession, Session, Which},
     tokens::{NewToken, random_id, random_token},
-    users::seconds_since_epoch,
+    users::{grants, seconds_since_epoch},
     vault::Hash,
     visitor::Visitor,
 };
@@ -30,19 +34,36 @@ pub(crate) struct TokenAnswer {
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Zeroizing<String>>,
+    /// The proof that this device has signed in, after a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_token: Option<String>,
     /// How long the refresh token's cookie lives, in seconds.
     #[serde(skip)]
     cookie_secs: i64,
 }
 
 impl TokenAnswer {
-    /// The answer, with the refresh token in the body, or in a cookie for a page.
-    pub(crate) fn into_response(mut self, in_cookie: bool) -> HttpResponse {
+    /// The answer, with what is to be kept in the body, or in cookies for a page.
+    pub(crate) fn into_response(mut self, in_cookies: bool) -> HttpResponse {
         let mut response = HttpResponse::Ok();
-        if let Some(token) = self.refresh_token.take_if(|_| in_cookie) {
-            response.cookie(cookies::refresh_cookie(&token, self.cookie_secs));
+        let private = cookies::private_cookie;
+        if let Some(token) = self.refresh_token.take_if(|_| in_cookies) {
+            response.cookie(private(REFRESH_COOKIE, &token, self.cookie_secs));
+        }
+        if let Some(token) = self.device_token.take_if(|_| in_cookies) {
+            response.cookie(private(DEVICE_COOKIE, &token, devices::MEMORY_SECS));
         }
         response.json(self)
+    }
+
+    /// The answer in the names of RFC 6749 (section 5.1).
+    pub(crate) fn as_oauth(&self) -> serde_json::Value {
+        json!({
+            "access_token": self.token.as_str(),
+            "token_type": self.token_type,
+            "expires_in": self.expires_in,
+            "refresh_token": self.refresh_token.as_ref().map(|token| token.as_str()),
+        })
     }
 }
 
@@ -100,7 +121,10 @@ pub(crate) async fn start(
     if !state.store().insert_session(&new).await? {
         return Err(ApiError::InvalidCredentials);
     }
-    answer(state, &account.account, &session, refresh_token, now).await
+    let owner = &account.account;
+    let mut answer = answer(state, owner, &session, refresh_token, now).await?;
+    answer.device_token = Some(KnownDevice::prove(state.vault(), &owner.id, now_secs)?);
+    Ok(answer)
 }
 
 /// An access token of `session` for its owner, with the refresh token that goes with it.
@@ -115,13 +139,20 @@ pub(crate) async fn answer(
     refresh_token: Zeroizing<String>,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
+    let everybody: Vec<AuthorizationDetail> = state
+        .settings()
+        .grants
+        .iter()
+        .map(AuthorizationDetail::from)
+        .collect();
+    let details = grants::authorization_details(state.store(), &everybody, &account.id);
     let token = NewToken {
         subject: &account.id,
         audience: REALTIME_AUDIENCE,
         client_id: &session.client_id,
         session_id: &session.id,
         scope: None,
-        authorization_details: Vec::new(),
+        authorization_details: details.await?,
         profile: Some(account.profile()),
         expires_by: u64::try_from(session.expires_at).ok(),
     };
@@ -133,6 +164,7 @@ pub(crate) async fn answer(
         token_type: "Bearer",
         expires_in: signed.expires_in,
         refresh_token: Some(refresh_token),
+        device_token: None,
         cookie_secs: idle_secs.min(session.expires_at.saturating_sub(now_secs)),
     })
 }

@@ -4,18 +4,20 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use shared_claims::{
-    Verifier,
-    claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    VerifiedClaims, Verifier,
+    claims::{API_AUDIENCE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
     key_set::KeySet,
 };
 
 use crate::{
     config::{Config, Settings},
+    limits::Limits,
     outbox::Outbox,
     store::Store,
     tokens::{NewToken, Signer},
     users::{Users, password::PasswordPool},
     vault::Vault,
+    waiting::Waiting,
 };
 
 /// The one state of the service. Workers share it behind an `Arc`.
@@ -23,8 +25,11 @@ pub struct AppState {
     users: Users,
     signer: Signer,
     verifier: Verifier,
+    api_verifier: Verifier,
     vault: Vault,
     outbox: Outbox,
+    limits: Limits,
+    waiting: Waiting,
     settings: Settings,
 }
 
@@ -44,14 +49,20 @@ impl AppState {
         );
         check_own_token(&signer, &verifier)?;
         let store = Store::open(&settings.database_url).await?;
-        let passwords =
-            PasswordPool::start(settings.password.thread_count(), settings.password.queue)?;
+        let passwords = PasswordPool::start(&settings.password)?;
         Ok(Self {
             users: Users::new(store, passwords),
             signer,
             verifier,
             vault: Vault::new(&secrets)?,
             outbox: Outbox::default(),
+            limits: Limits::new(settings.limits.clone()),
+            waiting: Waiting::default(),
+            api_verifier: Verifier::new(
+                &settings.public_url,
+                API_AUDIENCE,
+                KeySet::from_secrets(&secrets)?,
+            ),
             settings,
         })
     }
@@ -78,6 +89,25 @@ impl AppState {
     #[must_use]
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// What a token says that is accepted anywhere, by the gateway's sockets or its API.
+    #[must_use]
+    pub fn verify_any(&self, token: &str, now: SystemTime) -> Option<VerifiedClaims> {
+        [&self.verifier, &self.api_verifier]
+            .into_iter()
+            .find_map(|verifier| verifier.verify(token, now).ok())
+    }
+
+    /// How often somebody has tried.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Who waits for a password thread.
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// What is encrypted and derived.

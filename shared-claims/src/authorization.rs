@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::is_identifier;
+
 /// The `type` of the details that are ours; those of other types are for other services.
 pub const REALTIME_TYPE: &str = "realtime";
 
@@ -63,6 +65,17 @@ impl Action {
     }
 }
 
+/// Whether `text` is a pattern of rooms: segments between colons, of which one can be `*` for any
+/// one, and the last one `**` for one or more.
+#[must_use]
+pub fn is_room_pattern(text: &str) -> bool {
+    let segments = text.strip_suffix(":**").unwrap_or(text);
+    is_identifier(text)
+        && segments.split(':').all(|segment| {
+            segment == "*" || (!segment.is_empty() && !segment.contains(['*', '{', '}']))
+        })
+}
+
 impl AuthorizationDetail {
     /// A right to do `actions` in the rooms that match `rooms`.
     #[must_use]
@@ -90,6 +103,35 @@ mod tests {
             text,
             r#"{"type":"realtime","actions":["sub","hst"],"rooms":["chat:**"]}"#
         );
+    }
+
+    #[test]
+    fn a_pattern_has_stars_for_whole_segments_alone() {
+        for good in [
+            "lobby",
+            "chat:42",
+            "chat:*",
+            "*:42",
+            "org:acme:**",
+            "a:*:b:**",
+        ] {
+            assert!(is_room_pattern(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            "a:",
+            ":a",
+            "**",
+            "a**",
+            "a:**:b",
+            "a:b*",
+            "user:{sub}",
+            "a\nb",
+        ] {
+            assert!(!is_room_pattern(bad), "{bad:?}");
+        }
+        assert!(!is_room_pattern(&"a".repeat(256)));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{
     telemetry,
 };
 
+mod audit;
+mod client;
+mod grant;
 mod health;
 mod secret;
 mod user;
@@ -38,6 +41,12 @@ enum Command {
     /// Manage the accounts
     #[command(subcommand)]
     User(UserCommand),
+    /// Manage the clients: back ends that ask for tokens of their own
+    #[command(subcommand)]
+    Client(client::ClientCommand),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Manage the shared secret
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -65,6 +74,8 @@ enum UserCommand {
         /// The name to sign in with
         name: String,
     },
+    #[command(flatten)]
+    Grant(grant::GrantCommand),
 }
 
 #[derive(Debug, Args)]
@@ -156,6 +167,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Config::load(file)?).await,
         Command::User(command) => user::run(&Settings::load(file)?, command).await,
+        Command::Client(command) => client::run(&Settings::load(file)?, command).await,
+        Command::Audit(command) => audit::run(&Settings::load(file)?, command).await,
         Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(Settings::load(file)?.listen),

@@ -5,13 +5,14 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use shared_claims::claims::Profile;
 use zeroize::Zeroizing;
 
-use super::{Failure, NewUserArgs, PasswordSource, UserCommand, print_line};
+use super::{Failure, NewUserArgs, PasswordSource, UserCommand, grant, print_line};
 use crate::{
     config::Settings,
     store::Account,
     users::{
         self, NewUser,
         credentials::{MAXIMUM_PASSWORD_BYTES, Password, Username},
+        grants::Subject,
     },
 };
 
@@ -21,11 +22,15 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
         UserCommand::List => list(settings).await,
         UserCommand::Passwd { name, source } => {
             let username = parse_name(&name)?;
-            let password = source.read(&username)?;
+            let password = source.read()?;
             users::set_password(settings, &username, password)
                 .await
                 .map_err(Failure::other)?;
             print_line(&format!("changed the password of {}", username.as_str()))
+        }
+        UserCommand::Grant(command) => {
+            let subject = |name: String| parse_name(&name).map(Subject::User);
+            grant::run(settings, command, subject).await
         }
         UserCommand::Disable { name } => {
             let username = parse_name(&name)?;
@@ -39,7 +44,7 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
 
 async fn add(settings: &Settings, arguments: NewUserArgs) -> Result<(), Failure> {
     let username = parse_name(&arguments.username)?;
-    let password = arguments.source.read(&username)?;
+    let password = arguments.source.read()?;
     let added = format!("added {}", username.as_str());
     let user = NewUser {
         username,
@@ -101,21 +106,19 @@ fn date(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-fn parse_name(text: &str) -> Result<Username, Failure> {
+pub(super) fn parse_name(text: &str) -> Result<Username, Failure> {
     Username::parse(text).map_err(Failure::other)
 }
 
 impl PasswordSource {
     /// Asks twice on a terminal, and reads one line otherwise.
-    fn read(&self, username: &Username) -> Result<Password, Failure> {
+    fn read(&self) -> Result<Password, Failure> {
         let text = if self.password_stdin || !io::stdin().is_terminal() {
             read_line()?
         } else {
             ask_twice()?
         };
-        let password = Password::parse(text).map_err(Failure::other)?;
-        password.check_policy(username).map_err(Failure::other)?;
-        Ok(password)
+        Password::parse(text).map_err(Failure::other)
     }
 }
 

@@ -6,17 +6,24 @@ use std::{
     thread::available_parallelism,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 
 mod database;
+mod grants;
+mod limits;
 mod load;
 mod parse;
+mod password;
 mod revocation;
 mod session;
 
 pub use database::DatabaseUrl;
+pub use grants::GrantRule;
+pub use limits::LimitSettings;
 pub use load::ConfigError;
+pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
 
@@ -75,6 +82,15 @@ pub struct Settings {
     /// The shape of log lines: `text` or `json`. `AUTH__LOG_FORMAT`, default `text`.
     #[serde(deserialize_with = "parse::from_text")]
     pub log_format: LogFormat,
+    /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
+    /// `10.0.0.0/8`, separated by commas. `AUTH__TRUSTED_PROXIES`, default ``.
+    #[serde(deserialize_with = "parse::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// What everybody who signs in may do in which rooms. Only in the TOML file, as `[[grants]]` with
+    /// `rooms` and `actions`; by default nothing beyond the gateway's own rules.
+    pub grants: Vec<GrantRule>,
+    /// How often somebody may try.
+    pub limits: LimitSettings,
     /// What goes into a token.
     pub token: TokenSettings,
     /// The threads that hash passwords.
@@ -100,6 +116,9 @@ impl Default for Settings {
             header_deadline_secs: 5,
             shutdown_secs: 3,
             log_format: LogFormat::Text,
+            trusted_proxies: Vec::new(),
+            grants: Vec::new(),
+            limits: LimitSettings::default(),
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
@@ -126,27 +145,6 @@ impl Default for TokenSettings {
         Self {
             lifetime_secs: 900,
             profile: true,
-        }
-    }
-}
-
-/// The threads that hash passwords.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PasswordSettings {
-    /// Threads, each with 19 MiB of its own; 0 is one per core. `AUTH__PASSWORD__THREADS`,
-    /// default 0.
-    pub threads: usize,
-    /// How many logins may wait for a thread; the next is answered 503. `AUTH__PASSWORD__QUEUE`,
-    /// default 16.
-    pub queue: usize,
-}
-
-impl Default for PasswordSettings {
-    fn default() -> Self {
-        Self {
-            threads: 0,
-            queue: 16,
         }
     }
 }
@@ -220,10 +218,9 @@ impl Settings {
         )?;
         let lifetime_fine = (1..=MAXIMUM_LIFETIME_SECS).contains(&self.token.lifetime_secs);
         check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
-        let threads_fine = self.password.threads <= 256;
-        check("password.threads", threads_fine, "must be at most 256")?;
-        let queue_fine = (1..=10_000).contains(&self.password.queue);
-        check("password.queue", queue_fine, "must be 1 to 10000")?;
+        self.password.check()?;
+        self.limits.check()?;
+        grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
         self.session.check()?;
@@ -237,12 +234,6 @@ fn check(key: &str, fine: bool, rule: &str) -> Result<(), ConfigError> {
         Ok(())
     } else {
         Err(ConfigError::value(key, rule))
-    }
-}
-
-impl PasswordSettings {
-    pub(crate) fn thread_count(&self) -> usize {
-        or_one_per_core(self.threads)
     }
 }
 

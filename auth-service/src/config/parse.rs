@@ -1,8 +1,9 @@
 //! The values that are more than a number or a text.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use actix_web::http::Uri;
+use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
@@ -33,6 +34,17 @@ pub(super) fn from_text<'de, T: FromStr, D: Deserializer<'de>>(
 /// Deserializes a list: an array in a file, separated by commas in a variable.
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_any(List)
+}
+
+/// Deserializes a list of networks; an address alone is one of itself.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: &String| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse::<IpNet>().ok().or_else(address)
+    };
+    let texts = list(deserializer)?;
+    let parsed: Option<Vec<IpNet>> = texts.iter().map(parse).collect();
+    parsed.ok_or_else(|| D::Error::custom("must be networks such as 10.0.0.0/8"))
 }
 
 struct List;

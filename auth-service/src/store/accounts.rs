@@ -200,6 +200,30 @@ impl Store {
         Ok(true)
     }
 
+    /// Sets a hash of the same password in place of `old`; `false` when the hash is another one by
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn replace_hash(
+        &self,
+        user_id: &str,
+        old: &StoredHash,
+        new: &StoredHash,
+    ) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update users set password_hash = $3 where id = $1 and password_hash = $2",
+        )
+        .bind(user_id)
+        .bind(old)
+        .bind(new)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
+    }
+
     /// Sets another hash and ends all sessions of the account; `false` when nobody has the name.
     ///
     /// # Errors

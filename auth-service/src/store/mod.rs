@@ -6,12 +6,15 @@ use crate::config::DatabaseUrl;
 
 mod accounts;
 pub mod audit;
+mod clients;
 mod database;
 mod file;
+mod grants;
 mod outbox;
 mod sessions;
 
 pub use accounts::{Account, AccountWithHash, NewAccount};
+pub use clients::Client;
 pub use outbox::Delivery;
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
 

@@ -270,6 +270,30 @@ impl Store {
         Ok(found.is_some())
     }
 
+    /// The live session of a refresh token that could be used now.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_refresh_token(
+        &self,
+        hash: &Hash,
+        now: i64,
+    ) -> Result<Option<Session>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select sessions.id, user_id, client_id, created_at, sessions.used_at, \
+                    sessions.expires_at, device, address \
+             from sessions join refresh_tokens on session_id = sessions.id \
+             where hash = $1 and refresh_tokens.used_at is null \
+                   and refresh_tokens.expires_at > $2 and sessions.expires_at > $2 \
+                   and ended_at is null",
+        )
+        .bind(hash.as_bytes())
+        .bind(now)
+        .fetch_optional(pool)
+        .await?))
+    }
+
     /// The sessions of a user that have neither ended nor expired, the last used first.
     ///
     /// # Errors

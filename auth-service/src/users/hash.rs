@@ -14,13 +14,13 @@ use super::credentials::Password;
 /// Random bytes in front of each password, so that equal passwords have different hashes.
 pub(super) const SALT_BYTES: usize = 16;
 
-/// What new hashes cost: OWASP's recommendation for Argon2id, 19 MiB, two passes, one lane.
-const PARAMETERS: Params = Params::DEFAULT;
-
 /// The most that a stored hash may ask for: what the database says must not cost all memory.
-const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
-const MAXIMUM_PASSES: u32 = 16;
-const MAXIMUM_LANES: u32 = 8;
+pub(crate) const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
+pub(crate) const MAXIMUM_PASSES: u32 = 16;
+pub(crate) const MAXIMUM_LANES: u32 = 8;
+
+/// What a new hash costs.
+pub type Cost = Params;
 
 /// A password's hash as a PHC string, shown by nothing.
 #[derive(Clone, sqlx::Type)]
@@ -56,9 +56,20 @@ pub enum HashError {
     TooCostly,
 }
 
-/// Room for one hash with our parameters.
-pub(super) fn new_memory() -> Vec<Block> {
-    vec![Block::new(); PARAMETERS.block_count()]
+/// Room for one hash.
+pub(super) fn new_memory(cost: &Cost) -> Vec<Block> {
+    vec![Block::new(); cost.block_count()]
+}
+
+/// Whether a stored hash is of the kind and the cost that a new one has.
+pub(super) fn is_current(stored: &StoredHash, cost: &Cost) -> bool {
+    PasswordHash::new(stored.as_str()).is_ok_and(|stored| {
+        stored.algorithm.as_str() == "argon2id"
+            && Params::try_from(&stored).is_ok_and(|own| {
+                (own.m_cost(), own.t_cost(), own.p_cost())
+                    == (cost.m_cost(), cost.t_cost(), cost.p_cost())
+            })
+    })
 }
 
 /// A salt from the operating system.
@@ -72,9 +83,10 @@ pub(super) fn random_salt() -> anyhow::Result<[u8; SALT_BYTES]> {
 pub(super) fn hash_password(
     password: &Password,
     salt: [u8; SALT_BYTES],
+    cost: &Cost,
 ) -> Result<StoredHash, HashError> {
     use argon2::PasswordHasher as _;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost.clone());
     argon2
         .hash_password_with_salt(password.expose(), &salt)
         .map(|hash: PasswordHash| StoredHash(hash.to_string()))
@@ -138,12 +150,13 @@ mod tests {
     }
 
     fn verify(text: &str, stored: &StoredHash) -> Result<bool, HashError> {
-        verify_password(&password(text), stored, &mut new_memory())
+        verify_password(&password(text), stored, &mut new_memory(&Cost::DEFAULT))
     }
 
     #[test]
     fn a_hash_is_a_phc_string_of_argon2id() {
-        let stored = hash_password(&password("open sesame"), [7; SALT_BYTES]).expect("a hash");
+        let stored = hash_password(&password("open sesame"), [7; SALT_BYTES], &Cost::DEFAULT)
+            .expect("a hash");
         let start = "$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$";
         assert!(stored.as_str().starts_with(start), "{}", stored.as_str());
         assert_eq!(verify("open sesame", &stored), Ok(true));
@@ -153,8 +166,12 @@ mod tests {
     #[test]
     fn nothing_of_a_long_password_is_cut_off() {
         let long = "a".repeat(1023);
-        let stored =
-            hash_password(&password(&format!("{long}b")), [7; SALT_BYTES]).expect("a hash");
+        let stored = hash_password(
+            &password(&format!("{long}b")),
+            [7; SALT_BYTES],
+            &Cost::DEFAULT,
+        )
+        .expect("a hash");
         assert_eq!(verify(&format!("{long}b"), &stored), Ok(true));
         assert_eq!(verify(&format!("{long}c"), &stored), Ok(false));
     }

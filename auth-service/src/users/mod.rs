@@ -8,11 +8,12 @@ use shared_claims::{claims::Profile, ids::is_identifier};
 use crate::{
     config::Settings,
     sessions,
-    store::{Account, AccountWithHash, EndReason, Ending, NewAccount, Store, StoreError, Which},
+    store::{Account, AccountWithHash, EndReason, NewAccount, Store, StoreError},
     tokens::random_id,
 };
 
 pub mod credentials;
+pub mod grants;
 pub mod hash;
 pub mod password;
 
@@ -44,6 +45,12 @@ pub enum AuthenticationError {
         /// The account.
         id: String,
     },
+    /// Too many attempts for this name have failed.
+    #[error("the name is shut for now")]
+    Locked {
+        /// The account, if there is one.
+        id: Option<String>,
+    },
     /// The password could not be verified.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -65,24 +72,44 @@ impl Users {
         &self.store
     }
 
-    /// The account of `username` with its hash, when `password` is right and it is not disabled.
+    /// The account of this name with its hash. A text that can be nobody's name is looked up as the
+    /// empty one, which nobody has either, so that every search takes one query.
     ///
-    /// Whatever the answer, it takes one query and one hash. A text that can be nobody's name is
-    /// looked up as the empty one, which nobody has either.
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn find(&self, username: &str) -> Result<Option<AccountWithHash>, StoreError> {
+        let username = Username::parse(username);
+        let name = username.as_ref().map_or("", Username::as_str);
+        self.store.find_account_by_name(name).await
+    }
+
+    /// The name that a text stands for, or the text itself when it can be nobody's name.
+    #[must_use]
+    pub fn canonical_name(&self, text: &str) -> String {
+        Username::parse(text).map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
+    }
+
+    /// The account that was found, when `password` is right, it is not disabled, and its name is
+    /// not shut. Whatever the answer, it takes one hash.
+    ///
+    /// A hash that was made with other parameters than the settings say is replaced.
     ///
     /// # Errors
     ///
     /// The reason, which is for the log; a visitor must not be told.
-    pub async fn authenticate(
+    pub async fn judge(
         &self,
-        username: &str,
+        found: Option<AccountWithHash>,
         password: Password,
+        is_shut: bool,
     ) -> Result<AccountWithHash, AuthenticationError> {
-        let username = Username::parse(username);
-        let name = username.as_ref().map_or("", Username::as_str);
-        let found = self.store.find_account_by_name(name).await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let matches = self.passwords.verify(password, stored).await?;
+        let matches = self.passwords.verify(password.clone(), stored).await?;
+        if is_shut {
+            let id = found.map(|found| found.account.id);
+            return Err(AuthenticationError::Locked { id });
+        }
         let Some(found) = found else {
             return Err(AuthenticationError::Unknown);
         };
@@ -93,41 +120,38 @@ impl Users {
         if found.account.disabled_at.is_some() {
             return Err(AuthenticationError::Disabled { id });
         }
+        self.renew_hash(found, password).await
+    }
+
+    /// Replaces a hash that costs another effort than one made today.
+    async fn renew_hash(
+        &self,
+        mut found: AccountWithHash,
+        password: Password,
+    ) -> Result<AccountWithHash, AuthenticationError> {
+        if self.passwords.is_current(&found.password_hash) {
+            return Ok(found);
+        }
+        let hash = match self.passwords.hash(password).await {
+            Ok(hash) => hash,
+            // It can wait for the next login.
+            Err(PoolError::Overloaded) => return Ok(found),
+            Err(error) => return Err(error.into()),
+        };
+        let (id, old) = (&found.account.id, &found.password_hash);
+        if self.store.replace_hash(id, old, &hash).await? {
+            found.password_hash = hash;
+        }
         Ok(found)
     }
 
-    /// Changes the password of somebody who knows the current one, and ends their other sessions.
+    /// Hashes a password that is being set, in the same queue as all others.
     ///
     /// # Errors
     ///
-    /// [`AuthenticationError`] when the current password is wrong or cannot be verified, and
-    /// [`ChangeError`] when the new one breaks the policy.
-    pub async fn change_password(
-        &self,
-        account: &Account,
-        (current, new): (Password, Password),
-        (session_id, ending): (&str, Ending<'_>),
-    ) -> Result<(), PasswordChangeError> {
-        let username = Username::parse(&account.username).map_err(ChangeError::from)?;
-        new.check_policy(&username).map_err(ChangeError::from)?;
-        let found = self.authenticate(&account.username, current).await?;
-        let hash = self
-            .passwords
-            .hash(new)
-            .await
-            .map_err(AuthenticationError::from)?;
-        let hashes = (&found.password_hash, &hash);
-        let keep = Which::AllBut(session_id);
-        let changed = self
-            .store
-            .change_password(&account.id, hashes, keep, ending)
-            .await
-            .map_err(AuthenticationError::from)?;
-        let id = account.id.clone();
-        // Somebody else changed it in the meantime, so that the current one was not current.
-        changed
-            .then_some(())
-            .ok_or(AuthenticationError::WrongPassword { id }.into())
+    /// When the queue is full.
+    pub async fn hash(&self, password: Password) -> Result<StoredHash, PoolError> {
+        self.passwords.hash(password).await
     }
 
     /// The account with this id, unless it is disabled.
@@ -199,17 +223,6 @@ pub enum ChangeError {
     Other(#[from] anyhow::Error),
 }
 
-/// Why somebody's password was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum PasswordChangeError {
-    /// The current password is wrong, or could not be verified.
-    #[error(transparent)]
-    Authentication(#[from] AuthenticationError),
-    /// The new password cannot be one.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-}
-
 /// Makes an account in the database that the settings name, which is made too when it is missing,
 /// and returns the account's id. A running service sees it at once.
 ///
@@ -218,7 +231,8 @@ pub enum PasswordChangeError {
 /// When the name is taken, the password breaks the policy, or the profile is too long.
 pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, ChangeError> {
     check_profile(&user.profile)?;
-    let password_hash = new_hash(&user.username, user.password).await?;
+    let name = user.username.as_str();
+    let password_hash = new_hash(settings, name, &user.profile, user.password).await?;
     let account = NewAccount {
         id: random_id()?,
         username: user.username.as_str().to_owned(),
@@ -258,7 +272,8 @@ pub async fn set_password(
     username: &Username,
     password: Password,
 ) -> Result<(), ChangeError> {
-    let hash = new_hash(username, password).await?;
+    let name = username.as_str();
+    let hash = new_hash(settings, name, &Profile::default(), password).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
     let ending = sessions::ending(settings, EndReason::PasswordChanged, now)?;
     let store = open_store(settings).await?;
@@ -290,11 +305,42 @@ fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), C
     }
 }
 
-/// Hashes a password that is being set, off the async threads.
-async fn new_hash(username: &Username, password: Password) -> Result<StoredHash, ChangeError> {
-    password.check_policy(username)?;
-    let salt = hash::random_salt()?;
-    let hash = tokio::task::spawn_blocking(move || hash::hash_password(&password, salt))
+/// Whether a password may be set, judged off the async threads: the guesses that it would take are
+/// counted against several dictionaries.
+///
+/// # Errors
+///
+/// [`ChangeError::Credential`] that says why not.
+pub async fn check_password(
+    settings: &Settings,
+    password: &Password,
+    username: &str,
+    profile: &Profile,
+) -> Result<(), ChangeError> {
+    let words = [
+        Some(username),
+        profile.name.as_deref(),
+        profile.given_name.as_deref(),
+        profile.family_name.as_deref(),
+        profile.email.as_deref(),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().map(str::to_owned).collect();
+    let (password, minimum) = (password.clone(), settings.password.minimum_score);
+    let judged = tokio::task::spawn_blocking(move || password.check_policy(&words, minimum));
+    judged.await.context("the password could not be judged")??;
+    Ok(())
+}
+
+/// Hashes a password that is being set by a command, off the async threads.
+async fn new_hash(
+    settings: &Settings,
+    username: &str,
+    profile: &Profile,
+    password: Password,
+) -> Result<StoredHash, ChangeError> {
+    check_password(settings, &password, username, profile).await?;
+    let (salt, cost) = (hash::random_salt()?, settings.password.cost()?);
+    let hash = tokio::task::spawn_blocking(move || hash::hash_password(&password, salt, &cost))
         .await
         .context("the password could not be hashed")?;
     Ok(hash.map_err(anyhow::Error::from)?)

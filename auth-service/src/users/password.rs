@@ -12,6 +12,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -20,8 +21,9 @@ use tokio::sync::oneshot;
 
 use super::{
     credentials::Password,
-    hash::{self, HashError, StoredHash},
+    hash::{self, Cost, HashError, StoredHash},
 };
+use crate::config::PasswordSettings;
 
 /// Verifies passwords; see the module's text.
 pub struct PasswordPool {
@@ -29,6 +31,7 @@ pub struct PasswordPool {
     queue: Option<SyncSender<Job>>,
     threads: Vec<JoinHandle<()>>,
     verified: Arc<AtomicU64>,
+    cost: Cost,
 }
 
 /// Why there is no answer about a password.
@@ -45,33 +48,39 @@ pub enum PoolError {
 struct Job {
     password: Password,
     work: Work,
+    queued_at: Instant,
 }
 
 enum Work {
     /// Compare with what is stored; `None` when there is no such account. The work is the same, and
     /// so is the time.
-    Verify(Option<StoredHash>, oneshot::Sender<bool>),
+    Verify(Option<StoredHash>, Answer<bool>),
     /// Make a hash to be stored.
-    Make(oneshot::Sender<StoredHash>),
+    Make(Answer<StoredHash>),
 }
 
+type Answer<T> = oneshot::Sender<Result<T, PoolError>>;
+
 impl PasswordPool {
-    /// Starts `threads` threads, and lets `queue` passwords wait for them.
+    /// Starts the threads, and lets so many passwords wait for them, as the settings say.
     ///
     /// # Errors
     ///
     /// When the operating system gives no thread or no randomness.
-    pub fn start(threads: usize, queue: usize) -> anyhow::Result<Self> {
-        let (sender, receiver) = sync_channel(queue);
+    pub fn start(settings: &PasswordSettings) -> anyhow::Result<Self> {
+        let (sender, receiver) = sync_channel(settings.queue);
+        let cost = settings.cost()?;
         let receiver = Arc::new(Mutex::new(receiver));
         let verified = Arc::new(AtomicU64::new(0));
-        let decoy = decoy_hash()?;
+        let decoy = decoy_hash(&cost)?;
         let start_thread = |number| {
             let worker = Worker {
                 queue: Arc::clone(&receiver),
                 verified: Arc::clone(&verified),
                 decoy: decoy.clone(),
-                memory: hash::new_memory(),
+                memory: hash::new_memory(&cost),
+                cost: cost.clone(),
+                deadline: Duration::from_millis(settings.queue_deadline_ms),
             };
             thread::Builder::new()
                 .name(format!("password-{number}"))
@@ -80,8 +89,11 @@ impl PasswordPool {
         };
         Ok(Self {
             queue: Some(sender),
-            threads: (0..threads).map(start_thread).collect::<Result<_, _>>()?,
+            threads: (0..settings.thread_count())
+                .map(start_thread)
+                .collect::<Result<_, _>>()?,
             verified,
+            cost,
         })
     }
 
@@ -90,7 +102,8 @@ impl PasswordPool {
     ///
     /// # Errors
     ///
-    /// [`PoolError::Overloaded`] at once when the queue is full.
+    /// [`PoolError::Overloaded`] at once when the queue is full, or later when no thread was free in
+    /// time.
     pub async fn verify(
         &self,
         password: Password,
@@ -98,7 +111,7 @@ impl PasswordPool {
     ) -> Result<bool, PoolError> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(password, Work::Verify(stored, answer))?;
-        answered.await.map_err(|_| PoolError::Failed)
+        answered.await.map_err(|_| PoolError::Failed)?
     }
 
     /// Hashes a password that is being set. Who drops the future gives up the place in the queue.
@@ -109,17 +122,27 @@ impl PasswordPool {
     pub async fn hash(&self, password: Password) -> Result<StoredHash, PoolError> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(password, Work::Make(answer))?;
-        answered.await.map_err(|_| PoolError::Failed)
+        answered.await.map_err(|_| PoolError::Failed)?
     }
 
     fn enqueue(&self, password: Password, work: Work) -> Result<(), PoolError> {
         let queue = self.queue.as_ref().ok_or(PoolError::Failed)?;
         queue
-            .try_send(Job { password, work })
+            .try_send(Job {
+                password,
+                work,
+                queued_at: Instant::now(),
+            })
             .map_err(|error| match error {
                 TrySendError::Full(_) => PoolError::Overloaded,
                 TrySendError::Disconnected(_) => PoolError::Failed,
             })
+    }
+
+    /// Whether a stored hash costs what a new one does.
+    #[must_use]
+    pub fn is_current(&self, stored: &StoredHash) -> bool {
+        hash::is_current(stored, &self.cost)
     }
 
     /// How many passwords have been verified since the start, right or wrong.
@@ -139,14 +162,20 @@ impl Drop for PasswordPool {
     }
 }
 
-fn make(password: &Password) -> anyhow::Result<StoredHash> {
-    Ok(hash::hash_password(password, hash::random_salt()?)?)
+fn make(password: &Password, cost: &Cost) -> anyhow::Result<StoredHash> {
+    Ok(hash::hash_password(password, hash::random_salt()?, cost)?)
+}
+
+/// Lets every other thread of the machine go first, so that a flood of logins delays nothing that
+/// needs no password. Where the system does not allow it, it is left as it is.
+fn yield_to_others() {
+    let _ = rustix::process::setpriority_process(None, 10);
 }
 
 /// The hash that stands in for an account that does not exist: of a password nobody knows.
-fn decoy_hash() -> anyhow::Result<StoredHash> {
+fn decoy_hash(cost: &Cost) -> anyhow::Result<StoredHash> {
     let password = Password::parse(crate::tokens::random_id()?)?;
-    make(&password)
+    make(&password, cost)
 }
 
 struct Worker {
@@ -154,10 +183,13 @@ struct Worker {
     verified: Arc<AtomicU64>,
     decoy: StoredHash,
     memory: Vec<Block>,
+    cost: Cost,
+    deadline: Duration,
 }
 
 impl Worker {
     fn run(mut self) {
+        yield_to_others();
         loop {
             // Whoever waits for a job holds the lock; the others wait for the lock.
             let job = self
@@ -172,18 +204,27 @@ impl Worker {
         }
     }
 
-    /// Does a job, unless the requester has gone; who goes meanwhile misses the answer.
-    fn work(&mut self, Job { password, work }: Job) {
-        match work {
-            Work::Verify(stored, answer) if !answer.is_closed() => {
-                let _ = answer.send(self.verify(&password, stored.as_ref()));
+    /// Does a job, unless the requester has gone, or has waited so long that the next ones would wait
+    /// in vain too. Who goes meanwhile misses the answer.
+    fn work(&mut self, job: Job) {
+        let is_late = job.queued_at.elapsed() > self.deadline;
+        match job.work {
+            Work::Verify(_, answer) if is_late => {
+                let _ = answer.send(Err(PoolError::Overloaded));
             }
-            Work::Make(answer) if !answer.is_closed() => match make(&password) {
-                Ok(hash) => {
-                    let _ = answer.send(hash);
-                }
-                Err(error) => tracing::error!("a password cannot be hashed: {error:#}"),
-            },
+            Work::Make(answer) if is_late => {
+                let _ = answer.send(Err(PoolError::Overloaded));
+            }
+            Work::Verify(stored, answer) if !answer.is_closed() => {
+                let _ = answer.send(Ok(self.verify(&job.password, stored.as_ref())));
+            }
+            Work::Make(answer) if !answer.is_closed() => {
+                let made = make(&job.password, &self.cost).map_err(|error| {
+                    tracing::error!("a password cannot be hashed: {error:#}");
+                    PoolError::Failed
+                });
+                let _ = answer.send(made);
+            }
             Work::Verify(..) | Work::Make(_) => {}
         }
     }
@@ -216,13 +257,24 @@ mod tests {
         Password::parse(text.to_owned()).expect("a password")
     }
 
+    fn pool() -> PasswordPool {
+        PasswordPool::start(&settings(1)).expect("a pool")
+    }
+
+    fn settings(threads: usize) -> PasswordSettings {
+        PasswordSettings {
+            threads,
+            ..PasswordSettings::default()
+        }
+    }
+
     fn stored(text: &str) -> StoredHash {
-        hash::hash_password(&password(text), [7; hash::SALT_BYTES]).expect("a hash")
+        hash::hash_password(&password(text), [7; hash::SALT_BYTES], &Cost::DEFAULT).expect("a hash")
     }
 
     #[tokio::test]
     async fn the_right_password_matches_and_a_wrong_one_does_not() {
-        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let pool = pool();
         let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
         assert_eq!(right.await, Ok(true));
         let wrong = pool.verify(password("open barley"), Some(stored("open sesame")));
@@ -231,14 +283,14 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_stored_hash_the_work_is_done_all_the_same() {
-        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let pool = pool();
         assert_eq!(pool.verify(password("open sesame"), None).await, Ok(false));
         assert_eq!(pool.verified(), 1);
     }
 
     #[tokio::test]
     async fn a_broken_hash_is_a_wrong_password_and_the_pool_lives_on() {
-        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let pool = pool();
         let broken = StoredHash::from("$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$aGFzaA");
         assert_eq!(pool.verify(password("x"), Some(broken)).await, Ok(false));
         let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
@@ -247,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_that_is_made_is_one_of_the_password_with_a_salt_of_its_own() {
-        let pool = PasswordPool::start(1, 4).expect("a pool");
+        let pool = pool();
         let first = pool.hash(password("open sesame")).await.expect("a hash");
         let second = pool.hash(password("open sesame")).await.expect("a hash");
         assert_ne!(first.as_str(), second.as_str());
@@ -262,6 +314,7 @@ mod tests {
             queue: Some(sender),
             threads: Vec::new(),
             verified: Arc::default(),
+            cost: Cost::DEFAULT,
         };
         (pool, receiver)
     }
@@ -270,8 +323,10 @@ mod tests {
         Worker {
             queue: Arc::new(Mutex::new(queue)),
             verified: Arc::clone(&pool.verified),
-            decoy: decoy_hash().expect("a hash"),
-            memory: hash::new_memory(),
+            decoy: decoy_hash(&Cost::DEFAULT).expect("a hash"),
+            memory: hash::new_memory(&Cost::DEFAULT),
+            cost: Cost::DEFAULT,
+            deadline: Duration::from_secs(1),
         }
     }
 
@@ -302,12 +357,56 @@ mod tests {
         let waiting = Job {
             password: password("waiting"),
             work: Work::Verify(None, answer),
+            queued_at: Instant::now(),
         };
         let sender = pool.queue.take().expect("a queue");
         sender.try_send(waiting).expect("a place");
         drop(sender);
         worker(&pool, queue).run();
-        assert_eq!(answered.await, Ok(false));
+        assert_eq!(answered.await, Ok(Ok(false)));
         assert_eq!(pool.verified(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_waited_too_long_is_not_done() {
+        let (mut pool, queue) = idle_pool(2);
+        let sender = pool.queue.take().expect("a queue");
+        let mut answers = Vec::new();
+        for age in [Duration::ZERO, Duration::from_millis(1_001)] {
+            let (answer, answered) = oneshot::channel();
+            let job = Job {
+                password: password("waiting"),
+                work: Work::Verify(None, answer),
+                queued_at: Instant::now().checked_sub(age).expect("a time"),
+            };
+            sender.try_send(job).expect("a place");
+            answers.push(answered);
+        }
+        drop(sender);
+        worker(&pool, queue).run();
+        let late = answers.pop().expect("an answer").await;
+        assert_eq!(late, Ok(Err(PoolError::Overloaded)));
+        let early = answers.pop().expect("an answer").await;
+        assert_eq!(early, Ok(Ok(false)));
+        assert_eq!(pool.verified(), 1);
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_that_hang_up_leave_the_queue_empty() {
+        let pool = PasswordPool::start(&PasswordSettings {
+            queue: 10_000,
+            ..settings(1)
+        });
+        let pool = pool.expect("a pool");
+        let mut waiting: Vec<_> = (0..10_000)
+            .map(|_| Box::pin(pool.verify(password("gone"), None)))
+            .collect();
+        for one in &mut waiting {
+            let _ = futures_util::future::poll_immediate(one).await;
+        }
+        drop(waiting);
+        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
+        assert_eq!(right.await, Ok(true));
+        assert!(pool.verified() < 100, "{}", pool.verified());
     }
 }

@@ -165,7 +165,12 @@ fn an_account_made_while_it_runs_signs_in_and_nothing_secret_is_logged() {
 #[test]
 fn who_hangs_up_leaves_the_queue() {
     let bench = Workbench::new();
-    let serving = Serving::start_with(&bench, &[("AUTH__PASSWORD__THREADS", "1")]);
+    let settings = [
+        ("AUTH__PASSWORD__THREADS", "1"),
+        ("AUTH__LIMITS__WAITING_PER_ADDRESS", "100"),
+        ("AUTH__LIMITS__LOGINS_PER_NAME", "100"),
+    ];
+    let serving = Serving::start_with(&bench, &settings);
     let waiting: Vec<_> = (0..12)
         .map(|_| serving.send(&login("nobody", "open-sesame")))
         .collect();

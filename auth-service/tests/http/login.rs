@@ -24,7 +24,8 @@ async fn a_right_password_gets_a_token_that_the_gateway_accepts() {
     assert_eq!(answer["expires_in"], 900);
     let refresh_token = answer["refresh_token"].as_str().expect("a refresh token");
     assert_eq!(refresh_token.len(), 43);
-    assert_eq!(answer.as_object().map(serde_json::Map::len), Some(4));
+    assert!(answer["device_token"].is_string());
+    assert_eq!(answer.as_object().map(serde_json::Map::len), Some(5));
 
     let token = answer["token"].as_str().expect("a token");
     let claims = service

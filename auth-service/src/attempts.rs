@@ -1,0 +1,106 @@
+//! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
+
+use actix_web::http::header::HeaderMap;
+
+use crate::{
+    cookies,
+    devices::KnownDevice,
+    error::ApiError,
+    limits::{Key, Limit},
+    state::AppState,
+    store::AccountWithHash,
+    users::{AuthenticationError, credentials::Password},
+    visitor::Visitor,
+};
+
+/// A name and a password, and who presents them.
+pub(crate) struct Attempt<'a> {
+    /// Where it comes from.
+    pub(crate) visitor: &'a Visitor,
+    /// The name, as it was typed.
+    pub(crate) username: &'a str,
+    /// The password.
+    pub(crate) password: Password,
+    /// The device, if it has signed in before.
+    pub(crate) device: Option<KnownDevice>,
+}
+
+impl Attempt<'_> {
+    /// The account, when the password is right and neither the account nor the name is shut.
+    ///
+    /// A name for which too many attempts have failed is shut for everybody but the devices that its
+    /// owner has signed in with. That looks and takes the same as a wrong password: who guesses does
+    /// not learn that a guess was right.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::RateLimited`] when too many of the address have failed, [`ApiError::Overloaded`]
+    /// when too many wait, and else [`ApiError::InvalidCredentials`] whatever the reason.
+    pub(crate) async fn judge(self, state: &AppState) -> Result<AccountWithHash, ApiError> {
+        let limits = state.limits();
+        let address = limits.address_key(self.visitor.address);
+        let most = state.settings().limits.waiting_per_address;
+        let _place = state.waiting().enter(address, most)?;
+        limits.take(Limit::LoginsOfAddress, address)?;
+
+        let found = state.users().find(self.username).await?;
+        let (lane, lane_key) = self.lane(state, found.as_ref());
+        let is_shut = limits.take(lane, lane_key).is_err();
+        let outcome = state.users().judge(found, self.password, is_shut).await;
+        let counts = matches!(
+            &outcome,
+            Err(AuthenticationError::Unknown
+                | AuthenticationError::WrongPassword { .. }
+                | AuthenticationError::Disabled { .. }
+                | AuthenticationError::Locked { .. })
+        );
+        if !counts {
+            limits.give_back(Limit::LoginsOfAddress, address);
+            if !is_shut {
+                limits.give_back(lane, lane_key);
+            }
+        }
+        outcome.map_err(refuse)
+    }
+
+    /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
+    /// often itself, or that of the name.
+    fn lane(&self, state: &AppState, found: Option<&AccountWithHash>) -> (Limit, Key) {
+        let limits = state.limits();
+        let own = self
+            .device
+            .as_ref()
+            .filter(|device| found.is_some_and(|found| found.account.id == device.user_id))
+            .map(|device| limits.text_key(&device.device_id))
+            .filter(|key| !limits.is_used_up(Limit::LoginsOfDevice, *key));
+        match own {
+            Some(key) => (Limit::LoginsOfDevice, key),
+            None => {
+                let name = state.users().canonical_name(self.username);
+                (Limit::LoginsOfName, limits.text_key(&name))
+            }
+        }
+    }
+}
+
+/// The proof of a device in the cookies.
+pub(crate) fn device_cookie(headers: &HeaderMap) -> Option<String> {
+    cookies::values(headers, cookies::DEVICE_COOKIE)
+        .into_iter()
+        .next()
+}
+
+/// Logs the reason, by the account's id if there is one: what was typed as a name may be a
+/// password. The visitor is told the same for all of them.
+fn refuse(error: AuthenticationError) -> ApiError {
+    let (outcome, user) = match error {
+        AuthenticationError::Unknown => ("unknown_user", None),
+        AuthenticationError::WrongPassword { id } => ("wrong_password", Some(id)),
+        AuthenticationError::Disabled { id } => ("disabled", Some(id)),
+        AuthenticationError::Locked { id } => ("locked", id),
+        AuthenticationError::Pool(error) => return error.into(),
+        AuthenticationError::Store(error) => return error.into(),
+    };
+    tracing::info!(outcome, user, "login");
+    ApiError::InvalidCredentials
+}

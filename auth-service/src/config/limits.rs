@@ -1,0 +1,87 @@
+//! How often somebody may try.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, check};
+
+/// How often somebody may try in a window of time. What succeeds is not counted, registrations
+/// aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// The window of all of these, in seconds, up to a day. `AUTH__LIMITS__WINDOW_SECS`, default
+    /// 900.
+    pub window_secs: u64,
+    /// Logins that fail from one address, of IPv6 from one /64; more are answered 429.
+    /// `AUTH__LIMITS__LOGINS_PER_ADDRESS`, default 100.
+    pub logins_per_address: u32,
+    /// Logins that fail for one name; more are answered like a wrong password.
+    /// `AUTH__LIMITS__LOGINS_PER_NAME`, default 10.
+    pub logins_per_name: u32,
+    /// Logins that fail on a device that has signed in to the account before; more count for the
+    /// name. `AUTH__LIMITS__LOGINS_PER_DEVICE`, default 10.
+    pub logins_per_device: u32,
+    /// Wrong codes of a second factor for one account; more are answered 429.
+    /// `AUTH__LIMITS__CODES_PER_ACCOUNT`, default 10.
+    pub codes_per_account: u32,
+    /// Registrations from one address; more are answered 429.
+    /// `AUTH__LIMITS__REGISTRATIONS_PER_ADDRESS`, default 20.
+    pub registrations_per_address: u32,
+    /// Wrong secrets of clients from one address; more are answered 429.
+    /// `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
+    pub clients_per_address: u32,
+    /// Wrong secrets for one client; more are answered 429. `AUTH__LIMITS__CLIENTS_PER_ID`, default
+    /// 50.
+    pub clients_per_id: u32,
+    /// The counters that are kept for each of these, of about 40 bytes each; beyond it strangers
+    /// share counters. `AUTH__LIMITS__ENTRIES`, default 100000.
+    pub entries: usize,
+    /// Logins of one address that may wait for a password thread at once; the next is answered 503.
+    /// `AUTH__LIMITS__WAITING_PER_ADDRESS`, default 8.
+    pub waiting_per_address: u32,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            window_secs: 900,
+            logins_per_address: 100,
+            logins_per_name: 10,
+            logins_per_device: 10,
+            codes_per_account: 10,
+            registrations_per_address: 20,
+            clients_per_address: 100,
+            clients_per_id: 50,
+            entries: 100_000,
+            waiting_per_address: 8,
+        }
+    }
+}
+
+impl LimitSettings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let window = (1..=86_400).contains(&self.window_secs);
+        check("limits.window_secs", window, "must be 1 to 86400")?;
+        for (key, count) in [
+            ("limits.logins_per_address", self.logins_per_address),
+            ("limits.logins_per_name", self.logins_per_name),
+            ("limits.logins_per_device", self.logins_per_device),
+            ("limits.codes_per_account", self.codes_per_account),
+            (
+                "limits.registrations_per_address",
+                self.registrations_per_address,
+            ),
+            ("limits.clients_per_address", self.clients_per_address),
+            ("limits.clients_per_id", self.clients_per_id),
+            ("limits.waiting_per_address", self.waiting_per_address),
+        ] {
+            check(
+                key,
+                (1..=1_000_000).contains(&count),
+                "must be 1 to 1000000",
+            )?;
+        }
+        let entries = (1_000..=10_000_000).contains(&self.entries);
+        check("limits.entries", entries, "must be 1000 to 10000000")
+    }
+}

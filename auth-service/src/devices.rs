@@ -1,0 +1,99 @@
+//! Devices that have signed in before. They keep a lane of their own while strangers try passwords
+//! for their owner's account.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use shared_claims::ids;
+
+use crate::{
+    tokens::random_id,
+    vault::{Purpose, Vault},
+};
+
+/// How long a device is remembered after its last login, in seconds: half a year.
+pub(crate) const MEMORY_SECS: i64 = 180 * 24 * 60 * 60;
+
+/// The longest proof that is looked at, in bytes.
+const MAXIMUM_BYTES: usize = 256;
+
+/// What a device shows: that it has signed in to this account before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownDevice {
+    /// The account.
+    pub(crate) user_id: String,
+    /// Which device: each has its own counter.
+    pub(crate) device_id: String,
+}
+
+impl KnownDevice {
+    /// A proof for a device that has just signed in: `USER.DEVICE.END.MAC`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no randomness to give.
+    pub(crate) fn prove(vault: &Vault, user_id: &str, now: i64) -> anyhow::Result<String> {
+        let body = format!("{user_id}.{}.{}", random_id()?, now + MEMORY_SECS);
+        let macs = vault.macs(Purpose::KnownDevice, body.as_bytes());
+        let mac = macs.first().map(ids::token_from).unwrap_or_default();
+        Ok(format!("{body}.{mac}"))
+    }
+
+    /// The device that a proof names, if it is one of ours and not too old. What is none is left
+    /// out of account, as if nothing had been shown.
+    pub(crate) fn recognize(vault: &Vault, proof: &str, now: i64) -> Option<Self> {
+        if proof.len() > MAXIMUM_BYTES {
+            return None;
+        }
+        let (body, mac) = proof.rsplit_once('.')?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        let is_ours = vault
+            .macs(Purpose::KnownDevice, body.as_bytes())
+            .iter()
+            .any(|own| verify_slices_are_equal(own, &mac).is_ok());
+        if !is_ours {
+            return None;
+        }
+        let mut parts = body.split('.');
+        let (user_id, device_id, end) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_fresh = end.parse::<i64>().is_ok_and(|end| now < end);
+        is_fresh.then(|| Self {
+            user_id: user_id.to_owned(),
+            device_id: device_id.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_claims::secret::{SECRET_VARIABLE, Secrets};
+
+    use super::*;
+
+    fn vault(secret: &str) -> Vault {
+        Vault::new(&Secrets::parse(SECRET_VARIABLE, secret, ',').expect("secrets"))
+            .expect("a vault")
+    }
+
+    #[test]
+    fn a_proof_is_recognized_until_it_is_too_old_and_no_other_is() {
+        let own = vault("mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa");
+        let other = vault("Qe7Rt2Yu9Io4Pa1Sd6Fg3Hj8Kl5Zx0Cv");
+        let proof = KnownDevice::prove(&own, "alice", 0).expect("a proof");
+        let user = |vault, proof: &str, now| {
+            KnownDevice::recognize(vault, proof, now).map(|device| device.user_id)
+        };
+        assert_eq!(
+            user(&own, &proof, MEMORY_SECS - 1).as_deref(),
+            Some("alice")
+        );
+        assert_eq!(user(&own, &proof, MEMORY_SECS), None);
+        assert_eq!(user(&other, &proof, 0), None);
+        for bad in [
+            proof.replacen("alice", "bob", 1),
+            "a.b.c".to_owned(),
+            "x".repeat(300),
+        ] {
+            assert_eq!(user(&own, &bad, 0), None);
+        }
+    }
+}

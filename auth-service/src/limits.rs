@@ -1,0 +1,267 @@
+//! How often somebody may try: one counter for each address, name, device or client, in memory that
+//! does not grow beyond a bound.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{config::LimitSettings, error::ApiError};
+
+/// The counters beyond the bound of one limit: whoever comes when it is reached shares one of these
+/// with others, so that filling the memory resets nobody's counter, least of all one's own.
+const SHARED_COUNTERS: u64 = 4096;
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Logins that fail, by address.
+    LoginsOfAddress,
+    /// Logins that fail, by the name that was typed, whether or not there is such an account.
+    LoginsOfName,
+    /// Logins that fail, by a device that has signed in to the account before.
+    LoginsOfDevice,
+    /// Codes of a second factor that are wrong, by account.
+    CodesOfAccount,
+    /// Registrations, by address.
+    RegistrationsOfAddress,
+    /// Clients that do not prove who they are, by address.
+    ClientsOfAddress,
+    /// Clients that do not prove who they are, by the id that was given.
+    ClientsOfId,
+}
+
+const LIMITS: usize = 7;
+
+/// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
+/// outside can choose texts that collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+/// All counters of the process.
+pub struct Limits {
+    tables: [Mutex<Table>; LIMITS],
+    hasher: RandomState,
+    started: Instant,
+    settings: LimitSettings,
+}
+
+/// The counters of one limit. Each is the time at which it will be empty again, in milliseconds
+/// since the start: every attempt moves it on by the window divided by the number of attempts.
+#[derive(Default)]
+struct Table {
+    empty_at: HashMap<u64, u64>,
+    shared_empty_at: HashMap<u64, u64>,
+    purged_at: u64,
+}
+
+/// So many attempts in a window.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    attempts: u64,
+    window_ms: u64,
+}
+
+impl Limits {
+    /// No attempts yet.
+    #[must_use]
+    pub fn new(settings: LimitSettings) -> Self {
+        Self {
+            tables: Default::default(),
+            hasher: RandomState::new(),
+            started: Instant::now(),
+            settings,
+        }
+    }
+
+    /// The key of an address: of IPv6 the first 64 bits, since whoever has one address has them all.
+    #[must_use]
+    pub fn address_key(&self, address: IpAddr) -> Key {
+        let bits = match address.to_canonical() {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => address.to_bits() >> 64 | 1 << 127,
+        };
+        Key(self.hasher.hash_one(bits))
+    }
+
+    /// The key of a name, a device or an id.
+    #[must_use]
+    pub fn text_key(&self, text: &str) -> Key {
+        Key(self.hasher.hash_one(text))
+    }
+
+    /// Counts an attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::RateLimited`] with the time to wait, and without counting it, when there were too
+    /// many.
+    pub fn take(&self, limit: Limit, key: Key) -> Result<(), ApiError> {
+        let (now, rate) = (self.now_ms(), self.rate(limit));
+        let most = self.settings.entries;
+        self.table(limit, |table| table.take(key.0, rate, now, most))
+            .map_err(|wait_ms| ApiError::RateLimited(wait_ms.div_ceil(1000)))
+    }
+
+    /// Takes back an attempt that turned out well, or did not take place. It undoes no other.
+    pub fn give_back(&self, limit: Limit, key: Key) {
+        let (now, rate) = (self.now_ms(), self.rate(limit));
+        self.table(limit, |table| table.give_back(key.0, rate, now));
+    }
+
+    /// Whether the next attempt would be refused.
+    #[must_use]
+    pub fn is_used_up(&self, limit: Limit, key: Key) -> bool {
+        let (now, rate) = (self.now_ms(), self.rate(limit));
+        self.table(limit, |table| table.is_used_up(key.0, rate, now))
+    }
+
+    fn table<T>(&self, limit: Limit, work: impl FnOnce(&mut Table) -> T) -> T {
+        let table = &self.tables[limit as usize];
+        work(&mut table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn rate(&self, limit: Limit) -> Rate {
+        let settings = &self.settings;
+        let attempts = match limit {
+            Limit::LoginsOfAddress => settings.logins_per_address,
+            Limit::LoginsOfName => settings.logins_per_name,
+            Limit::LoginsOfDevice => settings.logins_per_device,
+            Limit::CodesOfAccount => settings.codes_per_account,
+            Limit::RegistrationsOfAddress => settings.registrations_per_address,
+            Limit::ClientsOfAddress => settings.clients_per_address,
+            Limit::ClientsOfId => settings.clients_per_id,
+        };
+        let window = Duration::from_secs(settings.window_secs);
+        Rate {
+            attempts: attempts.into(),
+            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Table {
+    /// Counts one, or says how many milliseconds to wait.
+    fn take(&mut self, key: u64, rate: Rate, now: u64, most: usize) -> Result<(), u64> {
+        self.make_room(now, most);
+        let is_full = self.empty_at.len() >= most && !self.empty_at.contains_key(&key);
+        let empty_at = if is_full {
+            self.shared_empty_at.entry(key % SHARED_COUNTERS)
+        } else {
+            self.empty_at.entry(key)
+        };
+        let empty_at = empty_at.or_insert(now);
+        let next = (*empty_at).max(now) + rate.step();
+        match next.checked_sub(now + rate.window_ms) {
+            Some(wait @ 1..) => Err(wait),
+            _ => {
+                *empty_at = next;
+                Ok(())
+            }
+        }
+    }
+
+    fn is_used_up(&self, key: u64, rate: Rate, now: u64) -> bool {
+        let shared = || self.shared_empty_at.get(&(key % SHARED_COUNTERS));
+        let empty_at = self.empty_at.get(&key).or_else(shared).unwrap_or(&now);
+        (*empty_at).max(now) + rate.step() > now + rate.window_ms
+    }
+
+    fn give_back(&mut self, key: u64, rate: Rate, now: u64) {
+        let own = self.empty_at.get_mut(&key);
+        let counter = match own {
+            Some(counter) => Some(counter),
+            None => self.shared_empty_at.get_mut(&(key % SHARED_COUNTERS)),
+        };
+        if let Some(counter) = counter {
+            *counter = counter.saturating_sub(rate.step()).max(now);
+        }
+    }
+
+    /// Drops the counters that are empty again, once a second at most: it looks at all of them.
+    fn make_room(&mut self, now: u64, most: usize) {
+        if self.empty_at.len() >= most && now >= self.purged_at + 1000 {
+            self.empty_at.retain(|_, empty_at| *empty_at > now);
+            self.shared_empty_at.retain(|_, empty_at| *empty_at > now);
+            self.purged_at = now;
+        }
+    }
+}
+
+impl Rate {
+    /// What one attempt costs, rounded down so that all of them fit into the window.
+    fn step(self) -> u64 {
+        (self.window_ms / self.attempts.max(1)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        attempts: 10,
+        window_ms: 900_000,
+    };
+
+    #[test]
+    fn ten_are_taken_and_the_eleventh_waits_for_its_share_of_the_window() {
+        let mut table = Table::default();
+        for _ in 0..10 {
+            assert_eq!(table.take(1, RATE, 0, 100), Ok(()));
+        }
+        assert_eq!(table.take(1, RATE, 0, 100), Err(90_000));
+        assert_eq!(table.take(1, RATE, 89_999, 100), Err(1));
+        assert_eq!(table.take(2, RATE, 0, 100), Ok(()));
+        assert_eq!(table.take(1, RATE, 90_000, 100), Ok(()));
+        assert_eq!(table.take(1, RATE, 90_000, 100), Err(90_000));
+    }
+
+    #[test]
+    fn what_is_given_back_is_one_attempt_and_no_more() {
+        let mut table = Table::default();
+        for _ in 0..10 {
+            assert_eq!(table.take(1, RATE, 0, 100), Ok(()));
+        }
+        table.give_back(1, RATE, 0);
+        assert_eq!(table.take(1, RATE, 0, 100), Ok(()));
+        assert_eq!(table.take(1, RATE, 0, 100), Err(90_000));
+        table.give_back(7, RATE, 0);
+        assert_eq!(table.empty_at.len(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_filling_it_resets_nobody() {
+        let mut table = Table::default();
+        for _ in 0..10 {
+            assert_eq!(table.take(1, RATE, 0, 1_000), Ok(()));
+        }
+        for stranger in 2..100_000 {
+            // Late ones find the shared counters used up, which is a refusal like any other.
+            let _ = table.take(stranger, RATE, 0, 1_000);
+        }
+        assert_eq!(table.empty_at.len(), 1_000);
+        assert!(table.shared_empty_at.len() <= 4096);
+        assert!(table.take(1, RATE, 0, 1_000).is_err());
+        // Once the window has passed, there is room again.
+        assert_eq!(table.take(100_001, RATE, 900_001, 1_000), Ok(()));
+        assert!(table.empty_at.len() < 1_000);
+    }
+
+    #[test]
+    fn an_address_of_ipv6_counts_with_its_neighbours() {
+        let limits = Limits::new(LimitSettings::default());
+        let key = |text: &str| limits.address_key(text.parse().expect("an address"));
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+}

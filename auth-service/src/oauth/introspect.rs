@@ -1,0 +1,98 @@
+//! `POST /oauth/introspect`: what a token is worth now (RFC 7662).
+
+use std::time::SystemTime;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+use shared_claims::VerifiedClaims;
+
+use super::{OAuthError, Parameters, client_auth};
+use crate::{
+    clients::client_of, state::AppState, users::seconds_since_epoch, vault::Hash, visitor::Visitor,
+};
+
+/// The scope that lets a client ask about tokens of others.
+pub(super) const INTROSPECTION_SCOPE: &str = "introspect";
+
+/// Answers whether a token is accepted now, and what it says if so. Of any other token nothing is
+/// told but that it is not active.
+pub(crate) async fn post_introspect(
+    request: HttpRequest,
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    parameters: Parameters,
+) -> Result<HttpResponse, OAuthError> {
+    let now = SystemTime::now();
+    let now_secs = seconds_since_epoch(now)?;
+    let claimed = client_auth::claimed(&request, &parameters)?;
+    let client = client_auth::authenticate(&state, &visitor, claimed, now_secs).await?;
+    if !client
+        .scopes
+        .split(' ')
+        .any(|one| one == INTROSPECTION_SCOPE)
+    {
+        return Err(OAuthError::UnauthorizedClient);
+    }
+    let token = parameters.require("token")?;
+    let answer = match state.verify_any(token, now) {
+        Some(claims) if is_active(&state, &claims, now_secs).await? => describe(&claims),
+        Some(_) => inactive(),
+        None => describe_refresh_token(&state, token, now_secs).await?,
+    };
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+fn inactive() -> Value {
+    json!({"active": false})
+}
+
+/// A token alone proves what was so when it was signed.
+async fn is_active(
+    state: &AppState,
+    claims: &VerifiedClaims,
+    now: i64,
+) -> Result<bool, OAuthError> {
+    if let Some(client) = client_of(&claims.sub) {
+        return Ok(state.store().find_client(client).await?.is_some());
+    }
+    let account = state.users().find_active(&claims.sub).await?;
+    let lives = state.store().is_session_live(&claims.sid, &claims.sub, now);
+    Ok(account.is_some() && lives.await?)
+}
+
+fn describe(claims: &VerifiedClaims) -> Value {
+    json!({
+        "active": true,
+        "token_type": "Bearer",
+        "iss": claims.iss,
+        "sub": claims.sub,
+        "aud": claims.aud,
+        "exp": claims.exp,
+        "iat": claims.iat,
+        "jti": claims.jti,
+        "sid": claims.sid,
+        "client_id": claims.client_id,
+        "scope": claims.scope.as_deref().unwrap_or_default(),
+        "username": claims.profile.preferred_username,
+    })
+}
+
+async fn describe_refresh_token(
+    state: &AppState,
+    token: &str,
+    now: i64,
+) -> Result<Value, OAuthError> {
+    let found = state
+        .store()
+        .find_refresh_token(&Hash::of(token), now)
+        .await?;
+    Ok(found.map_or_else(inactive, |session| {
+        json!({
+            "active": true,
+            "token_type": "refresh_token",
+            "sub": session.user_id,
+            "sid": session.id,
+            "client_id": session.client_id,
+        })
+    }))
+}

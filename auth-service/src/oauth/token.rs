@@ -1,0 +1,111 @@
+//! `POST /oauth/token`: tokens for back ends, and the refresh of those of people.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+use shared_claims::claims::{API_AUDIENCE, LOGIN_CLIENT_ID};
+
+use super::{
+    OAuthError, Parameters,
+    client_auth::{self, Claimed},
+};
+use crate::{
+    clients, refresh,
+    state::AppState,
+    store::Client,
+    tokens::{NewToken, random_id},
+    users::{grants, seconds_since_epoch},
+    visitor::Visitor,
+};
+
+/// Answers a token as RFC 6749 has it (section 5.1).
+pub(crate) async fn post_token(
+    request: HttpRequest,
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    parameters: Parameters,
+) -> Result<HttpResponse, OAuthError> {
+    let claimed = client_auth::claimed(&request, &parameters)?;
+    let now = SystemTime::now();
+    match parameters.require("grant_type")? {
+        "client_credentials" => {
+            let now_secs = seconds_since_epoch(now)?;
+            let client = client_auth::authenticate(&state, &visitor, claimed, now_secs).await?;
+            grant_to_client(&state, &client, &parameters, now).await
+        }
+        "refresh_token" => refresh(&state, &visitor, claimed, &parameters, now).await,
+        _ => Err(OAuthError::UnsupportedGrantType),
+    }
+}
+
+async fn grant_to_client(
+    state: &AppState,
+    client: &Client,
+    parameters: &Parameters,
+    now: SystemTime,
+) -> Result<HttpResponse, OAuthError> {
+    for name in ["resource", "audience"] {
+        if parameters.get(name).is_some_and(|one| one != API_AUDIENCE) {
+            return Err(OAuthError::InvalidTarget);
+        }
+    }
+    let scope = match parameters.get("scope") {
+        None => client.scopes.clone(),
+        Some(asked) => clients::normal_scopes(asked).ok_or(OAuthError::InvalidScope)?,
+    };
+    let granted: Vec<&str> = client.scopes.split(' ').collect();
+    if !scope.split(' ').all(|one| granted.contains(&one)) {
+        return Err(OAuthError::InvalidScope);
+    }
+    let subject = clients::subject_of(&client.id);
+    let details = grants::authorization_details(state.store(), &[], &subject).await?;
+    let token = NewToken {
+        subject: &subject,
+        audience: API_AUDIENCE,
+        client_id: &client.id,
+        session_id: &random_id()?,
+        scope: (!scope.is_empty()).then(|| scope.clone()),
+        authorization_details: details,
+        profile: None,
+        expires_by: None,
+    };
+    let signed = state.signer().sign(token, now)?;
+    tracing::info!(client = client.id, "a client got a token");
+    Ok(HttpResponse::Ok().json(json!({
+        "access_token": signed.token.as_str(),
+        "token_type": "Bearer",
+        "expires_in": signed.expires_in,
+        "scope": scope,
+    })))
+}
+
+/// Tokens of people belong to the one public client; another's refresh token is nobody's.
+async fn refresh(
+    state: &AppState,
+    visitor: &Visitor,
+    claimed: Claimed,
+    parameters: &Parameters,
+    now: SystemTime,
+) -> Result<HttpResponse, OAuthError> {
+    let client_id = match claimed {
+        Claimed::Nobody => return Err(OAuthError::InvalidRequest("client_id is missing".into())),
+        Claimed::Public(id) => id,
+        confidential @ Claimed::Confidential(..) => {
+            let now = seconds_since_epoch(now)?;
+            client_auth::authenticate(state, visitor, confidential, now)
+                .await?
+                .id
+        }
+    };
+    let presented = parameters.require("refresh_token")?;
+    if parameters.get("scope").is_some() {
+        // The session was started without scopes, and none can be added.
+        return Err(OAuthError::InvalidScope);
+    }
+    if client_id != LOGIN_CLIENT_ID {
+        return Err(OAuthError::InvalidGrant);
+    }
+    let answer = refresh::rotate(state, presented, &client_id, now).await?;
+    Ok(HttpResponse::Ok().json(answer.as_oauth()))
+}

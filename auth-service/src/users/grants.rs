@@ -1,0 +1,220 @@
+//! Who may do what in which rooms.
+
+use std::time::SystemTime;
+
+use serde_json::json;
+use shared_claims::authorization::{Action, AuthorizationDetail, is_room_pattern};
+
+use super::{open_store, seconds_since_epoch};
+use crate::{
+    clients,
+    config::Settings,
+    store::{
+        Store, StoreError,
+        audit::{Event, EventKind},
+    },
+    users::credentials::{CredentialError, Username},
+};
+
+/// The most grants of one subject, besides those of everybody: with patterns of the longest kind
+/// they would not fit into a token, so their length counts too.
+const MAXIMUM_GRANTS: i64 = 32;
+
+/// The most bytes that the patterns of one subject have together. With the rest of a token, in
+/// base64, they stay below what a verifier reads.
+const MAXIMUM_PATTERN_BYTES: usize = 3 * 1024;
+
+/// Whose rights.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A user, by name.
+    User(Username),
+    /// A client, by id.
+    Client(String),
+}
+
+/// Why a right was not given or taken.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// Not a pattern.
+    #[error(
+        "a pattern is a room's name of up to 255 bytes, in which * stands for one segment between \
+         colons and a last :** for one or more"
+    )]
+    Pattern,
+    /// Not actions.
+    #[error("actions are some of sub, pub, hst and prs, separated by commas")]
+    Actions,
+    /// More than a token has room for.
+    #[error("these are more grants than a token has room for")]
+    TooMany,
+    /// There is no such right.
+    #[error("there is no grant for {0}")]
+    Missing(String),
+    /// There is nobody of that name.
+    #[error("there is no such user or client")]
+    NoSuchSubject,
+    /// The name cannot be one.
+    #[error(transparent)]
+    Name(#[from] CredentialError),
+    /// The database did not take it.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl From<StoreError> for GrantError {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// The actions that a list such as `sub,pub` names.
+///
+/// # Errors
+///
+/// When it names none, or something else.
+pub fn parse_actions(text: &str) -> Result<Vec<Action>, GrantError> {
+    let parse = |name: &str| Action::named(name.trim()).ok_or(GrantError::Actions);
+    let mut actions = text.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+    actions.sort();
+    actions.dedup();
+    Ok(actions)
+}
+
+/// Lets a subject do `actions` in the rooms of `room`. New tokens say so at once.
+///
+/// # Errors
+///
+/// When the pattern is none, or a token would have no room for it.
+pub async fn add_grant(
+    settings: &Settings,
+    subject: &Subject,
+    room: &str,
+    actions: &[Action],
+) -> Result<(), GrantError> {
+    if !is_room_pattern(room) {
+        return Err(GrantError::Pattern);
+    }
+    let store = open_store(settings).await?;
+    let added = put(&store, subject, room, actions).await;
+    store.close().await;
+    added
+}
+
+async fn put(
+    store: &Store,
+    subject: &Subject,
+    room: &str,
+    actions: &[Action],
+) -> Result<(), GrantError> {
+    let id = id_of(store, subject).await?;
+    let others = store.list_grants(&id).await?;
+    let bytes: usize = others
+        .iter()
+        .flat_map(|grant| &grant.rooms)
+        .filter(|other| *other != room)
+        .map(String::len)
+        .sum();
+    if bytes + room.len() > MAXIMUM_PATTERN_BYTES {
+        return Err(GrantError::TooMany);
+    }
+    let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
+    let detail = json!({"subject": id, "room": room, "actions": names});
+    let event = event(EventKind::GrantAdded, detail)?;
+    let grant = (room, actions);
+    match store.put_grant(&id, grant, MAXIMUM_GRANTS, &event).await? {
+        true => Ok(()),
+        false => Err(GrantError::TooMany),
+    }
+}
+
+/// Takes a right back, by the very pattern that it was given with.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn remove_grant(
+    settings: &Settings,
+    subject: &Subject,
+    room: &str,
+) -> Result<(), GrantError> {
+    let store = open_store(settings).await?;
+    let removed = async {
+        let id = id_of(&store, subject).await?;
+        let event = event(
+            EventKind::GrantRemoved,
+            json!({"subject": id, "room": room}),
+        )?;
+        match store.delete_grant(&id, room, &event).await? {
+            true => Ok(()),
+            false => Err(GrantError::Missing(room.to_owned())),
+        }
+    };
+    let removed = removed.await;
+    store.close().await;
+    removed
+}
+
+/// The rights of a subject, by pattern, without those of everybody.
+///
+/// # Errors
+///
+/// When there is nobody of that name.
+pub async fn list_grants(
+    settings: &Settings,
+    subject: &Subject,
+) -> Result<Vec<AuthorizationDetail>, GrantError> {
+    let store = open_store(settings).await?;
+    let grants = async { Ok(store.list_grants(&id_of(&store, subject).await?).await?) };
+    let grants = grants.await;
+    store.close().await;
+    grants
+}
+
+/// What a token of `subject` lets its bearer do: what everybody may, and what this one may. Rooms
+/// with the same actions stand in one detail, which keeps the token short.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn authorization_details(
+    store: &Store,
+    everybody: &[AuthorizationDetail],
+    subject: &str,
+) -> Result<Vec<AuthorizationDetail>, StoreError> {
+    let mut merged: Vec<AuthorizationDetail> = everybody.to_vec();
+    for grant in store.list_grants(subject).await? {
+        match merged
+            .iter_mut()
+            .find(|other| other.actions == grant.actions)
+        {
+            Some(other) => other.rooms.extend(grant.rooms),
+            None => merged.push(grant),
+        }
+    }
+    Ok(merged)
+}
+
+async fn id_of(store: &Store, subject: &Subject) -> Result<String, GrantError> {
+    let id = match subject {
+        Subject::User(name) => {
+            let found = store.find_account_by_name(name.as_str()).await?;
+            found.map(|found| found.account.id)
+        }
+        Subject::Client(id) => {
+            let found = store.find_client(id).await?;
+            found.map(|client| clients::subject_of(&client.id))
+        }
+    };
+    id.ok_or(GrantError::NoSuchSubject)
+}
+
+fn event(kind: EventKind, detail: serde_json::Value) -> anyhow::Result<Event<'static>> {
+    Ok(Event {
+        kind,
+        at: seconds_since_epoch(SystemTime::now())?,
+        user_id: None,
+        session_id: None,
+        detail,
+    })
+}

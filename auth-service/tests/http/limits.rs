@@ -1,0 +1,159 @@
+//! How often somebody may try to sign in.
+
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::fixture::{PASSWORD, Service, problem};
+
+async fn service_with(logins_per_name: u32, logins_per_address: u32) -> Service {
+    let service = Service::start_with(|settings| {
+        settings.limits.logins_per_name = logins_per_name;
+        settings.limits.logins_per_address = logins_per_address;
+        settings.limits.logins_per_device = 3;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    service.add_user("alice").await;
+    service
+}
+
+/// A login that the trusted proxy says comes from `address`.
+fn login_from(service: &Service, address: &str, username: &str, password: &str) -> RequestBuilder {
+    service
+        .client
+        .post(service.url("/login"))
+        .header("x-forwarded-for", address)
+        .json(&json!({"username": username, "password": password}))
+}
+
+async fn send(request: RequestBuilder) -> Response {
+    request.send().await.expect("an answer")
+}
+
+/// Everything of an answer that a visitor can compare, but for the time.
+async fn visible(answer: Response) -> (StatusCode, String, String) {
+    let mut headers = answer.headers().clone();
+    headers.remove("date");
+    let status = answer.status();
+    let body = answer.text().await.expect("text");
+    (status, format!("{headers:?}"), body)
+}
+
+#[tokio::test]
+async fn a_name_is_shut_for_strangers_and_that_looks_like_a_wrong_password() {
+    let service = service_with(3, 1_000).await;
+    service.add_user("bob").await;
+    let wrong = visible(send(login_from(&service, "192.0.2.1", "bob", "wrong")).await).await;
+    assert_eq!(wrong.0, StatusCode::UNAUTHORIZED);
+    for number in 0..3 {
+        let address = format!("198.51.100.{number}");
+        send(login_from(&service, &address, "alice", "wrong")).await;
+        send(login_from(&service, &address, "nobody", "wrong")).await;
+    }
+    for (name, password) in [
+        ("alice", PASSWORD),
+        ("ALICE", PASSWORD),
+        ("nobody", PASSWORD),
+    ] {
+        let shut = visible(send(login_from(&service, "203.0.113.1", name, password)).await).await;
+        assert_eq!(shut, wrong, "{name}");
+    }
+    let open = send(login_from(&service, "203.0.113.1", "bob", PASSWORD)).await;
+    assert_eq!(open.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_known_device_keeps_its_lane_while_strangers_try() {
+    let service = service_with(3, 1_000).await;
+    service.add_user("bob").await;
+    let token_of = |name: &'static str| {
+        let service = &service;
+        async move {
+            let answer = send(login_from(service, "192.0.2.1", name, PASSWORD)).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let answer: Value = answer.json().await.expect("JSON");
+            answer["device_token"].as_str().expect("a proof").to_owned()
+        }
+    };
+    let (own, foreign) = (token_of("alice").await, token_of("bob").await);
+    for number in 0..5 {
+        let address = format!("198.51.100.{number}");
+        send(login_from(&service, &address, "alice", "wrong")).await;
+    }
+    let login = |proof: String, password: &'static str| {
+        let body = json!({"username": "alice", "password": password, "device_token": proof});
+        let request = service.client.post(service.url("/login")).json(&body);
+        async move { send(request).await.status() }
+    };
+    assert_eq!(login(foreign, PASSWORD).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        login("rubbish".to_owned(), PASSWORD).await,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(login(own.clone(), PASSWORD).await, StatusCode::OK);
+    // It has as many attempts as anybody, and then it is a stranger too.
+    for _ in 0..3 {
+        assert_eq!(login(own.clone(), "wrong").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(login(own, PASSWORD).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_address_is_told_when_to_come_back_and_its_own_success_resets_nothing() {
+    let service = service_with(1_000, 4).await;
+    let from = |address, password| send(login_from(&service, address, "alice", password));
+    for _ in 0..2 {
+        assert_eq!(
+            from("192.0.2.1", "wrong").await.status(),
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    assert_eq!(from("192.0.2.1", PASSWORD).await.status(), StatusCode::OK);
+    for _ in 0..2 {
+        assert_eq!(
+            from("192.0.2.1", "wrong").await.status(),
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    let answer = from("192.0.2.1", PASSWORD).await;
+    let wait = answer.headers()["retry-after"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let wait: u64 = wait.parse().expect("seconds");
+    assert!((1..=225).contains(&wait), "{wait}");
+    problem(answer, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    assert_eq!(from("192.0.2.2", PASSWORD).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_of_ipv6_counts_with_its_64_bits() {
+    let service = service_with(1_000, 2).await;
+    for host in ["2001:db8:0:1::1", "2001:db8:0:1::2"] {
+        send(login_from(&service, host, "alice", "wrong")).await;
+    }
+    let from = |address| send(login_from(&service, address, "alice", PASSWORD));
+    let limited = from("2001:db8:0:1:ffff::3").await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    assert_eq!(from("2001:db8:0:2::1").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_header_of_a_stranger_moves_nobodys_counter() {
+    let service = Service::start_with(|settings| settings.limits.logins_per_address = 3).await;
+    service.add_user("alice").await;
+    for (header, number) in ["x-forwarded-for", "x-real-ip", "cf-connecting-ip"]
+        .iter()
+        .zip(1..)
+    {
+        let request = service.client.post(service.url("/login"));
+        let request = request.header(*header, format!("192.0.2.{number}"));
+        let body = json!({"username": "alice", "password": "wrong"});
+        assert_eq!(
+            send(request.json(&body)).await.status(),
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    let limited = service.post_login("alice", PASSWORD).await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+}
