@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
 
 use crate::{outbox, state::AppState, users::seconds_since_epoch};
 
@@ -16,6 +20,9 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How many sessions are deleted at once: logins wait meanwhile.
 const PURGE_BATCH: i64 = 500;
 
+/// How often it is looked for keys that another process has changed.
+const KEYS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Starts the tasks; they end when `stopping` turns true.
 pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -23,7 +30,39 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     tasks.spawn(async move { report("outbox", outbox::run(own, stop).await) });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { purge_until(&own, stop).await });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { tend_keys_until(&own, stop).await });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
     tasks
+}
+
+/// Looks after the keys, every second.
+async fn tend_keys_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = state.keys().tend(SystemTime::now()).await {
+            tracing::warn!("the keys cannot be looked after: {error:#}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(KEYS_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Reads the secrets again at each SIGHUP. Nobody is dropped, whatever they say.
+async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        }
+        match state.reload_secrets().await {
+            Ok(()) => tracing::info!("the secrets were read again"),
+            Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
+        }
+    }
 }
 
 fn report(task: &str, outcome: anyhow::Result<()>) {

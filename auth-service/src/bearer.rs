@@ -36,7 +36,7 @@ fn accept(request: &HttpRequest) -> Result<Bearer, ApiError> {
         .app_data::<web::Data<AppState>>()
         .context("the state is missing")?;
     token_of(request)
-        .and_then(|token| state.verifier().verify(token, SystemTime::now()))
+        .and_then(|token| state.ring().verifier.verify(token, SystemTime::now()))
         .map(Bearer)
         .map_err(ApiError::TokenRejected)
 }

@@ -53,7 +53,7 @@ pub(crate) async fn post_login(
     let proof = body
         .device_token
         .or_else(|| attempts::device_cookie(request.headers()));
-    let device = proof.and_then(|proof| KnownDevice::recognize(state.vault(), &proof, now));
+    let device = proof.and_then(|proof| KnownDevice::recognize(&state.ring().vault, &proof, now));
     let attempt = Attempt {
         visitor: &visitor,
         username: &body.username,

@@ -133,7 +133,7 @@ async fn deliver_due(
 }
 
 async fn deliver(state: &AppState, client: &Client, delivery: &Delivery) -> anyhow::Result<()> {
-    let token = state.signer().sign_logout(
+    let token = state.ring().signer.sign_logout(
         &delivery.revocation_id,
         &delivery.session_id,
         SystemTime::now(),

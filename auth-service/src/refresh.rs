@@ -110,7 +110,8 @@ pub(crate) async fn rotate(
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
     let mut successors: Vec<Zeroizing<String>> = state
-        .vault()
+        .ring()
+        .vault
         .macs(Purpose::RefreshToken, presented.as_bytes())
         .iter()
         .map(|mac| Zeroizing::new(ids::token_from(mac)))

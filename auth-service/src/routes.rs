@@ -10,6 +10,7 @@ use actix_web::{
 use crate::{
     change_password::post_password,
     cookies::PAGE_HEADER,
+    discovery::{show_jwks, show_metadata},
     error::ApiError,
     health::{show_live, show_ready},
     login::post_login,
@@ -73,6 +74,18 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
         web::resource("/oauth/revoke")
             .route(web::post().to(post_revoke))
             .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/.well-known/jwks.json")
+            .route(web::get().to(show_jwks))
+            .route(web::head().to(show_jwks))
+            .default_service(web::to(only_get_or_head)),
+    )
+    .service(
+        web::resource("/.well-known/oauth-authorization-server")
+            .route(web::get().to(show_metadata))
+            .route(web::head().to(show_metadata))
+            .default_service(web::to(only_get_or_head)),
     )
     .service(
         web::resource("/me")

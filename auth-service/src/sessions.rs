@@ -123,7 +123,11 @@ pub(crate) async fn start(
     }
     let owner = &account.account;
     let mut answer = answer(state, owner, &session, refresh_token, now).await?;
-    answer.device_token = Some(KnownDevice::prove(state.vault(), &owner.id, now_secs)?);
+    answer.device_token = Some(KnownDevice::prove(
+        &state.ring().vault,
+        &owner.id,
+        now_secs,
+    )?);
     Ok(answer)
 }
 
@@ -156,7 +160,7 @@ pub(crate) async fn answer(
         profile: Some(account.profile()),
         expires_by: u64::try_from(session.expires_at).ok(),
     };
-    let signed = state.signer().sign(token, now)?;
+    let signed = state.ring().signer.sign(token, now)?;
     let now_secs = seconds_since_epoch(now)?;
     let idle_secs = i64::try_from(state.settings().session.idle_secs).context("a lifetime")?;
     Ok(TokenAnswer {

@@ -1,69 +1,52 @@
 //! What every request may use, made once at the start.
 
-use std::time::SystemTime;
-
-use anyhow::Context as _;
-use shared_claims::{
-    VerifiedClaims, Verifier,
-    claims::{API_AUDIENCE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
-    key_set::KeySet,
-};
+use std::sync::Arc;
 
 use crate::{
-    config::{Config, Settings},
+    config::{Config, Reload, Settings},
+    keys::{Keys, Ring},
     limits::Limits,
     outbox::Outbox,
     store::Store,
-    tokens::{NewToken, Signer},
     users::{Users, password::PasswordPool},
-    vault::Vault,
     waiting::Waiting,
 };
 
 /// The one state of the service. Workers share it behind an `Arc`.
 pub struct AppState {
     users: Users,
-    signer: Signer,
-    verifier: Verifier,
-    api_verifier: Verifier,
-    vault: Vault,
+    keys: Keys,
     outbox: Outbox,
     limits: Limits,
     waiting: Waiting,
     settings: Settings,
+    reload: Reload,
 }
 
 impl AppState {
-    /// Opens the store, starts the password pool, and proves that our own tokens verify.
+    /// Opens the store and the keys, starts the password pool, and proves that our own tokens
+    /// verify.
     ///
     /// # Errors
     ///
-    /// When one of the three fails.
+    /// When one of these fails.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let Config { settings, secrets } = config;
-        let signer = Signer::new(&settings, &secrets)?;
-        let verifier = Verifier::new(
-            &settings.public_url,
-            REALTIME_AUDIENCE,
-            KeySet::from_secrets(&secrets)?,
-        );
-        check_own_token(&signer, &verifier)?;
+        let Config {
+            settings,
+            secrets,
+            reload,
+        } = config;
         let store = Store::open(&settings.database_url).await?;
+        let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
         Ok(Self {
             users: Users::new(store, passwords),
-            signer,
-            verifier,
-            vault: Vault::new(&secrets)?,
+            keys,
             outbox: Outbox::default(),
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
-            api_verifier: Verifier::new(
-                &settings.public_url,
-                API_AUDIENCE,
-                KeySet::from_secrets(&secrets)?,
-            ),
             settings,
+            reload,
         })
     }
 
@@ -73,30 +56,31 @@ impl AppState {
         &self.users
     }
 
-    /// The database, for readiness and for the end.
+    /// The database.
     #[must_use]
     pub fn store(&self) -> &Store {
         self.users.store()
     }
 
-    /// The only signer.
+    /// The keys, which can be replaced.
     #[must_use]
-    pub fn signer(&self) -> &Signer {
-        &self.signer
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    /// Accepts the tokens that [`Self::signer`] made.
+    /// What signs, verifies and encrypts at this moment.
     #[must_use]
-    pub fn verifier(&self) -> &Verifier {
-        &self.verifier
+    pub fn ring(&self) -> Arc<Ring> {
+        self.keys.ring()
     }
 
-    /// What a token says that is accepted anywhere, by the gateway's sockets or its API.
-    #[must_use]
-    pub fn verify_any(&self, token: &str, now: SystemTime) -> Option<VerifiedClaims> {
-        [&self.verifier, &self.api_verifier]
-            .into_iter()
-            .find_map(|verifier| verifier.verify(token, now).ok())
+    /// Reads the secrets again, and takes them in place of the ones from before.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be used; the ones from before are kept.
+    pub async fn reload_secrets(&self) -> anyhow::Result<()> {
+        self.keys.replace_secrets(self.reload.read()?).await
     }
 
     /// How often somebody has tried.
@@ -110,12 +94,6 @@ impl AppState {
         &self.waiting
     }
 
-    /// What is encrypted and derived.
-    #[must_use]
-    pub fn vault(&self) -> &Vault {
-        &self.vault
-    }
-
     /// What the gateways are told.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
@@ -127,24 +105,4 @@ impl AppState {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
-}
-
-/// A deployment whose tokens nobody accepts is found here, and not by its first visitor.
-fn check_own_token(signer: &Signer, verifier: &Verifier) -> anyhow::Result<()> {
-    let now = SystemTime::now();
-    let token = NewToken {
-        subject: "self-check",
-        audience: REALTIME_AUDIENCE,
-        client_id: LOGIN_CLIENT_ID,
-        session_id: "self-check",
-        scope: None,
-        authorization_details: Vec::new(),
-        profile: None,
-        expires_by: None,
-    };
-    let token = signer.sign(token, now)?.token;
-    verifier
-        .verify(token.as_str(), now)
-        .context("a token of our own does not verify")?;
-    Ok(())
 }

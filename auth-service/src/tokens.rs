@@ -10,7 +10,6 @@ use shared_claims::{
     claims::{ACCESS_TOKEN_TYPE, Audience, Profile, REALTIME_AUDIENCE},
     ids,
     revocation::{Events, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE, LogoutClaims},
-    secret::Secrets,
 };
 use zeroize::Zeroizing;
 
@@ -68,7 +67,7 @@ pub fn random_id() -> anyhow::Result<String> {
     Ok(ids::from_random(bytes))
 }
 
-/// Signs access tokens (RFC 9068) with the first of the shared secrets.
+/// Signs access tokens (RFC 9068) with one key.
 pub struct Signer {
     issuer: String,
     lifetime_secs: u64,
@@ -78,30 +77,26 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer after the settings.
-    ///
-    /// # Errors
-    ///
-    /// When the cryptographic provider cannot name the secret.
-    pub fn new(settings: &Settings, secrets: &Secrets) -> anyhow::Result<Self> {
+    /// A signer after the settings, with a key and its id.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        algorithm: Algorithm,
+        key_id: String,
+        key: EncodingKey,
+    ) -> Self {
         let header = Header {
             typ: Some(ACCESS_TOKEN_TYPE.to_owned()),
-            kid: Some(secrets.signing().key_id().context("cannot name the key")?),
-            ..Header::new(Algorithm::HS256)
+            kid: Some(key_id),
+            ..Header::new(algorithm)
         };
-        Ok(Self {
+        Self {
             issuer: settings.public_url.clone(),
             lifetime_secs: settings.token.lifetime_secs,
             with_profile: settings.token.profile,
             header,
-            key: EncodingKey::from_secret(secrets.signing().expose()),
-        })
-    }
-
-    /// How long a token is accepted, in seconds.
-    #[must_use]
-    pub fn lifetime_secs(&self) -> u64 {
-        self.lifetime_secs
+            key,
+        }
     }
 
     /// An access token that ends a lifetime after `now`.

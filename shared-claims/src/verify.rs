@@ -4,7 +4,10 @@
 //! that is an array, an `exp` in ten thousand years. It is used for the signature; everything else
 //! is decided here, in one order.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -53,17 +56,21 @@ impl VerifiedClaims {
 pub struct Verifier {
     issuer: String,
     audience: String,
-    keys: KeySet,
+    keys: Arc<KeySet>,
 }
 
 impl Verifier {
     /// A verifier of access tokens that `issuer` signed with one of `keys` for `audience`.
     #[must_use]
-    pub fn new(issuer: impl Into<String>, audience: impl Into<String>, keys: KeySet) -> Self {
+    pub fn new(
+        issuer: impl Into<String>,
+        audience: impl Into<String>,
+        keys: impl Into<Arc<KeySet>>,
+    ) -> Self {
         Self {
             issuer: issuer.into(),
             audience: audience.into(),
-            keys,
+            keys: keys.into(),
         }
     }
 

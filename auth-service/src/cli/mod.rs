@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Settings},
-    telemetry,
+    keys, telemetry,
 };
 
 mod audit;
@@ -44,6 +44,9 @@ enum Command {
     /// Manage the clients: back ends that ask for tokens of their own
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Manage the keys that sign
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -114,6 +117,18 @@ enum SecretCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// List the keys
+    List,
+    /// Let the next key sign; the one before verifies until its last token has ended
+    Rotate {
+        /// Throw the key that signs away at once, with everything that it signed
+        #[arg(long)]
+        emergency: bool,
+    },
+}
+
 /// Why a command failed: one line for people, and an exit code for scripts.
 #[derive(Debug)]
 pub enum Failure {
@@ -168,11 +183,28 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve(Config::load(file)?).await,
         Command::User(command) => user::run(&Settings::load(file)?, command).await,
         Command::Client(command) => client::run(&Settings::load(file)?, command).await,
+        Command::Keys(KeysCommand::List) => list_keys(&Settings::load(file)?).await,
+        Command::Keys(KeysCommand::Rotate { emergency }) => {
+            let config = Config::load(file)?;
+            keys::rotate_now(&config.settings, &config.secrets, emergency)
+                .await
+                .map_err(Failure::other)?;
+            print_line("rotated")
+        }
         Command::Audit(command) => audit::run(&Settings::load(file)?, command).await,
         Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(Settings::load(file)?.listen),
     }
+}
+
+async fn list_keys(settings: &Settings) -> Result<(), Failure> {
+    let keys = keys::list_keys(settings).await?;
+    let lines: Vec<String> = keys
+        .iter()
+        .map(|(id, state, since)| format!("{id}  {state:8}  {since}"))
+        .collect();
+    print_line(&lines.join("\n"))
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

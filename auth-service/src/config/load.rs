@@ -6,7 +6,7 @@ use std::{collections::HashMap, env, fs, path::Path};
 use config::{Environment, File, FileFormat};
 use shared_claims::secret::{SecretError, Secrets};
 
-use super::{Config, Settings};
+use super::{Config, Reload, Settings, secret_file};
 
 /// What the name of each of our variables starts with.
 const VARIABLE_PREFIX: &str = "AUTH";
@@ -64,9 +64,14 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         Ok(Self {
             settings: Settings::load(file)?,
-            secrets: Secrets::load(|name| env::var_os(name), |path| fs::read_to_string(path))?,
+            secrets: load_secrets()?,
+            reload: Reload::by(load_secrets),
         })
     }
+}
+
+fn load_secrets() -> Result<Secrets, ConfigError> {
+    Ok(Secrets::load(|name| env::var_os(name), secret_file::read)?)
 }
 
 impl Settings {

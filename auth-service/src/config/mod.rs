@@ -1,8 +1,10 @@
 //! The settings: what they mean, what they are by default, and which values make no sense.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    sync::Arc,
     thread::available_parallelism,
 };
 
@@ -12,15 +14,18 @@ use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 
 mod database;
 mod grants;
+mod keys;
 mod limits;
 mod load;
 mod parse;
 mod password;
 mod revocation;
+mod secret_file;
 mod session;
 
 pub use database::DatabaseUrl;
 pub use grants::GrantRule;
+pub use keys::{KeyMode, KeySettings};
 pub use limits::LimitSettings;
 pub use load::ConfigError;
 pub use password::PasswordSettings;
@@ -33,8 +38,31 @@ pub use session::SessionSettings;
 pub struct Config {
     /// What a file and the environment set.
     pub settings: Settings,
-    /// What signs; from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET`.
+    /// What signs or encrypts; from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET`.
     pub secrets: Secrets,
+    /// Where they come from, for when they are to be read again.
+    pub reload: Reload,
+}
+
+/// Reads the secrets again.
+#[derive(Clone)]
+pub struct Reload(Arc<dyn Fn() -> Result<Secrets, ConfigError> + Send + Sync>);
+
+impl Reload {
+    /// Reads them by calling `read`.
+    pub fn by(read: impl Fn() -> Result<Secrets, ConfigError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn read(&self) -> Result<Secrets, ConfigError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reload")
+    }
 }
 
 impl Config {
@@ -47,7 +75,12 @@ impl Config {
             workers: 1,
             ..Settings::default()
         };
-        Self { settings, secrets }
+        let same = secrets.clone();
+        Self {
+            settings,
+            secrets,
+            reload: Reload::by(move || Ok(same.clone())),
+        }
     }
 }
 
@@ -91,6 +124,8 @@ pub struct Settings {
     pub grants: Vec<GrantRule>,
     /// How often somebody may try.
     pub limits: LimitSettings,
+    /// What signs tokens.
+    pub keys: KeySettings,
     /// What goes into a token.
     pub token: TokenSettings,
     /// The threads that hash passwords.
@@ -119,6 +154,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             grants: Vec::new(),
             limits: LimitSettings::default(),
+            keys: KeySettings::default(),
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
@@ -220,6 +256,7 @@ impl Settings {
         check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
         self.password.check()?;
         self.limits.check()?;
+        self.keys.check()?;
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;

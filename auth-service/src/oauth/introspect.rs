@@ -34,7 +34,7 @@ pub(crate) async fn post_introspect(
         return Err(OAuthError::UnauthorizedClient);
     }
     let token = parameters.require("token")?;
-    let answer = match state.verify_any(token, now) {
+    let answer = match state.ring().verify_any(token, now) {
         Some(claims) if is_active(&state, &claims, now_secs).await? => describe(&claims),
         Some(_) => inactive(),
         None => describe_refresh_token(&state, token, now_secs).await?,

@@ -38,7 +38,7 @@ pub(crate) async fn post_revoke(
         }
     };
     let token = parameters.require("token")?;
-    let (user_id, session_id) = match state.verify_any(token, now) {
+    let (user_id, session_id) = match state.ring().verify_any(token, now) {
         Some(claims) if client_of(&claims.sub).is_some() => {
             return Err(OAuthError::UnsupportedTokenType);
         }

@@ -70,7 +70,7 @@ async fn grant_to_client(
         profile: None,
         expires_by: None,
     };
-    let signed = state.signer().sign(token, now)?;
+    let signed = state.ring().signer.sign(token, now)?;
     tracing::info!(client = client.id, "a client got a token");
     Ok(HttpResponse::Ok().json(json!({
         "access_token": signed.token.as_str(),

@@ -12,11 +12,13 @@ mod file;
 mod grants;
 mod outbox;
 mod sessions;
+mod signing_keys;
 
 pub use accounts::{Account, AccountWithHash, NewAccount};
 pub use clients::Client;
 pub use outbox::Delivery;
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
+pub use signing_keys::{NewSigningKey, SigningKey};
 
 use database::{Pool, on_pool};
 

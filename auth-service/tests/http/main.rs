@@ -4,6 +4,7 @@ mod cookie;
 mod cors;
 mod fixture;
 mod health;
+mod keys;
 mod limits;
 mod login;
 mod logout;

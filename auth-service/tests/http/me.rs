@@ -6,6 +6,7 @@ use auth_service::{
     Settings,
     tokens::{NewToken, Signer},
 };
+use jsonwebtoken::{Algorithm, EncodingKey};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::{
@@ -54,7 +55,10 @@ fn sign(
     (subject, session_id): (&str, &str),
     now: SystemTime,
 ) -> String {
-    let signer = Signer::new(settings, secrets).expect("a signer");
+    let secret = secrets.signing();
+    let id = secret.key_id().expect("an id");
+    let key = EncodingKey::from_secret(secret.expose());
+    let signer = Signer::new(settings, Algorithm::HS256, id, key);
     let token = NewToken {
         subject,
         audience: REALTIME_AUDIENCE,

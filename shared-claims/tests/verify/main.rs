@@ -6,4 +6,5 @@ mod claims;
 mod encoding;
 mod forge;
 mod header;
+mod jwks;
 mod times;

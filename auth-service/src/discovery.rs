@@ -1,0 +1,61 @@
+//! What others have to know of us: the public keys, and where our endpoints are.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, CacheControl, CacheDirective},
+    web,
+};
+use serde_json::json;
+
+use crate::state::AppState;
+
+/// `GET /.well-known/jwks.json`: the public keys (RFC 7517), for as long as the settings say.
+pub(crate) async fn show_jwks(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let ring = state.ring();
+    let is_known = request
+        .headers()
+        .get_all(header::IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == ring.etag);
+    let mut answer = if is_known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    answer.insert_header(public_for(&state));
+    answer.insert_header((header::ETAG, ring.etag.as_str()));
+    if is_known {
+        return answer.finish();
+    }
+    answer
+        .content_type("application/jwk-set+json")
+        .body(ring.jwks.clone())
+}
+
+/// `GET /.well-known/oauth-authorization-server`: where our endpoints are (RFC 8414).
+pub(crate) async fn show_metadata(state: web::Data<AppState>) -> HttpResponse {
+    let issuer = &state.settings().public_url;
+    let secrets = ["client_secret_basic", "client_secret_post"];
+    let all = ["none", "client_secret_basic", "client_secret_post"];
+    HttpResponse::Ok()
+        .insert_header(public_for(&state))
+        .json(json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+            "token_endpoint": format!("{issuer}/oauth/token"),
+            "token_endpoint_auth_methods_supported": all,
+            "grant_types_supported": ["client_credentials", "refresh_token"],
+            "response_types_supported": [],
+            "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+            "introspection_endpoint_auth_methods_supported": secrets,
+            "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+            "revocation_endpoint_auth_methods_supported": all,
+            "authorization_details_types_supported": ["realtime"],
+        }))
+}
+
+fn public_for(state: &AppState) -> CacheControl {
+    let secs = u32::try_from(state.settings().keys.max_age_secs).unwrap_or(u32::MAX);
+    CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(secs)])
+}

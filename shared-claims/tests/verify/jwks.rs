@@ -1,0 +1,196 @@
+//! Keys that an issuer publishes: good ones are used, and the others do no harm.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_lc_rs::{
+    encoding::AsBigEndian as _,
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+    },
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+use shared_claims::{
+    Rejection, Verifier,
+    claims::REALTIME_AUDIENCE,
+    key_set::{JwksError, KeySet},
+};
+
+use crate::forge::{Forge, ISSUER, NOW};
+
+/// A key pair of the issuer: what signs, and what is published.
+struct Pair {
+    algorithm: Algorithm,
+    name: &'static str,
+    private: EncodingKey,
+    public: Value,
+}
+
+impl Pair {
+    fn ec() -> Self {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+        let document = document.expect("a key");
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref());
+        let pair = pair.expect("a key");
+        let point: aws_lc_rs::encoding::EcPublicKeyUncompressedBin =
+            pair.public_key().as_be_bytes().expect("a point");
+        let (x, y) = point.as_ref()[1..].split_at(32);
+        let [x, y] = [x, y].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+        Self {
+            algorithm: Algorithm::ES256,
+            name: "ES256",
+            private: EncodingKey::from_ec_der(document.as_ref()),
+            public: json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "own"}),
+        }
+    }
+
+    fn ed() -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key");
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        Self {
+            algorithm: Algorithm::EdDSA,
+            name: "EdDSA",
+            private: EncodingKey::from_ed_der(document.as_ref()),
+            public: json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "own"}),
+        }
+    }
+
+    fn rsa() -> Self {
+        use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
+        let private: Pkcs8V1Der<'_> = pair.as_der().expect("PKCS #8");
+        let public = pair.public_key();
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let n = encode(public.modulus().big_endian_without_leading_zero());
+        let e = encode(public.exponent().big_endian_without_leading_zero());
+        // jsonwebtoken reads PKCS #1, which stands at the end of PKCS #8.
+        let pkcs1 = &private.as_ref()[26..];
+        Self {
+            algorithm: Algorithm::RS256,
+            name: "RS256",
+            private: EncodingKey::from_rsa_der(pkcs1),
+            public: json!({"kty": "RSA", "n": n, "e": e, "kid": "own"}),
+        }
+    }
+
+    fn with(&self, name: &str, value: impl Into<Value>) -> Value {
+        let mut key = self.public.clone();
+        key[name] = value.into();
+        key
+    }
+
+    /// A token of this pair that says what it is.
+    fn token(&self) -> String {
+        Forge::valid()
+            .header("alg", self.name)
+            .header("kid", "own")
+            .signed_by(self.algorithm, self.private.clone())
+            .token()
+    }
+}
+
+fn verdict(keys: &[Value], token: &str) -> Result<(), Rejection> {
+    let document = json!({ "keys": keys }).to_string();
+    let keys = KeySet::from_jwks(document.as_bytes()).expect("a set");
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let verifier = Verifier::new(ISSUER, REALTIME_AUDIENCE, keys);
+    verifier.verify(token, now).map(|_| ())
+}
+
+#[test]
+fn keys_of_three_kinds_verify_what_they_signed_and_nothing_else() {
+    let pairs = [Pair::ec(), Pair::ed(), Pair::rsa()];
+    for pair in &pairs {
+        assert_eq!(verdict(&[pair.public.clone()], &pair.token()), Ok(()), "{}", pair.name);
+        for other in pairs.iter().filter(|other| other.name != pair.name) {
+            let refused = verdict(&[pair.public.clone()], &other.token());
+            assert_eq!(refused, Err(Rejection::AlgorithmInvalid));
+        }
+    }
+    let stranger = Pair::ec();
+    let refused = verdict(&[pairs[0].public.clone()], &stranger.token());
+    assert_eq!(refused, Err(Rejection::SignatureInvalid));
+    let hmac = verdict(&[pairs[0].public.clone()], &Forge::valid().token());
+    assert_eq!(hmac, Err(Rejection::AlgorithmInvalid));
+}
+
+#[test]
+fn a_public_key_signs_no_hmac() {
+    let pair = Pair::ec();
+    let jwk = pair.public.to_string();
+    for secret in [jwk.as_bytes(), pair.public["x"].as_str().expect("text").as_bytes()] {
+        let token = Forge::valid()
+            .header("kid", "own")
+            .signed_by(Algorithm::HS256, EncodingKey::from_secret(secret))
+            .token();
+        assert_eq!(verdict(&[pair.public.clone()], &token), Err(Rejection::AlgorithmInvalid));
+    }
+}
+
+#[test]
+fn a_bad_key_is_left_out_and_a_good_one_beside_it_is_used() {
+    let (ec, rsa) = (Pair::ec(), Pair::rsa());
+    let other = ec.with("kid", "other");
+    let short = URL_SAFE_NO_PAD.encode([0x80; 128]);
+    for (what, bad) in [
+        ("a secret", json!({"kty": "oct", "k": "c2VjcmV0", "kid": "bad"})),
+        ("for encryption", ec.with("use", "enc")),
+        ("for signing alone", ec.with("key_ops", json!(["sign"]))),
+        ("for another algorithm", ec.with("alg", "ES384")),
+        ("of another curve", ec.with("crv", "P-384")),
+        ("of another kind", ec.with("kty", "XX")),
+        ("not on a curve by length", ec.with("x", "AAAA")),
+        ("a number for an id", ec.with("kid", 7)),
+        ("an empty id", ec.with("kid", "")),
+        ("of 1024 bits", rsa.with("n", short)),
+        ("with an exponent of 1", rsa.with("e", "AQ")),
+        ("with an even exponent", rsa.with("e", "Ag")),
+        ("a text", json!("key")),
+    ] {
+        let mut renamed = bad.clone();
+        if renamed["kid"] == "own" {
+            renamed["kid"] = json!("bad");
+        }
+        let keys = [renamed, ec.public.clone()];
+        assert_eq!(verdict(&keys, &ec.token()), Ok(()), "{what} beside a good one");
+        let refused = verdict(&[bad, other.clone()], &ec.token());
+        assert!(refused.is_err(), "{what} alone");
+    }
+    for good in [
+        ec.with("use", "sig"),
+        ec.with("key_ops", json!(["verify"])),
+        ec.with("alg", "ES256"),
+        ec.with("unknown", "member"),
+    ] {
+        assert_eq!(verdict(&[good], &ec.token()), Ok(()));
+    }
+}
+
+#[test]
+fn two_keys_with_one_id_are_neither_used() {
+    let (ec, stranger) = (Pair::ec(), Pair::ec());
+    let keys = [ec.public.clone(), stranger.public];
+    assert_eq!(verdict(&keys, &ec.token()), Err(Rejection::AlgorithmInvalid));
+}
+
+#[test]
+fn a_document_that_is_no_set_is_refused_and_its_length_is_bounded() {
+    let ec = Pair::ec();
+    for bad in ["", "[]", "{}", r#"{"keys": {}}"#, "{\"keys\": []} rubbish", "\u{feff}{}"] {
+        let refused = KeySet::from_jwks(bad.as_bytes()).err();
+        assert_eq!(refused, Some(JwksError::Malformed), "{bad}");
+    }
+    let many: Vec<Value> = (0..101).map(|id| ec.with("kid", id.to_string())).collect();
+    let of = |keys: &[Value]| KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes());
+    assert_eq!(of(&many).err(), Some(JwksError::TooMany));
+    assert!(of(&many[1..]).is_ok_and(|keys| !keys.is_empty()));
+    let long = format!("{{\"keys\": [], \"x\": \"{}\"}}", "a".repeat(256 * 1024));
+    assert_eq!(KeySet::from_jwks(long.as_bytes()).err(), Some(JwksError::TooLarge));
+    assert!(of(&[]).is_ok_and(|keys| keys.is_empty()));
+}
