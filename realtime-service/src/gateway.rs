@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use shared_claims::{Verifier, claims::REALTIME_AUDIENCE, key_set::KeySet, secret::Secrets};
-
 use crate::{
     config::{Config, CredentialSource, Limits},
+    keys::{KeySource, Keys},
     rooms::{Rooms, policy::RoomRule},
     timers::Timers,
 };
@@ -13,7 +12,7 @@ use crate::{
 /// The state of one gateway.
 pub struct Gateway {
     /// Accepts tokens.
-    pub verifier: Verifier,
+    pub keys: Keys,
     /// Where credentials are looked for.
     pub credentials: Vec<CredentialSource>,
     /// Who may do what in which rooms.
@@ -27,15 +26,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway that accepts the tokens which `config.issuer` signs with one of `secrets`.
+    /// A gateway that accepts the tokens which `config.issuer` signs with one of the keys of
+    /// `source`.
     ///
     /// # Errors
     ///
-    /// When the cryptographic provider refuses the secrets.
-    pub fn new(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<Self>> {
-        let keys = KeySet::from_secrets(secrets)?;
+    /// When the keys cannot be used.
+    pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            verifier: Verifier::new(&config.issuer, REALTIME_AUDIENCE, keys),
+            keys: Keys::new(config, source)?,
             credentials: config.credentials.clone(),
             rules: config.rooms.clone(),
             limits: config.limits.clone(),

@@ -12,7 +12,8 @@ use shared_claims::Rejection;
 use socketioxide::extract::{HttpExtension, SocketRef, State, TryData};
 
 use crate::{
-    config::CredentialSource, engine::EngineSession, events, gateway::Gateway, session::Session,
+    config::CredentialSource, engine::EngineSession, events, gateway::Gateway, keys::Unverified,
+    session::Session,
 };
 
 /// What the requests of a session carry as credentials. It has no `Debug`: it holds tokens.
@@ -40,10 +41,13 @@ pub async fn admit(
 ) -> Result<(), Rejection> {
     engine.wait_if_ending().await;
     let now = SystemTime::now();
-    let claims = payload
+    let token = payload
         .map_err(|_| Rejection::PayloadMalformed)
-        .and_then(|payload| find_token(&gateway.credentials, &payload, engine.credentials()))
-        .and_then(|token| gateway.verifier.verify(&token, now));
+        .and_then(|payload| find_token(&gateway.credentials, &payload, engine.credentials()));
+    let claims = match token {
+        Ok(token) => gateway.keys.verify(&token, now).await,
+        Err(rejection) => Err(Unverified::Rejected(rejection)),
+    };
     match claims {
         Ok(_) if !engine.admit() => {
             // The end was decided meanwhile. What is returned after it reaches nobody.
@@ -56,10 +60,17 @@ pub async fn admit(
             socket.extensions.insert(session);
             Ok(())
         }
-        Err(rejection) => {
+        Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "refused");
             engine.refuse();
             Err(rejection)
+        }
+        Err(Unverified::NoKeys) => {
+            tracing::warn!("nobody can be admitted: no keys are known");
+            // The client is not to blame. A closed transport brings it back by itself, where a
+            // refusal would make it give up.
+            engine.end();
+            Err(Rejection::KeyUnknown)
         }
     }
 }

@@ -3,22 +3,34 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 
-/// `GET /health/live` and `GET /health/ready`. With rooms in memory and a shared secret there is
-/// nothing that a gateway which answers could lack.
-pub fn routes() -> Router {
+use crate::gateway::Gateway;
+
+/// `GET /health/live`, and `GET /health/ready`: whether there are keys to verify tokens with.
+pub fn routes(gateway: Arc<Gateway>) -> Router {
     Router::new()
-        .route("/health/live", get(show_status))
-        .route("/health/ready", get(show_status))
+        .route("/health/live", get(show_live))
+        .route("/health/ready", get(show_ready))
+        .with_state(gateway)
 }
 
-async fn show_status() -> Json<Value> {
+async fn show_live() -> Json<Value> {
     Json(json!({ "status": "ok" }))
+}
+
+async fn show_ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Value>) {
+    if gateway.keys.are_known() {
+        (StatusCode::OK, Json(json!({ "status": "ok" })))
+    } else {
+        let status = json!({ "status": "the issuer's keys are not known" });
+        (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+    }
 }
 
 /// How long a gateway may take to connect, and to answer.

@@ -11,6 +11,7 @@ pub mod events;
 pub mod gateway;
 pub mod handshake;
 pub mod health;
+pub mod keys;
 pub mod limits;
 pub mod listener;
 pub mod messages;
@@ -25,7 +26,6 @@ use anyhow::Context;
 use axum::Router;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
-use shared_claims::secret::Secrets;
 use socketioxide::{
     ParserConfig, SocketIo,
     extract::{Extension, SocketRef, State},
@@ -37,6 +37,7 @@ use crate::{
     config::Config,
     engine::{Engine, Gate},
     gateway::Gateway,
+    keys::KeySource,
     session::Session,
 };
 
@@ -48,15 +49,15 @@ const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
 ///
 /// # Errors
 ///
-/// When the listener or the secrets cannot be used.
+/// When the listener or the keys cannot be used.
 pub async fn serve(
     config: Config,
-    secrets: Secrets,
+    keys: KeySource,
     listener: std::net::TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     config.check()?;
-    let gateway = Gateway::new(&config, &secrets)?;
+    let gateway = Gateway::new(&config, keys)?;
     listener
         .set_nonblocking(true)
         .context("cannot use the listener")?;
@@ -68,12 +69,21 @@ pub async fn serve(
         let timers = gateway.timers.clone();
         async move { timers.run().await }
     });
+    let keys = tokio::spawn({
+        let gateway = gateway.clone();
+        async move {
+            if let Err(error) = gateway.keys.tend().await {
+                tracing::error!("the keys are not looked after: {error:#}");
+            }
+        }
+    });
     let gate = Gate::new(engine, &config, gateway.timers.clone());
-    let router = routes(&config, gate)?;
+    let router = routes(&config, gate, gateway)?;
     let drain = drain(io, config.limits.drain());
     let served = listener::serve(listener, router, &config.limits, shutdown, drain);
     served.await;
     timers.abort();
+    keys.abort();
     Ok(())
 }
 
@@ -108,7 +118,7 @@ async fn welcome(
 }
 
 /// Every path that is served.
-fn routes(config: &Config, gate: Gate) -> anyhow::Result<Router> {
+fn routes(config: &Config, gate: Gate, gateway: Arc<Gateway>) -> anyhow::Result<Router> {
     let origins = config
         .origins
         .iter()
@@ -123,7 +133,7 @@ fn routes(config: &Config, gate: Gate) -> anyhow::Result<Router> {
     Ok(Router::new()
         .route_service("/socket.io/", gate.clone())
         .route_service("/socket.io", gate)
-        .merge(health::routes())
+        .merge(health::routes(gateway))
         .merge(console::routes(&config.issuer))
         .layer(cors))
 }

@@ -5,10 +5,11 @@ use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_service::{
-    config::{Config, ConfigError, load_secrets},
-    health, serve, telemetry,
+    config::{Config, ConfigError, load_keys},
+    health,
+    keys::KeySource,
+    serve, telemetry,
 };
-use shared_claims::secret::Secrets;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Admits Socket.IO clients by their token, and carries their messages.
@@ -40,9 +41,9 @@ fn main() -> ExitCode {
     let loaded = Config::load(arguments.config.as_deref());
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded
-            .and_then(|config| Ok((config, load_secrets()?)))
+            .and_then(|config| load_keys(&config).map(|keys| (config, keys)))
             .map(run),
-        Command::CheckConfig => loaded.and_then(|config| load_secrets().map(|_| show(&config))),
+        Command::CheckConfig => loaded.and_then(|config| load_keys(&config).map(|_| show(&config))),
         Command::Health => loaded.map(|config| health::ask(config.listen)),
     };
     match result {
@@ -62,7 +63,7 @@ fn report(error: &ConfigError) -> ExitCode {
 }
 
 #[tokio::main]
-async fn run((config, secrets): (Config, Secrets)) -> anyhow::Result<()> {
+async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
     telemetry::init(config.log_format);
     // The only failure is that another provider is installed, and there is no other.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
@@ -80,7 +81,7 @@ async fn run((config, secrets): (Config, Secrets)) -> anyhow::Result<()> {
             _ = interrupted.recv() => {}
         }
     };
-    serve(config, secrets, listener, shutdown).await
+    serve(config, keys, listener, shutdown).await
 }
 
 fn show(config: &Config) -> anyhow::Result<()> {

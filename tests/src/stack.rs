@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use auth_service::users::NewUser;
+use realtime_service::{config::KeyMode, keys::KeySource};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_VARIABLE, Secrets};
@@ -214,14 +215,18 @@ impl Plan {
             ..Default::default()
         };
         let config = serde_json::to_value(&config).expect("settings as JSON");
-        let config = serde_json::from_value(apply(config, &self.options.gateway))
-            .expect("settings of the gateway");
-        let secrets = self.secrets();
+        let config: realtime_service::config::Config =
+            serde_json::from_value(apply(config, &self.options.gateway))
+                .expect("settings of the gateway");
+        let keys = match config.keys.mode {
+            KeyMode::Shared => KeySource::fixed(self.secrets()),
+            KeyMode::Asymmetric => KeySource::Published,
+        };
         Service::in_process(|stopped| async move {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            let served = realtime_service::serve(config, secrets, listener, shutdown).await;
+            let served = realtime_service::serve(config, keys, listener, shutdown).await;
             served.context("the gateway")
         })
     }

@@ -3,15 +3,19 @@
 //! Defaults in code, then a TOML file, then the environment (`REALTIME__…`). Unknown keys are
 //! refused by name. Secrets come from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET` alone.
 
+mod keys;
 mod load;
+mod secret_file;
 
 use std::{net::SocketAddr, time::Duration};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
-use shared_claims::secret::{SecretError, Secrets};
+use shared_claims::secret::SecretError;
 
 use crate::rooms::policy::RoomRule;
+
+pub use keys::{KeyMode, KeySettings, load_keys};
 
 /// The settings of one gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +26,8 @@ pub struct Config {
     /// The `iss` that tokens must have: auth-service's public URL, byte for byte; the page signs in
     /// there. `REALTIME__ISSUER`, default `http://localhost:8080`.
     pub issuer: String,
+    /// By which keys tokens are verified.
+    pub keys: KeySettings,
     /// The origins whose pages may connect, compared byte for byte. A request without an `Origin`
     /// comes from no browser and is let through. `REALTIME__ORIGINS`, default
     /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page; what is set replaces
@@ -130,6 +136,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
             issuer: "http://localhost:8080".into(),
+            keys: KeySettings::default(),
             origins: vec![
                 "http://localhost:9000".into(),
                 "http://127.0.0.1:9000".into(),
@@ -256,6 +263,13 @@ impl Config {
         };
         let is_url = self.issuer.starts_with("http://") || self.issuer.starts_with("https://");
         check("issuer", is_url, "must begin with http:// or https://")?;
+        let uri = self.jwks_uri();
+        let is_url = uri.starts_with("http://") || uri.starts_with("https://");
+        check(
+            "keys.jwks_uri",
+            is_url,
+            "must begin with http:// or https://",
+        )?;
         let origins_fine = self.origins.iter().all(|origin| is_origin(origin));
         check(
             "origins",
@@ -334,16 +348,4 @@ fn is_origin(text: &str) -> bool {
     };
     !authority.as_str().contains(['@', '*'])
         && text == format!("{scheme}://{authority}").to_ascii_lowercase()
-}
-
-/// Reads the shared secrets from where the environment says they are.
-///
-/// # Errors
-///
-/// When there are none, or weak ones.
-pub fn load_secrets() -> Result<Secrets, ConfigError> {
-    Ok(Secrets::load(
-        |name| std::env::var_os(name),
-        |path| std::fs::read_to_string(path),
-    )?)
 }

@@ -34,8 +34,7 @@ impl Pair {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
         let document = document.expect("a key");
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref());
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref());
         let pair = pair.expect("a key");
         let point: aws_lc_rs::encoding::EcPublicKeyUncompressedBin =
             pair.public_key().as_be_bytes().expect("a point");
@@ -107,7 +106,12 @@ fn verdict(keys: &[Value], token: &str) -> Result<(), Rejection> {
 fn keys_of_three_kinds_verify_what_they_signed_and_nothing_else() {
     let pairs = [Pair::ec(), Pair::ed(), Pair::rsa()];
     for pair in &pairs {
-        assert_eq!(verdict(&[pair.public.clone()], &pair.token()), Ok(()), "{}", pair.name);
+        assert_eq!(
+            verdict(&[pair.public.clone()], &pair.token()),
+            Ok(()),
+            "{}",
+            pair.name
+        );
         for other in pairs.iter().filter(|other| other.name != pair.name) {
             let refused = verdict(&[pair.public.clone()], &other.token());
             assert_eq!(refused, Err(Rejection::AlgorithmInvalid));
@@ -124,12 +128,18 @@ fn keys_of_three_kinds_verify_what_they_signed_and_nothing_else() {
 fn a_public_key_signs_no_hmac() {
     let pair = Pair::ec();
     let jwk = pair.public.to_string();
-    for secret in [jwk.as_bytes(), pair.public["x"].as_str().expect("text").as_bytes()] {
+    for secret in [
+        jwk.as_bytes(),
+        pair.public["x"].as_str().expect("text").as_bytes(),
+    ] {
         let token = Forge::valid()
             .header("kid", "own")
             .signed_by(Algorithm::HS256, EncodingKey::from_secret(secret))
             .token();
-        assert_eq!(verdict(&[pair.public.clone()], &token), Err(Rejection::AlgorithmInvalid));
+        assert_eq!(
+            verdict(&[pair.public.clone()], &token),
+            Err(Rejection::AlgorithmInvalid)
+        );
     }
 }
 
@@ -139,7 +149,10 @@ fn a_bad_key_is_left_out_and_a_good_one_beside_it_is_used() {
     let other = ec.with("kid", "other");
     let short = URL_SAFE_NO_PAD.encode([0x80; 128]);
     for (what, bad) in [
-        ("a secret", json!({"kty": "oct", "k": "c2VjcmV0", "kid": "bad"})),
+        (
+            "a secret",
+            json!({"kty": "oct", "k": "c2VjcmV0", "kid": "bad"}),
+        ),
         ("for encryption", ec.with("use", "enc")),
         ("for signing alone", ec.with("key_ops", json!(["sign"]))),
         ("for another algorithm", ec.with("alg", "ES384")),
@@ -158,7 +171,11 @@ fn a_bad_key_is_left_out_and_a_good_one_beside_it_is_used() {
             renamed["kid"] = json!("bad");
         }
         let keys = [renamed, ec.public.clone()];
-        assert_eq!(verdict(&keys, &ec.token()), Ok(()), "{what} beside a good one");
+        assert_eq!(
+            verdict(&keys, &ec.token()),
+            Ok(()),
+            "{what} beside a good one"
+        );
         let refused = verdict(&[bad, other.clone()], &ec.token());
         assert!(refused.is_err(), "{what} alone");
     }
@@ -176,13 +193,23 @@ fn a_bad_key_is_left_out_and_a_good_one_beside_it_is_used() {
 fn two_keys_with_one_id_are_neither_used() {
     let (ec, stranger) = (Pair::ec(), Pair::ec());
     let keys = [ec.public.clone(), stranger.public];
-    assert_eq!(verdict(&keys, &ec.token()), Err(Rejection::AlgorithmInvalid));
+    assert_eq!(
+        verdict(&keys, &ec.token()),
+        Err(Rejection::AlgorithmInvalid)
+    );
 }
 
 #[test]
 fn a_document_that_is_no_set_is_refused_and_its_length_is_bounded() {
     let ec = Pair::ec();
-    for bad in ["", "[]", "{}", r#"{"keys": {}}"#, "{\"keys\": []} rubbish", "\u{feff}{}"] {
+    for bad in [
+        "",
+        "[]",
+        "{}",
+        r#"{"keys": {}}"#,
+        "{\"keys\": []} rubbish",
+        "\u{feff}{}",
+    ] {
         let refused = KeySet::from_jwks(bad.as_bytes()).err();
         assert_eq!(refused, Some(JwksError::Malformed), "{bad}");
     }
@@ -191,6 +218,9 @@ fn a_document_that_is_no_set_is_refused_and_its_length_is_bounded() {
     assert_eq!(of(&many).err(), Some(JwksError::TooMany));
     assert!(of(&many[1..]).is_ok_and(|keys| !keys.is_empty()));
     let long = format!("{{\"keys\": [], \"x\": \"{}\"}}", "a".repeat(256 * 1024));
-    assert_eq!(KeySet::from_jwks(long.as_bytes()).err(), Some(JwksError::TooLarge));
+    assert_eq!(
+        KeySet::from_jwks(long.as_bytes()).err(),
+        Some(JwksError::TooLarge)
+    );
     assert!(of(&[]).is_ok_and(|keys| keys.is_empty()));
 }
