@@ -13,6 +13,7 @@ mod origins;
 mod payloads;
 mod refusals;
 mod rooms;
+mod rotation;
 mod session_ids;
 mod stall;
 mod stock;

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -169,19 +170,30 @@ impl Binary {
 
     /// Asks the process to end, as an operator's supervisor does.
     pub(crate) fn terminate(&self) {
-        let id = self
-            .child
-            .id()
-            .expect("a process that has not been waited for");
-        #[cfg(unix)]
-        {
-            use nix::{sys::signal, unistd::Pid};
+        self.signal(Signal::SIGTERM);
+    }
 
-            let id = Pid::from_raw(i32::try_from(id).expect("a process id"));
-            signal::kill(id, signal::Signal::SIGTERM).expect("a process to signal");
-        }
-        #[cfg(not(unix))]
-        panic!("process {id}: there is no SIGTERM on this system");
+    /// Asks the process to read its secrets again, and waits until it says `done`.
+    pub(crate) async fn reload(&self, done: &'static str) {
+        let before = self.output.text().matches(done).count();
+        self.signal(Signal::SIGHUP);
+        let said = async {
+            loop {
+                let changed = self.output.0.1.notified();
+                if self.output.text().matches(done).count() > before {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        soon(done, said).await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id();
+        let id = id.expect("a process that has not been waited for");
+        let id = Pid::from_raw(i32::try_from(id).expect("a process id"));
+        nix::sys::signal::kill(id, signal).expect("a process to signal");
     }
 
     /// Waits until the process has ended and its output is complete.

@@ -51,6 +51,18 @@ impl Service {
         }
     }
 
+    /// Lets the service read its secrets again, and waits until it says `done`.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub(crate) async fn reload(&self, done: &'static str) {
+        match self {
+            Self::InProcess { .. } => panic!("only a process can be sent SIGHUP"),
+            Self::Binary(binary) => binary.reload(done).await,
+        }
+    }
+
     /// Asks the service to stop, and waits until it has.
     pub(crate) async fn stop(self) -> Option<Ended> {
         match self {

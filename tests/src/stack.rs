@@ -1,13 +1,16 @@
 //! Both services, their database, their secret, and two people with accounts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use auth_service::users::NewUser;
 use realtime_service::{config::KeyMode, keys::KeySource};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared_claims::secret::{SECRET_VARIABLE, Secrets};
+use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
 use tempfile::TempDir;
 
 pub use crate::binary::{Ended, run};
@@ -36,7 +39,9 @@ pub struct Stack {
     http: reqwest::Client,
     auth: Service,
     gateway: Service,
-    _directory: TempDir,
+    directory: TempDir,
+    /// What the auth-service is told when it is a process.
+    auth_variables: Vec<(String, String)>,
 }
 
 /// The passwords of the people with accounts. Stacks that share them can stand in for each other.
@@ -96,10 +101,10 @@ impl Stack {
             auth: address(&listeners.0),
             gateway: address(&listeners.1),
         };
-        let (auth, gateway) = match plan.options.mode {
+        let (auth, gateway, auth_variables) = match plan.options.mode {
             Mode::InProcess => {
                 let auth = plan.start_auth_in_process(listeners.0, &passwords).await;
-                (auth, plan.start_gateway_in_process(listeners.1))
+                (auth, plan.start_gateway_in_process(listeners.1), Vec::new())
             }
             Mode::Binaries => {
                 drop(listeners);
@@ -115,7 +120,8 @@ impl Stack {
             http: reqwest::Client::new(),
             auth,
             gateway,
-            _directory: plan.directory,
+            directory: plan.directory,
+            auth_variables,
         }
     }
 
@@ -158,6 +164,36 @@ impl Stack {
     #[must_use]
     pub fn output(&self) -> (String, String) {
         (self.auth.output(), self.gateway.output())
+    }
+
+    /// Writes other secrets, one a line, and lets both services read them.
+    ///
+    /// # Panics
+    ///
+    /// When the services are no processes of their own.
+    pub async fn replace_secrets(&self, secrets: &str) {
+        self.write_and_reload(secrets, "the secrets were read again")
+            .await;
+    }
+
+    /// Writes secrets that are none, which both services leave alone.
+    ///
+    /// # Panics
+    ///
+    /// When the services are no processes of their own.
+    pub async fn replace_broken_secrets(&self, secrets: &str) {
+        self.write_and_reload(secrets, "the secrets are left as they were")
+            .await;
+    }
+
+    async fn write_and_reload(&self, secrets: &str, done: &'static str) {
+        write_secrets(self.directory.path(), secrets);
+        tokio::join!(self.auth.reload(done), self.gateway.reload(done));
+    }
+
+    /// Runs a command of the auth-service beside the one that serves.
+    pub async fn run_auth(&self, arguments: &[&str]) -> Ended {
+        run("auth-service", arguments, &self.auth_variables, None).await
     }
 
     /// Stops both services, and gives how they ended when they are processes: auth-service, gateway.
@@ -231,8 +267,14 @@ impl Plan {
         })
     }
 
-    async fn start_binaries(&self, passwords: &Passwords) -> (Service, Service) {
-        let mut common = vec![(SECRET_VARIABLE.to_owned(), self.secret.clone())];
+    async fn start_binaries(
+        &self,
+        passwords: &Passwords,
+    ) -> (Service, Service, Vec<(String, String)>) {
+        let file = write_secrets(self.directory.path(), &self.secret);
+        let file = file.to_str().expect("a path in UTF-8").to_owned();
+        let secret = (SECRET_FILE_VARIABLE.to_owned(), file);
+        let mut common = Vec::new();
         // As verbose as can be: whatever a test does, the output must hold no secret.
         let log = self.options.log.unwrap_or("trace");
         common.push(("RUST_LOG".to_owned(), log.to_owned()));
@@ -247,6 +289,7 @@ impl Plan {
         let mut auth = variables("AUTH", &auth);
         auth.extend(variables("AUTH", &self.options.auth));
         auth.extend(common.clone());
+        auth.push(secret.clone());
         for (name, password) in &passwords.0 {
             let arguments = ["user", "add", name, "--password-stdin"];
             let added = run("auth-service", &arguments, &auth, Some(password)).await;
@@ -260,10 +303,26 @@ impl Plan {
         let mut gateway = variables("REALTIME", &gateway);
         gateway.extend(variables("REALTIME", &self.options.gateway));
         gateway.extend(common);
-        let secrets = || passwords.0.iter().map(|(_, password)| password.clone());
+        let asymmetric = ("keys.mode", json!("asymmetric"));
+        if !self.options.gateway.contains(&asymmetric) {
+            gateway.push(secret);
+        }
+        let secrets = || {
+            let passwords = passwords.0.iter().map(|(_, password)| password.clone());
+            passwords.chain([self.secret.clone()])
+        };
         (
             Service::binary("auth-service", &auth, secrets()).await,
             Service::binary("realtime-service", &gateway, secrets()).await,
+            auth,
         )
     }
+}
+
+/// Writes the file with the secrets whole or not at all, as an operator should.
+fn write_secrets(directory: &Path, secrets: &str) -> PathBuf {
+    let (path, draft) = (directory.join("secret"), directory.join("secret.draft"));
+    std::fs::write(&draft, secrets).expect("a written file");
+    std::fs::rename(&draft, &path).expect("a renamed file");
+    path
 }

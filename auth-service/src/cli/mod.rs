@@ -226,6 +226,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    // Whoever asks for the secrets to be read again before the service is up must not end it.
+    signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
