@@ -8,6 +8,7 @@ use actix_web::{
 };
 use serde::Serialize;
 use shared_claims::Rejection;
+use zeroize::Zeroizing;
 
 use crate::{store::StoreError, users::password::PoolError};
 
@@ -18,7 +19,6 @@ pub const PROBLEM_TYPE: &str = "application/problem+json";
 const RETRY_AFTER_SECS: &str = "1";
 
 /// Every way in which a request fails. Nothing here repeats what the request said.
-#[derive(Debug)]
 pub enum ApiError {
     /// Unknown name, wrong password or disabled account: nobody is told which.
     InvalidCredentials,
@@ -42,6 +42,16 @@ pub enum ApiError {
     SessionEnded,
     /// The password cannot be set; says why.
     PasswordRefused(Cow<'static, str>),
+    /// The password is right, and the account has a second factor: here is the challenge to meet.
+    SecondFactorRequired(Zeroizing<String>),
+    /// A code of the second factor is wrong or was used, or its challenge is over.
+    CodeRefused,
+    /// What was asked about a second factor does not fit its state; says what that is.
+    SecondFactorState(&'static str),
+    /// Nobody can make an account by themselves.
+    RegistrationClosed,
+    /// Somebody has the name, or one that looks the same.
+    UsernameTaken,
     /// The refresh token is nobody's, was used, or its session has ended: nobody is told which.
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
@@ -66,6 +76,8 @@ struct Problem<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenge: Option<&'a str>,
 }
 
 impl ApiError {
@@ -86,6 +98,11 @@ impl ApiError {
                 (StatusCode::UNAUTHORIZED, "invalid_token")
             }
             Self::PasswordRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "password_refused"),
+            Self::SecondFactorRequired(_) => (StatusCode::UNAUTHORIZED, "mfa_required"),
+            Self::CodeRefused => (StatusCode::UNAUTHORIZED, "code_refused"),
+            Self::SecondFactorState(_) => (StatusCode::CONFLICT, "second_factor_state"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -116,6 +133,14 @@ impl ApiError {
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::AccountUnavailable => "account unavailable".into(),
             Self::SessionEnded => "session ended".into(),
+            Self::SecondFactorRequired(_) => {
+                "a code of the second factor is needed; post it with the challenge to /login/totp"
+                    .into()
+            }
+            Self::CodeRefused => "the code is wrong or was used, or its challenge is over".into(),
+            Self::SecondFactorState(detail) => (*detail).into(),
+            Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
+            Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
             Self::InvalidGrant => "the refresh token is not accepted; sign in again".into(),
             Self::PageForbidden => "a cookie is taken from a listed page alone, \
                 with its Origin and the header X-Latchkey: 1"
@@ -175,6 +200,13 @@ impl ApiError {
     }
 }
 
+/// By its code alone: an error can hold a challenge.
+impl fmt::Debug for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ApiError({self})")
+    }
+}
+
 impl fmt::Display for ApiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.status_and_code().1)
@@ -195,6 +227,10 @@ impl ResponseError for ApiError {
             detail: &self.detail(),
             code,
             reason: self.reason(),
+            challenge: match self {
+                Self::SecondFactorRequired(challenge) => Some(challenge),
+                _ => None,
+            },
         };
         let mut response = HttpResponse::build(status);
         self.report_and_add_headers(&mut response);

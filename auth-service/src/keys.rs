@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{KeyMode, Settings},
+    second_factor,
     store::{NewSigningKey, SigningKey, Store},
     tokens::{NewToken, Signer, random_id},
     users::seconds_since_epoch,
@@ -163,6 +164,7 @@ impl Ring {
 
 async fn load(settings: &Settings, secrets: &Secrets, store: &Store) -> anyhow::Result<Ring> {
     let vault = Vault::new(secrets)?;
+    second_factor::reseal(store, &vault).await?;
     let ring = match settings.keys.mode {
         KeyMode::Shared => {
             let secret = secrets.signing();

@@ -12,7 +12,7 @@ use crate::{
     cookies,
     devices::KnownDevice,
     error::ApiError,
-    sessions,
+    second_factor, sessions,
     state::AppState,
     users::{credentials::Password, seconds_since_epoch},
     visitor::Visitor,
@@ -61,6 +61,7 @@ pub(crate) async fn post_login(
         device,
     };
     let account = attempt.judge(&state).await?;
+    second_factor::require(&state, &account, now).await?;
     let answer = sessions::start(&state, &account, &visitor).await?;
     tracing::info!(outcome = "success", user = account.account.id, "login");
     Ok(answer.into_response(body.cookie))

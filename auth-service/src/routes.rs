@@ -17,6 +17,8 @@ use crate::{
     me::show_me,
     oauth::{post_introspect, post_revoke, post_token},
     refresh::post_refresh,
+    register::post_register,
+    second_factor::{post_code, post_confirm, post_disable, post_start},
     sessions::{delete_session, list_sessions, post_logout, post_logout_all},
 };
 
@@ -28,6 +30,31 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(
         web::resource("/login")
             .route(web::post().to(post_login))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/login/totp")
+            .route(web::post().to(post_code))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/register")
+            .route(web::post().to(post_register))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/totp")
+            .route(web::post().to(post_start))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/totp/confirm")
+            .route(web::post().to(post_confirm))
+            .default_service(web::to(only_post)),
+    )
+    .service(
+        web::resource("/totp/disable")
+            .route(web::post().to(post_disable))
             .default_service(web::to(only_post)),
     )
     .service(

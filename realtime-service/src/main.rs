@@ -75,7 +75,7 @@ async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
         signal(SignalKind::interrupt())?,
     );
     // Whoever asks for the secrets to be read again before the gateway is up must not end it.
-    signal(SignalKind::hangup())?;
+    let _ = signal(SignalKind::hangup())?;
     writeln!(std::io::stdout(), "listening on http://{address}")?;
     let shutdown = async move {
         tokio::select! {

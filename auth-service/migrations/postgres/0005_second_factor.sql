@@ -22,6 +22,8 @@ create table login_challenges (
     -- SHA-256 of the challenge that the client holds.
     hash bytea not null primary key,
     user_id text not null references users (id),
+    -- The hash of the password that was right: the challenge dies when it is changed.
+    password_hash text not null,
     expires_at bigint not null,
     -- Codes that were tried.
     attempts bigint not null default 0,

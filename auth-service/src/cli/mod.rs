@@ -77,6 +77,11 @@ enum UserCommand {
         /// The name to sign in with
         name: String,
     },
+    /// Take somebody's second factor away
+    ResetTotp {
+        /// The name to sign in with
+        name: String,
+    },
     #[command(flatten)]
     Grant(grant::GrantCommand),
 }
@@ -227,7 +232,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     // Whoever asks for the secrets to be read again before the service is up must not end it.
-    signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+    let _ = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

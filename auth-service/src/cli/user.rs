@@ -28,6 +28,13 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
                 .map_err(Failure::other)?;
             print_line(&format!("changed the password of {}", username.as_str()))
         }
+        UserCommand::ResetTotp { name } => {
+            let username = parse_name(&name)?;
+            users::reset_second_factor(settings, &username)
+                .await
+                .map_err(Failure::other)?;
+            print_line(&format!("reset the second factor of {}", username.as_str()))
+        }
         UserCommand::Grant(command) => {
             let subject = |name: String| parse_name(&name).map(Subject::User);
             grant::run(settings, command, subject).await

@@ -115,6 +115,10 @@ pub struct Settings {
     /// The shape of log lines: `text` or `json`. `AUTH__LOG_FORMAT`, default `text`.
     #[serde(deserialize_with = "parse::from_text")]
     pub log_format: LogFormat,
+    /// Whether people can make an account by themselves: `closed` or `open`.
+    /// `AUTH__REGISTRATION`, default `closed`.
+    #[serde(deserialize_with = "parse::from_text")]
+    pub registration: Registration,
     /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
     /// `10.0.0.0/8`, separated by commas. `AUTH__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "parse::networks")]
@@ -151,6 +155,7 @@ impl Default for Settings {
             header_deadline_secs: 5,
             shutdown_secs: 3,
             log_format: LogFormat::Text,
+            registration: Registration::Closed,
             trusted_proxies: Vec::new(),
             grants: Vec::new(),
             limits: LimitSettings::default(),
@@ -201,6 +206,28 @@ impl Default for LoginSettings {
         Self {
             body_limit_bytes: 16 * 1024,
             body_deadline_secs: 10,
+        }
+    }
+}
+
+/// Who makes accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// The operator alone, by a command.
+    Closed,
+    /// Whoever wants one.
+    Open,
+}
+
+impl std::str::FromStr for Registration {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "closed" => Ok(Self::Closed),
+            "open" => Ok(Self::Open),
+            _ => Err(()),
         }
     }
 }

@@ -11,12 +11,14 @@ mod database;
 mod file;
 mod grants;
 mod outbox;
+mod second_factor;
 mod sessions;
 mod signing_keys;
 
 pub use accounts::{Account, AccountWithHash, NewAccount};
 pub use clients::Client;
 pub use outbox::Delivery;
+pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 

@@ -193,7 +193,7 @@ impl NewUser {
 
 /// A token with a longer profile might be more than the gateway reads, and one with characters
 /// that reorder text would show another name than it has.
-fn check_profile(profile: &Profile) -> Result<(), CredentialError> {
+pub(crate) fn check_profile(profile: &Profile) -> Result<(), CredentialError> {
     let Profile {
         preferred_username: _,
         name,
@@ -296,6 +296,28 @@ pub async fn disable_user(settings: &Settings, username: &Username) -> Result<()
     let changed = store.disable_account(username.as_str(), ending).await;
     store.close().await;
     found(changed, username)
+}
+
+/// Takes somebody's second factor away, who has lost both the authenticator and the recovery codes.
+///
+/// # Errors
+///
+/// When nobody has the name, or they have no second factor.
+pub async fn reset_second_factor(
+    settings: &Settings,
+    username: &Username,
+) -> Result<(), ChangeError> {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let store = open_store(settings).await?;
+    let reset = async {
+        match store.find_account_by_name(username.as_str()).await? {
+            Some(found) => store.delete_totp(&found.account.id, now).await,
+            None => Ok(false),
+        }
+    };
+    let reset = reset.await;
+    store.close().await;
+    found(reset, username)
 }
 
 fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), ChangeError> {

@@ -13,4 +13,6 @@ mod oauth;
 mod outbox;
 mod password;
 mod refresh;
+mod register;
+mod second_factor;
 mod shutdown;

@@ -1,0 +1,114 @@
+//! `POST /register`: an account for whoever wants one, when the settings are open to that.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use serde::Deserialize;
+use shared_claims::claims::Profile;
+use zeroize::Zeroizing;
+
+use crate::{
+    body::{Body, Parsed},
+    config::Registration,
+    cookies,
+    error::ApiError,
+    limits::Limit,
+    sessions,
+    state::AppState,
+    store::NewAccount,
+    tokens::random_id,
+    users::{
+        self, ChangeError,
+        credentials::{Password, Username},
+        seconds_since_epoch,
+    },
+    visitor::Visitor,
+};
+
+/// What a client sends. Nothing else of an account is theirs to set.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterBody {
+    username: String,
+    password: Zeroizing<String>,
+    name: Option<String>,
+    given_name: Option<String>,
+    family_name: Option<String>,
+    email: Option<String>,
+    /// Whether the refresh token is wanted as a cookie.
+    #[serde(default)]
+    cookie: bool,
+}
+
+impl Body for RegisterBody {
+    const SHAPE: &str = "the body must hold a username and a password, may hold name, given_name, \
+                         family_name, email, all text, and a cookie, true or false, and nothing \
+                         else";
+}
+
+/// Makes the account and answers as a login does.
+///
+/// A name that is taken is told to be, as it has to be where names are public and no mail is sent;
+/// the limit of the address bounds how many can be asked for.
+pub(crate) async fn post_register(
+    request: HttpRequest,
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    Parsed(body): Parsed<RegisterBody>,
+) -> Result<HttpResponse, ApiError> {
+    let settings = state.settings();
+    if settings.registration == Registration::Closed {
+        return Err(ApiError::RegistrationClosed);
+    }
+    if body.cookie {
+        cookies::require_listed_page(&request, settings)?;
+    }
+    let limits = state.limits();
+    let address = limits.address_key(visitor.address);
+    let _place = state
+        .waiting()
+        .enter(address, settings.limits.waiting_per_address)?;
+    limits.take(Limit::RegistrationsOfAddress, address)?;
+
+    let parse = |error: users::credentials::CredentialError| {
+        ApiError::InvalidRequest(error.to_string().into())
+    };
+    let username = Username::parse(&body.username).map_err(parse)?;
+    let password = Password::parse(body.password).map_err(parse)?;
+    let profile = Profile {
+        preferred_username: None,
+        name: body.name,
+        given_name: body.given_name,
+        family_name: body.family_name,
+        email: body.email,
+    };
+    users::check_profile(&profile).map_err(parse)?;
+    users::check_password(settings, &password, username.as_str(), &profile)
+        .await
+        .map_err(refuse)?;
+    let account = NewAccount {
+        id: random_id()?,
+        skeleton: username.skeleton(),
+        username: username.as_str().to_owned(),
+        password_hash: state.users().hash(password).await?,
+        profile,
+        created_at: seconds_since_epoch(SystemTime::now())?,
+    };
+    if !state.store().insert_account(&account).await? {
+        return Err(ApiError::UsernameTaken);
+    }
+    let found = state.users().find(&account.username).await?;
+    let found = found.ok_or(ApiError::AccountUnavailable)?;
+    let answer = sessions::start(&state, &found, &visitor).await?;
+    tracing::info!(user = account.id, "registered");
+    let mut response = answer.into_response(body.cookie);
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+fn refuse(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::Other(error) => error.into(),
+        error => ApiError::PasswordRefused(error.to_string().into()),
+    }
+}

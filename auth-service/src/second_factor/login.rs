@@ -1,0 +1,73 @@
+//! `POST /login/totp`: the second half of a login.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{CHALLENGE_ATTEMPTS, use_code};
+use crate::{
+    body::{Body, Parsed},
+    cookies,
+    error::ApiError,
+    sessions,
+    state::AppState,
+    store::AccountWithHash,
+    users::seconds_since_epoch,
+    vault::Hash,
+    visitor::Visitor,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeBody {
+    challenge: Zeroizing<String>,
+    /// Six digits of the authenticator, or a recovery code.
+    code: Zeroizing<String>,
+    /// Whether the refresh token is wanted as a cookie.
+    #[serde(default)]
+    cookie: bool,
+}
+
+impl Body for CodeBody {
+    const SHAPE: &str = "the body must hold a challenge and a code, both text, may hold a cookie, \
+                         true or false, and nothing else";
+}
+
+/// Answers what a login answers, for a challenge and a code.
+pub(crate) async fn post_code(
+    request: HttpRequest,
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    Parsed(body): Parsed<CodeBody>,
+) -> Result<HttpResponse, ApiError> {
+    if body.cookie {
+        cookies::require_listed_page(&request, state.settings())?;
+    }
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let challenge = Hash::of(&body.challenge);
+    let challenged = state
+        .store()
+        .try_challenge(&challenge, CHALLENGE_ATTEMPTS, now)
+        .await?
+        .ok_or(ApiError::CodeRefused)?;
+    use_code(&state, &challenged.user_id, &body.code, now).await?;
+    // Of two codes that are right at once, one starts a session.
+    let is_first = state.store().finish_challenge(&challenge, now).await?;
+    let account = state.users().find_active(&challenged.user_id).await?;
+    let Some(account) = account.filter(|_| is_first) else {
+        return Err(ApiError::CodeRefused);
+    };
+    let account = AccountWithHash {
+        account,
+        password_hash: challenged.password_hash,
+    };
+    let answer = sessions::start(&state, &account, &visitor).await?;
+    tracing::info!(
+        outcome = "success",
+        user = account.account.id,
+        "login with a code"
+    );
+    Ok(answer.into_response(body.cookie))
+}

@@ -1,0 +1,184 @@
+//! The second factor: codes of an authenticator (RFC 6238), and recovery codes for when it is lost.
+
+use anyhow::Context as _;
+use totp_rs::{Builder, Totp};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::ApiError,
+    limits::Limit,
+    state::AppState,
+    store::{AccountWithHash, Challenged, Store},
+    tokens::random_token,
+    vault::{Hash, Purpose, Vault},
+};
+
+mod enrolment;
+mod login;
+
+pub(crate) use enrolment::{post_confirm, post_disable, post_start};
+pub(crate) use login::post_code;
+
+/// The shared secret, in bytes: as long as the hash (RFC 4226, section 4).
+const SECRET_BYTES: usize = 20;
+
+/// The name under which an authenticator lists the account.
+const ISSUER: &str = "Latchkey";
+
+/// How many recovery codes there are.
+const RECOVERY_CODES: usize = 10;
+
+/// How long a login waits for its second factor, in seconds, and how many codes it takes.
+const CHALLENGE_SECS: i64 = 5 * 60;
+const CHALLENGE_ATTEMPTS: i64 = 5;
+
+/// Asks for the second factor in place of a session, when the account has one.
+///
+/// # Errors
+///
+/// [`ApiError::SecondFactorRequired`] with a challenge that is good for nothing but a code.
+pub(crate) async fn require(
+    state: &AppState,
+    account: &AccountWithHash,
+    now: i64,
+) -> Result<(), ApiError> {
+    let store = state.store();
+    let secret = store.find_totp_secret(&account.account.id).await?;
+    if secret.is_none_or(|secret| secret.confirmed_at.is_none()) {
+        return Ok(());
+    }
+    let challenge = random_token()?;
+    let challenged = Challenged {
+        user_id: account.account.id.clone(),
+        password_hash: account.password_hash.clone(),
+    };
+    store
+        .insert_challenge(&Hash::of(&challenge), &challenged, now + CHALLENGE_SECS)
+        .await?;
+    Err(ApiError::SecondFactorRequired(challenge))
+}
+
+/// Uses up a code of the authenticator or a recovery code.
+///
+/// # Errors
+///
+/// [`ApiError::CodeRefused`] when it is none, or was used before; [`ApiError::RateLimited`] when too
+/// many were.
+async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Result<(), ApiError> {
+    let key = state.limits().text_key(user_id);
+    state.limits().take(Limit::CodesOfAccount, key)?;
+    let store = state.store();
+    let is_right = match step_of(state, user_id, code, now).await? {
+        Some(step) => store.use_totp_step(user_id, step).await?,
+        None => {
+            let hash = Hash::of(&code.to_ascii_uppercase());
+            store.use_recovery_code(user_id, &hash, now).await?
+        }
+    };
+    if !is_right {
+        return Err(ApiError::CodeRefused);
+    }
+    state.limits().give_back(Limit::CodesOfAccount, key);
+    Ok(())
+}
+
+/// The time step whose code this is, this one or one beside it; `None` when it is none of them.
+async fn step_of(
+    state: &AppState,
+    user_id: &str,
+    code: &str,
+    now: i64,
+) -> Result<Option<i64>, ApiError> {
+    let is_code = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
+    let secret = state.store().find_totp_secret(user_id).await?;
+    let Some(secret) = secret.filter(|_| is_code) else {
+        return Ok(None);
+    };
+    let ring = state.ring();
+    let bytes = ring
+        .vault
+        .open(Purpose::SecondFactor, user_id, &secret.sealed)?;
+    let step = authenticator(&bytes, "")?.check(code, u64::try_from(now).context("a time")?);
+    Ok(step.map(i64::try_from).transpose().context("a step")?)
+}
+
+/// What computes the codes of a secret: six digits by SHA-1 every 30 seconds, which is what every
+/// authenticator does.
+fn authenticator(secret: &[u8], username: &str) -> anyhow::Result<Totp> {
+    // A colon would separate the issuer from the name.
+    let name = if username.is_empty() {
+        "account"
+    } else {
+        username
+    };
+    Builder::new()
+        .with_secret(secret.to_vec())
+        .with_account_name(name)
+        .with_issuer(Some(ISSUER))
+        .build()
+        .ok()
+        .context("this secret makes no codes")
+}
+
+/// A recovery code of 128 random bits, in letters that are hard to mistake.
+fn recovery_code() -> anyhow::Result<String> {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut bytes = Zeroizing::new([0; 26]);
+    getrandom::fill(&mut *bytes).context("no randomness from the operating system")?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
+}
+
+/// Encrypts every secret anew that was encrypted under another than the first of ours.
+///
+/// # Errors
+///
+/// When the database fails, or a secret was encrypted under one that is not there any more.
+pub(crate) async fn reseal(store: &Store, vault: &Vault) -> anyhow::Result<()> {
+    for (user_id, sealed) in store.list_totp_secrets().await? {
+        if vault.is_outdated(&sealed) {
+            let plain = vault
+                .open(Purpose::SecondFactor, &user_id, &sealed)
+                .context("cannot decrypt a second factor in the database")?;
+            let anew = vault.seal(Purpose::SecondFactor, &user_id, &plain)?;
+            store.reseal_totp_secret(&user_id, &sealed, &anew).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A new shared secret.
+fn new_secret() -> anyhow::Result<Zeroizing<[u8; SECRET_BYTES]>> {
+    let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
+    getrandom::fill(&mut *bytes).context("no randomness from the operating system")?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_rfc_6238() {
+        let totp = authenticator(b"12345678901234567890", "alice").expect("an authenticator");
+        // The last six of the eight digits of appendix B.
+        for (time, code, step) in [(59, "287082", 1), (1_111_111_109, "081804", 37_037_036)] {
+            assert_eq!(totp.check(code, time), Some(step));
+            assert_eq!(totp.check(code, time + 30), Some(step));
+            assert_eq!(totp.check(code, time + 60), None);
+        }
+    }
+
+    #[test]
+    fn a_recovery_code_has_letters_that_are_hard_to_mistake() {
+        let (one, other) = (
+            recovery_code().expect("a code"),
+            recovery_code().expect("a code"),
+        );
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 26);
+        assert!(!one.contains(['0', 'O', '1', 'I']), "{one}");
+    }
+}

@@ -1,0 +1,323 @@
+//! The tables of the second factor: `totp_secrets`, `recovery_codes` and `login_challenges`.
+
+use serde_json::json;
+use sqlx::FromRow;
+
+use super::{
+    Store, StoreError,
+    audit::{self, Event, EventKind},
+    database::{Transaction, on_pool, on_transaction},
+};
+use crate::{users::hash::StoredHash, vault::Hash};
+
+/// A shared secret of somebody's authenticator.
+#[derive(Clone, Debug, FromRow)]
+pub struct TotpSecret {
+    /// The secret, encrypted.
+    pub sealed: Vec<u8>,
+    /// When a first code proved that they have it, in seconds since the epoch.
+    pub confirmed_at: Option<i64>,
+}
+
+/// Whose login waits for its second factor.
+#[derive(Clone, Debug, FromRow)]
+pub struct Challenged {
+    /// The account.
+    pub user_id: String,
+    /// The hash of the password that was right.
+    pub password_hash: StoredHash,
+}
+
+impl Store {
+    /// Writes a secret that is yet to be confirmed, in place of another such one; `false` when a
+    /// confirmed one is there.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn put_totp_secret(
+        &self,
+        user_id: &str,
+        sealed: &[u8],
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "insert into totp_secrets (user_id, sealed, created_at) values ($1, $2, $3) \
+             on conflict (user_id) do update \
+             set sealed = excluded.sealed, created_at = excluded.created_at, last_step = 0 \
+             where totp_secrets.confirmed_at is null",
+        )
+        .bind(user_id)
+        .bind(sealed)
+        .bind(now)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
+    }
+
+    /// The secret of an account, confirmed or not.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_totp_secret(&self, user_id: &str) -> Result<Option<TotpSecret>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select sealed, confirmed_at from totp_secrets where user_id = $1",
+        )
+        .bind(user_id)
+        .fetch_optional(pool)
+        .await?))
+    }
+
+    /// Confirms a secret by the code of `step`, and sets the recovery codes; `false` when there is
+    /// none to be confirmed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn confirm_totp(
+        &self,
+        user_id: &str,
+        step: i64,
+        recovery_codes: &[Hash],
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let confirmed = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "update totp_secrets set confirmed_at = $3, last_step = $2 \
+                 where user_id = $1 and confirmed_at is null",
+            )
+            .bind(user_id)
+            .bind(step)
+            .bind(now)
+            .execute(connection)
+            .await?
+            .rows_affected()
+        });
+        if confirmed == 0 {
+            return Ok(false);
+        }
+        for hash in recovery_codes {
+            on_transaction!(&mut transaction, |connection| {
+                sqlx::query("insert into recovery_codes (user_id, hash) values ($1, $2)")
+                    .bind(user_id)
+                    .bind(hash.as_bytes())
+                    .execute(connection)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        record(&mut transaction, EventKind::SecondFactorAdded, user_id, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Uses up the code of a time step; `false` when it, or a later one, was used before.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn use_totp_step(&self, user_id: &str, step: i64) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update totp_secrets set last_step = $2 where user_id = $1 and last_step < $2",
+        )
+        .bind(user_id)
+        .bind(step)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
+    }
+
+    /// Uses up a recovery code; `false` when it is none of the account's, or was used before.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn use_recovery_code(
+        &self,
+        user_id: &str,
+        code: &Hash,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let used = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "update recovery_codes set used_at = $3 \
+                 where user_id = $1 and hash = $2 and used_at is null",
+            )
+            .bind(user_id)
+            .bind(code.as_bytes())
+            .bind(now)
+            .execute(connection)
+            .await?
+            .rows_affected()
+        });
+        if used == 0 {
+            return Ok(false);
+        }
+        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Takes the second factor of an account away; `false` when it has none.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn delete_totp(&self, user_id: &str, now: i64) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let deleted = on_transaction!(&mut transaction, |connection| {
+            sqlx::query("delete from totp_secrets where user_id = $1")
+                .bind(user_id)
+                .execute(connection)
+                .await?
+                .rows_affected()
+        });
+        if deleted == 0 {
+            return Ok(false);
+        }
+        for statement in [
+            "delete from recovery_codes where user_id = $1",
+            "delete from login_challenges where user_id = $1",
+        ] {
+            on_transaction!(&mut transaction, |connection| {
+                sqlx::query(statement)
+                    .bind(user_id)
+                    .execute(connection)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        record(
+            &mut transaction,
+            EventKind::SecondFactorRemoved,
+            user_id,
+            now,
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Every secret with its owner, for the one who encrypts them anew.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_totp_secrets(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select user_id, sealed from totp_secrets",
+        )
+        .fetch_all(pool)
+        .await?))
+    }
+
+    /// Puts the same secret, encrypted under another one of ours, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn reseal_totp_secret(
+        &self,
+        user_id: &str,
+        old: &[u8],
+        new: &[u8],
+    ) -> Result<(), StoreError> {
+        on_pool!(&self.writer, |pool| sqlx::query(
+            "update totp_secrets set sealed = $3 where user_id = $1 and sealed = $2",
+        )
+        .bind(user_id)
+        .bind(old)
+        .bind(new)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Lets a login wait for its second factor until `expires_at`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn insert_challenge(
+        &self,
+        challenge: &Hash,
+        challenged: &Challenged,
+        expires_at: i64,
+    ) -> Result<(), StoreError> {
+        on_pool!(&self.writer, |pool| sqlx::query(
+            "insert into login_challenges (hash, user_id, password_hash, expires_at) \
+             values ($1, $2, $3, $4)",
+        )
+        .bind(challenge.as_bytes())
+        .bind(&challenged.user_id)
+        .bind(&challenged.password_hash)
+        .bind(expires_at)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Counts an attempt to meet a challenge, and says whose it is; `None` when it is nobody's, has
+    /// expired, was met, or was tried `most` times.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn try_challenge(
+        &self,
+        challenge: &Hash,
+        most: i64,
+        now: i64,
+    ) -> Result<Option<Challenged>, StoreError> {
+        Ok(on_pool!(&self.writer, |pool| sqlx::query_as(
+            "update login_challenges set attempts = attempts + 1 \
+             where hash = $1 and expires_at > $2 and used_at is null and attempts < $3 \
+             returning user_id, password_hash",
+        )
+        .bind(challenge.as_bytes())
+        .bind(now)
+        .bind(most)
+        .fetch_optional(pool)
+        .await?))
+    }
+
+    /// Notes that a challenge was met; `false` when it was met before.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn finish_challenge(&self, challenge: &Hash, now: i64) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update login_challenges set used_at = $2 where hash = $1 and used_at is null",
+        )
+        .bind(challenge.as_bytes())
+        .bind(now)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
+    }
+}
+
+async fn record(
+    transaction: &mut Transaction,
+    kind: EventKind,
+    user_id: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    let event = Event {
+        kind,
+        at: now,
+        user_id: Some(user_id),
+        session_id: None,
+        detail: json!({}),
+    };
+    audit::append(transaction, &event).await
+}
