@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -18,8 +19,9 @@ use shared_claims::{
     key_set::KeySet,
     secret::{SECRET_VARIABLE, Secrets},
 };
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::database::OwnDatabase;
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
@@ -35,7 +37,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
     pub(crate) client: Client,
-    pub(crate) directory: TempDir,
+    database: OwnDatabase,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
 }
@@ -46,8 +48,9 @@ impl Service {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut config = Config::for_testing(&directory.path().join("auth.db"), own_secrets());
+        let database = OwnDatabase::make().await;
+        let mut config = Config::for_testing(Path::new("auth.db"), own_secrets());
+        config.settings.database_url = database.url();
         config.settings.password.threads = 1;
         change(&mut config.settings);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -62,7 +65,7 @@ impl Service {
             address,
             config,
             client: Client::new(),
-            directory,
+            database,
             stop,
             serving,
         }
@@ -89,6 +92,12 @@ impl Service {
         users::disable_user(&self.config.settings, &username)
             .await
             .expect("disabled");
+    }
+
+    /// Changes rows behind the service's back, to age them or to damage them, with one statement
+    /// that both databases understand; says how many rows it changed.
+    pub(crate) async fn execute(&self, statement: &str) -> u64 {
+        self.database.execute(statement).await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
