@@ -9,13 +9,19 @@ use actix_web::{
 use serde::Serialize;
 use shared_claims::Rejection;
 
-use crate::{store::StoreError, users::password::PoolError};
+use crate::{
+    store::{StoreError, Trouble},
+    users::password::PoolError,
+};
 
 /// The media type of an error's body (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// When to come back after "overloaded": the queue empties in less than a second.
 const RETRY_AFTER_SECS: &str = "1";
+
+/// When to come back after the database has failed, which an operator or another process mends.
+const DATABASE_RETRY_AFTER_SECS: &str = "5";
 
 /// Every way in which a request fails. Nothing here repeats what the request said.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub enum ApiError {
     Overloaded,
     /// A dependency does not answer.
     Unavailable,
+    /// The database failed. The cause is logged and not shown.
+    Store(StoreError),
     /// Our own fault. The cause is logged and not shown.
     Internal(anyhow::Error),
 }
@@ -75,7 +83,10 @@ impl ApiError {
             Self::AccountUnavailable => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
+            Self::Store(_) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 
@@ -94,7 +105,10 @@ impl ApiError {
             Self::AccountUnavailable => "account unavailable".into(),
             Self::Overloaded => "too many logins at once; try again in a moment".into(),
             Self::Unavailable => "a dependency does not answer".into(),
-            Self::Internal(_) => "something went wrong on our side".into(),
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                "a dependency does not answer".into()
+            }
+            Self::Store(_) | Self::Internal(_) => "something went wrong on our side".into(),
         }
     }
 
@@ -114,6 +128,9 @@ impl ApiError {
             }
             Self::Overloaded | Self::Unavailable => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECS));
+            }
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                response.insert_header((header::RETRY_AFTER, DATABASE_RETRY_AFTER_SECS));
             }
             // Without a token, RFC 6750 (section 3.1) wants no error information.
             Self::TokenRejected(Rejection::TokenMissing) => {
@@ -147,8 +164,12 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        if let Self::Internal(cause) = self {
-            tracing::error!("internal error: {cause:#}");
+        match self {
+            Self::Internal(cause) => tracing::error!("internal error: {cause:#}"),
+            Self::Store(cause) => {
+                tracing::error!(trouble = cause.trouble().name(), "{}", cause.story());
+            }
+            _ => {}
         }
         let (status, code) = self.status_and_code();
         let problem = Problem {
@@ -174,7 +195,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.into())
+        Self::Store(error)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Whether the process runs, and whether it can do its work.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use crate::{error::ApiError, state::AppState};
+use crate::{error::ApiError, state::AppState, users::seconds_since_epoch};
 
 /// How long the database may take to answer before we say that it does not.
 const READY_DEADLINE: Duration = Duration::from_secs(1);
@@ -15,12 +15,15 @@ pub(crate) async fn show_live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "live"}))
 }
 
-/// `GET /health/ready`: the database answers too. A failure means: send no visitors for now.
+/// `GET /health/ready`: the database can be read and written too. A failure means: send no visitors
+/// for now. Why is for the log.
 pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
-    match tokio::time::timeout(READY_DEADLINE, state.store().ping()).await {
+    let now = seconds_since_epoch(SystemTime::now())?;
+    match tokio::time::timeout(READY_DEADLINE, state.store().check_ready(now)).await {
         Ok(Ok(())) => Ok(HttpResponse::Ok().json(json!({"status": "ready"}))),
-        Ok(Err(error)) => {
-            tracing::warn!("not ready: {:#}", anyhow::Error::from(error));
+        Ok(Err(failure)) => {
+            let trouble = failure.trouble().name();
+            tracing::warn!(trouble, "not ready: {}", failure.story());
             Err(ApiError::Unavailable)
         }
         Err(_) => {

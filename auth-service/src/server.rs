@@ -24,6 +24,16 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    serve_and_tell(config, listener, shutdown, || Ok(())).await
+}
+
+/// Serves as [`serve`] does, and calls `ready` when all that can be wrong at the start is not.
+pub(crate) async fn serve_and_tell(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    ready: impl FnOnce() -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
     let settings = config.settings.clone();
     warn_if_exposed(&config, &listener);
     let state = web::Data::new(AppState::start(config).await?);
@@ -55,6 +65,7 @@ pub async fn serve(
         .listen(listener)
         .context("cannot listen")?
         .run();
+    ready()?;
 
     let overdue = async move {
         if stopped.await.is_err() {

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod conformance;
+mod failure;
 mod sqlite;
 
 /// The variable that names a PostgreSQL server on which tests make databases; `tests/postgres`
