@@ -23,6 +23,9 @@ const RETRY_AFTER_SECS: &str = "1";
 /// When to come back after the database has failed, which an operator or another process mends.
 const DATABASE_RETRY_AFTER_SECS: &str = "5";
 
+/// The challenge of a login that was refused.
+const LOGIN_CHALLENGE: &str = "Login realm=\"latchkey\"";
+
 /// Every way in which a request fails. Nothing here repeats what the request said.
 #[derive(Debug)]
 pub enum ApiError {
@@ -36,6 +39,8 @@ pub enum ApiError {
     BodyTooLarge(usize),
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The page may not call us, or not in this way.
+    OriginRefused,
     /// No such path.
     NotFound,
     /// The path does not take this method; says which it takes.
@@ -77,6 +82,7 @@ impl ApiError {
             }
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
@@ -99,6 +105,9 @@ impl ApiError {
                 .into(),
             Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
+            Self::OriginRefused => {
+                "this page may not call us, or not with this method or these headers".into()
+            }
             Self::NotFound => "there is nothing at this path".into(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
@@ -131,6 +140,11 @@ impl ApiError {
             }
             Self::Store(error) if error.trouble() != Trouble::Defect => {
                 response.insert_header((header::RETRY_AFTER, DATABASE_RETRY_AFTER_SECS));
+            }
+            // A 401 must name a way to prove who one is (RFC 9110, section 15.5.2). This one is no
+            // scheme of HTTP's, and no browser asks for a password on account of it.
+            Self::InvalidCredentials => {
+                response.insert_header((header::WWW_AUTHENTICATE, LOGIN_CHALLENGE));
             }
             // Without a token, RFC 6750 (section 3.1) wants no error information.
             Self::TokenRejected(Rejection::TokenMissing) => {

@@ -4,6 +4,7 @@
 //! A request flows one way: [`routes`] → [`login`] → [`users`] → [`tokens`]; SQL is in [`store`]
 //! and nowhere else. [`serve`] is the front door for the binary and for tests alike.
 
+mod admin;
 pub mod bearer;
 mod body;
 pub mod cli;
@@ -12,6 +13,8 @@ pub mod error;
 pub mod health;
 pub mod login;
 pub mod me;
+pub mod metrics;
+mod observe;
 pub mod routes;
 mod server;
 mod sessions;

@@ -7,9 +7,10 @@ use zeroize::Zeroizing;
 use crate::{
     body::{Body, BodyKind, Parsed},
     error::ApiError,
+    metrics::LoginOutcome,
     sessions,
     state::AppState,
-    users::{AuthenticationError, credentials::Password},
+    users::{AuthenticationError, credentials::Password, password::PoolError},
     visitor::Visitor,
 };
 
@@ -38,22 +39,34 @@ pub(crate) async fn post_login(
         .users()
         .authenticate(&body.username, password)
         .await
-        .map_err(refuse)?;
+        .map_err(|error| refuse(&state, error))?;
     let answer = sessions::start(&state, &account, &visitor).await?;
-    tracing::info!(outcome = "success", user = account.account.id, "login");
+    let outcome = LoginOutcome::Success;
+    state.metrics().login(outcome);
+    tracing::info!(outcome = outcome.name(), user = account.account.id, "login");
     Ok(HttpResponse::Ok().json(answer))
 }
 
 /// Logs the reason, by the account's id if there is one: what was typed as a name may be a
 /// password. The visitor is told the same for all of them.
-fn refuse(error: AuthenticationError) -> ApiError {
+fn refuse(state: &AppState, error: AuthenticationError) -> ApiError {
     let (outcome, user) = match error {
-        AuthenticationError::Unknown => ("unknown_user", None),
-        AuthenticationError::WrongPassword { id } => ("wrong_password", Some(id)),
-        AuthenticationError::Disabled { id } => ("disabled", Some(id)),
-        AuthenticationError::Pool(error) => return error.into(),
-        AuthenticationError::Store(error) => return error.into(),
+        AuthenticationError::Unknown => (LoginOutcome::UnknownUser, None),
+        AuthenticationError::WrongPassword { id } => (LoginOutcome::WrongPassword, Some(id)),
+        AuthenticationError::Disabled { id } => (LoginOutcome::Disabled, Some(id)),
+        AuthenticationError::Pool(error) => {
+            state.metrics().login(match error {
+                PoolError::Overloaded => LoginOutcome::Overloaded,
+                PoolError::Failed => LoginOutcome::Failed,
+            });
+            return error.into();
+        }
+        AuthenticationError::Store(error) => {
+            state.metrics().login(LoginOutcome::Failed);
+            return error.into();
+        }
     };
-    tracing::info!(outcome, user, "login");
+    state.metrics().login(outcome);
+    tracing::info!(outcome = outcome.name(), user, "login");
     ApiError::InvalidCredentials
 }

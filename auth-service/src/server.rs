@@ -2,10 +2,10 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer, middleware::from_fn, web};
 use anyhow::Context as _;
 
-use crate::{config::Config, routes, state::AppState};
+use crate::{admin, config::Config, observe::observe, routes, state::AppState};
 
 /// How long after the drain the server may still take to end, before it is left behind.
 const LAST_GRACE: Duration = Duration::from_millis(500);
@@ -38,6 +38,9 @@ pub(crate) async fn serve_and_tell(
     warn_if_exposed(&config, &listener);
     let state = web::Data::new(AppState::start(config).await?);
     let store = state.store().clone();
+    let admin = settings.admin.listen.0;
+    let admin = admin.map(|address| admin::start(address, state.clone()));
+    let admin = admin.transpose()?;
 
     let factory = {
         let origins = settings.origins.clone();
@@ -45,7 +48,8 @@ pub(crate) async fn serve_and_tell(
             App::new()
                 .app_data(state.clone())
                 .wrap(routes::cors(&origins))
-                .wrap(routes::answer_headers())
+                .wrap(from_fn(observe))
+                .wrap(routes::answer_headers(state.settings()))
                 .configure(routes::configure)
         }
     };
@@ -76,6 +80,9 @@ pub(crate) async fn serve_and_tell(
     tokio::select! {
         ended = server => ended.context("the server failed")?,
         () = overdue => tracing::warn!("connections were left behind at the end of the drain"),
+    }
+    if let Some(admin) = admin {
+        admin.stop(false).await;
     }
     if tokio::time::timeout(LAST_GRACE, store.close())
         .await

@@ -11,6 +11,7 @@ use shared_claims::{
 
 use crate::{
     config::{Config, Settings},
+    metrics::Metrics,
     store::Store,
     tokens::{NewToken, Signer},
     users::{Users, password::PasswordPool},
@@ -23,6 +24,7 @@ pub struct AppState {
     signer: Signer,
     verifier: Verifier,
     vault: Vault,
+    metrics: Metrics,
     settings: Settings,
 }
 
@@ -49,6 +51,7 @@ impl AppState {
             signer,
             verifier,
             vault: Vault::new(&secrets)?,
+            metrics: Metrics::new(),
             settings,
         })
     }
@@ -81,6 +84,12 @@ impl AppState {
     #[must_use]
     pub fn vault(&self) -> &Vault {
         &self.vault
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The settings.

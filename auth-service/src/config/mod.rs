@@ -9,11 +9,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 
+mod admin;
 mod database;
 mod load;
 mod parse;
 mod session;
 
+pub use admin::{AdminListen, AdminSettings};
 pub use database::DatabaseUrl;
 pub use load::ConfigError;
 pub use session::SessionSettings;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub login: LoginSettings,
     /// How long people stay signed in.
     pub session: SessionSettings,
+    /// What is for the operator and not for visitors.
+    pub admin: AdminSettings,
 }
 
 impl Default for Settings {
@@ -100,6 +104,7 @@ impl Default for Settings {
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
             session: SessionSettings::default(),
+            admin: AdminSettings::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod audit;
 mod database;
 mod failure;
 mod file;
+mod levels;
 mod readiness;
 mod sessions;
 

@@ -64,6 +64,12 @@ impl Users {
         &self.store
     }
 
+    /// The threads that verify passwords.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPool {
+        &self.passwords
+    }
+
     /// The account of `username` with its hash, when `password` is right and it is not disabled.
     ///
     /// Whatever the answer, it takes one query and one hash. A text that can be nobody's name is
