@@ -8,6 +8,7 @@ use actix_web::{
 };
 use serde::Serialize;
 use shared_claims::Rejection;
+use utoipa::ToSchema;
 
 use crate::{
     store::{StoreError, Trouble},
@@ -60,13 +61,19 @@ pub enum ApiError {
 }
 
 /// The body of an error (RFC 9457). `code` is stable, `title` and `detail` are for people.
-#[derive(Serialize)]
-struct Problem<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem<'a> {
+    /// Always `about:blank`: `code` says more.
     r#type: &'static str,
+    /// The name of the status.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What is wrong, for people.
     detail: &'a str,
+    /// What is wrong, for programs.
     code: &'static str,
+    /// What is wrong with a token, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }

@@ -2,23 +2,27 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, BodyKind, Parsed},
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
     metrics::LoginOutcome,
-    sessions,
+    sessions::{self, TokenAnswer},
     state::AppState,
     users::{AuthenticationError, credentials::Password, password::PoolError},
     visitor::Visitor,
 };
 
 /// What a client sends, as JSON or as a form.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginBody {
+    /// The name to sign in with.
     username: String,
+    /// The password.
+    #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
 }
 
@@ -27,7 +31,24 @@ impl Body for LoginBody {
     const SHAPE: &str = "the body must hold a username and a password, both text, and nothing else";
 }
 
+/// Signs somebody in: a name and a password for a token.
+///
 /// Answers a token, or that name and password do not belong together.
+#[utoipa::path(
+    post,
+    path = "/login",
+    tag = "sessions",
+    request_body(content(
+        (LoginBody = "application/json"),
+        (LoginBody = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "a session, and its tokens", body = TokenAnswer),
+        (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "they do not belong together", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many logins at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_login(
     state: web::Data<AppState>,
     visitor: Visitor,

@@ -31,7 +31,10 @@ const NO_ROUTE: &str = "none";
 const SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
-type RouteLabels = (Vec<(&'static str, String)>, Labels<1>);
+type Route = [(&'static str, String); 1];
+type RouteLabels = (Route, Labels<1>);
+/// A histogram does not know its bounds by itself.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// What became of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +142,7 @@ pub struct Levels {
 pub struct Metrics {
     registry: Registry,
     requests: Family<RouteLabels, Counter>,
-    request_seconds: Family<Vec<(&'static str, String)>, Histogram, fn() -> Histogram>,
+    request_seconds: Histograms<Route>,
     logins: Family<Labels<1>, Counter>,
     refreshes: Family<Labels<1>, Counter>,
     limited: Family<Labels<1>, Counter>,
@@ -218,7 +221,7 @@ impl Metrics {
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
     pub fn request(&self, route: Option<String>, status: u16, took: Duration) {
-        let route = vec![("route", route.unwrap_or_else(|| NO_ROUTE.to_owned()))];
+        let route = [("route", route.unwrap_or_else(|| NO_ROUTE.to_owned()))];
         let class = match status / 100 {
             1 => "1xx",
             2 => "2xx",

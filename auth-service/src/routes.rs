@@ -9,10 +9,12 @@ use actix_web::{
 
 use crate::{
     config::Settings,
+    docs::{redirect_to_docs, show_docs, show_docs_file},
     error::ApiError,
     health::{show_live, show_ready},
     login::post_login,
     me::show_me,
+    openapi::show_openapi,
 };
 
 /// How long a browser may keep the answer to a preflight, in seconds.
@@ -32,6 +34,27 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     .service(
         web::resource("/me")
             .route(web::get().to(show_me))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/openapi.json")
+            .route(web::get().to(show_openapi))
+            .route(web::head().to(show_openapi))
+            .default_service(web::to(only_get_or_head)),
+    )
+    .service(
+        web::resource("/docs")
+            .route(web::get().to(redirect_to_docs))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/docs/")
+            .route(web::get().to(show_docs))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/docs/{file}")
+            .route(web::get().to(show_docs_file))
             .default_service(web::to(only_get)),
     )
     .configure(configure_health)

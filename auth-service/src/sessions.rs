@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
 use shared_claims::claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -19,11 +20,17 @@ use crate::{
 };
 
 /// What a client gets (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TokenAnswer {
+    /// The access token.
+    #[schema(value_type = String)]
     token: Zeroizing<String>,
+    /// Always `Bearer`.
     token_type: &'static str,
+    /// How long the access token is accepted, in seconds.
     expires_in: u64,
+    /// What the next access token is got with, once.
+    #[schema(value_type = String)]
     refresh_token: Zeroizing<String>,
 }
 

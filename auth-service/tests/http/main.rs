@@ -8,5 +8,6 @@ mod headers;
 mod health;
 mod login;
 mod me;
+mod openapi;
 mod shutdown;
 mod store;
