@@ -15,6 +15,9 @@ use crate::{
 /// How long the database may take to say how much there is of something.
 const LEVELS_DEADLINE: Duration = Duration::from_secs(1);
 
+/// A monitor and its spare keep one connection each; the rest is for people who look.
+const MAXIMUM_CONNECTIONS: usize = 64;
+
 /// Listens on `address` until the handle is told to stop.
 ///
 /// # Errors
@@ -41,6 +44,7 @@ pub(crate) fn start(
     };
     let server = HttpServer::new(factory)
         .workers(1)
+        .max_connections(MAXIMUM_CONNECTIONS)
         .disable_signals()
         .listen(listener)
         .context("cannot listen for the operator")?

@@ -6,7 +6,7 @@
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection, PgPool, Postgres, Sqlite, SqlitePool,
+    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -105,6 +105,15 @@ async fn is_reusable<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Er
     Ok(!connection.is_in_transaction())
 }
 
+/// Lets the server end a transaction whose client has gone without a word: it would keep its locks
+/// until the network gives the connection up, which takes hours.
+async fn give_up_idle_transactions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("set idle_in_transaction_session_timeout = '10s'")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 impl Pool {
     /// The writer and the readers of an SQLite file, which is made when it is missing.
     pub(super) async fn open_sqlite(path: &Path) -> Result<(Self, Self), StoreError> {
@@ -139,6 +148,7 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(give_up_idle_transactions(connection)))
             .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_with(options)
             .await?;
@@ -175,7 +185,12 @@ impl Transaction {
         in_time(async {
             match self {
                 Self::Sqlite(transaction) => transaction.commit().await?,
-                Self::Postgres(transaction) => transaction.commit().await?,
+                Self::Postgres(mut transaction) => {
+                    // After a statement that failed, PostgreSQL rolls back at a commit and calls it
+                    // a success; any other statement it refuses.
+                    sqlx::query("select 1").execute(&mut *transaction).await?;
+                    transaction.commit().await?;
+                }
             }
             Ok(())
         })

@@ -19,6 +19,7 @@ pub use readiness::NotReady;
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
 
 use database::Pool;
+use file::OpenedFile;
 use readiness::LastWrite;
 
 /// The database. Clones share the connections.
@@ -28,6 +29,8 @@ pub struct Store {
     writer: Pool,
     readers: Pool,
     last_write: LastWrite,
+    /// The SQLite file; `None` for PostgreSQL.
+    file: Option<OpenedFile>,
 }
 
 impl StoreError {
@@ -58,6 +61,7 @@ impl Store {
                 writer,
                 readers,
                 last_write: LastWrite::default(),
+                file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
             }),
             // It names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),

@@ -73,6 +73,9 @@ pub enum NotReady {
     /// It cannot be written.
     #[error("the database cannot be written")]
     Writing(#[source] StoreError),
+    /// The file is not where it was.
+    #[error("the database file was moved, replaced or removed")]
+    Lost,
     /// It could not be written a moment ago.
     #[error("the database could not be written a moment ago")]
     StillNotWriting(Trouble),
@@ -84,6 +87,7 @@ impl NotReady {
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Reading(error) | Self::Writing(error) => error.trouble(),
+            Self::Lost => Trouble::Damaged,
             Self::StillNotWriting(trouble) => *trouble,
         }
     }
@@ -93,7 +97,7 @@ impl NotReady {
     pub fn story(&self) -> String {
         match self {
             Self::Reading(error) | Self::Writing(error) => format!("{self}: {}", error.story()),
-            Self::StillNotWriting(_) => self.to_string(),
+            Self::Lost | Self::StillNotWriting(_) => self.to_string(),
         }
     }
 }
@@ -107,6 +111,9 @@ impl Store {
     ///
     /// When it cannot.
     pub async fn check_ready(&self, now: i64) -> Result<(), NotReady> {
+        if self.file.as_ref().is_some_and(|file| !file.is_in_place()) {
+            return Err(NotReady::Lost);
+        }
         self.try_reading().await.map_err(NotReady::Reading)?;
         match self.last_write.known() {
             Known::Fine => return Ok(()),

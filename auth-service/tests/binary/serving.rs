@@ -54,6 +54,22 @@ impl Serving {
         stream
     }
 
+    /// The answer, or nothing when the process has gone.
+    pub(crate) fn try_ask(&self, request: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", self.child.id())])
+            .status();
+        assert!(kill.expect("a shell").success());
+    }
+
     pub(crate) fn ask(&self, request: &str) -> String {
         let mut answer = String::new();
         self.send(request)
@@ -64,10 +80,7 @@ impl Serving {
 
     /// Sends a signal, and asserts that the process ends within five seconds.
     pub(crate) fn end_by(self, signal: &str) -> Outcome {
-        let kill = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", self.child.id())])
-            .status();
-        assert!(kill.expect("a shell").success());
+        self.signal(signal);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(self.child.wait_with_output()));
         let ended = receiver.recv_timeout(Duration::from_secs(5));

@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 use crate::{
@@ -193,6 +195,64 @@ fn what_was_acknowledged_outlives_a_lost_log_when_the_process_is_ended_and_not_k
     assert_eq!(status(&log_in(&serving, "alice")), "200");
     assert_eq!(serving.end_by("TERM").code, Some(0));
     assert_eq!(count_sessions(&bench), 2);
+}
+
+#[test]
+fn a_file_that_is_moved_away_is_missed_and_found_again() {
+    let bench = Workbench::new();
+    add(&bench, "alice").printed();
+    let path = bench.path().join(DATABASE);
+    let serving = Serving::start(&bench);
+    assert_eq!(status(&get(&serving, "/health/ready")), "200");
+    fs::rename(&path, bench.path().join("elsewhere")).expect("moved");
+    assert_unavailable(&get(&serving, "/health/ready"));
+    assert_eq!(status(&get(&serving, "/health/live")), "200");
+    fs::rename(bench.path().join("elsewhere"), &path).expect("moved back");
+    assert_eq!(status(&get(&serving, "/health/ready")), "200");
+    assert_eq!(status(&log_in(&serving, "alice")), "200");
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_death_of_the_process_in_the_middle_of_writes() {
+    let bench = Workbench::new();
+    add(&bench, "alice").printed();
+    let mut acknowledged = 0;
+    for _ in 0..3 {
+        let serving = Serving::start(&bench);
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (serving, sender) = (&serving, sender.clone());
+                // Whoever finds nobody there has seen the end.
+                scope.spawn(move || {
+                    while let Some(answer) = serving.try_ask(&login("alice", PASSWORD)) {
+                        let _ = sender.send(status(&answer) == "200");
+                    }
+                });
+            }
+            drop(sender);
+            let is_good = receiver.iter().take(10).filter(|is_good| *is_good).count();
+            serving.signal("KILL");
+            acknowledged += is_good + receiver.iter().filter(|is_good| *is_good).count();
+        });
+    }
+    let kept = count_sessions(&bench);
+    assert!(acknowledged >= 30, "{acknowledged}");
+    assert!(
+        kept >= i64::try_from(acknowledged).expect("a number"),
+        "{kept} of {acknowledged}"
+    );
+}
+
+#[test]
+fn processes_that_make_the_same_database_at_once_all_get_it() {
+    let bench = Workbench::new();
+    let children: Vec<_> = (0..6)
+        .map(|_| bench.command(&["user", "list"]).spawn().expect("it runs"))
+        .collect();
+    for child in children {
+        Outcome::from(child.wait_with_output().expect("it ends")).printed();
+    }
 }
 
 /// Root may write what it likes, so as root the binary runs as somebody else, who may not enter the

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, Response, StatusCode};
 
-use crate::fixture::{PASSWORD, Service, problem};
+use crate::fixture::{PASSWORD, Service, problem, read_raw};
 
 const ON_EVERY_ANSWER: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
@@ -119,4 +119,36 @@ async fn a_refused_login_names_a_way_in_that_no_browser_asks_for() {
         answer.headers()["www-authenticate"],
         r#"Login realm="latchkey""#
     );
+}
+
+/// What is no HTTP is refused before any of our code sees it, so the headers are not there; but
+/// nothing is said either.
+#[tokio::test]
+async fn what_is_no_request_is_refused_without_a_word() {
+    let service = Service::start().await;
+    let long = format!(
+        "GET /health/live HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+        "hidden".repeat(50_000)
+    );
+    for (request, status) in [
+        ("hidden\r\n\r\n", "400"),
+        (
+            "GET /health/live HTTP/1.1\r\nhost: a\r\nhid den: 1\r\n\r\n",
+            "400",
+        ),
+        (
+            "POST /login HTTP/1.1\r\nhost: a\r\ncontent-length: hidden\r\n\r\n",
+            "400",
+        ),
+        (&long, "431"),
+    ] {
+        let answer = read_raw(service.send_raw(request.as_bytes())).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(answer.contains("content-length: 0\r\n"), "{answer}");
+        assert!(!answer.contains("hidden"), "{answer}");
+    }
 }

@@ -162,6 +162,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.thaw();
         self.try_control(&["--wait", "--mode", "immediate", "stop"]);
     }
 }

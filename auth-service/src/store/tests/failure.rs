@@ -149,6 +149,41 @@ async fn a_write_that_is_given_up_on_its_way_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_commit_after_a_failed_statement_is_a_failure_and_has_not_happened() {
+    let store = OwnStore::postgres().await;
+    for is_broken in [true, false] {
+        let mut transaction = store.writer.begin().await.expect("a transaction");
+        let Transaction::Postgres(connection) = &mut transaction else {
+            panic!("not PostgreSQL");
+        };
+        let insert = "insert into clients (id, scopes, created_at) values ('one', '', 0)";
+        sqlx::query(insert)
+            .execute(&mut **connection)
+            .await
+            .expect("a write");
+        if is_broken {
+            let again = sqlx::query(insert).execute(&mut **connection).await;
+            again.expect_err("the same client again");
+        }
+        assert_eq!(transaction.commit().await.is_err(), is_broken);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn the_server_ends_a_transaction_whose_client_says_nothing() {
+    let store = OwnStore::postgres().await;
+    let Pool::Postgres(pool) = &store.writer else {
+        panic!("not PostgreSQL");
+    };
+    let setting =
+        sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')");
+    let setting: String = setting.fetch_one(pool).await.expect("a setting");
+    assert_eq!(setting, "10s");
+}
+
+#[tokio::test]
 async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
     let store = with_alice().await;
     let mut transaction = store.writer.begin().await.expect("a transaction");
