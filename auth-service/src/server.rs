@@ -2,10 +2,10 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use actix_web::{App, HttpServer, middleware::from_fn, web};
+use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context as _;
 
-use crate::{admin, config::Config, observe::observe, routes, state::AppState};
+use crate::{admin, config::Config, observe::observe, routes, state::AppState, store::Store};
 
 /// How long after the drain the server may still take to end, before it is left behind.
 const LAST_GRACE: Duration = Duration::from_millis(500);
@@ -81,6 +81,12 @@ pub(crate) async fn serve_and_tell(
         ended = server => ended.context("the server failed")?,
         () = overdue => tracing::warn!("connections were left behind at the end of the drain"),
     }
+    close(admin, &store).await;
+    Ok(())
+}
+
+/// Ends what visitors no longer need: the operator's listener, and then the database.
+async fn close(admin: Option<ServerHandle>, store: &Store) {
     if let Some(admin) = admin {
         admin.stop(false).await;
     }
@@ -90,7 +96,6 @@ pub(crate) async fn serve_and_tell(
     {
         tracing::warn!("the database was still busy at the end");
     }
-    Ok(())
 }
 
 /// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.

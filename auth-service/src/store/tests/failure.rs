@@ -172,6 +172,20 @@ async fn a_commit_after_a_failed_statement_is_a_failure_and_has_not_happened() {
 
 #[tokio::test]
 #[ignore = "needs postgresql"]
+async fn a_value_that_the_server_repeats_is_not_repeated_in_the_log() {
+    let store = OwnStore::postgres().await;
+    let Pool::Postgres(pool) = &store.writer else {
+        panic!("not PostgreSQL");
+    };
+    let query = sqlx::query("select cast($1::text as bigint)").bind("hidden");
+    let error = query.execute(pool).await.expect_err("not a number");
+    assert!(error.to_string().contains("hidden"), "{error}");
+    let story = StoreError::from(error).story();
+    assert_eq!(story, "the database failed: SQLSTATE 22P02");
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
 async fn the_server_ends_a_transaction_whose_client_says_nothing() {
     let store = OwnStore::postgres().await;
     let Pool::Postgres(pool) = &store.writer else {
