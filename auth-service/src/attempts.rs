@@ -7,9 +7,10 @@ use crate::{
     devices::KnownDevice,
     error::ApiError,
     limits::{Key, Limit},
+    metrics::LoginOutcome,
     state::AppState,
     store::AccountWithHash,
-    users::{AuthenticationError, credentials::Password},
+    users::{AuthenticationError, credentials::Password, password::PoolError},
     visitor::Visitor,
 };
 
@@ -41,9 +42,18 @@ impl Attempt<'_> {
         let address = limits.address_key(self.visitor.address);
         let most = state.settings().limits.waiting_per_address;
         let _place = state.waiting().enter(address, most)?;
-        limits.take(Limit::LoginsOfAddress, address)?;
+        if let Err(error) = limits.take(Limit::LoginsOfAddress, address) {
+            state.metrics().login(LoginOutcome::Limited);
+            return Err(error);
+        }
 
-        let found = state.users().find(self.username).await?;
+        let found = match state.users().find(self.username).await {
+            Ok(found) => found,
+            Err(error) => {
+                limits.give_back(Limit::LoginsOfAddress, address);
+                return Err(refuse(state, error.into()));
+            }
+        };
         let (lane, lane_key) = self.lane(state, found.as_ref());
         let is_shut = limits.take(lane, lane_key).is_err();
         let outcome = state.users().judge(found, self.password, is_shut).await;
@@ -60,7 +70,7 @@ impl Attempt<'_> {
                 limits.give_back(lane, lane_key);
             }
         }
-        outcome.map_err(refuse)
+        outcome.map_err(|error| refuse(state, error))
     }
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
@@ -92,15 +102,25 @@ pub(crate) fn device_cookie(headers: &HeaderMap) -> Option<String> {
 
 /// Logs the reason, by the account's id if there is one: what was typed as a name may be a
 /// password. The visitor is told the same for all of them.
-fn refuse(error: AuthenticationError) -> ApiError {
+fn refuse(state: &AppState, error: AuthenticationError) -> ApiError {
     let (outcome, user) = match error {
-        AuthenticationError::Unknown => ("unknown_user", None),
-        AuthenticationError::WrongPassword { id } => ("wrong_password", Some(id)),
-        AuthenticationError::Disabled { id } => ("disabled", Some(id)),
-        AuthenticationError::Locked { id } => ("locked", id),
-        AuthenticationError::Pool(error) => return error.into(),
-        AuthenticationError::Store(error) => return error.into(),
+        AuthenticationError::Unknown => (LoginOutcome::UnknownUser, None),
+        AuthenticationError::WrongPassword { id } => (LoginOutcome::WrongPassword, Some(id)),
+        AuthenticationError::Disabled { id } => (LoginOutcome::Disabled, Some(id)),
+        AuthenticationError::Locked { id } => (LoginOutcome::Locked, id),
+        AuthenticationError::Pool(error) => {
+            state.metrics().login(match error {
+                PoolError::Overloaded => LoginOutcome::Overloaded,
+                PoolError::Failed => LoginOutcome::Failed,
+            });
+            return error.into();
+        }
+        AuthenticationError::Store(error) => {
+            state.metrics().login(LoginOutcome::Failed);
+            return error.into();
+        }
     };
-    tracing::info!(outcome, user, "login");
+    state.metrics().login(outcome);
+    tracing::info!(outcome = outcome.name(), user, "login");
     ApiError::InvalidCredentials
 }

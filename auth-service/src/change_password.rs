@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
     attempts::Attempt,
     body::{Body, Parsed},
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
     sessions,
     signed_in::SignedIn,
     state::AppState,
@@ -18,10 +19,14 @@ use crate::{
     visitor::Visitor,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PasswordBody {
+    /// The password until now.
+    #[schema(value_type = String, format = Password)]
     current_password: Zeroizing<String>,
+    /// The password from now on.
+    #[schema(value_type = String, format = Password)]
     new_password: Zeroizing<String>,
 }
 
@@ -30,7 +35,24 @@ impl Body for PasswordBody {
                          and nothing else";
 }
 
+/// Changes the own password.
+///
 /// Sets the new password and ends the owner's other sessions.
+#[utoipa::path(
+    post,
+    path = "/password",
+    tag = "account",
+    security(("bearer" = [])),
+    request_body(content = PasswordBody, content_type = "application/json"),
+    responses(
+        (status = 204, description = "the password is another, and the other sessions have ended"),
+        (status = 400, description = "no two passwords", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token, or the wrong current password", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 422, description = "the new password cannot be one", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_password(
     state: web::Data<AppState>,
     signed_in: SignedIn,

@@ -7,9 +7,23 @@ use actix_web::{
 };
 use serde_json::json;
 
-use crate::state::AppState;
+use crate::{
+    error::{PROBLEM_TYPE, Problem},
+    state::AppState,
+};
 
+/// Shows the public keys (RFC 7517).
+///
 /// `GET /.well-known/jwks.json`: the public keys (RFC 7517), for as long as the settings say.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "keys",
+    responses(
+        (status = 200, description = "the keys"),
+        (status = 304, description = "the keys are those of the tag that was sent"),
+    )
+)]
 pub(crate) async fn show_jwks(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
     let ring = state.ring();
     let is_known = request
@@ -33,7 +47,18 @@ pub(crate) async fn show_jwks(state: web::Data<AppState>, request: HttpRequest) 
         .body(ring.jwks.clone())
 }
 
+/// Shows where the endpoints are (RFC 8414).
+///
 /// `GET /.well-known/oauth-authorization-server`: where our endpoints are (RFC 8414).
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server",
+    tag = "keys",
+    responses(
+        (status = 200, description = "the metadata"),
+        (status = 405, description = "another method", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn show_metadata(state: web::Data<AppState>) -> HttpResponse {
     let issuer = &state.settings().public_url;
     let secrets = ["client_secret_basic", "client_secret_post"];

@@ -8,15 +8,26 @@ use actix_web::{
 };
 use serde::Serialize;
 use shared_claims::Rejection;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{store::StoreError, users::password::PoolError};
+use crate::{
+    limits::Limit,
+    store::{StoreError, Trouble},
+    users::password::PoolError,
+};
 
 /// The media type of an error's body (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// When to come back after "overloaded": the queue empties in less than a second.
 const RETRY_AFTER_SECS: &str = "1";
+
+/// When to come back after the database has failed, which an operator or another process mends.
+const DATABASE_RETRY_AFTER_SECS: &str = "5";
+
+/// The challenge of a login that was refused.
+const LOGIN_CHALLENGE: &str = "Login realm=\"latchkey\"";
 
 /// Every way in which a request fails. Nothing here repeats what the request said.
 pub enum ApiError {
@@ -30,6 +41,8 @@ pub enum ApiError {
     BodyTooLarge(usize),
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The page may not call us, or not in this way.
+    OriginRefused,
     /// No such path.
     NotFound,
     /// The path does not take this method; says which it takes.
@@ -56,24 +69,37 @@ pub enum ApiError {
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
     PageForbidden,
-    /// Too many attempts; another is taken after so many seconds.
-    RateLimited(u64),
+    /// Too many attempts.
+    RateLimited {
+        /// Of what.
+        limit: Limit,
+        /// When the next one is taken, in seconds from now.
+        secs: u64,
+    },
     /// More logins than the machine can do.
     Overloaded,
     /// A dependency does not answer.
     Unavailable,
+    /// The database failed. The cause is logged and not shown.
+    Store(StoreError),
     /// Our own fault. The cause is logged and not shown.
     Internal(anyhow::Error),
 }
 
 /// The body of an error (RFC 9457). `code` is stable, `title` and `detail` are for people.
-#[derive(Serialize)]
-struct Problem<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem<'a> {
+    /// Always `about:blank`: `code` says more.
     r#type: &'static str,
+    /// The name of the status.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What is wrong, for people.
     detail: &'a str,
+    /// What is wrong, for programs.
     code: &'static str,
+    /// What is wrong with a token, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +117,7 @@ impl ApiError {
             }
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
@@ -105,10 +132,13 @@ impl ApiError {
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
-            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
+            Self::Store(_) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 
@@ -119,7 +149,7 @@ impl ApiError {
                 name; then another device has to wait some minutes"
                     .into()
             }
-            Self::RateLimited(secs) => {
+            Self::RateLimited { secs, .. } => {
                 format!("too many attempts; try again in {secs} seconds").into()
             }
             Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
@@ -128,6 +158,9 @@ impl ApiError {
                 .into(),
             Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
+            Self::OriginRefused => {
+                "this page may not call us, or not with this method or these headers".into()
+            }
             Self::NotFound => "there is nothing at this path".into(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
@@ -147,7 +180,10 @@ impl ApiError {
                 .into(),
             Self::Overloaded => "too many logins at once; try again in a moment".into(),
             Self::Unavailable => "a dependency does not answer".into(),
-            Self::Internal(_) => "something went wrong on our side".into(),
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                "a dependency does not answer".into()
+            }
+            Self::Store(_) | Self::Internal(_) => "something went wrong on our side".into(),
         }
     }
 
@@ -162,8 +198,12 @@ impl ApiError {
 
     /// Logs what is our own fault, and adds the headers of [`Self::add_headers`].
     pub(crate) fn report_and_add_headers(&self, response: &mut HttpResponseBuilder) {
-        if let Self::Internal(cause) = self {
-            tracing::error!("internal error: {cause:#}");
+        match self {
+            Self::Internal(cause) => tracing::error!("internal error: {cause:#}"),
+            Self::Store(cause) => {
+                tracing::error!(trouble = cause.trouble().name(), "{}", cause.story());
+            }
+            _ => {}
         }
         self.add_headers(response);
     }
@@ -174,11 +214,19 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => {
                 response.insert_header((header::ALLOW, *allowed));
             }
-            Self::RateLimited(secs) => {
+            Self::RateLimited { secs, .. } => {
                 response.insert_header((header::RETRY_AFTER, secs.to_string()));
             }
             Self::Overloaded | Self::Unavailable => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECS));
+            }
+            Self::Store(error) if error.trouble() != Trouble::Defect => {
+                response.insert_header((header::RETRY_AFTER, DATABASE_RETRY_AFTER_SECS));
+            }
+            // A 401 must name a way to prove who one is (RFC 9110, section 15.5.2). This one is no
+            // scheme of HTTP's, and no browser asks for a password on account of it.
+            Self::InvalidCredentials => {
+                response.insert_header((header::WWW_AUTHENTICATE, LOGIN_CHALLENGE));
             }
             // Without a token, RFC 6750 (section 3.1) wants no error information.
             Self::TokenRejected(Rejection::TokenMissing) => {
@@ -247,7 +295,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.into())
+        Self::Store(error)
     }
 }
 

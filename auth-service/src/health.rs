@@ -1,26 +1,58 @@
 //! Whether the process runs, and whether it can do its work.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::{error::ApiError, state::AppState};
+use crate::{
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    state::AppState,
+    users::seconds_since_epoch,
+};
 
 /// How long the database may take to answer before we say that it does not.
 const READY_DEADLINE: Duration = Duration::from_secs(1);
 
-/// `GET /health/live`: the process answers. A failure means: start it again.
-pub(crate) async fn show_live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "live"}))
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `live` or `ready`.
+    status: &'static str,
 }
 
-/// `GET /health/ready`: the database answers too. A failure means: send no visitors for now.
+/// Says that the process answers.
+///
+/// A failure means: start it again.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    responses((status = 200, description = "it does", body = Health))
+)]
+pub(crate) async fn show_live() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "live" })
+}
+
+/// Says that the database can be read and written too.
+///
+/// A failure means: send no visitors for now. Why is for the log.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    responses(
+        (status = 200, description = "it can", body = Health),
+        (status = 503, description = "it cannot", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
-    match tokio::time::timeout(READY_DEADLINE, state.store().ping()).await {
-        Ok(Ok(())) => Ok(HttpResponse::Ok().json(json!({"status": "ready"}))),
-        Ok(Err(error)) => {
-            tracing::warn!("not ready: {:#}", anyhow::Error::from(error));
+    let now = seconds_since_epoch(SystemTime::now())?;
+    match tokio::time::timeout(READY_DEADLINE, state.store().check_ready(now)).await {
+        Ok(Ok(())) => Ok(HttpResponse::Ok().json(Health { status: "ready" })),
+        Ok(Err(failure)) => {
+            let trouble = failure.trouble().name();
+            tracing::warn!(trouble, "not ready: {}", failure.story());
             Err(ApiError::Unavailable)
         }
         Err(_) => {

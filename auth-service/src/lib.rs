@@ -4,6 +4,7 @@
 //! A request flows one way: [`routes`] → [`login`] → [`users`] → [`tokens`]; SQL is in [`store`]
 //! and nowhere else. [`serve`] is the front door for the binary and for tests alike.
 
+mod admin;
 mod attempts;
 mod background;
 pub mod bearer;
@@ -15,13 +16,17 @@ pub mod config;
 mod cookies;
 mod devices;
 mod discovery;
+mod docs;
 pub mod error;
 pub mod health;
 pub mod keys;
 pub mod limits;
 pub mod login;
 pub mod me;
+pub mod metrics;
 mod oauth;
+mod observe;
+mod openapi;
 pub mod outbox;
 mod refresh;
 mod register;

@@ -34,6 +34,22 @@ pub enum Limit {
     ClientsOfId,
 }
 
+impl Limit {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoginsOfAddress => "logins_of_address",
+            Self::LoginsOfName => "logins_of_name",
+            Self::LoginsOfDevice => "logins_of_device",
+            Self::CodesOfAccount => "codes_of_account",
+            Self::RegistrationsOfAddress => "registrations_of_address",
+            Self::ClientsOfAddress => "clients_of_address",
+            Self::ClientsOfId => "clients_of_id",
+        }
+    }
+}
+
 const LIMITS: usize = 7;
 
 /// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
@@ -103,7 +119,10 @@ impl Limits {
         let (now, rate) = (self.now_ms(), self.rate(limit));
         let most = self.settings.entries;
         self.table(limit, |table| table.take(key.0, rate, now, most))
-            .map_err(|wait_ms| ApiError::RateLimited(wait_ms.div_ceil(1000)))
+            .map_err(|wait_ms| ApiError::RateLimited {
+                limit,
+                secs: wait_ms.div_ceil(1000),
+            })
     }
 
     /// Takes back an attempt that turned out well, or did not take place. It undoes no other.

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -11,18 +12,23 @@ use crate::{
     body::{Body, BodyKind, Parsed},
     cookies,
     devices::KnownDevice,
-    error::ApiError,
-    second_factor, sessions,
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    metrics::LoginOutcome,
+    second_factor,
+    sessions::{self, TokenAnswer},
     state::AppState,
     users::{credentials::Password, seconds_since_epoch},
     visitor::Visitor,
 };
 
 /// What a client sends, as JSON or as a form.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginBody {
+    /// The name to sign in with.
     username: String,
+    /// The password.
+    #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
     /// Whether the refresh token is wanted as a cookie.
     #[serde(default)]
@@ -36,7 +42,24 @@ impl Body for LoginBody {
     const SHAPE: &str = "the body must hold a username and a password, both text, and nothing else";
 }
 
+/// Signs somebody in: a name and a password for a token.
+///
 /// Answers a token, or that name and password do not belong together.
+#[utoipa::path(
+    post,
+    path = "/login",
+    tag = "sessions",
+    request_body(content(
+        (LoginBody = "application/json"),
+        (LoginBody = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "a session, and its tokens", body = TokenAnswer),
+        (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "they do not belong together", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many logins at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_login(
     request: HttpRequest,
     state: web::Data<AppState>,
@@ -63,6 +86,8 @@ pub(crate) async fn post_login(
     let account = attempt.judge(&state).await?;
     second_factor::require(&state, &account, now).await?;
     let answer = sessions::start(&state, &account, &visitor).await?;
-    tracing::info!(outcome = "success", user = account.account.id, "login");
+    let outcome = LoginOutcome::Success;
+    state.metrics().login(outcome);
+    tracing::info!(outcome = outcome.name(), user = account.account.id, "login");
     Ok(answer.into_response(body.cookie))
 }

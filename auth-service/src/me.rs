@@ -2,12 +2,18 @@
 
 use actix_web::HttpResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::{error::ApiError, signed_in::SignedIn};
+use crate::{
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    signed_in::SignedIn,
+};
 
-#[derive(Serialize)]
-struct Me<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Me<'a> {
+    /// The account, as the token names it.
     sub: &'a str,
+    /// The name to sign in with.
     username: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -19,7 +25,20 @@ struct Me<'a> {
     family_name: Option<&'a str>,
 }
 
+/// Shows who the token's owner is.
+///
 /// Answers the account that the token belongs to, unless it was disabled meanwhile.
+#[utoipa::path(
+    get,
+    path = "/me",
+    tag = "account",
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "the account", body = Me),
+        (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn show_me(SignedIn { account, .. }: SignedIn) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(Me {
         sub: &account.id,

@@ -6,12 +6,14 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
 use anyhow::Context as _;
 use serde::Deserialize;
 use shared_claims::{claims::LOGIN_CLIENT_ID, ids};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, BodyKind, Parsed},
     cookies,
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
     store::{EndReason, Refreshed},
@@ -19,9 +21,11 @@ use crate::{
     vault::{Hash, Purpose},
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RefreshBody {
+pub(crate) struct RefreshBody {
+    /// The refresh token, unless it comes as a cookie.
+    #[schema(value_type = String)]
     refresh_token: Zeroizing<String>,
 }
 
@@ -73,7 +77,22 @@ impl FromRequest for Presented {
     }
 }
 
+/// Refreshes a session: a refresh token for the next pair of tokens.
+///
 /// Answers a new access token and the next refresh token, the latter where this one came from.
+#[utoipa::path(
+    post,
+    path = "/token/refresh",
+    tag = "sessions",
+    request_body(content((RefreshBody = "application/json"), (RefreshBody = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "the next tokens", body = TokenAnswer),
+        (status = 400, description = "no refresh token, or more than one", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "the refresh token is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "a cookie from a page that is not listed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_refresh(
     state: web::Data<AppState>,
     presented: Presented,
@@ -130,6 +149,7 @@ pub(crate) async fn rotate(
         .await?;
     match refreshed {
         Refreshed::Rotated { session, successor } => {
+            state.metrics().refresh(RefreshOutcome::Rotated);
             let account = state
                 .users()
                 .find_active(&session.user_id)
@@ -139,6 +159,7 @@ pub(crate) async fn rotate(
             sessions::answer(state, &account, &session, token, now).await
         }
         Refreshed::Reused(session) => {
+            state.metrics().refresh(RefreshOutcome::Reused);
             tracing::warn!(
                 user = session.user_id,
                 session = session.id,
@@ -147,6 +168,9 @@ pub(crate) async fn rotate(
             state.outbox().wake();
             Err(ApiError::InvalidGrant)
         }
-        Refreshed::Refused => Err(ApiError::InvalidGrant),
+        Refreshed::Refused => {
+            state.metrics().refresh(RefreshOutcome::Refused);
+            Err(ApiError::InvalidGrant)
+        }
     }
 }

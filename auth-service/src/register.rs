@@ -5,15 +5,16 @@ use std::time::SystemTime;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Deserialize;
 use shared_claims::claims::Profile;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, Parsed},
     config::Registration,
     cookies,
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
-    sessions,
+    sessions::{self, TokenAnswer},
     state::AppState,
     store::NewAccount,
     tokens::random_id,
@@ -26,10 +27,12 @@ use crate::{
 };
 
 /// What a client sends. Nothing else of an account is theirs to set.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterBody {
     username: String,
+    /// The password.
+    #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
     name: Option<String>,
     given_name: Option<String>,
@@ -46,10 +49,27 @@ impl Body for RegisterBody {
                          else";
 }
 
+/// Makes an account.
+///
 /// Makes the account and answers as a login does.
 ///
 /// A name that is taken is told to be, as it has to be where names are public and no mail is sent;
 /// the limit of the address bounds how many can be asked for.
+#[utoipa::path(
+    post,
+    path = "/register",
+    tag = "account",
+    request_body(content = RegisterBody, content_type = "application/json"),
+    responses(
+        (status = 201, description = "the account, signed in", body = TokenAnswer),
+        (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "registration is closed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 409, description = "the name is taken", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 422, description = "the password cannot be one", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_register(
     request: HttpRequest,
     state: web::Data<AppState>,

@@ -9,21 +9,31 @@ use actix_web::{
 
 use crate::{
     change_password::post_password,
+    config::Settings,
     cookies::PAGE_HEADER,
     discovery::{show_jwks, show_metadata},
+    docs::{redirect_to_docs, show_docs, show_docs_file},
     error::ApiError,
     health::{show_live, show_ready},
     login::post_login,
     me::show_me,
-    oauth::{post_introspect, post_revoke, post_token},
+    oauth::{introspect::post_introspect, revoke::post_revoke, token::post_token},
+    openapi::show_openapi,
     refresh::post_refresh,
     register::post_register,
-    second_factor::{post_code, post_confirm, post_disable, post_start},
+    second_factor::{
+        enrolment::{post_confirm, post_disable, post_start},
+        login::post_code,
+    },
     sessions::{delete_session, list_sessions, post_logout, post_logout_all},
 };
 
 /// How long a browser may keep the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE_SECS: usize = 600;
+
+/// For how long a browser that has once come by https comes by nothing else: a year. It speaks for
+/// this host alone, since others under its name are not ours to speak for.
+const HTTPS_ONLY: &str = "max-age=31536000";
 
 /// The paths.
 pub(crate) fn configure(app: &mut ServiceConfig) {
@@ -120,6 +130,33 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
             .default_service(web::to(only_get)),
     )
     .service(
+        web::resource("/openapi.json")
+            .route(web::get().to(show_openapi))
+            .route(web::head().to(show_openapi))
+            .default_service(web::to(only_get_or_head)),
+    )
+    .service(
+        web::resource("/docs")
+            .route(web::get().to(redirect_to_docs))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/docs/")
+            .route(web::get().to(show_docs))
+            .default_service(web::to(only_get)),
+    )
+    .service(
+        web::resource("/docs/{file}")
+            .route(web::get().to(show_docs_file))
+            .default_service(web::to(only_get)),
+    )
+    .configure(configure_health)
+    .default_service(web::to(nothing_here));
+}
+
+/// The paths for whoever watches over the process.
+pub(crate) fn configure_health(app: &mut ServiceConfig) {
+    app.service(
         web::resource("/health/live")
             .route(web::get().to(show_live))
             .route(web::head().to(show_live))
@@ -130,8 +167,7 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
             .route(web::get().to(show_ready))
             .route(web::head().to(show_ready))
             .default_service(web::to(only_get_or_head)),
-    )
-    .default_service(web::to(nothing_here));
+    );
 }
 
 /// Which pages may call us: the ones in the list, with their cookies.
@@ -149,8 +185,9 @@ pub(crate) fn cors(origins: &[String]) -> Cors {
 }
 
 /// What stands on every answer: it is data for one caller, not a page, and nobody may keep it.
-pub(crate) fn answer_headers() -> DefaultHeaders {
-    DefaultHeaders::new()
+/// What has another opinion, such as a page or a public key, says so itself.
+pub(crate) fn answer_headers(settings: &Settings) -> DefaultHeaders {
+    let headers = DefaultHeaders::new()
         .add((header::CACHE_CONTROL, "no-store"))
         .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .add((header::REFERRER_POLICY, "no-referrer"))
@@ -158,9 +195,16 @@ pub(crate) fn answer_headers() -> DefaultHeaders {
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'",
         ))
+        .add(("cross-origin-resource-policy", "same-origin"))
+        .add(("cross-origin-opener-policy", "same-origin"));
+    if settings.public_url.starts_with("https://") {
+        headers.add((header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY))
+    } else {
+        headers
+    }
 }
 
-async fn nothing_here() -> Result<&'static str, ApiError> {
+pub(crate) async fn nothing_here() -> Result<&'static str, ApiError> {
     Err(ApiError::NotFound)
 }
 
@@ -176,6 +220,6 @@ async fn only_get() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("GET"))
 }
 
-async fn only_get_or_head() -> Result<&'static str, ApiError> {
+pub(crate) async fn only_get_or_head() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("GET, HEAD"))
 }

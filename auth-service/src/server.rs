@@ -2,11 +2,13 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-use crate::{background, config::Config, routes, state::AppState};
+use crate::{
+    admin, background, config::Config, observe::observe, routes, state::AppState, store::Store,
+};
 
 /// How long after the drain the server may still take to end, before it is left behind.
 const LAST_GRACE: Duration = Duration::from_millis(500);
@@ -25,10 +27,23 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    serve_and_tell(config, listener, shutdown, || Ok(())).await
+}
+
+/// Serves as [`serve`] does, and calls `ready` when all that can be wrong at the start is not.
+pub(crate) async fn serve_and_tell(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    ready: impl FnOnce() -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
     let settings = config.settings.clone();
     warn_if_exposed(&config, &listener);
     let state = web::Data::new(AppState::start(config).await?);
     let store = state.store().clone();
+    let admin = settings.admin.listen.0;
+    let admin = admin.map(|address| admin::start(address, state.clone()));
+    let admin = admin.transpose()?;
     let (stop_tasks, tasks_stopped) = watch::channel(false);
     let mut tasks = background::start(&state, &tasks_stopped);
 
@@ -38,7 +53,8 @@ pub async fn serve(
             App::new()
                 .app_data(state.clone())
                 .wrap(routes::cors(&origins))
-                .wrap(routes::answer_headers())
+                .wrap(from_fn(observe))
+                .wrap(routes::answer_headers(state.settings()))
                 .configure(routes::configure)
         }
     };
@@ -58,6 +74,7 @@ pub async fn serve(
         .listen(listener)
         .context("cannot listen")?
         .run();
+    ready()?;
 
     let overdue = async move {
         if stopped.await.is_err() {
@@ -74,13 +91,21 @@ pub async fn serve(
     if tokio::time::timeout(LAST_GRACE, ended).await.is_err() {
         tracing::warn!("background work was left behind at the end");
     }
+    close(admin, &store).await;
+    Ok(())
+}
+
+/// Ends what visitors no longer need: the operator's listener, and then the database.
+async fn close(admin: Option<ServerHandle>, store: &Store) {
+    if let Some(admin) = admin {
+        admin.stop(false).await;
+    }
     if tokio::time::timeout(LAST_GRACE, store.close())
         .await
         .is_err()
     {
         tracing::warn!("the database was still busy at the end");
     }
-    Ok(())
 }
 
 /// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.

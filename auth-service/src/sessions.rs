@@ -10,13 +10,14 @@ use shared_claims::{
     authorization::AuthorizationDetail,
     claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
 };
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
     cookies::{self, DEVICE_COOKIE, REFRESH_COOKIE},
     devices::{self, KnownDevice},
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
     signed_in::SignedIn,
     state::AppState,
     store::{Account, AccountWithHash, EndReason, Ending, NewSession, Session, Which},
@@ -27,11 +28,17 @@ use crate::{
 };
 
 /// What a client gets (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TokenAnswer {
+    /// The access token.
+    #[schema(value_type = String)]
     token: Zeroizing<String>,
+    /// Always `Bearer`.
     token_type: &'static str,
+    /// How long the access token is accepted, in seconds.
     expires_in: u64,
+    /// What the next access token is got with, once; in a cookie if that was asked for.
+    #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Zeroizing<String>>,
     /// The proof that this device has signed in, after a login.
@@ -173,18 +180,45 @@ pub(crate) async fn answer(
     })
 }
 
-#[derive(Serialize)]
-struct Listed<'a> {
+/// Where one is signed in.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionList<'a> {
+    sessions: Vec<Listed<'a>>,
+}
+
+/// One session; its times are in seconds since the epoch.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Listed<'a> {
+    /// The `sid` of its tokens.
     id: &'a str,
+    /// What the device calls itself.
     device: &'a str,
+    /// Where it came from.
     address: &'a str,
+    /// The login.
     created_at: i64,
+    /// The last login or refresh.
     used_at: i64,
+    /// The end that no refresh moves.
     expires_at: i64,
+    /// Whether it is the one of the token.
     current: bool,
 }
 
+/// Lists where one is signed in.
+///
 /// `GET /sessions`: where one is signed in.
+#[utoipa::path(
+    get,
+    path = "/sessions",
+    tag = "sessions",
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "the sessions, the last used first", body = SessionList),
+        (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn list_sessions(
     state: web::Data<AppState>,
     signed_in: SignedIn,
@@ -204,10 +238,25 @@ pub(crate) async fn list_sessions(
             current: session.id == signed_in.session_id,
         })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({"sessions": listed})))
+    Ok(HttpResponse::Ok().json(SessionList { sessions: listed }))
 }
 
+/// Ends one of the own sessions.
+///
 /// `DELETE /sessions/{id}`: ends one of one's own sessions; another's is not found.
+#[utoipa::path(
+    delete,
+    path = "/sessions/{id}",
+    tag = "sessions",
+    security(("bearer" = [])),
+    params(("id" = String, Path, description = "the session")),
+    responses(
+        (status = 204, description = "the session has ended"),
+        (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 404, description = "none of the own sessions", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn delete_session(
     state: web::Data<AppState>,
     signed_in: SignedIn,
@@ -219,7 +268,20 @@ pub(crate) async fn delete_session(
     }
 }
 
+/// Ends the session of the token.
+///
 /// `POST /logout`: ends the session of the token.
+#[utoipa::path(
+    post,
+    path = "/logout",
+    tag = "sessions",
+    security(("bearer" = [])),
+    responses(
+        (status = 204, description = "the session has ended"),
+        (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_logout(
     state: web::Data<AppState>,
     signed_in: SignedIn,
@@ -228,7 +290,20 @@ pub(crate) async fn post_logout(
     Ok(signed_out())
 }
 
+/// Ends all sessions of the owner of the token.
+///
 /// `POST /logout/all`: ends all sessions of the token's owner.
+#[utoipa::path(
+    post,
+    path = "/logout/all",
+    tag = "sessions",
+    security(("bearer" = [])),
+    responses(
+        (status = 204, description = "the sessions have ended"),
+        (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_logout_all(
     state: web::Data<AppState>,
     signed_in: SignedIn,

@@ -6,6 +6,7 @@ use crate::{
     config::{Config, Reload, Settings},
     keys::{Keys, Ring},
     limits::Limits,
+    metrics::Metrics,
     outbox::Outbox,
     store::Store,
     users::{Users, password::PasswordPool},
@@ -19,6 +20,7 @@ pub struct AppState {
     outbox: Outbox,
     limits: Limits,
     waiting: Waiting,
+    metrics: Metrics,
     settings: Settings,
     reload: Reload,
 }
@@ -45,6 +47,7 @@ impl AppState {
             outbox: Outbox::default(),
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
+            metrics: Metrics::new(),
             settings,
             reload,
         })
@@ -98,6 +101,12 @@ impl AppState {
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The settings.

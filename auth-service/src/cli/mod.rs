@@ -13,7 +13,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Settings},
-    keys, telemetry,
+    keys,
+    server::serve_and_tell,
+    telemetry,
 };
 
 mod audit;
@@ -221,8 +223,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let address = listener.local_addr().map_err(Failure::other)?;
     // Whoever waits for this line may connect: the socket queues until the workers run.
-    print_line(&format!("listening on http://{address}"))?;
-    crate::serve(config, listener, stop).await?;
+    let ready = move || {
+        print_line(&format!("listening on http://{address}"))
+            .map_err(|failure| anyhow::anyhow!("{failure}"))
+    };
+    serve_and_tell(config, listener, stop, ready).await?;
     Ok(())
 }
 

@@ -228,6 +228,7 @@ mod tests {
             ("AUTH__ORIGINS", "*"),
             ("AUTH__WORKERS", "hidden"),
             ("AUTH__LOG_FORMAT", "hidden"),
+            ("AUTH__ADMIN__LISTEN", "hidden"),
             ("AUTH__TOKEN__LIFETIME_SECS", "86401"),
             ("AUTH__TOKEN__LIFETIME_SECS", "0"),
             ("AUTH__TOKEN__PROFILE", "hidden"),

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
 
+mod admin;
 mod database;
 mod grants;
 mod keys;
@@ -23,6 +24,7 @@ mod revocation;
 mod secret_file;
 mod session;
 
+pub use admin::{AdminListen, AdminSettings};
 pub use database::DatabaseUrl;
 pub use grants::GrantRule;
 pub use keys::{KeyMode, KeySettings};
@@ -140,6 +142,8 @@ pub struct Settings {
     pub session: SessionSettings,
     /// Whom to tell that a session has ended.
     pub revocation: RevocationSettings,
+    /// What is for the operator and not for visitors.
+    pub admin: AdminSettings,
 }
 
 impl Default for Settings {
@@ -165,6 +169,7 @@ impl Default for Settings {
             login: LoginSettings::default(),
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
+            admin: AdminSettings::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use shared_claims::VerifiedClaims;
 
-use super::{OAuthError, Parameters, client_auth};
+use super::{OAuthError, OAuthProblem, Parameters, TokenParameter, client_auth};
 use crate::{
     clients::client_of, state::AppState, users::seconds_since_epoch, vault::Hash, visitor::Visitor,
 };
@@ -14,8 +14,23 @@ use crate::{
 /// The scope that lets a client ask about tokens of others.
 pub(super) const INTROSPECTION_SCOPE: &str = "introspect";
 
+/// Tells what a token is worth now (RFC 7662).
+///
 /// Answers whether a token is accepted now, and what it says if so. Of any other token nothing is
 /// told but that it is not active.
+#[utoipa::path(
+    post,
+    path = "/oauth/introspect",
+    tag = "oauth",
+    request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "whether the token is active, and what it says if so", body = serde_json::Value),
+        (status = 400, description = "a parameter is missing or cannot be what it is", body = OAuthProblem),
+        (status = 401, description = "the client does not prove who it is", body = OAuthProblem),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = OAuthProblem),
+        (status = 503, description = "no database", body = OAuthProblem),
+    )
+)]
 pub(crate) async fn post_introspect(
     request: HttpRequest,
     state: web::Data<AppState>,

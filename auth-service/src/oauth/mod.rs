@@ -6,19 +6,59 @@ use actix_web::{
     FromRequest, HttpRequest, HttpResponse, ResponseError, dev,
     http::{StatusCode, header},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{body, error::ApiError, store::StoreError};
 
 mod client_auth;
-mod introspect;
-mod revoke;
-mod token;
+pub(crate) mod introspect;
+pub(crate) mod revoke;
+pub(crate) mod token;
 
-pub(crate) use introspect::post_introspect;
-pub(crate) use revoke::post_revoke;
-pub(crate) use token::post_token;
+/// The body of a refusal (RFC 6749, section 5.2).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OAuthProblem {
+    /// What is wrong, for programs.
+    error: &'static str,
+    /// What is wrong, for people.
+    error_description: Cow<'static, str>,
+}
+
+/// The parameters of `/oauth/token`, as a form.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the form, which is read pair by pair"
+)]
+pub(crate) struct TokenRequest {
+    /// `client_credentials` or `refresh_token`.
+    grant_type: String,
+    /// The scopes that are asked for; all that the client has, if it is left out.
+    scope: Option<String>,
+    /// For `refresh_token`.
+    refresh_token: Option<String>,
+    /// The client, unless the header says it.
+    client_id: Option<String>,
+    /// Its secret, unless the header says it.
+    client_secret: Option<String>,
+}
+
+/// The parameters of `/oauth/introspect` and `/oauth/revoke`, as a form.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the form, which is read pair by pair"
+)]
+pub(crate) struct TokenParameter {
+    /// The token that it is about.
+    token: String,
+    /// The client, unless the header says it.
+    client_id: Option<String>,
+    /// Its secret, unless the header says it.
+    client_secret: Option<String>,
+}
 
 /// Why a request is refused, in the words of RFC 6749 (section 5.2).
 #[derive(Debug)]
@@ -108,7 +148,10 @@ impl ResponseError for OAuthError {
             Self::Other(error) => error.report_and_add_headers(&mut response),
             _ => {}
         }
-        response.json(json!({"error": error, "error_description": self.description()}))
+        response.json(OAuthProblem {
+            error,
+            error_description: self.description(),
+        })
     }
 }
 

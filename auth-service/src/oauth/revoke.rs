@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use shared_claims::claims::LOGIN_CLIENT_ID;
 
 use super::{
-    OAuthError, Parameters,
+    OAuthError, OAuthProblem, Parameters, TokenParameter,
     client_auth::{self, Claimed},
 };
 use crate::{
@@ -19,8 +19,23 @@ use crate::{
     visitor::Visitor,
 };
 
+/// Ends the session of a token (RFC 7009).
+///
 /// Ends the session that a refresh token or an access token belongs to. Whoever has the token may:
 /// it is the public client's. A token that nobody knows is as good as revoked.
+#[utoipa::path(
+    post,
+    path = "/oauth/revoke",
+    tag = "oauth",
+    request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "the token is worth nothing"),
+        (status = 400, description = "a parameter is missing or cannot be what it is", body = OAuthProblem),
+        (status = 401, description = "the client does not prove who it is", body = OAuthProblem),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = OAuthProblem),
+        (status = 503, description = "no database", body = OAuthProblem),
+    )
+)]
 pub(crate) async fn post_revoke(
     request: HttpRequest,
     state: web::Data<AppState>,

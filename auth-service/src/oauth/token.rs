@@ -7,7 +7,7 @@ use serde_json::json;
 use shared_claims::claims::{API_AUDIENCE, LOGIN_CLIENT_ID};
 
 use super::{
-    OAuthError, Parameters,
+    OAuthError, OAuthProblem, Parameters, TokenRequest,
     client_auth::{self, Claimed},
 };
 use crate::{
@@ -19,7 +19,22 @@ use crate::{
     visitor::Visitor,
 };
 
+/// Gives a token to a client, or for a refresh token (RFC 6749).
+///
 /// Answers a token as RFC 6749 has it (section 5.1).
+#[utoipa::path(
+    post,
+    path = "/oauth/token",
+    tag = "oauth",
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "a token", body = serde_json::Value),
+        (status = 400, description = "a parameter is missing or cannot be what it is", body = OAuthProblem),
+        (status = 401, description = "the client does not prove who it is", body = OAuthProblem),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = OAuthProblem),
+        (status = 503, description = "no database", body = OAuthProblem),
+    )
+)]
 pub(crate) async fn post_token(
     request: HttpRequest,
     state: web::Data<AppState>,

@@ -3,16 +3,16 @@
 use std::time::SystemTime;
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use totp_rs::Secret;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{RECOVERY_CODES, authenticator, new_secret, recovery_code, step_of, use_code};
 use crate::{
     attempts::Attempt,
     body::{Body, Parsed},
-    error::ApiError,
+    error::{ApiError, PROBLEM_TYPE, Problem},
     signed_in::SignedIn,
     state::AppState,
     users::{credentials::Password, seconds_since_epoch},
@@ -20,9 +20,11 @@ use crate::{
     visitor::Visitor,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StartBody {
+    /// The password, as proof that it is not a stolen token that asks.
+    #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
 }
 
@@ -30,9 +32,11 @@ impl Body for StartBody {
     const SHAPE: &str = "the body must hold the password and nothing else";
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfirmBody {
+    /// A code of the authenticator.
+    #[schema(value_type = String)]
     code: Zeroizing<String>,
 }
 
@@ -40,10 +44,14 @@ impl Body for ConfirmBody {
     const SHAPE: &str = "the body must hold a code and nothing else";
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DisableBody {
+    /// The password, as proof that it is not a stolen token that asks.
+    #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
+    /// A code of the authenticator.
+    #[schema(value_type = String)]
     code: Zeroizing<String>,
 }
 
@@ -51,7 +59,39 @@ impl Body for DisableBody {
     const SHAPE: &str = "the body must hold the password and a code, and nothing else";
 }
 
+/// What an authenticator has to know.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Enrolment {
+    /// The secret in base32, to be typed.
+    secret: String,
+    /// The same as a URI, to be shown as a QR code.
+    uri: String,
+}
+
+/// What stands in for a code when the authenticator is lost, each of them once.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RecoveryCodes {
+    /// Ten codes.
+    recovery_codes: Vec<String>,
+}
+
+/// Starts to set a second factor up.
+///
 /// Makes a secret and shows it this once. It asks nobody for codes until one has confirmed it.
+#[utoipa::path(
+    post,
+    path = "/totp",
+    tag = "second factor",
+    security(("bearer" = [])),
+    request_body(content = StartBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the secret for an authenticator, shown this once", body = Enrolment),
+        (status = 401, description = "no token, or the wrong password", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 409, description = "there is a second factor already", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_start(
     state: web::Data<AppState>,
     signed_in: SignedIn,
@@ -78,10 +118,26 @@ pub(crate) async fn post_start(
     let uri = authenticator(&*secret, &account.username)?.to_url();
     let uri = uri.map_err(|_| anyhow::anyhow!("this name makes no URI"))?;
     let text = Secret::from(secret.to_vec()).to_base32();
-    Ok(HttpResponse::Ok().json(json!({"secret": text, "uri": uri})))
+    Ok(HttpResponse::Ok().json(Enrolment { secret: text, uri }))
 }
 
+/// Sets the second factor up, by a first code.
+///
 /// Takes the first code, and shows the recovery codes this once.
+#[utoipa::path(
+    post,
+    path = "/totp/confirm",
+    tag = "second factor",
+    security(("bearer" = [])),
+    request_body(content = ConfirmBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the recovery codes, shown this once", body = RecoveryCodes),
+        (status = 401, description = "no token, or a wrong code", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 409, description = "there is none to be confirmed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_confirm(
     state: web::Data<AppState>,
     signed_in: SignedIn,
@@ -102,10 +158,27 @@ pub(crate) async fn post_confirm(
     {
         return Err(ApiError::SecondFactorState("there is none to be confirmed"));
     }
-    Ok(HttpResponse::Ok().json(json!({"recovery_codes": codes})))
+    Ok(HttpResponse::Ok().json(RecoveryCodes {
+        recovery_codes: codes,
+    }))
 }
 
+/// Takes the second factor away.
+///
 /// Takes the second factor away, for somebody who has it.
+#[utoipa::path(
+    post,
+    path = "/totp/disable",
+    tag = "second factor",
+    security(("bearer" = [])),
+    request_body(content = DisableBody, content_type = "application/json"),
+    responses(
+        (status = 204, description = "no codes are asked for any more"),
+        (status = 401, description = "no token, the wrong password, or a wrong code", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_disable(
     state: web::Data<AppState>,
     signed_in: SignedIn,

@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{CHALLENGE_ATTEMPTS, use_code};
 use crate::{
     body::{Body, Parsed},
     cookies,
-    error::ApiError,
-    sessions,
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    sessions::{self, TokenAnswer},
     state::AppState,
     store::AccountWithHash,
     users::seconds_since_epoch,
@@ -19,11 +20,14 @@ use crate::{
     visitor::Visitor,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeBody {
+    /// What the login answered.
+    #[schema(value_type = String)]
     challenge: Zeroizing<String>,
     /// Six digits of the authenticator, or a recovery code.
+    #[schema(value_type = String)]
     code: Zeroizing<String>,
     /// Whether the refresh token is wanted as a cookie.
     #[serde(default)]
@@ -35,7 +39,22 @@ impl Body for CodeBody {
                          true or false, and nothing else";
 }
 
+/// Signs somebody in whose login waits for a code.
+///
 /// Answers what a login answers, for a challenge and a code.
+#[utoipa::path(
+    post,
+    path = "/login/totp",
+    tag = "sessions",
+    request_body(content = CodeBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "a session, and its tokens", body = TokenAnswer),
+        (status = 400, description = "no challenge and code", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "a wrong code, or no such challenge", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
 pub(crate) async fn post_code(
     request: HttpRequest,
     state: web::Data<AppState>,

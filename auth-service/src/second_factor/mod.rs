@@ -13,11 +13,8 @@ use crate::{
     vault::{Hash, Purpose, Vault},
 };
 
-mod enrolment;
-mod login;
-
-pub(crate) use enrolment::{post_confirm, post_disable, post_start};
-pub(crate) use login::post_code;
+pub(crate) mod enrolment;
+pub(crate) mod login;
 
 /// The shared secret, in bytes: as long as the hash (RFC 4226, section 4).
 const SECRET_BYTES: usize = 20;

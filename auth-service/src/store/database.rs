@@ -6,7 +6,7 @@
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, PgPool, Postgres, Sqlite, SqlitePool,
+    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -18,10 +18,18 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How long a connection waits for another process's write to end.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a connection, also while a server that has gone away may be on its
+/// way back: with the time above, whoever cannot be served is told so within two seconds.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a statement may take, its wait for a connection included: a server that stopped in the
+/// middle of one says nothing at all.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to show, after its use, that it can be used again.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reading connections to SQLite, which reads in parallel under WAL; four saturate any login rate
 /// that the password pool lets through.
@@ -47,8 +55,12 @@ pub(super) enum Transaction {
 macro_rules! on_pool {
     ($pool:expr, |$executor:ident| $work:expr) => {
         match $pool {
-            $crate::store::database::Pool::Sqlite($executor) => $work,
-            $crate::store::database::Pool::Postgres($executor) => $work,
+            $crate::store::database::Pool::Sqlite($executor) => {
+                $crate::store::database::in_time(async { Ok($work) }).await?
+            }
+            $crate::store::database::Pool::Postgres($executor) => {
+                $crate::store::database::in_time(async { Ok($work) }).await?
+            }
         }
     };
 }
@@ -59,17 +71,48 @@ macro_rules! on_transaction {
         match $transaction {
             $crate::store::database::Transaction::Sqlite(transaction) => {
                 let $connection = &mut **transaction;
-                $work
+                $crate::store::database::in_time(async { Ok($work) }).await?
             }
             $crate::store::database::Transaction::Postgres(transaction) => {
                 let $connection = &mut **transaction;
-                $work
+                $crate::store::database::in_time(async { Ok($work) }).await?
             }
         }
     };
 }
 
 pub(super) use {on_pool, on_transaction};
+
+/// The outcome of `work`, unless it takes longer than a statement may.
+pub(super) async fn in_time<T>(
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(STATEMENT_DEADLINE, work)
+        .await
+        .unwrap_or(Err(StoreError::TooSlow))
+}
+
+/// Whether a connection can be used again.
+///
+/// SQLite itself rolls back when the disk is full, and sqlx then counts a transaction for ever that
+/// is none: the connection would take no other. A server may also have gone without a word, and
+/// sqlx would wait for it for as long.
+async fn is_reusable<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
+    // What was queued, such as a rollback, is done before the answer.
+    tokio::time::timeout(RELEASE_DEADLINE, connection.ping())
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)??;
+    Ok(!connection.is_in_transaction())
+}
+
+/// Lets the server end a transaction whose client has gone without a word: it would keep its locks
+/// until the network gives the connection up, which takes hours.
+async fn give_up_idle_transactions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("set idle_in_transaction_session_timeout = '10s'")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
 
 impl Pool {
     /// The writer and the readers of an SQLite file, which is made when it is missing.
@@ -89,6 +132,7 @@ impl Pool {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(is_reusable(connection)))
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         SQLITE_MIGRATIONS.run(&writer).await?;
@@ -104,6 +148,8 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(give_up_idle_transactions(connection)))
+            .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_with(options)
             .await?;
         POSTGRES_MIGRATIONS.run(&pool).await?;
@@ -113,24 +159,41 @@ impl Pool {
     /// Starts a transaction. In SQLite it locks at once: one that locked at its first write would
     /// fail when another had written since it read.
     pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("begin immediate").await?),
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+        in_time(async {
+            Ok(match self {
+                Self::Sqlite(pool) => {
+                    Transaction::Sqlite(pool.begin_with("begin immediate").await?)
+                }
+                Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+            })
         })
+        .await
     }
 
     pub(super) async fn close(&self) {
-        on_pool!(self, |pool| pool.close().await);
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
     }
 }
 
 impl Transaction {
-    /// Makes it happen; when this returns it is on the disk.
+    /// Makes it happen; when this returns it is on the disk. When it fails, nobody knows whether it
+    /// has happened.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await?,
-            Self::Postgres(transaction) => transaction.commit().await?,
-        }
-        Ok(())
+        in_time(async {
+            match self {
+                Self::Sqlite(transaction) => transaction.commit().await?,
+                Self::Postgres(mut transaction) => {
+                    // After a statement that failed, PostgreSQL rolls back at a commit and calls it
+                    // a success; any other statement it refuses.
+                    sqlx::query("select 1").execute(&mut *transaction).await?;
+                    transaction.commit().await?;
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
 };
 
 use super::StoreError;
@@ -30,6 +30,32 @@ fn warn_if_readable(path: &Path) {
     let mode = fs::metadata(path).map(|data| data.permissions().mode());
     if mode.is_ok_and(|mode| mode & 0o077 != 0) {
         tracing::warn!("the database can be read by others than its owner");
+    }
+}
+
+/// Which file it is, whatever its name becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OpenedFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenedFile {
+    /// The file at `path`, when there is one.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            device: data.dev(),
+            inode: data.ino(),
+        })
+    }
+
+    /// Whether it is where it was. What is written to a file that was moved or removed is not found
+    /// by the next who opens it.
+    pub(super) fn is_in_place(&self) -> bool {
+        Self::at(&self.path).as_ref() == Some(self)
     }
 }
 

@@ -8,21 +8,28 @@ mod accounts;
 pub mod audit;
 mod clients;
 mod database;
+mod failure;
 mod file;
 mod grants;
+mod levels;
 mod outbox;
+mod readiness;
 mod second_factor;
 mod sessions;
 mod signing_keys;
 
 pub use accounts::{Account, AccountWithHash, NewAccount};
 pub use clients::Client;
+pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;
+pub use readiness::NotReady;
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use database::{Pool, on_pool};
+use database::Pool;
+use file::OpenedFile;
+use readiness::LastWrite;
 
 /// The database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -30,25 +37,9 @@ pub struct Store {
     /// SQLite has one writer at a time anyway; a second connection would only wait, or fail.
     writer: Pool,
     readers: Pool,
-}
-
-/// The database failed. What was looked for and not found is no error.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be made.
-    #[error("cannot make the database {path}")]
-    File {
-        /// Which file.
-        path: String,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// The tables cannot be brought up to date.
-    #[error("cannot bring the database up to date")]
-    Migration(#[from] sqlx::migrate::MigrateError),
-    /// A query failed.
-    #[error("the database failed")]
-    Query(#[from] sqlx::Error),
+    last_write: LastWrite,
+    /// The SQLite file; `None` for PostgreSQL.
+    file: Option<OpenedFile>,
 }
 
 impl StoreError {
@@ -68,27 +59,26 @@ impl Store {
     ///
     /// When the database cannot be used.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let (writer, readers) = if let Some(path) = url.sqlite_path() {
-            Pool::open_sqlite(&path).await?
+        let opened = if let Some(path) = url.sqlite_path() {
+            Pool::open_sqlite(&path).await
         } else {
-            let pool = Pool::open_postgres(url.expose()).await?;
-            (pool.clone(), pool)
+            let opened = Pool::open_postgres(url.expose()).await;
+            opened.map(|pool| (pool.clone(), pool))
         };
-        Ok(Self { writer, readers })
-    }
-
-    /// Asks the database for an answer.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        on_pool!(&self.readers, |pool| {
-            sqlx::query("select 1 from users limit 1")
-                .execute(pool)
-                .await?;
-        });
-        Ok(())
+        match opened {
+            Ok((writer, readers)) => Ok(Self {
+                writer,
+                readers,
+                last_write: LastWrite::default(),
+                file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
+            }),
+            // It names the file already, which may be the one beside the database.
+            Err(error @ StoreError::File { .. }) => Err(error),
+            Err(cause) => Err(StoreError::Open {
+                database: url.to_string(),
+                cause: Box::new(cause),
+            }),
+        }
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

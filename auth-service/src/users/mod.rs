@@ -72,6 +72,12 @@ impl Users {
         &self.store
     }
 
+    /// The threads that verify passwords.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPool {
+        &self.passwords
+    }
+
     /// The account of this name with its hash. A text that can be nobody's name is looked up as the
     /// empty one, which nobody has either, so that every search takes one query.
     ///

@@ -4,3 +4,4 @@ mod accounts;
 mod fixture;
 mod secret;
 mod serving;
+mod store;

@@ -12,21 +12,25 @@ use std::{
 use crate::fixture::{Outcome, SECRET, Workbench};
 
 /// A binary that serves, and the address that it printed.
-struct Serving {
-    child: Child,
+pub(crate) struct Serving {
+    pub(crate) child: Child,
     address: String,
 }
 
 impl Serving {
-    fn start(bench: &Workbench) -> Self {
+    pub(crate) fn start(bench: &Workbench) -> Self {
         Self::start_with(bench, &[])
     }
 
     fn start_with(bench: &Workbench, variables: &[(&str, &str)]) -> Self {
-        let mut child = bench
-            .command(&[])
+        let mut command = bench.command(&[]);
+        command.envs(variables.iter().copied());
+        Self::spawn(&mut command)
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .env("LATCHKEY_SECRET", SECRET)
-            .envs(variables.iter().copied())
             .spawn()
             .expect("it runs");
         let mut line = String::new();
@@ -50,7 +54,23 @@ impl Serving {
         stream
     }
 
-    fn ask(&self, request: &str) -> String {
+    /// The answer, or nothing when the process has gone.
+    pub(crate) fn try_ask(&self, request: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", self.child.id())])
+            .status();
+        assert!(kill.expect("a shell").success());
+    }
+
+    pub(crate) fn ask(&self, request: &str) -> String {
         let mut answer = String::new();
         self.send(request)
             .read_to_string(&mut answer)
@@ -59,11 +79,8 @@ impl Serving {
     }
 
     /// Sends a signal, and asserts that the process ends within five seconds.
-    fn end_by(self, signal: &str) -> Outcome {
-        let kill = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", self.child.id())])
-            .status();
-        assert!(kill.expect("a shell").success());
+    pub(crate) fn end_by(self, signal: &str) -> Outcome {
+        self.signal(signal);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(self.child.wait_with_output()));
         let ended = receiver.recv_timeout(Duration::from_secs(5));
@@ -71,7 +88,7 @@ impl Serving {
     }
 }
 
-fn login(username: &str, password: &str) -> String {
+pub(crate) fn login(username: &str, password: &str) -> String {
     let body = format!("username={username}&password={password}");
     format!(
         "POST /login HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\

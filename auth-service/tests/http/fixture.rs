@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -19,8 +20,9 @@ use shared_claims::{
     key_set::KeySet,
     secret::{SECRET_VARIABLE, Secrets},
 };
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::database::OwnDatabase;
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
@@ -36,7 +38,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
     pub(crate) client: Client,
-    pub(crate) directory: TempDir,
+    database: OwnDatabase,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
 }
@@ -47,8 +49,9 @@ impl Service {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut config = Config::for_testing(&directory.path().join("auth.db"), own_secrets());
+        let database = OwnDatabase::make().await;
+        let mut config = Config::for_testing(Path::new("auth.db"), own_secrets());
+        config.settings.database_url = database.url();
         config.settings.password.threads = 1;
         change(&mut config.settings);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -63,7 +66,7 @@ impl Service {
             address,
             config,
             client: Client::new(),
-            directory,
+            database,
             stop,
             serving,
         }
@@ -90,6 +93,12 @@ impl Service {
         users::disable_user(&self.config.settings, &username)
             .await
             .expect("disabled");
+    }
+
+    /// Changes rows behind the service's back, to age them or to damage them, with one statement
+    /// that both databases understand; says how many rows it changed.
+    pub(crate) async fn execute(&self, statement: &str) -> u64 {
+        self.database.execute(statement).await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -146,29 +155,9 @@ impl Service {
 
     /// What the database has of the refresh tokens, written as tokens are.
     pub(crate) async fn refresh_token_hashes(&self) -> Vec<String> {
-        let mut connection = self.database().await;
-        let hashes: Vec<Vec<u8>> = sqlx::query_scalar("select hash from refresh_tokens")
-            .fetch_all(&mut connection)
-            .await
-            .expect("hashes");
+        let hashes = self.database.read("select hash from refresh_tokens").await;
         let text = |hash: Vec<u8>| ids::token_from(&hash.try_into().expect("32 bytes"));
         hashes.into_iter().map(text).collect()
-    }
-
-    async fn database(&self) -> sqlx::SqliteConnection {
-        let path = self.directory.path().join("auth.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        let connecting = sqlx::ConnectOptions::connect(&options);
-        connecting.await.expect("the database")
-    }
-
-    /// Changes the database behind the service's back: ages what a test cannot wait for.
-    pub(crate) async fn execute(&self, statement: &'static str) {
-        let mut connection = self.database().await;
-        sqlx::raw_sql(statement)
-            .execute(&mut connection)
-            .await
-            .expect("a change");
     }
 
     pub(crate) async fn get_me(&self, authorization: Option<&str>) -> Response {

@@ -28,8 +28,7 @@ async fn a_running_service_is_live_and_ready() {
 async fn a_service_without_its_database_is_live_and_not_ready() {
     let service = Service::start().await;
     assert_eq!(get(&service, "/health/live").await.status(), StatusCode::OK);
-    // Nothing was read yet, so the first reader finds that there is no file.
-    std::fs::remove_file(service.directory.path().join("auth.db")).expect("removed");
+    service.execute("alter table users rename to lost").await;
     let answer = get(&service, "/health/ready").await;
     problem(answer, StatusCode::SERVICE_UNAVAILABLE, "unavailable").await;
     assert_eq!(get(&service, "/health/live").await.status(), StatusCode::OK);

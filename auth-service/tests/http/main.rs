@@ -1,8 +1,11 @@
 //! The service over real HTTP: one module per endpoint.
 
+mod admin;
 mod cookie;
 mod cors;
+mod database;
 mod fixture;
+mod headers;
 mod health;
 mod keys;
 mod limits;
@@ -10,9 +13,11 @@ mod login;
 mod logout;
 mod me;
 mod oauth;
+mod openapi;
 mod outbox;
 mod password;
 mod refresh;
 mod register;
 mod second_factor;
 mod shutdown;
+mod store;

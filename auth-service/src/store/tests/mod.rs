@@ -26,6 +26,7 @@ macro_rules! on_both {
 use on_both;
 
 mod conformance;
+mod failure;
 mod sessions;
 mod sqlite;
 
@@ -77,18 +78,18 @@ impl OwnStore {
     }
 
     async fn count_unused_refresh_tokens(&self) -> i64 {
-        on_pool!(&self.store.readers, |pool| sqlx::query_scalar(
-            "select count(*) from refresh_tokens where used_at is null"
-        )
-        .fetch_one(pool)
-        .await
-        .expect("a number"))
+        const COUNT: &str = "select count(*) from refresh_tokens where used_at is null";
+        match &self.store.readers {
+            Pool::Sqlite(pool) => sqlx::query_scalar(COUNT).fetch_one(pool).await,
+            Pool::Postgres(pool) => sqlx::query_scalar(COUNT).fetch_one(pool).await,
+        }
+        .expect("a number")
     }
 
-    async fn try_execute(&self, statement: &'static str) -> sqlx::Result<u64> {
-        on_pool!(&self.store.writer, |pool| Ok(sqlx::query(statement)
-            .execute(pool)
-            .await?
-            .rows_affected()))
+    async fn try_execute(&self, statement: &'static str) -> sqlx::Result<()> {
+        match &self.store.writer {
+            Pool::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
+            Pool::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
+        }
     }
 }

@@ -12,7 +12,7 @@ async fn processes_that_make_the_same_database_at_once_all_get_it() {
     });
     for opened in opening.collect::<Vec<_>>() {
         let store = opened.await.expect("no panic").expect("a store");
-        store.ping().await.expect("an answer");
+        store.check_ready(0).await.expect("an answer");
     }
 }
 

@@ -1,0 +1,67 @@
+//! `GET /docs/`: a page that shows the description of the endpoints, and calls them.
+//!
+//! The page is Swagger UI out of the binary. It loads nothing from elsewhere, and may not: its
+//! policy says so too.
+
+use std::{borrow::Cow, sync::Arc};
+
+use actix_web::{HttpResponse, http::header, web};
+use utoipa_swagger_ui::Config;
+
+use crate::{error::ApiError, openapi::KEEP_FOR_MINUTES};
+
+/// The files that the page consists of. There are more, such as one that passes tokens between
+/// windows, which nobody here needs.
+const FILES: [&str; 8] = [
+    "index.html",
+    "index.css",
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "swagger-initializer.js",
+    "favicon-16x16.png",
+    "favicon-32x32.png",
+];
+
+/// The icons of its buttons are written into its style sheet.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// Sends whoever forgot the slash to the page, whose links are relative.
+pub(crate) async fn redirect_to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect()
+        .insert_header((header::LOCATION, "/docs/"))
+        .finish()
+}
+
+/// Answers the page.
+pub(crate) async fn show_docs() -> Result<HttpResponse, ApiError> {
+    answer("index.html")
+}
+
+/// Answers a file of the page.
+pub(crate) async fn show_docs_file(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    answer(&file)
+}
+
+fn answer(file: &str) -> Result<HttpResponse, ApiError> {
+    if !FILES.contains(&file) {
+        return Err(ApiError::NotFound);
+    }
+    // The address of a validator elsewhere is there by default.
+    let config = Config::from("/openapi.json").validator_url("none");
+    let found = utoipa_swagger_ui::serve(file, Arc::new(config))
+        .map_err(|error| anyhow::anyhow!("the page has no {file}: {error}"))?
+        .ok_or(ApiError::NotFound)?;
+    // Without a copy for each visitor: there is more than a megabyte of it.
+    let body = match found.bytes {
+        Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, found.content_type))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::CACHE_CONTROL, KEEP_FOR_MINUTES))
+        .body(body))
+}

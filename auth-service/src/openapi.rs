@@ -1,0 +1,126 @@
+//! `GET /openapi.json`: the description of every endpoint, made from the code beside it.
+
+use std::sync::LazyLock;
+
+use actix_web::{
+    HttpResponse,
+    http::header::{self, ContentType},
+};
+use anyhow::Context as _;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use crate::error::ApiError;
+
+/// How long the description may be kept: it changes with a release.
+pub(crate) const KEEP_FOR_MINUTES: &str = "public, max-age=300";
+
+/// The name under which endpoints ask for a bearer token.
+const BEARER: &str = "bearer";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Latchkey auth-service",
+        description = "Sign in over HTTP, get a JSON Web Token. Errors are problem documents \
+                       (RFC 9457) whose `code` is stable; the endpoints below `/oauth/` answer \
+                       as RFC 6749 says.",
+    ),
+    paths(
+        crate::login::post_login,
+        crate::second_factor::login::post_code,
+        crate::refresh::post_refresh,
+        crate::sessions::post_logout,
+        crate::sessions::post_logout_all,
+        crate::sessions::list_sessions,
+        crate::sessions::delete_session,
+        crate::me::show_me,
+        crate::register::post_register,
+        crate::change_password::post_password,
+        crate::second_factor::enrolment::post_start,
+        crate::second_factor::enrolment::post_confirm,
+        crate::second_factor::enrolment::post_disable,
+        crate::oauth::token::post_token,
+        crate::oauth::introspect::post_introspect,
+        crate::oauth::revoke::post_revoke,
+        crate::discovery::show_jwks,
+        crate::discovery::show_metadata,
+        crate::health::show_live,
+        crate::health::show_ready,
+    ),
+    modifiers(&BearerScheme)
+)]
+struct Description;
+
+struct BearerScheme;
+
+impl Modify for BearerScheme {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("The `token` that a login answers"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    }
+}
+
+/// Answers the description.
+pub(crate) async fn show_openapi() -> Result<HttpResponse, ApiError> {
+    static TEXT: LazyLock<Option<String>> = LazyLock::new(|| Description::openapi().to_json().ok());
+    let text = TEXT.as_deref().context("the description is no JSON")?;
+    Ok(HttpResponse::Ok()
+        .insert_header(ContentType::json())
+        .insert_header((header::CACHE_CONTROL, KEEP_FOR_MINUTES))
+        .body(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What describes the others.
+    const NOT_DESCRIBED: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{file}"];
+
+    const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+    /// Each path and method that stands in the table of routes.
+    fn routes() -> BTreeSet<(String, String)> {
+        let mut routes = BTreeSet::new();
+        for resource in include_str!("routes.rs").split("web::resource(\"").skip(1) {
+            let (path, rest) = resource.split_once('"').expect("a path");
+            for method in METHODS {
+                if rest.contains(&format!("web::{method}()")) && !NOT_DESCRIBED.contains(&path) {
+                    routes.insert((path.to_owned(), method.to_owned()));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_route_is_described_and_every_description_has_a_route() {
+        let document = serde_json::to_value(Description::openapi()).expect("JSON");
+        let mut described = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in operations.as_object().expect("operations") {
+                described.insert((path.clone(), method.clone()));
+                let says = |name: &str| operation[name].as_str().is_some_and(|text| text.len() > 9);
+                assert!(says("summary"), "{method} {path} is not summarized");
+                let answers = operation["responses"].as_object().expect("answers");
+                assert!(answers.len() > 1 || path == "/health/live", "{path}");
+            }
+        }
+        assert_eq!(described, routes());
+    }
+}

@@ -1,0 +1,244 @@
+//! What is wrong with a database that fails.
+
+use std::io;
+
+use sqlx::{Error, error::DatabaseError, migrate::MigrateError};
+
+/// The database failed. What was looked for and not found is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be made.
+    #[error("cannot make the database {path}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// There is something, but not a database that can be used.
+    #[error("cannot open the database {database}: {}", cause.story())]
+    Open {
+        /// Which, without a password.
+        database: String,
+        /// Why.
+        cause: Box<StoreError>,
+    },
+    /// The tables cannot be brought up to date.
+    #[error("cannot bring the database up to date")]
+    Migration(#[source] MigrateError),
+    /// A query failed.
+    #[error("the database failed")]
+    Query(#[from] Error),
+    /// A query took too long, and was given up.
+    #[error("the database takes too long")]
+    TooSlow,
+}
+
+/// The kinds of failure that an operator can do something about, and the one that is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// Nothing answers, or nobody lets us in.
+    Unreachable,
+    /// Somebody else holds what we need.
+    Busy,
+    /// It can be read and not written.
+    ReadOnly,
+    /// There is no space left.
+    Full,
+    /// The operating system cannot read or write it.
+    Failing,
+    /// What it holds is no longer a database.
+    Damaged,
+    /// Anything else: a statement of ours is wrong.
+    Defect,
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Busy,
+        Self::ReadOnly,
+        Self::Full,
+        Self::Failing,
+        Self::Damaged,
+        Self::Defect,
+    ];
+
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Busy => "busy",
+            Self::ReadOnly => "read_only",
+            Self::Full => "full",
+            Self::Failing => "failing",
+            Self::Damaged => "damaged",
+            Self::Defect => "defect",
+        }
+    }
+}
+
+impl StoreError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::File { .. } => Trouble::Failing,
+            Self::Open { cause, .. } => cause.trouble(),
+            Self::Query(error) => trouble_of(error),
+            Self::Migration(_) => Trouble::Defect,
+            Self::TooSlow => Trouble::Unreachable,
+        }
+    }
+
+    /// The whole story in one line for the log, without what a statement was given: PostgreSQL
+    /// repeats a value that it cannot use.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = self.to_string();
+        let cause = match self {
+            Self::File { source, .. } => source.to_string(),
+            Self::Query(error) => cause_of(error),
+            Self::Migration(error) => error.to_string(),
+            Self::Open { .. } | Self::TooSlow => return story,
+        };
+        story.push_str(": ");
+        story.push_str(&cause);
+        story
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                Self::Query(error)
+            }
+            error => Self::Migration(error),
+        }
+    }
+}
+
+fn cause_of(error: &Error) -> String {
+    match error {
+        Error::Database(error) if repeats_values(error.as_ref()) => {
+            format!("SQLSTATE {}", error.code().unwrap_or_default())
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Whether the text may repeat a value: those of the classes "data exception" and "integrity
+/// constraint violation" do.
+fn repeats_values(error: &(dyn DatabaseError + 'static)) -> bool {
+    let code = error.code().unwrap_or_default();
+    code.len() == SQLSTATE_LENGTH && (code.starts_with("22") || code.starts_with("23"))
+}
+
+/// PostgreSQL's codes have five characters; SQLite's are numbers of at most four digits.
+const SQLSTATE_LENGTH: usize = 5;
+
+fn trouble_of(error: &Error) -> Trouble {
+    match error {
+        Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            match code.parse::<u32>() {
+                Ok(code)
+                    if error
+                        .code()
+                        .is_some_and(|code| code.len() < SQLSTATE_LENGTH) =>
+                {
+                    trouble_of_sqlite(code)
+                }
+                _ => trouble_of_postgres(&code),
+            }
+        }
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::BeginFailed => Trouble::Unreachable,
+        _ => Trouble::Defect,
+    }
+}
+
+/// After the lowest byte of an extended result code (sqlite.org/rescode.html).
+fn trouble_of_sqlite(code: u32) -> Trouble {
+    match code & 0xff {
+        // BUSY, LOCKED, PROTOCOL
+        5 | 6 | 15 => Trouble::Busy,
+        // PERM, READONLY
+        3 | 8 => Trouble::ReadOnly,
+        // NOMEM, IOERR
+        7 | 10 => Trouble::Failing,
+        // CORRUPT, NOTADB
+        11 | 26 => Trouble::Damaged,
+        // FULL
+        13 => Trouble::Full,
+        // CANTOPEN
+        14 => Trouble::Unreachable,
+        _ => Trouble::Defect,
+    }
+}
+
+/// After PostgreSQL's appendix A, "error codes".
+fn trouble_of_postgres(code: &str) -> Trouble {
+    match code {
+        // Too many connections, cancelled, locked by another, deadlock, serialization.
+        "53300" | "57014" | "55P03" | "40P01" | "40001" => Trouble::Busy,
+        // A standby, or a server whose operator wants it so.
+        "25006" => Trouble::ReadOnly,
+        "53100" => Trouble::Full,
+        "53000" | "53200" | "53400" | "58000" | "58030" => Trouble::Failing,
+        "XX001" | "XX002" => Trouble::Damaged,
+        // No such database.
+        "3D000" => Trouble::Unreachable,
+        // Connection, authorization, and an operator's intervention.
+        code if ["08", "28", "57"].contains(&code.get(..2).unwrap_or_default()) => {
+            Trouble::Unreachable
+        }
+        _ => Trouble::Defect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_tells_what_the_operator_can_do() {
+        for (code, trouble) in [
+            (5, Trouble::Busy),
+            (517, Trouble::Busy),
+            (8, Trouble::ReadOnly),
+            (1032, Trouble::ReadOnly),
+            (13, Trouble::Full),
+            (778, Trouble::Failing),
+            (11, Trouble::Damaged),
+            (26, Trouble::Damaged),
+            (14, Trouble::Unreachable),
+            (1, Trouble::Defect),
+            (2067, Trouble::Defect),
+        ] {
+            assert_eq!(trouble_of_sqlite(code), trouble, "{code}");
+        }
+        for (code, trouble) in [
+            ("57P01", Trouble::Unreachable),
+            ("08006", Trouble::Unreachable),
+            ("28P01", Trouble::Unreachable),
+            ("53300", Trouble::Busy),
+            ("25006", Trouble::ReadOnly),
+            ("53100", Trouble::Full),
+            ("58030", Trouble::Failing),
+            ("XX001", Trouble::Damaged),
+            ("42P01", Trouble::Defect),
+            ("", Trouble::Defect),
+        ] {
+            assert_eq!(trouble_of_postgres(code), trouble, "{code}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! An SQLite database that fails, and what is left when it works again.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+
+use super::{
+    super::{database::Transaction, *},
+    OwnStore,
+};
+use crate::{store::NewAccount, users::hash::StoredHash, vault::Hash};
+
+const NOW: i64 = 1_000;
+
+fn writer(store: &Store) -> &SqlitePool {
+    match &store.writer {
+        Pool::Sqlite(writer) => writer,
+        Pool::Postgres(_) => panic!("not an SQLite file"),
+    }
+}
+
+/// A setting of the one connection that writes.
+async fn set(store: &Store, pragma: &'static str) {
+    sqlx::query(pragma)
+        .execute(writer(store))
+        .await
+        .expect(pragma);
+}
+
+async fn add_account(store: &Store, name: &str) -> Result<bool, StoreError> {
+    let account = NewAccount {
+        id: name.to_owned(),
+        username: name.to_owned(),
+        skeleton: name.to_owned(),
+        password_hash: StoredHash::from("a hash"),
+        profile: shared_claims::claims::Profile::default(),
+        created_at: NOW,
+    };
+    store.insert_account(&account).await
+}
+
+/// A write in a transaction; `device` makes it long.
+async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, StoreError> {
+    let session = Session {
+        id: id.to_owned(),
+        user_id: "alice".to_owned(),
+        client_id: "a client".to_owned(),
+        created_at: NOW,
+        used_at: NOW,
+        expires_at: NOW + 60,
+        device: device.to_owned(),
+        address: String::new(),
+    };
+    let new = NewSession {
+        session: &session,
+        password_hash: &StoredHash::from("a hash"),
+        refresh_token: &Hash::of(id),
+        refresh_expires_at: NOW + 60,
+        detail: json!({}),
+    };
+    store.insert_session(&new).await
+}
+
+async fn with_alice() -> OwnStore {
+    let store = OwnStore::sqlite().await;
+    assert!(add_account(&store, "alice").await.expect("a write"));
+    store
+}
+
+fn trouble<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Trouble {
+    outcome.expect_err("a failure").trouble()
+}
+
+async fn readiness(store: &Store) -> Option<Trouble> {
+    store
+        .check_ready(NOW)
+        .await
+        .err()
+        .map(|failure| failure.trouble())
+}
+
+#[tokio::test]
+async fn a_full_database_is_said_to_be_full_and_takes_writes_when_there_is_space_again() {
+    let store = with_alice().await;
+    let long = "x".repeat(100_000);
+    for round in ["one", "two", "three"] {
+        // The connection that failed is not used again, and with it goes its limit.
+        set(&store, "pragma max_page_count = 1").await;
+        assert_eq!(
+            trouble(add_session(&store, round, &long).await),
+            Trouble::Full
+        );
+        assert!(add_session(&store, round, &long).await.expect("a write"));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_only_read_is_not_ready_until_it_is_written_again() {
+    let store = with_alice().await;
+    assert_eq!(readiness(&store).await, None);
+    set(&store, "pragma query_only = on").await;
+    assert_eq!(trouble(add_account(&store, "bob").await), Trouble::ReadOnly);
+    assert_eq!(
+        trouble(add_session(&store, "one", "").await),
+        Trouble::ReadOnly
+    );
+    // A write has succeeded a moment ago, which counts until somebody says otherwise.
+    assert_eq!(readiness(&store).await, None);
+    store.doubt_writes();
+    assert_eq!(readiness(&store).await, Some(Trouble::ReadOnly));
+    assert_eq!(readiness(&store).await, Some(Trouble::ReadOnly));
+
+    set(&store, "pragma query_only = off").await;
+    store.forget_last_write();
+    assert_eq!(readiness(&store).await, None);
+    assert!(add_account(&store, "bob").await.expect("a write"));
+}
+
+#[tokio::test]
+async fn a_database_that_another_process_keeps_locked_is_busy_and_says_so_in_time() {
+    let store = with_alice().await;
+    let options = writer(&store).connect_options();
+    let mut other = SqliteConnection::connect_with(&options)
+        .await
+        .expect("a connection");
+    let lock = other
+        .begin_with("begin immediate")
+        .await
+        .expect("a transaction");
+    let started = Instant::now();
+    assert_eq!(trouble(add_session(&store, "one", "").await), Trouble::Busy);
+    assert_eq!(trouble(add_account(&store, "bob").await), Trouble::Busy);
+    assert!(started.elapsed() < Duration::from_secs(4));
+    lock.rollback().await.expect("unlocked");
+    assert!(add_session(&store, "one", "").await.expect("a write"));
+}
+
+#[tokio::test]
+async fn a_write_that_is_given_up_on_its_way_leaves_nothing_behind() {
+    let store = with_alice().await;
+    for number in 0..200_u64 {
+        let id = format!("session-{number}");
+        // Each time a little later, so that every step is the one that is interrupted.
+        let patience = Duration::from_micros(number * 20);
+        let _ = tokio::time::timeout(patience, add_session(&store, &id, "")).await;
+    }
+    assert!(add_session(&store, "last", "").await.expect("a write"));
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_commit_after_a_failed_statement_is_a_failure_and_has_not_happened() {
+    let store = OwnStore::postgres().await;
+    for is_broken in [true, false] {
+        let mut transaction = store.writer.begin().await.expect("a transaction");
+        let Transaction::Postgres(connection) = &mut transaction else {
+            panic!("not PostgreSQL");
+        };
+        let insert = "insert into clients (id, scopes, created_at) values ('one', '', 0)";
+        sqlx::query(insert)
+            .execute(&mut **connection)
+            .await
+            .expect("a write");
+        if is_broken {
+            let again = sqlx::query(insert).execute(&mut **connection).await;
+            again.expect_err("the same client again");
+        }
+        assert_eq!(transaction.commit().await.is_err(), is_broken);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_value_that_the_server_repeats_is_not_repeated_in_the_log() {
+    let store = OwnStore::postgres().await;
+    let Pool::Postgres(pool) = &store.writer else {
+        panic!("not PostgreSQL");
+    };
+    let query = sqlx::query("select cast($1::text as bigint)").bind("hidden");
+    let error = query.execute(pool).await.expect_err("not a number");
+    assert!(error.to_string().contains("hidden"), "{error}");
+    let story = StoreError::from(error).story();
+    assert_eq!(story, "the database failed: SQLSTATE 22P02");
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn the_server_ends_a_transaction_whose_client_says_nothing() {
+    let store = OwnStore::postgres().await;
+    let Pool::Postgres(pool) = &store.writer else {
+        panic!("not PostgreSQL");
+    };
+    let setting =
+        sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')");
+    let setting: String = setting.fetch_one(pool).await.expect("a setting");
+    assert_eq!(setting, "10s");
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
+    let store = with_alice().await;
+    let mut transaction = store.writer.begin().await.expect("a transaction");
+    let Transaction::Sqlite(connection) = &mut transaction else {
+        panic!("not an SQLite file");
+    };
+    // Checked at the commit and not before.
+    for statement in [
+        "pragma defer_foreign_keys = on",
+        "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
+    ] {
+        sqlx::query(statement)
+            .execute(&mut **connection)
+            .await
+            .expect(statement);
+    }
+    let outcome = transaction.commit().await;
+    assert_eq!(trouble(outcome), Trouble::Defect);
+    let left: i64 = sqlx::query_scalar("select count(*) from totp_secrets")
+        .fetch_one(writer(&store))
+        .await
+        .expect("a number");
+    assert_eq!(left, 0);
+    assert!(add_session(&store, "one", "").await.expect("a write"));
+}
