@@ -58,7 +58,7 @@ async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> 
             _ = hangup.recv() => {}
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         }
-        match state.reload_secrets().await {
+        match state.reload().await {
             Ok(()) => tracing::info!("the secrets were read again"),
             Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
         }

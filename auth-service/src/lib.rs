@@ -38,6 +38,7 @@ mod signed_in;
 pub mod state;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod tokens;
 pub mod users;
 pub mod vault;

@@ -41,6 +41,7 @@ pub(crate) async fn serve_and_tell(
     warn_if_exposed(&config, &listener);
     let state = web::Data::new(AppState::start(config).await?);
     let store = state.store().clone();
+    let certificate = state.certificate().cloned();
     let admin = settings.admin.listen.0;
     let admin = admin.map(|address| admin::start(address, state.clone()));
     let admin = admin.transpose()?;
@@ -70,10 +71,12 @@ pub(crate) async fn serve_and_tell(
         // A client that has gone takes its request with it, and its place in the password queue.
         .h1_allow_half_closed(false)
         .shutdown_timeout(settings.shutdown_secs)
-        .shutdown_signal(shutdown)
-        .listen(listener)
-        .context("cannot listen")?
-        .run();
+        .shutdown_signal(shutdown);
+    let server = match certificate {
+        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config()?),
+        None => server.listen(listener),
+    };
+    let server = server.context("cannot listen")?.run();
     ready()?;
 
     let overdue = async move {
@@ -113,7 +116,8 @@ fn warn_if_exposed(config: &Config, listener: &TcpListener) {
     let loopback = listener
         .local_addr()
         .is_ok_and(|address| address.ip().is_loopback());
-    if !loopback && !config.settings.public_url.starts_with("https://") {
+    let is_safe = config.settings.tls.is_on() || config.settings.public_url.starts_with("https://");
+    if !loopback && !is_safe {
         tracing::warn!(
             "listening beyond loopback while public_url is not https: \
              passwords and tokens can be read on the way"

@@ -9,6 +9,7 @@ use crate::{
     metrics::Metrics,
     outbox::Outbox,
     store::Store,
+    tls::Certificate,
     users::{Users, password::PasswordPool},
     waiting::Waiting,
 };
@@ -23,6 +24,7 @@ pub struct AppState {
     metrics: Metrics,
     settings: Settings,
     reload: Reload,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl AppState {
@@ -38,6 +40,7 @@ impl AppState {
             secrets,
             reload,
         } = config;
+        let certificate = Certificate::open(&settings.tls)?;
         let store = Store::open(&settings.database_url).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
@@ -50,6 +53,7 @@ impl AppState {
             metrics: Metrics::new(),
             settings,
             reload,
+            certificate,
         })
     }
 
@@ -77,12 +81,21 @@ impl AppState {
         self.keys.ring()
     }
 
-    /// Reads the secrets again, and takes them in place of the ones from before.
+    /// The certificate of the public listener, if it speaks TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
+    /// Reads the secrets and the certificate again, and takes them in place of the ones from before.
     ///
     /// # Errors
     ///
     /// When they cannot be used; the ones from before are kept.
-    pub async fn reload_secrets(&self) -> anyhow::Result<()> {
+    pub async fn reload(&self) -> anyhow::Result<()> {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload()?;
+        }
         self.keys.replace_secrets(self.reload.read()?).await
     }
 

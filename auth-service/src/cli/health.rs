@@ -1,25 +1,26 @@
 //! `health`: what a container's health check calls, since its image has no other HTTP client.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
+use reqwest::{Client, redirect::Policy};
+
 use super::{Failure, print_line};
+use crate::config::Settings;
 
 /// How long the service may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-const READY: &[u8] = b"HTTP/1.1 200 ";
-
-pub(super) fn ask(listen: SocketAddr) -> Result<(), Failure> {
-    let address = reachable(listen);
-    match is_ready(address) {
+pub(super) async fn ask(settings: &Settings) -> Result<(), Failure> {
+    let address = reachable(settings.listen);
+    match is_ready(address, settings.tls.is_on()).await {
         Ok(true) => print_line("ready"),
         Ok(false) => Err(Failure::Other(format!("{address} is not ready"))),
         Err(error) => Err(Failure::Other(format!(
-            "{address} does not answer: {error}"
+            "{address} does not answer: {:#}",
+            anyhow::Error::from(error)
         ))),
     }
 }
@@ -34,27 +35,20 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn is_ready(address: SocketAddr) -> io::Result<bool> {
-    let end = Instant::now() + DEADLINE;
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    let request =
-        format!("GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut start = [0; READY.len()];
-    let mut filled = 0;
-    while filled < start.len() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut start[filled..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => filled += count,
-        }
-    }
-    Ok(start == READY)
+async fn is_ready(address: SocketAddr, with_tls: bool) -> reqwest::Result<bool> {
+    let client = Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .timeout(DEADLINE)
+        // The certificate is for the public name, and this is this machine.
+        .tls_danger_accept_invalid_certs(with_tls)
+        .build()?;
+    let scheme = if with_tls { "https" } else { "http" };
+    let answer = client
+        .get(format!("{scheme}://{address}/health/ready"))
+        .send();
+    let answer = answer.await.map_err(reqwest::Error::without_url)?;
+    Ok(answer.status() == reqwest::StatusCode::OK)
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&Settings::load(file)?, command).await,
         Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
         Command::CheckConfig => print_settings(&Config::load(file)?),
-        Command::Health => health::ask(Settings::load(file)?.listen),
+        Command::Health => health::ask(&Settings::load(file)?).await,
     }
 }
 
@@ -222,9 +222,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("cannot listen on {address}: {error}")))?;
     let stop = stop_signal()?;
     let address = listener.local_addr().map_err(Failure::other)?;
+    let is_tls = config.settings.tls.is_on();
+    let scheme = if is_tls { "https" } else { "http" };
     // Whoever waits for this line may connect: the socket queues until the workers run.
     let ready = move || {
-        print_line(&format!("listening on http://{address}"))
+        print_line(&format!("listening on {scheme}://{address}"))
             .map_err(|failure| anyhow::anyhow!("{failure}"))
     };
     serve_and_tell(config, listener, stop, ready).await?;

@@ -23,6 +23,7 @@ mod password;
 mod revocation;
 mod secret_file;
 mod session;
+mod tls;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use database::DatabaseUrl;
@@ -33,6 +34,7 @@ pub use load::ConfigError;
 pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
+pub use tls::TlsSettings;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
 /// them and are shown by nothing.
@@ -142,6 +144,8 @@ pub struct Settings {
     pub session: SessionSettings,
     /// Whom to tell that a session has ended.
     pub revocation: RevocationSettings,
+    /// TLS of the public listener.
+    pub tls: TlsSettings,
     /// What is for the operator and not for visitors.
     pub admin: AdminSettings,
 }
@@ -169,6 +173,7 @@ impl Default for Settings {
             login: LoginSettings::default(),
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
+            tls: TlsSettings::default(),
             admin: AdminSettings::default(),
         }
     }
@@ -289,6 +294,7 @@ impl Settings {
         self.password.check()?;
         self.limits.check()?;
         self.keys.check()?;
+        self.tls.check()?;
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;

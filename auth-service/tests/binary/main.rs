@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: exit codes, one line on stderr, signals, commands.
 
 mod accounts;
+mod crash;
 mod fixture;
 mod secret;
 mod serving;

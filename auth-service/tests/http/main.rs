@@ -21,3 +21,4 @@ mod register;
 mod second_factor;
 mod shutdown;
 mod store;
+mod tls;

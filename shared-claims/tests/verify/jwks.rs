@@ -107,13 +107,13 @@ fn keys_of_three_kinds_verify_what_they_signed_and_nothing_else() {
     let pairs = [Pair::ec(), Pair::ed(), Pair::rsa()];
     for pair in &pairs {
         assert_eq!(
-            verdict(&[pair.public.clone()], &pair.token()),
+            verdict(std::slice::from_ref(&pair.public), &pair.token()),
             Ok(()),
             "{}",
             pair.name
         );
         for other in pairs.iter().filter(|other| other.name != pair.name) {
-            let refused = verdict(&[pair.public.clone()], &other.token());
+            let refused = verdict(std::slice::from_ref(&pair.public), &other.token());
             assert_eq!(refused, Err(Rejection::AlgorithmInvalid));
         }
     }
@@ -137,7 +137,7 @@ fn a_public_key_signs_no_hmac() {
             .signed_by(Algorithm::HS256, EncodingKey::from_secret(secret))
             .token();
         assert_eq!(
-            verdict(&[pair.public.clone()], &token),
+            verdict(std::slice::from_ref(&pair.public), &token),
             Err(Rejection::AlgorithmInvalid)
         );
     }
