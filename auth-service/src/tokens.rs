@@ -118,9 +118,9 @@ impl Signer {
             exp: expires_at,
             iat: issued_at,
             nbf: None,
-            jti: random_id()?,
-            sid: new.session_id.to_owned(),
-            client_id: new.client_id.to_owned(),
+            jti: Some(random_id()?),
+            sid: Some(new.session_id.to_owned()),
+            client_id: Some(new.client_id.to_owned()),
             scope: new.scope,
             authorization_details: new.authorization_details,
             profile: new

@@ -38,12 +38,15 @@ pub struct Claims {
     /// Not accepted before this second, give or take the verifier's leeway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
-    /// The token's own id.
-    pub jti: String,
+    /// The token's own id. Our own issuer's tokens have one, and so it is with the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
     /// The session that the token belongs to (OpenID Connect Front-Channel Logout 1.0, section 3).
-    pub sid: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
     /// The client that asked for the token (RFC 8693, section 4.3).
-    pub client_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// Space-separated scopes (RFC 6749, section 3.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,

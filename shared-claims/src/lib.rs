@@ -17,4 +17,4 @@ pub mod verify;
 
 pub use claims::Claims;
 pub use rejection::Rejection;
-pub use verify::{VerifiedClaims, Verifier};
+pub use verify::{TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout, Verifier};

@@ -50,11 +50,17 @@ pub enum Rejection {
     AudienceInvalid,
     /// A claim is missing, of the wrong type, or does not belong in an access token.
     ClaimsInvalid,
+    /// The issuer has ended the token's session, or all of its subject.
+    TokenRevoked,
+    /// A token that is to extend a session is of another issuer, subject or session.
+    IdentityMismatch,
+    /// No token came in the time that an unauthenticated socket has.
+    AuthenticationTimedOut,
 }
 
 impl Rejection {
     /// All of them, in the order in which `docs/protocol.md` lists them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::TokenMissing,
         Self::CredentialsMalformed,
         Self::CredentialsAmbiguous,
@@ -75,6 +81,9 @@ impl Rejection {
         Self::IssuedInFuture,
         Self::AudienceInvalid,
         Self::ClaimsInvalid,
+        Self::TokenRevoked,
+        Self::IdentityMismatch,
+        Self::AuthenticationTimedOut,
     ];
 
     /// The text for people and for `connect_error`.
@@ -131,6 +140,13 @@ impl Rejection {
             Self::IssuedInFuture => ("jwt issued in the future", INVALID, "issued_in_future"),
             Self::AudienceInvalid => ("jwt audience invalid", INVALID, "audience_invalid"),
             Self::ClaimsInvalid => ("jwt claims invalid", INVALID, "claims_invalid"),
+            Self::TokenRevoked => ("jwt revoked", INVALID, "token_revoked"),
+            Self::IdentityMismatch => ("jwt of another session", INVALID, "identity_mismatch"),
+            Self::AuthenticationTimedOut => (
+                "authentication timed out",
+                "credentials_required",
+                "authentication_timed_out",
+            ),
         }
     }
 }

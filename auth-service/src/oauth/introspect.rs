@@ -71,7 +71,10 @@ async fn is_active(
         return Ok(state.store().find_client(client).await?.is_some());
     }
     let account = state.users().find_active(&claims.sub).await?;
-    let lives = state.store().is_session_live(&claims.sid, &claims.sub, now);
+    let lives =
+        state
+            .store()
+            .is_session_live(claims.sid.as_deref().unwrap_or_default(), &claims.sub, now);
     Ok(account.is_some() && lives.await?)
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn post_revoke(
         Some(claims) if client_of(&claims.sub).is_some() => {
             return Err(OAuthError::UnsupportedTokenType);
         }
-        Some(claims) => (claims.sub.clone(), claims.sid.clone()),
+        Some(claims) => (claims.sub.clone(), claims.sid.clone().unwrap_or_default()),
         None => match state
             .store()
             .find_refresh_token(&Hash::of(token), now_secs)

@@ -85,7 +85,7 @@ async fn a_token_that_is_not_accepted_is_refused_with_the_reason() {
     let now = SystemTime::now();
     let login = service.token_of("alice").await;
     let session = service.verifier().verify(&login, now).expect("a token");
-    let who = (id.as_str(), session.sid.as_str());
+    let who = (id.as_str(), session.sid.as_deref().expect("a session"));
     let past = now - Duration::from_secs(900);
     let good = sign(ours, &own_secrets(), who, now);
     assert_eq!(

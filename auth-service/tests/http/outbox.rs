@@ -91,7 +91,8 @@ async fn a_logout_is_told_as_a_logout_token_and_not_as_anything_else() {
         .verify(&login.token, now)
         .expect("a token")
         .sid
-        .clone();
+        .clone()
+        .expect("a session");
     let answer = service
         .post("/logout", Some(&login.token), &json!({}))
         .await;
@@ -141,6 +142,7 @@ async fn every_reason_to_end_a_session_is_told() {
             .expect("a token")
             .sid
             .clone()
+            .expect("a session")
     };
     for reason in ["reuse", "logout_all", "delete", "disable"] {
         let login = service.login("alice").await;

@@ -96,7 +96,7 @@ impl Service {
         let verifier = Verifier::new(&self.config.settings.public_url, REALTIME_AUDIENCE, keys);
         let token = answer["token"].as_str().expect("a token");
         let claims = verifier.verify(token, SystemTime::now());
-        claims.expect("accepted").sid.clone()
+        claims.expect("accepted").sid.clone().expect("a session")
     }
 
     /// Asserts that everything that needs the database is refused in time, and that the process is

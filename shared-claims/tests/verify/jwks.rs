@@ -14,7 +14,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use shared_claims::{
-    Rejection, Verifier,
+    Rejection, TokenRules, Verifier,
     claims::REALTIME_AUDIENCE,
     key_set::{JwksError, KeySet},
 };
@@ -98,7 +98,11 @@ fn verdict(keys: &[Value], token: &str) -> Result<(), Rejection> {
     let document = json!({ "keys": keys }).to_string();
     let keys = KeySet::from_jwks(document.as_bytes()).expect("a set");
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
-    let verifier = Verifier::new(ISSUER, REALTIME_AUDIENCE, keys);
+    let rules = TokenRules {
+        algorithms: vec![Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256],
+        ..TokenRules::of_our_issuer(ISSUER, REALTIME_AUDIENCE)
+    };
+    let verifier = Verifier::with_rules(rules, keys);
     verifier.verify(token, now).map(|_| ())
 }
 

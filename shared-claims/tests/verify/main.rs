@@ -7,4 +7,6 @@ mod encoding;
 mod forge;
 mod header;
 mod jwks;
+mod logout;
+mod others;
 mod times;

@@ -1,0 +1,173 @@
+//! The one way in which a token is accepted.
+//!
+//! `jsonwebtoken` alone is too lenient for this: it takes an unknown `crit`, any `typ`, an `iss`
+//! that is an array, an `exp` in ten thousand years. It is used for the signature; everything else
+//! is decided here, in one order.
+
+mod access;
+mod logout;
+mod rules;
+mod unverified;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Map, Value};
+
+pub use self::{
+    logout::{LogoutScope, VerifiedLogout},
+    rules::{ClaimNames, TokenRules},
+    unverified::UnverifiedToken,
+};
+use crate::{claims::Claims, key_set::KeySet, rejection::Rejection};
+
+/// The longest token that is looked at, in bytes.
+pub const MAXIMUM_TOKEN_BYTES: usize = 8 * 1024;
+
+/// How far the issuer's clock may be ahead of ours, in seconds, for `nbf` and `iat`. There is none
+/// for `exp`: a session ends the second its token stops being accepted, or clients would loop.
+pub const CLOCK_LEEWAY_SECS: u64 = 30;
+
+/// Claims that [`Verifier::verify`] has accepted; there is no other way to have them.
+#[derive(Clone, Debug)]
+pub struct VerifiedClaims {
+    known: Claims,
+    all: Map<String, Value>,
+}
+
+impl std::ops::Deref for VerifiedClaims {
+    type Target = Claims;
+
+    fn deref(&self) -> &Claims {
+        &self.known
+    }
+}
+
+impl VerifiedClaims {
+    /// When the token ends.
+    #[must_use]
+    pub fn expires_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.known.exp)
+    }
+
+    /// Every claim as it stands in the token, those that mean nothing to us too.
+    #[must_use]
+    pub fn all(&self) -> &Map<String, Value> {
+        &self.all
+    }
+}
+
+/// Accepts tokens of one issuer that are meant for us.
+pub struct Verifier {
+    rules: Arc<TokenRules>,
+    keys: Arc<KeySet>,
+}
+
+impl Verifier {
+    /// A verifier of access tokens that `issuer`, one of our own kind, signed with one of `keys`
+    /// for `audience`.
+    #[must_use]
+    pub fn new(
+        issuer: impl Into<String>,
+        audience: impl Into<String>,
+        keys: impl Into<Arc<KeySet>>,
+    ) -> Self {
+        Self::with_rules(TokenRules::of_our_issuer(issuer, audience), keys)
+    }
+
+    /// A verifier of tokens that keep `rules` and are signed with one of `keys`.
+    #[must_use]
+    pub fn with_rules(rules: impl Into<Arc<TokenRules>>, keys: impl Into<Arc<KeySet>>) -> Self {
+        Self {
+            rules: rules.into(),
+            keys: keys.into(),
+        }
+    }
+
+    /// Accepts `token` at the time `now`, or says why not.
+    ///
+    /// The order is fixed, so that what is cheap and public comes before what is costly or secret:
+    /// size, segments and their JSON; an empty signature; the header, whose algorithm must be one of
+    /// the issuer's and whose `typ` that of an access token; `iss`; `kid`; the key's own algorithm;
+    /// the signature; and then the claims.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Rejection`] in that order.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedClaims, Rejection> {
+        self.verify_parsed(UnverifiedToken::parse(token)?, now)
+    }
+
+    /// The same for a token that was parsed to find out whose verifier to ask.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::verify`].
+    pub fn verify_parsed(
+        &self,
+        token: UnverifiedToken<'_>,
+        now: SystemTime,
+    ) -> Result<VerifiedClaims, Rejection> {
+        self.check_signature(&token, &self.rules.types)?;
+        let all = token.all;
+        let known = token.claims.check(seconds_of(now), &self.rules, &all)?;
+        Ok(VerifiedClaims { known, all })
+    }
+
+    /// Accepts a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6).
+    ///
+    /// # Errors
+    ///
+    /// The first [`Rejection`] in the order of [`Self::verify`].
+    pub fn verify_logout(
+        &self,
+        token: UnverifiedToken<'_>,
+        now: SystemTime,
+    ) -> Result<VerifiedLogout, Rejection> {
+        self.check_signature(&token, self.rules.logout_types())?;
+        logout::check(token.claims, seconds_of(now), &self.rules)
+    }
+
+    /// Everything that comes before the claims. `types` are the values of `typ` that are taken.
+    fn check_signature(
+        &self,
+        token: &UnverifiedToken<'_>,
+        types: &[impl AsRef<str>],
+    ) -> Result<(), Rejection> {
+        let header = &token.header;
+        header.check_extensions()?;
+        let algorithm = header
+            .algorithm()
+            .filter(|one| self.rules.algorithms.contains(one) && self.keys.allows(*one))
+            .ok_or(Rejection::AlgorithmInvalid)?;
+        header.check_type(types)?;
+        if token.issuer() != Some(&self.rules.issuer) {
+            return Err(Rejection::IssuerInvalid);
+        }
+        let key = header
+            .key_id()
+            .and_then(|id| self.keys.get(id))
+            .ok_or(Rejection::KeyUnknown)?;
+        if key.algorithm != algorithm {
+            return Err(Rejection::AlgorithmInvalid);
+        }
+        let matches = jsonwebtoken::crypto::verify(
+            token.signature,
+            token.signed.as_bytes(),
+            &key.key,
+            key.algorithm,
+        );
+        matches
+            .unwrap_or(false)
+            .then_some(())
+            .ok_or(Rejection::SignatureInvalid)
+    }
+}
+
+/// Whole seconds since the epoch; a clock before it stands at its beginning.
+fn seconds_of(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,124 @@
+//! Tokens of providers that we did not write: what they may leave out, and what they may not.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use jsonwebtoken::Algorithm;
+use serde_json::Value;
+use shared_claims::{
+    Rejection, TokenRules, VerifiedClaims, Verifier, claims::REALTIME_AUDIENCE, key_set::KeySet,
+    verify::ClaimNames,
+};
+
+use crate::forge::{Forge, ISSUER, NOW, secrets};
+
+/// The rules of a provider like Auth0. Its keys are our secrets, so that the forge can sign.
+fn rules() -> TokenRules {
+    TokenRules {
+        is_ours: false,
+        types: ["at+jwt", "jwt"].map(str::to_owned).to_vec(),
+        claim_names: ClaimNames {
+            name: "https://app.example/name".to_owned(),
+            ..ClaimNames::default()
+        },
+        ..TokenRules::of_our_issuer(ISSUER, REALTIME_AUDIENCE)
+    }
+}
+
+fn verify(rules: TokenRules, forge: &Forge) -> Result<VerifiedClaims, Rejection> {
+    let keys = KeySet::from_secrets(&secrets()).expect("keys");
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    Verifier::with_rules(rules, keys).verify(&forge.token(), now)
+}
+
+/// What Auth0 writes by default: no `jti`, no `sid`, `azp` in place of `client_id`, and `typ: JWT`.
+fn auth0() -> Forge {
+    Forge::valid()
+        .header("typ", "JWT")
+        .without_claim("jti")
+        .without_claim("sid")
+        .without_claim("client_id")
+        .claim("azp", "client-1")
+}
+
+#[test]
+fn a_provider_may_leave_out_what_our_issuer_may_not() {
+    let claims = verify(rules(), &auth0()).expect("accepted");
+    assert_eq!(claims.sid, None);
+    assert_eq!(claims.client_id.as_deref(), Some("client-1"));
+    let ours = TokenRules::of_our_issuer(ISSUER, REALTIME_AUDIENCE);
+    assert_eq!(
+        verify(ours.clone(), &auth0()).err(),
+        Some(Rejection::TypeInvalid)
+    );
+    for name in ["jti", "sid", "client_id"] {
+        let forge = Forge::valid().without_claim(name);
+        assert!(verify(rules(), &forge).is_ok(), "{name}");
+        let refused = verify(ours.clone(), &forge).err();
+        assert_eq!(refused, Some(Rejection::ClaimsInvalid), "{name}");
+    }
+}
+
+#[test]
+fn what_stands_there_all_the_same_must_be_what_it_is() {
+    for name in ["jti", "sid", "azp", "https://app.example/name"] {
+        assert!(verify(rules(), &auth0().claim(name, "x")).is_ok(), "{name}");
+        let refused = verify(rules(), &auth0().claim(name, 7)).err();
+        assert_eq!(refused, Some(Rejection::ClaimsInvalid), "{name}");
+    }
+    for name in ["nonce", "events"] {
+        let refused = verify(rules(), &auth0().claim(name, "x")).err();
+        assert_eq!(refused, Some(Rejection::ClaimsInvalid), "{name}");
+    }
+}
+
+#[test]
+fn claims_are_found_under_the_names_that_the_provider_gives_them() {
+    let forge = auth0().claim("https://app.example/name", "Alice Liddell");
+    let claims = verify(rules(), &forge).expect("accepted");
+    assert_eq!(claims.profile.name.as_deref(), Some("Alice Liddell"));
+    assert_eq!(claims.all()["azp"], Value::from("client-1"));
+    // A name that is not mapped to is not taken.
+    let forge = auth0().claim("name", "Somebody Else");
+    let claims = verify(rules(), &forge).expect("accepted");
+    assert_eq!(claims.profile.name, None);
+}
+
+#[test]
+fn an_algorithm_that_is_not_listed_is_refused_though_there_is_a_key_for_it() {
+    let listed = verify(rules(), &auth0());
+    assert!(listed.is_ok());
+    let only_rsa = TokenRules {
+        algorithms: vec![Algorithm::RS256],
+        ..rules()
+    };
+    assert_eq!(
+        verify(only_rsa, &auth0()).err(),
+        Some(Rejection::AlgorithmInvalid)
+    );
+}
+
+#[test]
+fn a_missing_type_is_taken_where_the_rules_say_so() {
+    let bare = auth0().without_header("typ");
+    assert_eq!(verify(rules(), &bare).err(), Some(Rejection::TypeInvalid));
+    let lenient = TokenRules {
+        types: vec![String::new()],
+        ..rules()
+    };
+    assert!(verify(lenient.clone(), &bare).is_ok());
+    assert_eq!(
+        verify(lenient, &auth0()).err(),
+        Some(Rejection::TypeInvalid)
+    );
+}
+
+#[test]
+fn a_lifetime_is_bounded_by_the_rules_of_its_issuer() {
+    let short = TokenRules {
+        maximum_lifetime_secs: 600,
+        ..rules()
+    };
+    assert!(verify(short.clone(), &auth0().claim("exp", NOW + 600)).is_ok());
+    let refused = verify(short, &auth0().claim("exp", NOW + 601)).err();
+    assert_eq!(refused, Some(Rejection::LifetimeTooLong));
+}
