@@ -1,6 +1,6 @@
 //! From token text to a [`Session`], or a refusal. Token text goes no further than this file.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, future::ready, sync::Arc, time::SystemTime};
 
 use http::HeaderValue;
 use serde::{
@@ -12,8 +12,11 @@ use shared_claims::Rejection;
 use socketioxide::extract::{HttpExtension, SocketRef, State, TryData};
 
 use crate::{
-    config::CredentialSource, engine::EngineSession, events, gateway::Gateway, keys::Unverified,
-    session::Session,
+    config::CredentialSource,
+    engine::EngineSession,
+    gateway::Gateway,
+    keys::Unverified,
+    session::{Identity, Session, random_id},
 };
 
 /// What the requests of a session carry as credentials. It has no `Debug`: it holds tokens.
@@ -23,17 +26,20 @@ pub struct RequestCredentials {
     pub authorization: Option<HeaderValue>,
     /// Every `token` in the query.
     pub query_tokens: Vec<String>,
+    /// The values of the cookie that holds a token, from a page whose origin is listed.
+    pub cookies: Vec<String>,
 }
 
-/// Admits a socket, or refuses it: the connect middleware of the namespace `/`.
+/// Admits a socket, or refuses it: the first connect middleware of every namespace.
 ///
-/// Everything that a socket can do is set up here, before CONNECT is acknowledged; what the client
+/// What comes after it finds an `Arc<Session>` among the socket's extensions. Everything that a
+/// socket can do is set up in middlewares, before CONNECT is acknowledged, so that what the client
 /// sends right after the acknowledgement finds its handler.
 ///
 /// # Errors
 ///
 /// The refusal that the client is told.
-pub async fn admit(
+pub async fn authenticate(
     socket: SocketRef,
     TryData(payload): TryData<Payload>,
     HttpExtension(engine): HttpExtension<Arc<EngineSession>>,
@@ -44,19 +50,22 @@ pub async fn admit(
     let token = payload
         .map_err(|_| Rejection::PayloadMalformed)
         .and_then(|payload| find_token(&gateway.credentials, &payload, engine.credentials()));
-    let claims = match token {
-        Ok(token) => gateway.keys.verify(&token, now).await,
+    let identity = match token {
+        Ok(token) => identify(&gateway, &token, now).await,
+        Err(Rejection::TokenMissing) if gateway.auth.admits_guests() => {
+            Ok(Identity::guest(&gateway.rules, random_id()))
+        }
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
-    match claims {
-        Ok(_) if !engine.admit() => {
+    match identity.and_then(|identity| open(&gateway, &engine, &socket, identity)) {
+        Ok(session) if !engine.admit() => {
+            session.end();
             // The end was decided meanwhile. What is returned after it reaches nobody.
             engine.wait_if_ending().await;
             Err(Rejection::TokenMissing)
         }
-        Ok(claims) => {
-            let session = Session::open(&claims, &gateway.rules, engine, now);
-            events::register(&socket, &session, &gateway);
+        Ok(session) => {
+            set_up(&socket, &session);
             socket.extensions.insert(session);
             Ok(())
         }
@@ -73,6 +82,43 @@ pub async fn admit(
             Err(Rejection::KeyUnknown)
         }
     }
+}
+
+/// Whom a token stands for.
+async fn identify(gateway: &Gateway, token: &str, now: SystemTime) -> Result<Identity, Unverified> {
+    let claims = gateway.keys.verify(token, now).await?;
+    Ok(gateway.identity_of(claims, random_id(), now))
+}
+
+/// Opens a session, unless what it stands for is revoked.
+fn open(
+    gateway: &Arc<Gateway>,
+    engine: &Arc<EngineSession>,
+    socket: &SocketRef,
+    identity: Identity,
+) -> Result<Arc<Session>, Unverified> {
+    let session = Session::open(gateway, engine.clone(), socket, identity);
+    // Asked once the session can be found: whoever revokes at the same time finds it, or is seen here.
+    let is_revoked = session
+        .identity()
+        .claims()
+        .is_some_and(|claims| gateway.revocations.covers(claims));
+    if is_revoked {
+        session.forget();
+        return Err(Unverified::Rejected(Rejection::TokenRevoked));
+    }
+    Ok(session)
+}
+
+/// Sets up what every socket can do, and what is done when it goes.
+fn set_up(socket: &SocketRef, session: &Arc<Session>) {
+    session.on_authenticate(socket);
+    let gone = session.clone();
+    socket.on_disconnect(move || {
+        tracing::info!(connection = %gone.connection, "disconnected");
+        gone.disconnected();
+        ready(())
+    });
 }
 
 /// The payload of CONNECT, of which only `token` is read.
@@ -124,10 +170,11 @@ fn find_token(
     payload: &Payload,
     request: &RequestCredentials,
 ) -> Result<String, Rejection> {
-    let from_payload = token_of_payload(payload)?;
+    let from_payload = payload.token.as_ref().map(token_of_text).transpose()?;
+    let from_payload = from_payload.flatten();
     let mut tokens: Vec<&str> = Vec::new();
     if sources.contains(&CredentialSource::Auth) {
-        tokens.extend(from_payload);
+        tokens.extend(from_payload.as_deref());
     }
     if sources.contains(&CredentialSource::Header) {
         tokens.extend(
@@ -142,6 +189,9 @@ fn find_token(
     if sources.contains(&CredentialSource::Query) {
         tokens.extend(request.query_tokens.iter().map(String::as_str));
     }
+    if sources.contains(&CredentialSource::Cookie) {
+        tokens.extend(request.cookies.iter().map(String::as_str));
+    }
     tokens.retain(|token| !token.is_empty());
     match tokens.split_first() {
         None => Err(Rejection::TokenMissing),
@@ -152,16 +202,19 @@ fn find_token(
     }
 }
 
-/// The token in the payload of CONNECT, with or without `Bearer` before it.
-fn token_of_payload(payload: &Payload) -> Result<Option<&str>, Rejection> {
-    match &payload.token {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => match text.split_once(' ') {
-            None => Ok(Some(text)),
-            Some((scheme, token)) if is_bearer(scheme) && is_one_word(token) => Ok(Some(token)),
-            Some(_) => Err(Rejection::CredentialsMalformed),
-        },
-        Some(_) => Err(Rejection::TokenNotAString),
+/// The token in a payload, with or without `Bearer` before it.
+pub(crate) fn token_of_text(value: &Value) -> Result<Option<String>, Rejection> {
+    let text = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text,
+        _ => return Err(Rejection::TokenNotAString),
+    };
+    match text.split_once(' ') {
+        None => Ok(Some(text.clone())),
+        Some((scheme, token)) if is_bearer(scheme) && is_one_word(token) => {
+            Ok(Some(token.to_owned()))
+        }
+        Some(_) => Err(Rejection::CredentialsMalformed),
     }
 }
 
@@ -201,6 +254,7 @@ mod tests {
         RequestCredentials {
             authorization: authorization.map(HeaderValue::from_static),
             query_tokens: query.iter().map(|token| (*token).to_owned()).collect(),
+            cookies: Vec::new(),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod limits;
 pub mod listener;
 pub mod messages;
+pub mod revocations;
 pub mod rooms;
 pub mod session;
 pub mod telemetry;
@@ -28,7 +29,7 @@ use http::{HeaderValue, Method, header};
 use serde_json::json;
 use socketioxide::{
     ParserConfig, SocketIo,
-    extract::{Extension, SocketRef, State},
+    extract::{Extension, SocketRef},
     handler::ConnectHandler,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -78,12 +79,13 @@ pub async fn serve(
         }
     });
     let gate = Gate::new(engine, &config, gateway.timers.clone());
-    let router = routes(&config, gate, gateway)?;
+    let router = routes(&config, gate, gateway.clone())?;
     let drain = drain(io, config.limits.drain());
     let served = listener::serve(listener, router, &config.limits, shutdown, drain);
     served.await;
     timers.abort();
     keys.abort();
+    gateway.revocations.close().await;
     Ok(())
 }
 
@@ -101,20 +103,20 @@ fn engine_of(config: &Config, gateway: &Arc<Gateway>) -> (Engine, SocketIo) {
         .ws_max_frame_size(limits.message_bytes)
         .max_buffer_size(limits.outbound_packets)
         .build_with_inner_svc(Router::new());
-    io.ns("/", welcome.with(handshake::admit));
+    // The last one that is added comes first.
+    io.ns(
+        "/",
+        welcome.with(events::register).with(handshake::authenticate),
+    );
     (engine, io)
 }
 
 /// Runs once CONNECT was acknowledged.
-async fn welcome(
-    socket: SocketRef,
-    Extension(session): Extension<Arc<Session>>,
-    State(gateway): State<Arc<Gateway>>,
-) {
+async fn welcome(socket: SocketRef, Extension(session): Extension<Arc<Session>>) {
     let transport = socket.transport_type();
-    let sender = &session.sender;
-    tracing::info!(sub = %sender.sub, connection = %sender.connection, ?transport, "connected");
-    session.arm_expiry(socket, &gateway);
+    let identity = session.identity();
+    let sub = identity.sender.sub.as_deref();
+    tracing::info!(sub, connection = %session.connection, ?transport, "connected");
 }
 
 /// Every path that is served.
@@ -133,7 +135,8 @@ fn routes(config: &Config, gate: Gate, gateway: Arc<Gateway>) -> anyhow::Result<
     Ok(Router::new()
         .route_service("/socket.io/", gate.clone())
         .route_service("/socket.io", gate)
-        .merge(health::routes(gateway))
+        .merge(health::routes(gateway.clone()))
+        .merge(revocations::routes(gateway))
         .merge(console::routes(&config.issuer))
         .layer(cors))
 }

@@ -23,12 +23,20 @@ fn since_epoch() -> Duration {
         .expect("a clock after 1970")
 }
 
+/// The notice that a token ends soon, which comes at once when it never had longer.
+fn assert_announced(event: &Value, exp: u64) {
+    assert_eq!(event[0], "rt:expiring");
+    assert_eq!(event[1]["expires_at"], exp);
+    assert!(event[1]["seconds_left"].as_u64() <= Some(60), "{event}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expires_while_connected_ends_the_session_within_a_second() {
     let stack = Stack::start().await;
     let forge = stack.forge().expires_in(3);
     let mut lasting = Opening::of(&stack).admitted(&stack.forge().token()).await;
     let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    assert_announced(&socket.event().await, forge.exp());
     socket.subscribe("lobby").await;
     lasting.subscribe("lobby").await;
     lasting.publish("lobby", json!("before")).await;
@@ -76,6 +84,7 @@ async fn nothing_that_is_sent_after_the_end_is_done() {
     };
     socket.send(publish("in time")).await;
     assert_eq!(lasting.event().await[1], "in time");
+    assert_announced(&socket.event().await, forge.exp());
     assert_eq!(socket.event().await[0], "unauthorized");
     // The transport is there for a moment more, to bring the client the news.
     socket.try_send(publish("too late")).await;
@@ -90,6 +99,7 @@ async fn the_client_of_a_short_login_is_told_and_let_go() {
     let token = stack.login("alice").await;
     let client = SocketClient::connect(&stack.gateway_url, Credential::Auth(json!(token))).await;
     let mut client = client.expect("a token that is accepted");
+    assert_eq!(client.event().await.0, "rt:expiring");
     let (event, arguments) = client.event().await;
     assert_eq!(event, "unauthorized");
     assert_eq!(arguments, [token_expired()]);

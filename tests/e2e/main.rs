@@ -12,6 +12,8 @@ mod order;
 mod origins;
 mod payloads;
 mod refusals;
+mod renewal;
+mod revocation;
 mod rooms;
 mod rotation;
 mod session_ids;

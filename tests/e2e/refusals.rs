@@ -14,8 +14,8 @@ struct Attack {
     payload: Value,
 }
 
-/// The attack that meets `rejection`, and the message on the wire.
-fn attack(rejection: Rejection, stack: &Stack) -> (Attack, &'static str) {
+/// The attack of one CONNECT that meets `rejection`, if there is one, and the message on the wire.
+fn attack(rejection: Rejection, stack: &Stack) -> Option<(Attack, &'static str)> {
     let opening = Opening::of(stack);
     let good = stack.forge().token();
     let plain = |payload: Value| Attack {
@@ -24,7 +24,7 @@ fn attack(rejection: Rejection, stack: &Stack) -> (Attack, &'static str) {
     };
     let token = |token: String| plain(json!({ "token": token }));
     let forged = |change: fn(Forge) -> Forge| token(change(stack.forge()).token());
-    match rejection {
+    let attack = match rejection {
         Rejection::TokenMissing => (plain(json!({})), "no token provided"),
         Rejection::CredentialsMalformed => (
             token(format!("Bearer {good} {good}")),
@@ -91,14 +91,21 @@ fn attack(rejection: Rejection, stack: &Stack) -> (Attack, &'static str) {
             forged(|forge| forge.without_claim("sub")),
             "jwt claims invalid",
         ),
-    }
+        // These need a past: `revocation.rs` and `renewal.rs` have them.
+        Rejection::TokenRevoked
+        | Rejection::IdentityMismatch
+        | Rejection::AuthenticationTimedOut => return None,
+    };
+    Some(attack)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
     let stack = Stack::start().await;
     for rejection in Rejection::ALL {
-        let (attack, message) = attack(rejection, &stack);
+        let Some((attack, message)) = attack(rejection, &stack) else {
+            continue;
+        };
         let mut socket = attack.opening.session().await;
         let refused = socket.connect(&attack.payload).await.expect_err(message);
         assert_eq!(refused.message(), message);
@@ -118,7 +125,9 @@ async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
 async fn each_refusal_tells_its_code_and_reason_beside_the_message() {
     let stack = Stack::start().await;
     for rejection in Rejection::ALL {
-        let (attack, message) = attack(rejection, &stack);
+        let Some((attack, message)) = attack(rejection, &stack) else {
+            continue;
+        };
         let refused = attack
             .opening
             .session()

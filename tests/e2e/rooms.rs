@@ -55,7 +55,7 @@ async fn a_subscription_tells_where_the_room_stands_and_what_one_can_do() {
     );
     assert_eq!(
         (&answer["offset"], &answer["can"]),
-        (&json!(0), &json!(["sub", "pub"]))
+        (&json!(0), &json!(["sub", "pub", "hst", "prs"]))
     );
     assert!(
         answer["epoch"]

@@ -39,9 +39,16 @@ pub struct Stack {
     http: reqwest::Client,
     auth: Service,
     gateway: Service,
-    directory: TempDir,
-    /// What the auth-service is told when it is a process.
-    auth_variables: Vec<(String, String)>,
+    plan: Plan,
+    /// What the services are told when they are processes.
+    variables: Variables,
+}
+
+/// The environment of the two services.
+#[derive(Default)]
+struct Variables {
+    auth: Vec<(String, String)>,
+    gateway: Vec<(String, String)>,
 }
 
 /// The passwords of the people with accounts. Stacks that share them can stand in for each other.
@@ -101,10 +108,11 @@ impl Stack {
             auth: address(&listeners.0),
             gateway: address(&listeners.1),
         };
-        let (auth, gateway, auth_variables) = match plan.options.mode {
+        let (auth, gateway, variables) = match plan.options.mode {
             Mode::InProcess => {
                 let auth = plan.start_auth_in_process(listeners.0, &passwords).await;
-                (auth, plan.start_gateway_in_process(listeners.1), Vec::new())
+                let gateway = plan.start_gateway_in_process(listeners.1);
+                (auth, gateway, Variables::default())
             }
             Mode::Binaries => {
                 drop(listeners);
@@ -113,16 +121,43 @@ impl Stack {
         };
         Self {
             issuer_url: plan.issuer(),
-            gateway_url: format!("http://{}", plan.gateway),
+            gateway_url: plan.gateway_origin(),
             gateway_address: plan.gateway,
-            secret: plan.secret,
+            secret: plan.secret.clone(),
             passwords,
             http: reqwest::Client::new(),
             auth,
             gateway,
-            directory: plan.directory,
-            auth_variables,
+            plan,
+            variables,
         }
+    }
+
+    /// Stops the gateway and starts it again where it was, with what it had written.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end well, or its port is taken.
+    pub async fn restart_gateway(&mut self) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let idle = Service::in_process(|stopped| async {
+            drop(listener);
+            let _ = stopped.await;
+            Ok(())
+        });
+        std::mem::replace(&mut self.gateway, idle).stop().await;
+        let gateway = match self.plan.options.mode {
+            Mode::InProcess => {
+                let listener = std::net::TcpListener::bind(self.gateway_address);
+                self.plan
+                    .start_gateway_in_process(listener.expect("the same port"))
+            }
+            Mode::Binaries => {
+                let secrets = self.plan.unspeakable(&self.passwords);
+                Service::binary("realtime-service", &self.variables.gateway, secrets).await
+            }
+        };
+        std::mem::replace(&mut self.gateway, gateway).stop().await;
     }
 
     /// The passwords of the people with accounts.
@@ -187,13 +222,13 @@ impl Stack {
     }
 
     async fn write_and_reload(&self, secrets: &str, done: &'static str) {
-        write_secrets(self.directory.path(), secrets);
+        write_secrets(self.plan.directory.path(), secrets);
         tokio::join!(self.auth.reload(done), self.gateway.reload(done));
     }
 
     /// Runs a command of the auth-service beside the one that serves.
     pub async fn run_auth(&self, arguments: &[&str]) -> Ended {
-        run("auth-service", arguments, &self.auth_variables, None).await
+        run("auth-service", arguments, &self.variables.auth, None).await
     }
 
     /// Stops both services, and gives how they ended when they are processes: auth-service, gateway.
@@ -208,6 +243,16 @@ impl Plan {
         format!("http://{}", self.auth)
     }
 
+    fn gateway_origin(&self) -> String {
+        format!("http://{}", self.gateway)
+    }
+
+    /// What no service may ever write.
+    fn unspeakable(&self, passwords: &Passwords) -> Vec<String> {
+        let passwords = passwords.0.iter().map(|(_, password)| password.clone());
+        passwords.chain([self.secret.clone()]).collect()
+    }
+
     /// The gateway's page, by both names of this machine.
     fn origins(&self) -> [String; 2] {
         ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{}", self.gateway.port()))
@@ -215,6 +260,10 @@ impl Plan {
 
     fn database(&self) -> PathBuf {
         self.directory.path().join("auth.db")
+    }
+
+    fn revocations(&self) -> PathBuf {
+        self.directory.path().join("revocations.jsonl")
     }
 
     fn secrets(&self) -> Secrets {
@@ -229,6 +278,7 @@ impl Plan {
         let mut config = auth_service::Config::for_testing(&self.database(), self.secrets());
         config.settings.public_url = self.issuer();
         config.settings.origins = self.origins().to_vec();
+        config.settings.revocation.gateways = vec![self.gateway_origin()];
         let settings = serde_json::to_value(&config.settings).expect("settings as JSON");
         config.settings = serde_json::from_value(apply(settings, &self.options.auth))
             .expect("settings of the auth-service");
@@ -248,6 +298,10 @@ impl Plan {
         let config = realtime_service::config::Config {
             issuer: self.issuer(),
             origins: self.origins().to_vec(),
+            revocations: realtime_service::config::RevocationSettings {
+                file: self.revocations(),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let config = serde_json::to_value(&config).expect("settings as JSON");
@@ -267,10 +321,7 @@ impl Plan {
         })
     }
 
-    async fn start_binaries(
-        &self,
-        passwords: &Passwords,
-    ) -> (Service, Service, Vec<(String, String)>) {
+    async fn start_binaries(&self, passwords: &Passwords) -> (Service, Service, Variables) {
         let file = write_secrets(self.directory.path(), &self.secret);
         let file = file.to_str().expect("a path in UTF-8").to_owned();
         let secret = (SECRET_FILE_VARIABLE.to_owned(), file);
@@ -285,6 +336,7 @@ impl Plan {
             ("public_url", json!(self.issuer())),
             ("database_url", json!(database)),
             ("origins", origins.clone()),
+            ("revocation.gateways", json!([self.gateway_origin()])),
         ];
         let mut auth = variables("AUTH", &auth);
         auth.extend(variables("AUTH", &self.options.auth));
@@ -299,6 +351,7 @@ impl Plan {
             ("listen", json!(self.gateway.to_string())),
             ("issuer", json!(self.issuer())),
             ("origins", origins),
+            ("revocations.file", json!(self.revocations())),
         ];
         let mut gateway = variables("REALTIME", &gateway);
         gateway.extend(variables("REALTIME", &self.options.gateway));
@@ -307,14 +360,11 @@ impl Plan {
         if !self.options.gateway.contains(&asymmetric) {
             gateway.push(secret);
         }
-        let secrets = || {
-            let passwords = passwords.0.iter().map(|(_, password)| password.clone());
-            passwords.chain([self.secret.clone()])
-        };
+        let secrets = || self.unspeakable(passwords);
         (
             Service::binary("auth-service", &auth, secrets()).await,
             Service::binary("realtime-service", &gateway, secrets()).await,
-            auth,
+            Variables { auth, gateway },
         )
     }
 }

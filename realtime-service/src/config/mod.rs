@@ -3,11 +3,14 @@
 //! Defaults in code, then a TOML file, then the environment (`REALTIME__…`). Unknown keys are
 //! refused by name. Secrets come from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET` alone.
 
+mod auth;
+mod issuers;
 mod keys;
 mod load;
+mod revocations;
 mod secret_file;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,10 @@ use shared_claims::secret::SecretError;
 
 use crate::rooms::policy::RoomRule;
 
+pub use auth::AuthSettings;
+pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, load_keys};
+pub use revocations::RevocationSettings;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +34,14 @@ pub struct Config {
     pub issuer: String,
     /// By which keys tokens are verified.
     pub keys: KeySettings,
+    /// Other issuers whose tokens are accepted. Only in the TOML file, as `[[issuers]]` with
+    /// `issuer`, `audience`, `client_id`, `jwks_uri`, `algorithms`, `types`,
+    /// `maximum_lifetime_secs`, `grants_rooms` and `claims`; by default none.
+    pub issuers: Vec<IssuerSettings>,
+    /// How sockets say who they are.
+    pub auth: AuthSettings,
+    /// Where revocations are kept.
+    pub revocations: RevocationSettings,
     /// The origins whose pages may connect, compared byte for byte. A request without an `Origin`
     /// comes from no browser and is let through. `REALTIME__ORIGINS`, default
     /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page; what is set replaces
@@ -57,6 +71,8 @@ pub enum CredentialSource {
     Header,
     /// `?token=`, which ends up in the logs of proxies.
     Query,
+    /// The cookie that `auth.cookie_name` names, from a page whose origin is listed.
+    Cookie,
 }
 
 /// The shape of log lines.
@@ -137,6 +153,9 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
             issuer: "http://localhost:8080".into(),
             keys: KeySettings::default(),
+            issuers: Vec::new(),
+            auth: AuthSettings::default(),
+            revocations: RevocationSettings::default(),
             origins: vec![
                 "http://localhost:9000".into(),
                 "http://127.0.0.1:9000".into(),
@@ -248,6 +267,15 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The cookie that may hold a token; the empty text when none is read.
+    #[must_use]
+    pub fn cookie_name(&self) -> &str {
+        match self.credentials.contains(&CredentialSource::Cookie) {
+            true => &self.auth.cookie_name,
+            false => "",
+        }
+    }
+
     /// Checks what no single setting can check for itself.
     ///
     /// # Errors
@@ -280,11 +308,19 @@ impl Config {
         check(
             "credentials",
             has_source,
-            "must name at least one of auth, header, query",
+            "must name at least one of auth, header, query, cookie",
         )?;
-        let rooms_fine = self.rooms.iter().all(RoomRule::is_valid);
-        let problem = "a pattern has an empty segment, a stray wildcard or an unknown claim";
-        check("rooms", rooms_fine, problem)?;
+        let reads_cookies = self.credentials.contains(&CredentialSource::Cookie);
+        let is_named = !self.auth.cookie_name.is_empty();
+        let rule = "must be set when credentials list cookie, and only then";
+        check("auth.cookie_name", reads_cookies == is_named, rule)?;
+        let problem = self.rooms.iter().find_map(RoomRule::problem);
+        check("rooms", problem.is_none(), problem.unwrap_or_default())?;
+        let problem = self.issuers.iter().find_map(IssuerSettings::problem);
+        check("issuers", problem.is_none(), problem.unwrap_or_default())?;
+        let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();
+        let is_unique = names.len() == self.issuers.len() && !names.contains(self.issuer.as_str());
+        check("issuers", is_unique, "an issuer stands there twice")?;
         let limits = &self.limits;
         for (setting, secs) in [
             ("limits.header_read_secs", limits.header_read_secs),
@@ -293,6 +329,7 @@ impl Config {
             ("limits.unauthenticated_secs", limits.unauthenticated_secs),
             ("heartbeat.interval_secs", self.heartbeat.interval_secs),
             ("heartbeat.timeout_secs", self.heartbeat.timeout_secs),
+            ("auth.deferred_secs", self.auth.deferred_secs),
         ] {
             check(setting, (1..=3600).contains(&secs), "must be 1 to 3600")?;
         }
@@ -322,6 +359,7 @@ impl Config {
             ("limits.inbound_events", limits.inbound_events),
             ("limits.inbound_bytes", limits.inbound_bytes),
             ("limits.rooms_per_socket", limits.rooms_per_socket),
+            ("revocations.entries", self.revocations.entries),
         ] {
             check(
                 setting,

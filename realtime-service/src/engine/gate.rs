@@ -49,6 +49,7 @@ struct Shared {
     origins: Vec<HeaderValue>,
     limits: Arc<Limits>,
     timers: Arc<Timers>,
+    cookie_name: String,
 }
 
 /// Why the gate answers by itself. The numbers are Engine.IO's own error codes.
@@ -111,6 +112,7 @@ impl Gate {
             origins,
             limits: Arc::new(config.limits.clone()),
             timers,
+            cookie_name: config.cookie_name().to_owned(),
         }))
     }
 }
@@ -141,7 +143,7 @@ impl Shared {
         let connection = request.extensions().get::<Connection>().cloned();
         let connection = connection.ok_or(Refusal::BadRequest)?;
         let query = EngineQuery::parse(request.uri()).ok_or(Refusal::BadRequest)?;
-        let credentials = take_credentials(&mut request);
+        let credentials = take_credentials(&mut request, &self.cookie_name);
         let opener = Opener::of(connection.peer.ip(), request.headers(), credentials);
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),

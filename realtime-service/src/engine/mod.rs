@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -42,7 +42,8 @@ pub struct EngineSession {
     dialect: Dialect,
     /// Set for a session that began by polling.
     polling: OnceLock<Polling>,
-    is_admitted: AtomicBool,
+    /// How many sockets of it are admitted: one for each namespace.
+    admitted: AtomicU32,
     refusals: AtomicU32,
     life: Mutex<Life>,
     /// What waits to be sent to this client.
@@ -84,7 +85,7 @@ impl EngineSession {
             stream: Mutex::default(),
             dialect,
             polling: OnceLock::new(),
-            is_admitted: AtomicBool::new(false),
+            admitted: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             life: Mutex::default(),
             backlog: Backlog::default(),
@@ -101,7 +102,7 @@ impl EngineSession {
     /// Whether a socket of this session was admitted and is still there.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        self.is_admitted.load(Ordering::Acquire)
+        self.admitted.load(Ordering::Acquire) > 0
     }
 
     /// What waits to be sent to this client.
@@ -126,7 +127,7 @@ impl EngineSession {
         if life.is_ending {
             return false;
         }
-        self.is_admitted.store(true, Ordering::Release);
+        self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
         drop(life);
         if let Some(stream) = &*self.stream() {
@@ -135,10 +136,11 @@ impl EngineSession {
         true
     }
 
-    /// Notes that the admitted socket left while the transport stays.
+    /// Notes that an admitted socket left while the transport stays.
     pub fn leave(self: &Arc<Self>) {
-        self.is_admitted.store(false, Ordering::Release);
-        self.end_unless_admitted(self.limits.unauthenticated());
+        if self.admitted.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.end_unless_admitted(self.limits.unauthenticated());
+        }
     }
 
     /// Notes a refusal. The client has a moment to read it or to present another token; with the

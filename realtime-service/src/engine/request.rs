@@ -97,7 +97,18 @@ impl Opener {
 
 /// Takes the credentials out of a request, for socketioxide keeps what it is given for as long as
 /// the connection lives.
-pub(super) fn take_credentials<B>(request: &mut Request<B>) -> RequestCredentials {
+///
+/// Cookies come by themselves, from whatever page the browser shows. So they count only beside an
+/// `Origin`, which was compared with the list before.
+pub(super) fn take_credentials<B>(
+    request: &mut Request<B>,
+    cookie_name: &str,
+) -> RequestCredentials {
+    let has_origin = request.headers().contains_key(header::ORIGIN);
+    let cookies = match has_origin && !cookie_name.is_empty() {
+        true => cookies_named(cookie_name, request.headers()),
+        false => Vec::new(),
+    };
     let mut authorization = request.headers_mut().remove(header::AUTHORIZATION);
     if let Some(value) = &mut authorization {
         value.set_sensitive(true);
@@ -122,7 +133,22 @@ pub(super) fn take_credentials<B>(request: &mut Request<B>) -> RequestCredential
     RequestCredentials {
         authorization,
         query_tokens,
+        cookies,
     }
+}
+
+/// The values of the cookies with this name (RFC 6265, section 5.4): a neighbouring host can add
+/// one of its own to ours.
+fn cookies_named(name: &str, headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(own, _)| *own == name)
+        .map(|(_, value)| value.trim_matches('"').to_owned())
+        .collect()
 }
 
 /// The request by which a client that polls says that it closes its session.
@@ -156,7 +182,7 @@ mod tests {
 
     fn opener(address: &str, headers: &[(&str, &str)], uri: &str) -> Opener {
         let mut request = request(uri, headers);
-        let credentials = take_credentials(&mut request);
+        let credentials = take_credentials(&mut request, "");
         Opener::of(
             address.parse().expect("an address"),
             request.headers(),
@@ -196,10 +222,24 @@ mod tests {
             "/socket.io/?EIO=4&token=abc&transport=polling&%74oken=def",
             &[("authorization", "Bearer ghi"), ("cookie", "a=b")],
         );
-        let credentials = take_credentials(&mut request);
+        let credentials = take_credentials(&mut request, "");
         assert_eq!(request.uri(), "/socket.io/?EIO=4&transport=polling");
         assert!(request.headers().is_empty());
         assert_eq!(credentials.query_tokens, ["abc", "def"]);
+    }
+
+    #[test]
+    fn a_cookie_counts_beside_an_origin_and_under_its_own_name() {
+        const COOKIE: (&str, &str) = ("cookie", "other=x; token=abc;token2=y; token=\"def\"");
+        const ORIGIN: (&str, &str) = ("origin", "https://app.example");
+        let cookies = |headers: &[(&str, &str)], name: &str| {
+            let mut request = request("/socket.io/", headers);
+            take_credentials(&mut request, name).cookies
+        };
+        assert_eq!(cookies(&[COOKIE, ORIGIN], "token"), ["abc", "def"]);
+        assert!(cookies(&[COOKIE], "token").is_empty());
+        assert!(cookies(&[COOKIE, ORIGIN], "").is_empty());
+        assert!(cookies(&[COOKIE, ORIGIN], "Token").is_empty());
     }
 
     #[test]

@@ -129,9 +129,7 @@ impl Rooms {
             socket,
             session: session.clone(),
         };
-        state
-            .members
-            .insert(session.sender.connection.clone(), member);
+        state.members.insert(session.connection.clone(), member);
         joined.insert(name.clone());
         Some(room.position(state.offset))
     }
@@ -154,7 +152,7 @@ impl Rooms {
     fn remove(rooms: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName, session: &Session) {
         let Some(room) = rooms.get(name) else { return };
         let mut state = room.state();
-        state.members.remove(&session.sender.connection);
+        state.members.remove(&session.connection);
         let is_empty = state.members.is_empty();
         drop(state);
         if is_empty {
@@ -190,8 +188,8 @@ impl Rooms {
         }
         drop(state);
         for session in overflowed {
-            tracing::warn!(connection = %session.sender.connection, "closed: it takes messages too slowly");
-            session.end(gateway);
+            tracing::warn!(connection = %session.connection, "closed: it takes messages too slowly");
+            session.end();
         }
         position
     }

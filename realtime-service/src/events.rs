@@ -1,20 +1,21 @@
 //! The table of events: what each name does.
 
-mod queue;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::SystemTime,
+};
 
-use std::{future::ready, sync::Arc, time::SystemTime};
-
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared_claims::ids::is_identifier;
-use socketioxide::extract::SocketRef;
+use shared_claims::{authorization::Action, ids::is_identifier};
+use socketioxide::extract::{Extension, SocketRef, State};
 
-use self::queue::{Queue, Received};
 use crate::{
     gateway::Gateway,
-    messages::{Message, Publish, is_publishable, milliseconds},
-    rooms::{Position, RoomName, policy::Action},
-    session::{Session, random_id},
+    messages::{Message, Publish, is_publishable, is_shallow, milliseconds},
+    rooms::{Position, RoomName},
+    session::{Received, Session, random_id},
 };
 
 /// What a client can ask for.
@@ -27,14 +28,14 @@ enum Event {
     Unknown,
 }
 
-/// Every event that clients can send. What is not in it is answered with `unknown_event`.
-const EVENTS: [(&str, Event); 6] = [
+/// Every event that clients can send, besides `authenticate`. What is not in it is answered with
+/// `unknown_event`.
+const EVENTS: [(&str, Event); 5] = [
     ("rt:subscribe", Event::Subscribe),
     ("rt:unsubscribe", Event::Unsubscribe),
     ("rt:publish", Event::Publish),
     ("rt:history", Event::NotYet),
     ("rt:presence", Event::NotYet),
-    ("authenticate", Event::NotYet),
 ];
 
 /// Why an event was not carried out: the `error` of its acknowledgement.
@@ -71,28 +72,53 @@ impl EventError {
     fn forbidden(room: RoomName) -> Self {
         Self::new("forbidden", "no grant allows this in this room").in_room(room)
     }
+
+    fn internal() -> Self {
+        Self {
+            retryable: true,
+            ..Self::new("internal", "the gateway failed")
+        }
+    }
 }
 
-/// Registers every event on a socket that is about to be admitted, and starts its worker.
-pub fn register(socket: &SocketRef, session: &Arc<Session>, gateway: &Arc<Gateway>) {
-    let queue = Queue::start(session, gateway);
+/// Registers every event on a socket that is about to be admitted: the connect middleware of the
+/// namespace `/` that comes after [`crate::handshake::authenticate`].
+///
+/// # Errors
+///
+/// None that can happen.
+pub async fn register(
+    socket: SocketRef,
+    Extension(session): Extension<Arc<Session>>,
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<(), std::convert::Infallible> {
     for (name, event) in EVENTS {
-        let queue = queue.clone();
-        socket.on(name, move |received: Received| {
-            queue.push(event, received);
-            ready(())
+        let gateway = gateway.clone();
+        session.on(&socket, name, move |session, received| {
+            answer(event, received, session, gateway.clone())
         });
     }
-    socket.on_fallback(move |received: Received| {
-        queue.push(Event::Unknown, received);
-        ready(())
+    session.on_any_other(&socket, move |session, received| {
+        answer(Event::Unknown, received, session, gateway.clone())
     });
-    let (gone, gateway_gone) = (session.clone(), gateway.clone());
-    socket.on_disconnect(move || {
-        tracing::info!(sub = %gone.sender.sub, connection = %gone.sender.connection, "disconnected");
-        gone.disconnected(&gateway_gone);
-        ready(())
+    Ok(())
+}
+
+/// Carries an event out and acknowledges it.
+async fn answer(event: Event, received: Received, session: Arc<Session>, gateway: Arc<Gateway>) {
+    let handling = AssertUnwindSafe(|| handle(event, &received, &session, &gateway));
+    let result = catch_unwind(handling).unwrap_or_else(|_| {
+        tracing::error!("a handler panicked");
+        Err(EventError::internal())
     });
+    let answer = match result {
+        Ok(mut answer) => {
+            answer["ok"] = json!(true);
+            answer
+        }
+        Err(error) => json!({ "ok": false, "error": error }),
+    };
+    received.acknowledge(&session, &answer).await;
 }
 
 fn handle(
@@ -128,13 +154,14 @@ fn subscribe(
     session: &Arc<Session>,
     gateway: &Gateway,
 ) -> Result<Value, EventError> {
-    let payload: Subscribe = received.argument()?;
+    let payload: Subscribe = argument(received)?;
     let room = room(payload.room)?;
     if payload.since.is_some() || payload.history.is_some() || payload.presence.is_some() {
         let message = "since, history and presence are not supported yet";
         return Err(EventError::new("not_supported", message).in_room(room));
     }
-    if !session.grants.allow(Action::Sub, &room) {
+    let identity = session.identity();
+    if !identity.grants.allow(Action::Subscribe, &room) {
         return Err(EventError::forbidden(room));
     }
     let (is_new, count) = {
@@ -150,7 +177,7 @@ fn subscribe(
         .join(&room, session, SocketRef::from(received.socket.clone()))
         .ok_or_else(|| EventError::new("session_ended", "the session has ended"))?;
     let Position { epoch, offset } = position;
-    let can = session.grants.actions_in(&room);
+    let can = identity.grants.actions_in(&room);
     Ok(json!({ "room": room, "epoch": epoch, "offset": offset, "can": can }))
 }
 
@@ -166,7 +193,7 @@ fn unsubscribe(
     session: &Arc<Session>,
     gateway: &Gateway,
 ) -> Result<Value, EventError> {
-    let payload: Unsubscribe = received.argument()?;
+    let payload: Unsubscribe = argument(received)?;
     gateway.rooms.leave(&room(payload.room)?, session);
     Ok(json!({}))
 }
@@ -176,9 +203,10 @@ fn publish(
     session: &Arc<Session>,
     gateway: &Gateway,
 ) -> Result<Value, EventError> {
-    let payload: Publish = received.argument()?;
+    let payload: Publish = argument(received)?;
     let room = room(payload.room)?;
-    if !session.grants.allow(Action::Pub, &room) {
+    let identity = session.identity();
+    if !identity.grants.allow(Action::Publish, &room) {
         return Err(EventError::forbidden(room));
     }
     if !is_publishable(&payload.event) {
@@ -193,7 +221,7 @@ fn publish(
         event: payload.event,
         data: payload.data,
         id: payload.id.unwrap_or_else(random_id),
-        from: session.sender.clone(),
+        from: identity.sender.clone(),
         ts: milliseconds(SystemTime::now()),
     };
     let Position { epoch, offset } = gateway.rooms.publish(&message, gateway);
@@ -207,4 +235,26 @@ fn room(value: Value) -> Result<RoomName, EventError> {
         Value::String(text) => RoomName::parse(text).map_err(|_| invalid()),
         _ => Err(invalid()),
     }
+}
+
+/// The one argument of an event, as an object of the given shape.
+fn argument<T: DeserializeOwned>(received: &Received) -> Result<T, EventError> {
+    if !received.attachments().is_empty() {
+        return Err(EventError::new(
+            "not_supported",
+            "binary payloads are not supported yet",
+        ));
+    }
+    let arguments = received
+        .arguments()
+        .map_err(|_| EventError::invalid("the arguments are no JSON"))?;
+    let [argument] = arguments[..] else {
+        return Err(EventError::invalid("exactly one argument is expected"));
+    };
+    if !is_shallow(argument.get()) {
+        return Err(EventError::invalid("the payload is nested too deeply"));
+    }
+    serde_json::from_str(argument.get()).map_err(|_| {
+        EventError::invalid("the payload does not have the shape that this event takes")
+    })
 }

@@ -1,0 +1,58 @@
+//! How sockets say who they are.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How sockets say who they are, and how long they stay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// Whether a client without a credential may connect and present one with `authenticate`
+    /// afterwards; until then it can do nothing else. `REALTIME__AUTH__DEFERRED`, default false.
+    pub deferred: bool,
+    /// How long such a client has for it, in seconds. `REALTIME__AUTH__DEFERRED_SECS`, default 15.
+    pub deferred_secs: u64,
+    /// Whether a client without a credential may stay as a guest, in the rooms that a rule opens to
+    /// guests; it can authenticate later. `REALTIME__AUTH__ANONYMOUS`, default false.
+    pub anonymous: bool,
+    /// The name of the cookie that holds a token, for `credentials` that list `cookie`. It is read
+    /// when the `Origin` is there and listed, and never else. `REALTIME__AUTH__COOKIE_NAME`,
+    /// default ``.
+    pub cookie_name: String,
+    /// How long before the end of its token a client is told by `rt:expiring`, in seconds.
+    /// `REALTIME__AUTH__EXPIRING_NOTICE_SECS`, default 60.
+    pub expiring_notice_secs: u64,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            deferred: false,
+            deferred_secs: 15,
+            anonymous: false,
+            cookie_name: String::new(),
+            expiring_notice_secs: 60,
+        }
+    }
+}
+
+impl AuthSettings {
+    /// Whether a client without a credential is let in at all.
+    #[must_use]
+    pub const fn admits_guests(&self) -> bool {
+        self.deferred || self.anonymous
+    }
+
+    /// See [`Self::deferred_secs`].
+    #[must_use]
+    pub const fn deferred_deadline(&self) -> Duration {
+        Duration::from_secs(self.deferred_secs)
+    }
+
+    /// See [`Self::expiring_notice_secs`].
+    #[must_use]
+    pub const fn expiring_notice(&self) -> Duration {
+        Duration::from_secs(self.expiring_notice_secs)
+    }
+}

@@ -1,0 +1,199 @@
+//! The keys by which tokens are verified, issuer by issuer: secrets that our own issuer shares with
+//! us, or public keys that an issuer publishes.
+
+mod issuer;
+mod publication;
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use anyhow::Context;
+use futures_util::future::join_all;
+use shared_claims::{
+    Rejection, TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout,
+    claims::REALTIME_AUDIENCE, secret::Secrets,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{
+    issuer::Issuer,
+    publication::{Place, Publication},
+};
+use crate::config::{Config, ConfigError};
+
+/// Where the keys of our own issuer come from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// Secrets that the issuer has too, and how they are read again.
+    Shared(Secrets, Reload),
+    /// What the issuer publishes.
+    Published,
+}
+
+/// Reads the secrets again.
+pub type Reload = Arc<dyn Fn() -> Result<Secrets, ConfigError> + Send + Sync>;
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Shared(..) => "Shared",
+            Self::Published => "Published",
+        })
+    }
+}
+
+impl KeySource {
+    /// Secrets that stay as they are.
+    #[must_use]
+    pub fn fixed(secrets: Secrets) -> Self {
+        let same = secrets.clone();
+        Self::Shared(secrets, Arc::new(move || Ok(same.clone())))
+    }
+}
+
+/// Why a token does not admit its bearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unverified {
+    /// The token is at fault.
+    Rejected(Rejection),
+    /// We are: no keys of its issuer are known, and none can be had.
+    NoKeys,
+}
+
+/// The issuers whose tokens are accepted, our own first.
+pub struct Keys {
+    issuers: Vec<Issuer>,
+    /// How the secrets of our own issuer are read again.
+    reload: Option<Reload>,
+}
+
+impl Keys {
+    /// The keys of our own issuer, which come from `source`, and of the others in the settings.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptographic provider refuses the secrets, or no HTTP client can be made.
+    pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Self> {
+        let rules = TokenRules::of_our_issuer(&config.issuer, REALTIME_AUDIENCE);
+        let (ours, reload) = match source {
+            KeySource::Shared(secrets, reload) => (Issuer::shared(rules, &secrets)?, Some(reload)),
+            KeySource::Published => {
+                let publication = Publication::new(Place::Keys(config.jwks_uri()))?;
+                (Issuer::published(rules, publication), None)
+            }
+        };
+        let others = config.issuers.iter().map(|settings| {
+            let place = match settings.jwks_uri.as_str() {
+                "" => Place::Discovery(settings.issuer.clone()),
+                uri => Place::Keys(uri.to_owned()),
+            };
+            Ok(Issuer::published(
+                settings.rules(),
+                Publication::new(place)?,
+            ))
+        });
+        let issuers: anyhow::Result<Vec<Issuer>> =
+            std::iter::once(Ok(ours)).chain(others).collect();
+        Ok(Self {
+            issuers: issuers?,
+            reload,
+        })
+    }
+
+    /// Whether there are keys of our own issuer.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        self.issuers.first().is_some_and(Issuer::is_known)
+    }
+
+    /// The issuers of which no keys are known.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let unknown = self.issuers.iter().filter(|issuer| !issuer.is_known());
+        unknown.map(Issuer::name)
+    }
+
+    /// Accepts an access token, or says why not. A token whose key is unknown may wait for its
+    /// issuer to publish it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unverified`].
+    pub async fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedClaims, Unverified> {
+        self.ask_issuer(token, |verifier, token| verifier.verify_parsed(token, now))
+            .await
+    }
+
+    /// Accepts a logout token, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unverified`].
+    pub async fn verify_logout(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<VerifiedLogout, Unverified> {
+        self.ask_issuer(token, |verifier, token| verifier.verify_logout(token, now))
+            .await
+    }
+
+    /// Asks the verifier of the issuer that the token claims to be of. An issuer that is not in the
+    /// settings is asked for nothing.
+    async fn ask_issuer<T>(
+        &self,
+        token: &str,
+        ask: impl Fn(&shared_claims::Verifier, UnverifiedToken<'_>) -> Result<T, Rejection>,
+    ) -> Result<T, Unverified> {
+        let parse = || UnverifiedToken::parse(token).map_err(Unverified::Rejected);
+        let issuer = {
+            let unverified = parse()?;
+            let name = unverified.issuer();
+            let issuer = self.issuers.iter().find(|one| Some(one.name()) == name);
+            issuer.ok_or(Unverified::Rejected(Rejection::IssuerInvalid))?
+        };
+        match issuer.ask(parse()?, &ask) {
+            Err(Unverified::Rejected(Rejection::KeyUnknown) | Unverified::NoKeys) => {
+                issuer.look_for_new_keys().await;
+                issuer.ask(parse()?, &ask)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// The longest time that a token of `issuer` can be accepted, in seconds.
+    #[must_use]
+    pub fn maximum_lifetime_secs(&self, issuer: &str) -> u64 {
+        let issuer = self.issuers.iter().find(|one| one.name() == issuer);
+        issuer.map_or(0, Issuer::maximum_lifetime_secs)
+    }
+
+    /// Keeps the keys fresh until it is dropped: secrets are read again at SIGHUP, and what is
+    /// published is fetched when it is too old.
+    ///
+    /// # Errors
+    ///
+    /// When SIGHUP cannot be caught.
+    pub async fn tend(&self) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        let reloading = async {
+            loop {
+                hangup.recv().await;
+                self.reload();
+            }
+        };
+        tokio::join!(reloading, join_all(self.issuers.iter().map(Issuer::tend)));
+        Ok(())
+    }
+
+    fn reload(&self) {
+        let (Some(reload), Some(ours)) = (&self.reload, self.issuers.first()) else {
+            return;
+        };
+        let replaced = reload()
+            .map_err(anyhow::Error::from)
+            .and_then(|secrets| ours.replace_secrets(&secrets));
+        match replaced {
+            Ok(()) => tracing::info!("the secrets were read again"),
+            Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
+        }
+    }
+}

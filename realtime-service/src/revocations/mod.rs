@@ -1,0 +1,244 @@
+//! Revocations: which sessions and subjects have ended before their tokens have.
+//!
+//! An issuer posts a logout token (OpenID Connect Back-Channel Logout 1.0). It is remembered in
+//! memory, the sockets that it concerns are dismissed, it is written to a file, and only then
+//! acknowledged. A handshake asks after it has put its session into the index, so that of a
+//! handshake and a revocation at the same time one sees the other.
+
+mod http;
+mod log;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use shared_claims::{
+    VerifiedClaims, VerifiedLogout,
+    verify::{CLOCK_LEEWAY_SECS, LogoutScope},
+};
+
+pub use self::http::routes;
+use self::log::{Log, Writer};
+use crate::config::RevocationSettings;
+
+/// How many lines the file may have beyond twice what is in force before it is written anew.
+const SPARE_LINES: usize = 10_000;
+
+/// What is revoked, on the disk as one line of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    iss: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    /// When it was revoked, in seconds since the epoch: of a subject, younger tokens are accepted.
+    iat: u64,
+    /// When the last token that it concerns has expired, in seconds since the epoch.
+    until: u64,
+}
+
+/// Whose issuer, and what of it.
+type Key = (String, LogoutScope);
+
+/// When it was revoked, and until when that matters.
+#[derive(Clone, Copy)]
+struct Entry {
+    iat: u64,
+    until: u64,
+}
+
+/// Why a revocation is not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum RevocationError {
+    /// There are as many as may be kept.
+    #[error("as many revocations are kept as the settings allow")]
+    Full,
+    /// It cannot be written. What it concerns has ended all the same, until a restart.
+    #[error("cannot write a revocation: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// What is revoked.
+pub struct Revocations {
+    entries: Mutex<HashMap<Key, Entry>>,
+    most: usize,
+    log: Log,
+}
+
+impl Revocations {
+    /// Reads what was written before, and starts to write.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written, holds something else, or is another process's.
+    pub fn open(settings: &RevocationSettings) -> anyhow::Result<Self> {
+        let now = seconds(SystemTime::now());
+        let what = || format!("revocations.file {}", settings.file.display());
+        let (log, records) = Self::open_log(&settings.file, now).with_context(what)?;
+        let mut entries = HashMap::new();
+        for record in records {
+            remember(&mut entries, &record);
+        }
+        Ok(Self {
+            entries: Mutex::new(entries),
+            most: settings.entries,
+            log,
+        })
+    }
+
+    fn open_log(path: &Path, now: u64) -> anyhow::Result<(Log, Vec<Record>)> {
+        let (mut writer, lines) = Writer::open(path)?;
+        let mut records = Vec::new();
+        for (number, line) in lines.iter().enumerate() {
+            let record: Record = serde_json::from_str(line)
+                .ok()
+                .with_context(|| format!("line {} is no revocation", number + 1))?;
+            if record.until > now {
+                records.push(record);
+            }
+        }
+        let lines: Vec<String> = records.iter().map(line_of).collect();
+        writer.rewrite(&lines)?;
+        Ok((Log::start(writer)?, records))
+    }
+
+    /// Whether a token is worth nothing any more.
+    #[must_use]
+    pub fn covers(&self, claims: &VerifiedClaims) -> bool {
+        let entries = self.entries();
+        if entries.is_empty() {
+            return false;
+        }
+        let of_session = claims.sid.clone().is_some_and(|sid| {
+            entries.contains_key(&(claims.iss.clone(), LogoutScope::Session(sid)))
+        });
+        let subject = LogoutScope::Subject(claims.sub.clone());
+        let of_subject = entries.get(&(claims.iss.clone(), subject));
+        of_session || of_subject.is_some_and(|entry| claims.iat <= entry.iat)
+    }
+
+    /// How many are in force.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Remembers a revocation from now on, and returns what is to be written. Its tokens live for
+    /// `lifetime_secs` at most.
+    pub(crate) fn remember(
+        &self,
+        logout: &VerifiedLogout,
+        (lifetime_secs, now): (u64, SystemTime),
+    ) -> Result<Pending, RevocationError> {
+        let now = seconds(now);
+        let (sid, sub) = match &logout.scope {
+            LogoutScope::Session(sid) => (Some(sid.clone()), None),
+            LogoutScope::Subject(sub) => (None, Some(sub.clone())),
+        };
+        let record = Record {
+            iss: logout.iss.clone(),
+            sid,
+            sub,
+            iat: logout.iat,
+            until: now.saturating_add(lifetime_secs + CLOCK_LEEWAY_SECS),
+        };
+        let mut entries = self.entries();
+        if entries.len() >= self.most && !entries.contains_key(&key_of(&record)) {
+            entries.retain(|_, entry| entry.until > now);
+            if entries.len() >= self.most {
+                return Err(RevocationError::Full);
+            }
+        }
+        remember(&mut entries, &record);
+        Ok(Pending(line_of(&record)))
+    }
+
+    /// Writes what was remembered; when this returns it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When it is not.
+    pub(crate) async fn write(&self, pending: Pending) -> Result<(), RevocationError> {
+        self.log.append(pending.0).await?;
+        let live = self.len();
+        if self.log.lines() > 2 * live + SPARE_LINES {
+            self.log.rewrite_later(self.lines());
+        }
+        Ok(())
+    }
+
+    /// Lets go of the file; nothing can be written any more.
+    pub(crate) async fn close(&self) {
+        self.log.close().await;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let now = seconds(SystemTime::now());
+        let mut entries = self.entries();
+        entries.retain(|_, entry| entry.until > now);
+        let records = entries.iter().map(|((iss, scope), entry)| {
+            let (sid, sub) = match scope.clone() {
+                LogoutScope::Session(sid) => (Some(sid), None),
+                LogoutScope::Subject(sub) => (None, Some(sub)),
+            };
+            line_of(&Record {
+                iss: iss.clone(),
+                sid,
+                sub,
+                iat: entry.iat,
+                until: entry.until,
+            })
+        });
+        records.collect()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A revocation that is in force and not yet on the disk.
+pub(crate) struct Pending(String);
+
+fn key_of(record: &Record) -> Key {
+    let scope = match (&record.sid, &record.sub) {
+        (Some(sid), _) => LogoutScope::Session(sid.clone()),
+        (None, sub) => LogoutScope::Subject(sub.clone().unwrap_or_default()),
+    };
+    (record.iss.clone(), scope)
+}
+
+/// The later of two revocations of the same counts.
+fn remember(entries: &mut HashMap<Key, Entry>, record: &Record) {
+    let entry = entries.entry(key_of(record)).or_insert(Entry {
+        iat: record.iat,
+        until: record.until,
+    });
+    entry.iat = entry.iat.max(record.iat);
+    entry.until = entry.until.max(record.until);
+}
+
+fn line_of(record: &Record) -> String {
+    // A struct of texts and numbers is always JSON.
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! A socket that was admitted: who it is, what it may do, and until when.
+
+mod identity;
+mod index;
+mod queue;
+mod received;
+mod renewal;
+
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    future::ready,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared_claims::{Rejection, ids};
+use socketioxide::extract::SocketRef;
+use tokio::time::Instant;
+
+use self::queue::{Full, Queue, is_connected};
+pub use self::{
+    identity::{Identity, Principal, Sender},
+    index::Index,
+    received::{InvalidArguments, Received},
+    renewal::Renewed,
+};
+use crate::{
+    engine::EngineSession, gateway::Gateway, listener::Backlog, rooms::RoomName, timers::Timer,
+};
+
+/// A socket that was admitted. It exists from the verification of its token to the end of its
+/// connection, and belongs to the same principal all the time.
+pub struct Session {
+    /// A random id of this connection, which others may know.
+    pub connection: String,
+    gateway: Arc<Gateway>,
+    engine: Arc<EngineSession>,
+    identity: ArcSwap<Identity>,
+    /// Held while the identity is replaced, so that two tokens are not taken at once.
+    renewing: Mutex<()>,
+    /// What is still to be sent goes by it; `None` once the session has ended.
+    socket: Mutex<Option<SocketRef>>,
+    deadlines: Mutex<Vec<Timer>>,
+    is_closed: AtomicBool,
+    refusals: AtomicU32,
+    rooms: Mutex<HashSet<RoomName>>,
+    queue: Queue,
+}
+
+/// Who may send an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    /// Whoever was admitted as somebody, or as a guest where guests are let in for good.
+    Members,
+    /// Also those who have yet to say who they are.
+    Everybody,
+}
+
+impl Session {
+    /// Opens the session of a socket whose CONNECT is about to be acknowledged.
+    pub(crate) fn open(
+        gateway: &Arc<Gateway>,
+        engine: Arc<EngineSession>,
+        socket: &SocketRef,
+        identity: Identity,
+    ) -> Arc<Self> {
+        let session = Arc::new(Self {
+            connection: identity.sender.connection.clone(),
+            gateway: gateway.clone(),
+            engine,
+            identity: ArcSwap::from_pointee(identity),
+            renewing: Mutex::default(),
+            socket: Mutex::new(Some(socket.clone())),
+            deadlines: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            refusals: AtomicU32::new(0),
+            rooms: Mutex::default(),
+            queue: Queue::start(&gateway.limits),
+        });
+        if let Some(principal) = &session.identity().principal {
+            gateway.sessions.insert(principal, &session);
+        }
+        session.arm();
+        session
+    }
+
+    /// Who it is at this moment, and what they may do.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
+    }
+
+    /// Whether the session may still send and receive. It is asked before every event in either
+    /// direction, so that not a byte passes after the end, however late the timer.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.is_closed.load(Ordering::Acquire) && !self.identity.load().has_expired()
+    }
+
+    /// The rooms that it is in.
+    pub fn rooms(&self) -> MutexGuard<'_, HashSet<RoomName>> {
+        lock(&self.rooms)
+    }
+
+    /// What waits to be sent to this client.
+    #[must_use]
+    pub fn backlog(&self) -> &Backlog {
+        self.engine.backlog()
+    }
+
+    /// Handles the event `name` of this socket. Call it in a connect middleware, or what the client
+    /// sends right after CONNECT is lost.
+    ///
+    /// Events of one socket are handled one after the other in the order in which they were sent,
+    /// whatever their names; each only while the session lives, and none of a guest who has yet to
+    /// authenticate. A client that sends faster than its events are handled is closed.
+    pub fn on<F, Done>(
+        self: &Arc<Self>,
+        socket: &SocketRef,
+        name: impl Into<Cow<'static, str>>,
+        handler: F,
+    ) where
+        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
+        Done: Future<Output = ()> + Send + 'static,
+    {
+        self.register(socket, name.into(), Audience::Members, handler);
+    }
+
+    /// Handles the events of this socket that nothing else handles, as [`Self::on`] does.
+    pub fn on_any_other<F, Done>(self: &Arc<Self>, socket: &SocketRef, handler: F)
+    where
+        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
+        Done: Future<Output = ()> + Send + 'static,
+    {
+        let (session, handler) = (self.clone(), Arc::new(handler));
+        socket.on_fallback(move |received: Received| {
+            session.push(received, Audience::Members, handler.clone());
+            ready(())
+        });
+    }
+
+    fn register<F, Done>(
+        self: &Arc<Self>,
+        socket: &SocketRef,
+        name: Cow<'static, str>,
+        audience: Audience,
+        handler: F,
+    ) where
+        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
+        Done: Future<Output = ()> + Send + 'static,
+    {
+        let (session, handler) = (self.clone(), Arc::new(handler));
+        socket.on(name, move |received: Received| {
+            session.push(received, audience, handler.clone());
+            ready(())
+        });
+    }
+
+    /// Takes an event in, or closes the socket when its queue is full.
+    fn push<F, Done>(self: &Arc<Self>, received: Received, audience: Audience, handler: Arc<F>)
+    where
+        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
+        Done: Future<Output = ()> + Send + 'static,
+    {
+        if !self.is_live() {
+            return;
+        }
+        let session = self.clone();
+        let size = received.bytes();
+        let job = Box::pin(async move {
+            if !is_connected(&received.socket, &session).await {
+                session.end();
+            }
+            if !session.is_live() {
+                return;
+            }
+            if audience == Audience::Members && !session.is_member() {
+                let error = json!({ "code": "unauthenticated", "retryable": false,
+                    "message": "this socket has yet to authenticate" });
+                let answer = json!({ "ok": false, "error": error });
+                return received.acknowledge(&session, &answer).await;
+            }
+            handler(session, received).await;
+        });
+        if let Err(Full) = self.queue.push(size, job) {
+            tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
+            self.end();
+        }
+    }
+
+    /// Whether the socket may do more than authenticate.
+    fn is_member(&self) -> bool {
+        self.gateway.auth.anonymous || self.identity.load().principal.is_some()
+    }
+
+    /// Sends an event; `false` when it cannot be queued.
+    pub fn emit(&self, event: &str, data: &impl Serialize) -> bool {
+        let socket = lock(&self.socket);
+        socket
+            .as_ref()
+            .is_some_and(|socket| socket.emit(event, data).is_ok())
+    }
+
+    /// Ends the session and its transport at once, whatever waits to be sent.
+    pub fn end(&self) {
+        self.close();
+        self.engine.end();
+    }
+
+    /// Ends the session for good: the client is told by a DISCONNECT packet, after which stock
+    /// clients do not come back by themselves, and then its transport is closed.
+    pub fn dismiss(&self) {
+        let socket = lock(&self.socket).clone();
+        let Some(socket) = socket.filter(|_| self.close()) else {
+            return;
+        };
+        // Whatever waits must not follow the end, so a backlogged client is told nothing.
+        let is_told = self.backlog().is_empty() && socket.disconnect().is_ok();
+        self.end_transport(is_told);
+    }
+
+    /// Takes back a session that was never admitted; its transport stays.
+    pub(crate) fn forget(&self) {
+        self.close();
+    }
+
+    /// Ends the session when its transport or its socket has gone.
+    pub(crate) fn disconnected(&self) {
+        self.close();
+        self.engine.leave();
+    }
+
+    /// Arms the timers of the identity of this moment in place of those of another.
+    fn arm(self: &Arc<Self>) {
+        let timers = match self.identity().expires_at() {
+            Some((end, wall)) => {
+                let notice = self.gateway.auth.expiring_notice();
+                let at = end.checked_sub(notice).unwrap_or(end);
+                vec![
+                    self.schedule(end, Self::expire),
+                    self.schedule(at, move |session| session.announce_end(wall)),
+                ]
+            }
+            None if self.gateway.auth.anonymous => Vec::new(),
+            None => {
+                let end = Instant::now() + self.gateway.auth.deferred_deadline();
+                vec![self.schedule(end, Self::time_out)]
+            }
+        };
+        let mut deadlines = lock(&self.deadlines);
+        // The socket may have gone meanwhile.
+        if !self.is_closed.load(Ordering::Acquire) {
+            *deadlines = timers;
+        }
+    }
+
+    fn schedule(
+        self: &Arc<Self>,
+        at: Instant,
+        action: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> Timer {
+        let session = Arc::downgrade(self);
+        self.gateway.timers.schedule(at, move || {
+            if let Some(session) = session.upgrade() {
+                action(&session);
+            }
+        })
+    }
+
+    /// Tells the client that its token will end soon, in time to present the next one. It passes
+    /// through the queue, for CONNECT may not be acknowledged yet.
+    fn announce_end(self: &Arc<Self>, wall: SystemTime) {
+        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
+        let data = json!({ "expires_at": seconds(wall), "seconds_left": left.as_secs() });
+        let session = self.clone();
+        let job = Box::pin(async move {
+            let socket = lock(&session.socket).clone();
+            if let Some(socket) = socket
+                && is_connected(&socket, &session).await
+                && session.is_live()
+            {
+                session.emit("rt:expiring", &data);
+            }
+        });
+        // A queue that is full ends the session anyway.
+        let _ = self.queue.push(0, job);
+    }
+
+    /// Tells the client that its token has ended, and closes its transport, not its socket: a
+    /// client that gets its token from a function then comes back by itself with a fresh one.
+    fn expire(self: &Arc<Self>) {
+        // A token that was renewed in this very moment has timers of its own.
+        if !self.identity.load().has_expired() {
+            return;
+        }
+        let socket = lock(&self.socket).clone();
+        let Some(socket) = socket.filter(|_| self.close()) else {
+            return;
+        };
+        tracing::info!(connection = %self.connection, "token expired");
+        let told = unauthorized(Rejection::TokenExpired);
+        let is_told = self.backlog().is_empty() && socket.emit("unauthorized", &told).is_ok();
+        self.end_transport(is_told);
+    }
+
+    /// Ends the session of a guest who has not authenticated in time.
+    fn time_out(self: &Arc<Self>) {
+        tracing::info!(connection = %self.connection, "closed: it has not authenticated in time");
+        self.emit(
+            "unauthorized",
+            &unauthorized(Rejection::AuthenticationTimedOut),
+        );
+        self.dismiss();
+    }
+
+    fn end_transport(&self, is_told: bool) {
+        if is_told {
+            self.engine.end_once_flushed();
+        } else {
+            self.engine.end();
+        }
+    }
+
+    /// Closes the session; `false` when it was closed before.
+    fn close(&self) -> bool {
+        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+        self.gateway.rooms.leave_all(self);
+        if let Some(principal) = &self.identity().principal {
+            self.gateway.sessions.remove(principal, self);
+        }
+        let timers = std::mem::take(&mut *lock(&self.deadlines));
+        drop(timers);
+        let socket = lock(&self.socket).take();
+        drop(socket);
+        !was_closed
+    }
+}
+
+/// What `socketio-jwt` sends with its event `unauthorized`, and our reason.
+fn unauthorized(rejection: Rejection) -> Value {
+    let message = rejection.message();
+    json!({
+        "message": message,
+        "inner": { "message": message },
+        "data": {
+            "message": message,
+            "code": rejection.code(),
+            "type": "UnauthorizedError",
+            "reason": rejection.reason(),
+        },
+    })
+}
+
+/// Whole seconds since the epoch.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A fresh random id.
+///
+/// # Panics
+///
+/// When the system has no randomness, without which nothing here would be safe.
+#[must_use]
+pub fn random_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    ids::from_random(bytes)
+}

@@ -1,0 +1,186 @@
+//! `authenticate`: a token for a session that is there already. It says who a guest is, or lets
+//! somebody stay for longer; it never makes somebody somebody else.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeTuple};
+use serde_json::{Value, json};
+use shared_claims::{Rejection, VerifiedClaims, authorization::Action};
+use socketioxide::extract::SocketRef;
+
+use super::{Audience, Identity, Received, Session, lock, seconds, unauthorized};
+use crate::{handshake, keys::Unverified};
+
+/// The event, in the name that `socketio-jwt` gave it.
+const AUTHENTICATE: &str = "authenticate";
+
+/// What a token has changed for its session.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// When the session ends now, in seconds since the epoch.
+    pub expires_at: u64,
+    /// Patterns of rooms in which more is allowed than before.
+    pub added: Vec<String>,
+    /// Patterns of rooms in which less is allowed than before.
+    pub dropped: Vec<String>,
+}
+
+/// The payload. `socketio-jwt`'s clients send other members too, which mean nothing.
+#[derive(Deserialize)]
+struct Authenticate {
+    #[serde(default)]
+    token: Value,
+}
+
+/// An event without arguments: socketioxide sends a unit as `null`.
+struct NoArguments;
+
+impl Serialize for NoArguments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_tuple(0)?.end()
+    }
+}
+
+impl Session {
+    /// Lets the client present a token at any time.
+    pub(crate) fn on_authenticate(self: &Arc<Self>, socket: &SocketRef) {
+        self.register(
+            socket,
+            AUTHENTICATE.into(),
+            Audience::Everybody,
+            |session, received| async move { session.authenticate(&received).await },
+        );
+    }
+
+    async fn authenticate(self: &Arc<Self>, received: &Received) {
+        let was_guest = self.identity().principal.is_none();
+        let outcome = match token_of(received) {
+            Ok(token) => self.renew(&token).await,
+            Err(rejection) => Err(Unverified::Rejected(rejection)),
+        };
+        // Who asked for no acknowledgement is told by an event, as a guest is in any case.
+        let with_event = was_guest || !received.wants_acknowledgement();
+        match outcome {
+            Ok(renewed) => {
+                if with_event {
+                    self.emit("authenticated", &NoArguments);
+                }
+                let Renewed {
+                    expires_at,
+                    added,
+                    dropped,
+                } = renewed;
+                let answer = json!({
+                    "ok": true, "expires_at": expires_at, "added": added, "dropped": dropped,
+                });
+                received.acknowledge(self, &answer).await;
+            }
+            Err(Unverified::Rejected(rejection)) => {
+                tracing::info!(connection = %self.connection, reason = rejection.reason(), "a token was refused");
+                if with_event {
+                    self.emit("unauthorized", &unauthorized(rejection));
+                }
+                let error = json!({
+                    "code": rejection.code(), "message": rejection.message(),
+                    "reason": rejection.reason(), "retryable": false,
+                });
+                let answer = json!({ "ok": false, "error": error });
+                received.acknowledge(self, &answer).await;
+                self.count_refusal(was_guest);
+            }
+            Err(Unverified::NoKeys) => {
+                let error = json!({
+                    "code": "unavailable", "message": "no keys are known", "retryable": true,
+                });
+                let answer = json!({ "ok": false, "error": error });
+                received.acknowledge(self, &answer).await;
+            }
+        }
+    }
+
+    /// Takes a token of the same principal in place of the one from before; a guest can become
+    /// anybody, once.
+    ///
+    /// # Errors
+    ///
+    /// When the token is refused, revoked, or somebody else's; then nothing changes.
+    pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, Unverified> {
+        let now = SystemTime::now();
+        let claims = self.gateway.keys.verify(token, now).await?;
+        let revoked = Unverified::Rejected(Rejection::TokenRevoked);
+        if self.gateway.revocations.covers(&claims) {
+            return Err(revoked);
+        }
+        let renewed = self.replace_identity(claims.clone(), now);
+        let renewed = renewed.map_err(Unverified::Rejected)?;
+        // Whoever revoked it meanwhile did not find this session in the index, or found it.
+        if self.gateway.revocations.covers(&claims) {
+            self.dismiss();
+            return Err(revoked);
+        }
+        Ok(renewed)
+    }
+
+    fn replace_identity(
+        self: &Arc<Self>,
+        claims: VerifiedClaims,
+        now: SystemTime,
+    ) -> Result<Renewed, Rejection> {
+        let _alone = lock(&self.renewing);
+        let old = self.identity();
+        let connection = self.connection.clone();
+        let new = self.gateway.identity_of(claims, connection, now);
+        if old.principal.is_some() && old.principal != new.principal {
+            return Err(Rejection::IdentityMismatch);
+        }
+        let (added, dropped) = new.grants.difference(&old.grants);
+        let expires_at = new.expires_at().map_or(0, |(_, wall)| seconds(wall));
+        let principal = new.principal.clone();
+        self.identity.store(Arc::new(new));
+        if old.principal.is_none()
+            && let Some(principal) = &principal
+        {
+            self.gateway.sessions.insert(principal, self);
+            if self.is_closed.load(Ordering::Acquire) {
+                self.gateway.sessions.remove(principal, self);
+            }
+            tracing::info!(sub = %principal.subject, connection = %self.connection, "authenticated");
+        }
+        self.arm();
+        self.leave_forbidden_rooms();
+        Ok(Renewed {
+            expires_at,
+            added,
+            dropped,
+        })
+    }
+
+    /// Takes the session out of the rooms that its token does not let it hear any more.
+    fn leave_forbidden_rooms(&self) {
+        let identity: Arc<Identity> = self.identity();
+        let joined: Vec<_> = self.rooms().iter().cloned().collect();
+        for room in joined {
+            if !identity.grants.allow(Action::Subscribe, &room) {
+                self.gateway.rooms.leave(&room, self);
+                let data = json!({ "room": room, "code": "forbidden" });
+                self.emit("rt:unsubscribed", &data);
+            }
+        }
+    }
+
+    /// A guest who presents one bad token after the other is let go.
+    fn count_refusal(&self, was_guest: bool) {
+        let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
+        if was_guest && refusals >= self.gateway.limits.refusals {
+            self.dismiss();
+        }
+    }
+}
+
+fn token_of(received: &Received) -> Result<String, Rejection> {
+    let (Authenticate { token },) = received.parse().map_err(|_| Rejection::PayloadMalformed)?;
+    handshake::token_of_text(&token)?.ok_or(Rejection::TokenMissing)
+}

@@ -1,0 +1,284 @@
+//! The end of a session at the issuer is its end at the gateway: at once, for stalled peers too,
+//! and after a restart.
+
+use harness::{Forge, Opening, Options, Polling, Stack, forge::now_secs, soon};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use shared_claims::revocation::LOGOUT_EVENT;
+
+/// The logout token of the session that `forge` is of.
+fn logout_of(stack: &Stack, forge: &Forge) -> Forge {
+    ["client_id", "preferred_username", "sub"]
+        .into_iter()
+        .fold(stack.forge(), Forge::without_claim)
+        .header("typ", "logout+jwt")
+        .claim("sid", forge.text_of("sid"))
+        .claim("events", json!({ (LOGOUT_EVENT): {} }))
+        .expires_in(120)
+}
+
+/// The logout token of everything of the subject of `forge`.
+fn logout_of_subject(stack: &Stack, forge: &Forge) -> Forge {
+    let logout = logout_of(stack, forge).without_claim("sid");
+    logout.claim("sub", forge.text_of("sub"))
+}
+
+async fn post(stack: &Stack, token: &str) -> Response {
+    let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
+    let request = stack.http().post(url).form(&[("logout_token", token)]);
+    soon("an answer", request.send()).await.expect("an answer")
+}
+
+async fn refusal_of(opening: &Opening, token: &str) -> Option<String> {
+    let mut socket = opening.session().await;
+    let refused = socket.connect(&json!({ "token": token })).await.err()?;
+    Some(refused.message().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_revoked_is_gone_from_every_transport_and_does_not_come_back() {
+    let stack = Stack::start().await;
+    let (forge, other) = (stack.forge(), stack.forge());
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    let mut polling = Polling::of(&stack).admitted(&forge.token()).await;
+    let mut bystander = Opening::of(&stack).admitted(&other.token()).await;
+    let mut same_person = Opening::of(&stack)
+        .admitted(&forge.clone().claim("sid", "another").token())
+        .await;
+    socket.subscribe("lobby").await;
+
+    let logout = logout_of(&stack, &forge).token();
+    let (answer, one, two) = tokio::join!(post(&stack, &logout), socket.closed(), polling.closed());
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    // The DISCONNECT packet comes first, so that stock clients do not come back by themselves.
+    assert_eq!((one, two), (vec!["41".to_owned()], vec!["41".to_owned()]));
+    let opening = Opening::of(&stack);
+    assert_eq!(
+        refusal_of(&opening, &forge.token()).await.as_deref(),
+        Some("jwt revoked")
+    );
+    let again = forge
+        .clone()
+        .claim("jti", "younger")
+        .claim("iat", now_secs() + 5);
+    assert_eq!(
+        refusal_of(&opening, &again.token()).await.as_deref(),
+        Some("jwt revoked")
+    );
+    bystander.subscribe("lobby").await;
+    same_person.subscribe("lobby").await;
+    // A replay is acknowledged, and harmless.
+    assert_eq!(post(&stack, &logout).await.status(), StatusCode::OK);
+    bystander.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_that_is_revoked_loses_all_its_older_tokens_and_no_younger_ones() {
+    let stack = Stack::start().await;
+    let forge = stack.forge();
+    let elsewhere = forge.clone().claim("sid", "another");
+    let mut one = Opening::of(&stack).admitted(&forge.token()).await;
+    let mut two = Opening::of(&stack).admitted(&elsewhere.token()).await;
+    let younger = elsewhere.claim("iat", now_secs() + 20);
+    let mut three = Opening::of(&stack).admitted(&younger.token()).await;
+    let logout = logout_of_subject(&stack, &forge).claim("iat", now_secs() + 10);
+    let answer = post(&stack, &logout.expires_in(120).token()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(one.closed().await, ["41"]);
+    assert_eq!(two.closed().await, ["41"]);
+    three.subscribe("lobby").await;
+    let opening = Opening::of(&stack);
+    assert_eq!(
+        refusal_of(&opening, &forge.token()).await.as_deref(),
+        Some("jwt revoked")
+    );
+    assert_eq!(refusal_of(&opening, &younger.token()).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_client_goes_with_the_others() {
+    const MESSAGES: usize = 200;
+    let options = Options::default().gateway("limits.outbound_bytes", 64 * 1024 * 1024);
+    let stack = Stack::start_with(options).await;
+    let forge = stack.forge();
+    let mut stalled = Opening::of(&stack)
+        .receive_buffer_bytes(4096)
+        .admitted(&forge.token())
+        .await;
+    stalled.subscribe("lobby").await;
+    let mut speaker = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    // More than the systems between the two take, and less than it is let go for.
+    for _ in 0..MESSAGES {
+        speaker.publish("lobby", json!("x".repeat(100_000))).await;
+    }
+    assert_eq!(
+        post(&stack, &logout_of(&stack, &forge).token())
+            .await
+            .status(),
+        StatusCode::OK
+    );
+    let last = stalled.closed().await;
+    assert!(last.len() < MESSAGES, "all messages were kept for it");
+    speaker.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_logout_token_ends_nothing() {
+    let stack = Stack::start().await;
+    let forge = stack.forge();
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    let good = || logout_of(&stack, &forge);
+    for (what, token) in [
+        ("an access token", forge.token()),
+        ("no events", good().without_claim("events").token()),
+        (
+            "events that is a text",
+            good().claim("events", LOGOUT_EVENT).token(),
+        ),
+        ("a nonce", good().claim("nonce", "n").token()),
+        ("nobody", good().without_claim("sid").token()),
+        (
+            "another audience",
+            good().claim("aud", "latchkey-api").token(),
+        ),
+        ("expired", good().expires_in(0).token()),
+        ("too long", good().expires_in(130).token()),
+        (
+            "another issuer",
+            good().claim("iss", "https://evil.example").token(),
+        ),
+        ("nothing", String::new()),
+    ] {
+        let answer = post(&stack, &token).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{what}");
+        let body: Value = soon("a body", answer.json()).await.expect("JSON");
+        assert_eq!(body["error"], "invalid_request", "{what}");
+    }
+    let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
+    let http = stack.http();
+    let token = good().token();
+    for (what, request, status) in [
+        ("no form", http.post(&url), 400),
+        (
+            "JSON",
+            http.post(&url).json(&json!({ "logout_token": token })),
+            400,
+        ),
+        (
+            "two",
+            http.post(&url)
+                .form(&[("logout_token", &token), ("logout_token", &token)]),
+            400,
+        ),
+        (
+            "in the query",
+            http.post(format!("{url}?logout_token={token}")),
+            400,
+        ),
+        ("GET", http.get(&url), 405),
+        (
+            "long",
+            http.post(&url)
+                .form(&[("logout_token", "x".repeat(20_000))]),
+            413,
+        ),
+    ] {
+        let answer = soon("an answer", request.send()).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{what}");
+    }
+    socket.subscribe("lobby").await;
+    assert_eq!(post(&stack, &token).await.status(), StatusCode::OK);
+    assert_eq!(socket.closed().await, ["41"]);
+    // And a logout token connects nobody.
+    let connected = refusal_of(&Opening::of(&stack), &good().claim("sub", "x").token()).await;
+    assert_eq!(connected.as_deref(), Some("jwt type invalid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_handshake_outlives_a_revocation_at_the_same_time() {
+    const RACES: usize = 1_000;
+    let stack =
+        Stack::start_with(Options::default().gateway("limits.sessions_per_address", 20_000)).await;
+    let stack = std::sync::Arc::new(stack);
+    let mut racing = tokio::task::JoinSet::new();
+    let mut survivors = 0;
+    for _ in 0..RACES {
+        if racing.len() >= 16 && race_lost(racing.join_next().await) {
+            survivors += 1;
+        }
+        let stack = stack.clone();
+        racing.spawn(async move {
+            let forge = stack.forge();
+            let mut socket = Opening::of(&stack).session().await;
+            let connecting = async {
+                socket
+                    .send(format!("40{}", json!({"token": forge.token()})))
+                    .await;
+            };
+            let logout = logout_of(&stack, &forge).token();
+            let (answer, ()) = tokio::join!(post(&stack, &logout), connecting);
+            assert_eq!(answer.status(), StatusCode::OK);
+            // Refused, or admitted and dismissed: either way nothing can be done any more.
+            socket
+                .try_send(format!("421{}", json!(["rt:subscribe", {"room": "lobby"}])))
+                .await;
+            socket
+                .closed()
+                .await
+                .iter()
+                .any(|packet| packet.starts_with("431"))
+        });
+    }
+    while let Some(ended) = racing.join_next().await {
+        survivors += usize::from(race_lost(Some(ended)));
+    }
+    assert_eq!(survivors, 0);
+}
+
+fn race_lost(ended: Option<Result<bool, tokio::task::JoinError>>) -> bool {
+    ended.expect("a race").expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_is_told_of_a_logout_and_its_sockets_go() {
+    let stack = Stack::start().await;
+    let token = stack.login("alice").await;
+    let mut socket = Opening::of(&stack).admitted(&token).await;
+    let mut other = Opening::of(&stack)
+        .admitted(&stack.login("alice").await)
+        .await;
+    socket.subscribe("lobby").await;
+    let logout = stack
+        .http()
+        .post(format!("{}/logout", stack.issuer_url))
+        .bearer_auth(&token);
+    let answer = soon("an answer", logout.send()).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert_eq!(socket.closed().await, ["41"]);
+    let refused = refusal_of(&Opening::of(&stack), &token).await;
+    assert_eq!(refused.as_deref(), Some("jwt revoked"));
+    other.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_survives_a_restart() {
+    let mut stack = Stack::start().await;
+    let (forge, other) = (stack.forge(), stack.forge());
+    assert_eq!(
+        post(&stack, &logout_of(&stack, &forge).token())
+            .await
+            .status(),
+        StatusCode::OK
+    );
+    let subject = stack.forge();
+    let logout = logout_of_subject(&stack, &subject).token();
+    assert_eq!(post(&stack, &logout).await.status(), StatusCode::OK);
+    stack.restart_gateway().await;
+    let opening = Opening::of(&stack);
+    for revoked in [&forge, &subject] {
+        let refused = refusal_of(&opening, &revoked.token()).await;
+        assert_eq!(refused.as_deref(), Some("jwt revoked"));
+    }
+    assert_eq!(refusal_of(&opening, &other.token()).await, None);
+}
