@@ -47,6 +47,7 @@ impl Settings {
             .env("AUTH__LISTEN", self.auth.listen())
             .env("AUTH__PUBLIC_URL", self.auth.url())
             .env("AUTH__ORIGINS", self.origins())
+            .env("AUTH__REVOCATION__GATEWAYS", self.realtime.url())
             .env(
                 "AUTH__DATABASE_URL",
                 format!("sqlite://{}", self.database()),
@@ -60,13 +61,19 @@ impl Settings {
         command
             .env("REALTIME__LISTEN", self.realtime.listen())
             .env("REALTIME__ISSUER", self.auth.url())
-            .env("REALTIME__ORIGINS", self.origins());
+            .env("REALTIME__ORIGINS", self.origins())
+            .env("REALTIME__REVOCATIONS__FILE", self.revocations());
         command
     }
 
     /// The file of the secret that both services share.
     pub(crate) fn secret(&self) -> String {
         format!("{}/secret", self.dir)
+    }
+
+    /// The file of what was logged out before its tokens ended.
+    pub(crate) fn revocations(&self) -> String {
+        format!("{}/revocations.jsonl", self.dir)
     }
 
     /// The file of the accounts.
