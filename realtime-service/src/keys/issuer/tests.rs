@@ -1,1 +1,1 @@
-use super::*;
+//! The tests of an issuer whose keys are published.

@@ -167,14 +167,22 @@ fn a_rule_is_for_the_issuers_that_it_names_and_else_for_ours() {
     let stranger = claims(json!({"iss": "https://other.example"}));
     let alice = claims(json!({}));
     let mine = rule("user:{sub}");
-    assert!(may_hear(&[mine.clone()], &ours(&alice), "user:alice"));
+    assert!(may_hear(
+        std::slice::from_ref(&mine),
+        &ours(&alice),
+        "user:alice"
+    ));
     assert!(!may_hear(&[mine], &others(&stranger), "user:alice"));
     let theirs = RoomRule {
         issuers: vec!["https://other.example".to_owned()],
         ..rule("tenant:{iss}:{sub}")
     };
     let room = "tenant:https%3A%2F%2Fother.example:alice";
-    assert!(may_hear(&[theirs.clone()], &others(&stranger), room));
+    assert!(may_hear(
+        std::slice::from_ref(&theirs),
+        &others(&stranger),
+        room
+    ));
     assert!(!may_hear(&[theirs], &ours(&alice), room));
     let lobby = RoomRule::defaults();
     assert!(may_hear(&lobby, &others(&stranger), "lobby"));
