@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::{
     config::{Config, CredentialSource, Limits},
     keys::{KeySource, Keys},
+    limits::{Quotas, RefusalFlood},
+    metrics::Metrics,
     rooms::{Rooms, policy::RoomRule},
     timers::Timers,
 };
@@ -19,6 +21,12 @@ pub struct Gateway {
     pub rules: Vec<RoomRule>,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
+    /// What exists now of that.
+    pub quotas: Quotas,
+    /// Who is refused too often.
+    pub flood: RefusalFlood,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The rooms and who is in them.
     pub rooms: Rooms,
     /// What ends, and when.
@@ -33,8 +41,12 @@ impl Gateway {
     ///
     /// When the keys cannot be used.
     pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
+        let metrics = Arc::new(Metrics::new());
         Ok(Arc::new(Self {
-            keys: Keys::new(config, source)?,
+            keys: Keys::new(config, source, metrics.clone())?,
+            quotas: Quotas::new(&config.limits),
+            flood: RefusalFlood::new(config.limits.refusals_per_address),
+            metrics,
             credentials: config.credentials.clone(),
             rules: config.rooms.clone(),
             limits: config.limits.clone(),

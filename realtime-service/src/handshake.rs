@@ -13,7 +13,7 @@ use socketioxide::extract::{HttpExtension, SocketRef, State, TryData};
 
 use crate::{
     config::CredentialSource, engine::EngineSession, events, gateway::Gateway, keys::Unverified,
-    session::Session,
+    metrics::Cause, session::Session,
 };
 
 /// What the requests of a session carry as credentials. It has no `Debug`: it holds tokens.
@@ -48,7 +48,7 @@ pub async fn admit(
         Ok(token) => gateway.keys.verify(&token, now).await,
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
-    match claims {
+    match claims.and_then(|claims| engine.take_seat(claims)) {
         Ok(_) if !engine.admit() => {
             // The end was decided meanwhile. What is returned after it reaches nobody.
             engine.wait_if_ending().await;
@@ -62,14 +62,14 @@ pub async fn admit(
         }
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "refused");
-            engine.refuse();
+            engine.refuse(rejection);
             Err(rejection)
         }
         Err(Unverified::NoKeys) => {
             tracing::warn!("nobody can be admitted: no keys are known");
             // The client is not to blame. A closed transport brings it back by itself, where a
             // refusal would make it give up.
-            engine.end();
+            engine.end(Cause::NoKeys);
             Err(Rejection::KeyUnknown)
         }
     }

@@ -26,7 +26,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    metrics::{FetchOutcome, Metrics},
+};
 
 /// How often, at most, a token with an unknown key makes us ask the issuer.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
@@ -92,6 +95,7 @@ pub struct Keys {
     verifier: ArcSwapOption<Verifier>,
     source: KeySource,
     published: Published,
+    metrics: Arc<Metrics>,
 }
 
 /// What is published where, and when it was asked for.
@@ -113,7 +117,7 @@ impl Keys {
     /// # Errors
     ///
     /// When the cryptographic provider refuses the secrets, or no HTTP client can be made.
-    pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, source: KeySource, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let client = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_DEADLINE)
@@ -129,6 +133,7 @@ impl Keys {
                 state: Mutex::default(),
             },
             source,
+            metrics,
         };
         if let KeySource::Shared(secrets, _) = &keys.source {
             keys.accept(KeySet::from_secrets(secrets)?);
@@ -225,11 +230,13 @@ impl Keys {
                 if state.known_since.is_none() {
                     tracing::info!("the issuer's keys are known");
                 }
+                self.metrics.key_fetch(FetchOutcome::Fetched);
                 self.accept(keys);
                 state.known_since = Some(Instant::now());
                 max_age
             }
             Err(error) => {
+                self.metrics.key_fetch(FetchOutcome::Failed);
                 tracing::warn!("the issuer's keys cannot be fetched: {error:#}");
                 let is_too_old = |since: Instant| since.elapsed() > MAXIMUM_AGE;
                 if state.known_since.is_some_and(is_too_old) {

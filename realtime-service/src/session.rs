@@ -19,6 +19,7 @@ use crate::{
     engine::EngineSession,
     gateway::Gateway,
     listener::Backlog,
+    metrics::Cause,
     rooms::{
         RoomName,
         policy::{Grants, RoomRule},
@@ -98,9 +99,9 @@ impl Session {
     }
 
     /// Ends the session and its transport at once, whatever waits to be sent.
-    pub fn end(&self, gateway: &Gateway) {
+    pub fn end(&self, gateway: &Gateway, cause: Cause) {
         self.close(gateway);
-        self.engine.end();
+        self.engine.end(cause);
     }
 
     /// Ends the session when its transport or its socket has gone.
@@ -138,9 +139,9 @@ impl Session {
                 .emit("unauthorized", &unauthorized(Rejection::TokenExpired))
                 .is_ok();
         if is_told {
-            self.engine.end_once_flushed();
+            self.engine.end_once_flushed(Cause::Expired);
         } else {
-            self.engine.end();
+            self.engine.end(Cause::Expired);
         }
     }
 

@@ -50,11 +50,13 @@ pub enum Rejection {
     AudienceInvalid,
     /// A claim is missing, of the wrong type, or does not belong in an access token.
     ClaimsInvalid,
+    /// The token is good, but its subject has as many sockets as it may.
+    TooManySockets,
 }
 
 impl Rejection {
     /// All of them, in the order in which `docs/protocol.md` lists them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TokenMissing,
         Self::CredentialsMalformed,
         Self::CredentialsAmbiguous,
@@ -75,6 +77,7 @@ impl Rejection {
         Self::IssuedInFuture,
         Self::AudienceInvalid,
         Self::ClaimsInvalid,
+        Self::TooManySockets,
     ];
 
     /// The text for people and for `connect_error`.
@@ -131,6 +134,11 @@ impl Rejection {
             Self::IssuedInFuture => ("jwt issued in the future", INVALID, "issued_in_future"),
             Self::AudienceInvalid => ("jwt audience invalid", INVALID, "audience_invalid"),
             Self::ClaimsInvalid => ("jwt claims invalid", INVALID, "claims_invalid"),
+            Self::TooManySockets => (
+                "too many connections",
+                "too_many_connections",
+                "too_many_sockets",
+            ),
         }
     }
 }

@@ -2,7 +2,11 @@
 
 mod queue;
 
-use std::{future::ready, sync::Arc, time::SystemTime};
+use std::{
+    future::ready,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,6 +29,22 @@ enum Event {
     Publish,
     NotYet,
     Unknown,
+    /// One too many, whatever it was: the client has to wait for so long.
+    TooFast(Duration),
+}
+
+impl Event {
+    /// The name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "rt:subscribe",
+            Self::Unsubscribe => "rt:unsubscribe",
+            Self::Publish => "rt:publish",
+            Self::NotYet => "not_yet",
+            Self::Unknown => "unknown",
+            Self::TooFast(_) => "too_fast",
+        }
+    }
 }
 
 /// Every event that clients can send. What is not in it is answered with `unknown_event`.
@@ -44,6 +64,8 @@ struct EventError {
     message: &'static str,
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<RoomName>,
 }
 
@@ -53,7 +75,17 @@ impl EventError {
             code,
             message,
             retryable: false,
+            retry_after_ms: None,
             room: None,
+        }
+    }
+
+    fn rate_limited(wait: Duration) -> Self {
+        Self {
+            retryable: true,
+            // Rounded up: whoever comes back after it is not too early.
+            retry_after_ms: u64::try_from(wait.as_millis() + 1).ok(),
+            ..Self::new("rate_limited", "this socket sends events too fast")
         }
     }
 
@@ -109,6 +141,7 @@ fn handle(
             "not_supported",
             "this event is not supported yet",
         )),
+        Event::TooFast(wait) => Err(EventError::rate_limited(wait)),
         Event::Unknown => Err(EventError::new("unknown_event", "there is no such event")),
     }
 }

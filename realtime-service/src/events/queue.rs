@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,10 +26,16 @@ use socketioxide::{
     handler::message::{FromMessage, FromMessageParts},
     socket::Socket,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Event, EventError, handle};
-use crate::{gateway::Gateway, messages::is_shallow, session::Session};
+use crate::{
+    gateway::Gateway,
+    limits::{Pace, Verdict},
+    messages::is_shallow,
+    metrics::{Cause, Limit},
+    session::Session,
+};
 
 /// How often, and after which pause, a socket is asked whether it is connected by now. It is within
 /// microseconds, or never: when the acknowledgement of CONNECT did not fit into its queue.
@@ -44,6 +50,7 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Queue {
     sender: mpsc::Sender<(Event, Received)>,
     bytes: Arc<AtomicUsize>,
+    pace: Arc<Mutex<Pace>>,
     session: Arc<Session>,
     gateway: Arc<Gateway>,
 }
@@ -63,6 +70,7 @@ impl Queue {
         Self {
             sender,
             bytes,
+            pace: Arc::new(Mutex::new(Pace::new(&gateway.limits, Instant::now()))),
             session: session.clone(),
             gateway: gateway.clone(),
         }
@@ -70,16 +78,32 @@ impl Queue {
 
     /// Takes an event in, or closes the socket when its queue is full. It must not panic or wait:
     /// it runs on the task that reads the transport.
-    pub(super) fn push(&self, event: Event, received: Received) {
+    pub(super) fn push(&self, mut event: Event, mut received: Received) {
         if !self.session.is_live() {
             return;
+        }
+        let verdict = self
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count(Instant::now());
+        if verdict != Verdict::Pass {
+            self.gateway.metrics.limited(Limit::EventsPerSec);
+        }
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Wait(wait) => {
+                event = Event::TooFast(wait);
+                received.json = String::new();
+            }
+            Verdict::Close => return self.session.end(&self.gateway, Cause::Flooded),
         }
         let size = received.json.len();
         let waiting = self.bytes.fetch_add(size, Ordering::AcqRel);
         let is_too_much = waiting > 0 && waiting + size > self.gateway.limits.inbound_bytes;
         if is_too_much || self.sender.try_send((event, received)).is_err() {
             tracing::warn!(connection = %self.session.sender.connection, "closed: it sends events too fast");
-            self.session.end(&self.gateway);
+            self.session.end(&self.gateway, Cause::Flooded);
         }
     }
 }
@@ -94,7 +118,7 @@ async fn work(
     while let Some((event, received)) = queue.recv().await {
         bytes.fetch_sub(received.json.len(), Ordering::AcqRel);
         if !is_connected(&received.socket, &session).await {
-            session.end(&gateway);
+            session.end(&gateway, Cause::Overflowed);
         }
         if !session.is_live() {
             continue;
@@ -108,6 +132,8 @@ async fn work(
                 ..error
             })
         });
+        let outcome = result.as_ref().err().map_or("ok", |error| error.code);
+        gateway.metrics.event(event.name(), outcome);
         let answer = match result {
             Ok(mut answer) => {
                 answer["ok"] = json!(true);
