@@ -14,6 +14,12 @@ struct Attack {
     payload: Value,
 }
 
+/// The refusals that a credential meets by itself.
+fn refusals() -> impl Iterator<Item = Rejection> {
+    let all = Rejection::ALL.into_iter();
+    all.filter(|one| *one != Rejection::TooManySockets)
+}
+
 /// The attack that meets `rejection`, and the message on the wire.
 fn attack(rejection: Rejection, stack: &Stack) -> (Attack, &'static str) {
     let opening = Opening::of(stack);
@@ -91,13 +97,14 @@ fn attack(rejection: Rejection, stack: &Stack) -> (Attack, &'static str) {
             forged(|forge| forge.without_claim("sub")),
             "jwt claims invalid",
         ),
+        Rejection::TooManySockets => unreachable!("it takes another socket"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
     let stack = Stack::start().await;
-    for rejection in Rejection::ALL {
+    for rejection in refusals() {
         let (attack, message) = attack(rejection, &stack);
         let mut socket = attack.opening.session().await;
         let refused = socket.connect(&attack.payload).await.expect_err(message);
@@ -117,7 +124,7 @@ async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_tells_its_code_and_reason_beside_the_message() {
     let stack = Stack::start().await;
-    for rejection in Rejection::ALL {
+    for rejection in refusals() {
         let (attack, message) = attack(rejection, &stack);
         let refused = attack
             .opening
