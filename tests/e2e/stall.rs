@@ -64,7 +64,7 @@ async fn reads_to_the_last(socket: &mut WebSocket) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stops_reading_is_gone_within_the_limit_while_others_are_served() {
-    gone_within_the_limit(options(), 3).await;
+    gone_within_the_limit(options(), 8).await;
 }
 
 /// A client that stops reading is gone, one that pauses is not, and a third waits for neither.
