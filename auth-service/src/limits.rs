@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use shared_claims::address::AddressKey;
+
 use crate::{config::LimitSettings, error::ApiError};
 
 /// The counters beyond the bound of one limit: whoever comes when it is reached shares one of these
@@ -93,14 +95,10 @@ impl Limits {
         }
     }
 
-    /// The key of an address: of IPv6 the first 64 bits, since whoever has one address has them all.
+    /// The key of an address, of IPv6 with its neighbours.
     #[must_use]
     pub fn address_key(&self, address: IpAddr) -> Key {
-        let bits = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_bits().into(),
-            IpAddr::V6(address) => address.to_bits() >> 64 | 1 << 127,
-        };
-        Key(self.hasher.hash_one(bits))
+        Key(self.hasher.hash_one(AddressKey::from(address)))
     }
 
     /// The key of a name, a device or an id.

@@ -28,6 +28,19 @@ enum Event {
     Unknown,
 }
 
+impl Event {
+    /// The name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "rt:subscribe",
+            Self::Unsubscribe => "rt:unsubscribe",
+            Self::Publish => "rt:publish",
+            Self::NotYet => "not_yet",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Every event that clients can send, besides `authenticate`. What is not in it is answered with
 /// `unknown_event`.
 const EVENTS: [(&str, Event); 5] = [
@@ -111,6 +124,8 @@ async fn answer(event: Event, received: Received, session: Arc<Session>, gateway
         tracing::error!("a handler panicked");
         Err(EventError::internal())
     });
+    let outcome = result.as_ref().err().map_or("ok", |error| error.code);
+    gateway.metrics.event(event.name(), outcome);
     let answer = match result {
         Ok(mut answer) => {
             answer["ok"] = json!(true);

@@ -7,6 +7,8 @@ use shared_claims::{VerifiedClaims, VerifiedLogout, verify::LogoutScope};
 use crate::{
     config::{AuthSettings, Config, CredentialSource, Limits},
     keys::{KeySource, Keys},
+    limits::{Quotas, RefusalFlood},
+    metrics::{Cause, Metrics},
     revocations::{RevocationError, Revocations},
     rooms::{Rooms, policy::RoomRule},
     session::{Identity, Index},
@@ -25,6 +27,12 @@ pub struct Gateway {
     pub rules: Vec<RoomRule>,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
+    /// What exists now of that.
+    pub quotas: Quotas,
+    /// Who is refused too often.
+    pub flood: RefusalFlood,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The rooms and who is in them.
     pub rooms: Rooms,
     /// The sessions by whom a revocation can name.
@@ -47,9 +55,13 @@ impl Gateway {
     ///
     /// When the keys, or the file of revocations, cannot be used.
     pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
+        let metrics = Arc::new(Metrics::new());
         let granting = config.issuers.iter().filter(|one| one.grants_rooms);
         Ok(Arc::new(Self {
-            keys: Keys::new(config, source)?,
+            keys: Keys::new(config, source, &metrics)?,
+            quotas: Quotas::new(&config.limits),
+            flood: RefusalFlood::new(config.limits.refusals_per_address),
+            metrics,
             credentials: config.credentials.clone(),
             auth: config.auth.clone(),
             rules: config.rooms.clone(),
@@ -98,7 +110,7 @@ impl Gateway {
             };
             if is_meant {
                 tracing::info!(connection = %session.connection, "dismissed: its session was revoked");
-                session.dismiss();
+                session.dismiss(Cause::Revoked);
             }
         }
         self.revocations.write(remembered?).await

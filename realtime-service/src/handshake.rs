@@ -16,6 +16,7 @@ use crate::{
     engine::EngineSession,
     gateway::Gateway,
     keys::Unverified,
+    metrics::Cause,
     session::{Identity, Session, random_id},
 };
 
@@ -59,7 +60,7 @@ pub async fn authenticate(
     };
     match identity.and_then(|identity| open(&gateway, &engine, &socket, identity)) {
         Ok(session) if !engine.admit() => {
-            session.end();
+            session.forget();
             // The end was decided meanwhile. What is returned after it reaches nobody.
             engine.wait_if_ending().await;
             Err(Rejection::TokenMissing)
@@ -71,14 +72,14 @@ pub async fn authenticate(
         }
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "refused");
-            engine.refuse();
+            engine.refuse(rejection);
             Err(rejection)
         }
         Err(Unverified::NoKeys) => {
             tracing::warn!("nobody can be admitted: no keys are known");
             // The client is not to blame. A closed transport brings it back by itself, where a
             // refusal would make it give up.
-            engine.end();
+            engine.end(Cause::NoKeys);
             Err(Rejection::KeyUnknown)
         }
     }
@@ -97,7 +98,8 @@ fn open(
     socket: &SocketRef,
     identity: Identity,
 ) -> Result<Arc<Session>, Unverified> {
-    let session = Session::open(gateway, engine.clone(), socket, identity);
+    let session =
+        Session::open(gateway, engine.clone(), socket, identity).map_err(Unverified::Rejected)?;
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen here.
     let is_revoked = session
         .identity()

@@ -4,6 +4,7 @@
 //! [`engine::Gate`], and each CONNECT through [`handshake::admit`], which turns a token into a
 //! [`session::Session`] or a refusal. From then on [`events`] is the table of what it can do.
 
+pub mod admin;
 pub mod config;
 pub mod console;
 pub mod engine;
@@ -15,11 +16,13 @@ pub mod keys;
 pub mod limits;
 pub mod listener;
 pub mod messages;
+pub mod metrics;
 pub mod revocations;
 pub mod rooms;
 pub mod session;
 pub mod telemetry;
 pub mod timers;
+pub mod tls;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +35,8 @@ use socketioxide::{
     extract::{Extension, SocketRef},
     handler::ConnectHandler,
 };
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
@@ -39,7 +44,9 @@ use crate::{
     engine::{Engine, Gate},
     gateway::Gateway,
     keys::KeySource,
+    listener::Terms,
     session::Session,
+    tls::Certificate,
 };
 
 /// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
@@ -50,7 +57,7 @@ const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
 ///
 /// # Errors
 ///
-/// When the listener or the keys cannot be used.
+/// When a listener, the keys or the certificate cannot be used.
 pub async fn serve(
     config: Config,
     keys: KeySource,
@@ -58,6 +65,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     config.check()?;
+    warn_if_exposed(&config, &listener);
+    let certificate = Certificate::open(&config.tls)?;
+    let tls = certificate
+        .as_ref()
+        .map(Certificate::acceptor)
+        .transpose()?;
     let gateway = Gateway::new(&config, keys)?;
     listener
         .set_nonblocking(true)
@@ -66,27 +79,69 @@ pub async fn serve(
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
 
     let (engine, io) = engine_of(&config, &gateway);
-    let timers = tokio::spawn({
-        let timers = gateway.timers.clone();
-        async move { timers.run().await }
-    });
-    let keys = tokio::spawn({
-        let gateway = gateway.clone();
-        async move {
-            if let Err(error) = gateway.keys.tend().await {
-                tracing::error!("the keys are not looked after: {error:#}");
-            }
-        }
-    });
-    let gate = Gate::new(engine, &config, gateway.timers.clone());
+    let gate = Gate::new(engine, &config, gateway.clone());
     let router = routes(&config, gate, gateway.clone())?;
+    let stop = CancellationToken::new();
+    let admin = match config.admin.listen.0 {
+        Some(address) => {
+            let stopped = stop.clone().cancelled_owned();
+            Some(admin::start(address, gateway.clone(), stopped).await?)
+        }
+        None => None,
+    };
+    let mut tasks = tend(&gateway, certificate);
+    let connections = gateway.quotas.connections.clone();
+    let terms = Terms::new(&config.limits, connections, gateway.metrics.clone())
+        .with_tls(tls)
+        .with_trusted_proxies(&config.trusted_proxies);
     let drain = drain(io, config.limits.drain());
-    let served = listener::serve(listener, router, &config.limits, shutdown, drain);
-    served.await;
-    timers.abort();
-    keys.abort();
+    let served = async {
+        listener::serve(listener, router, terms, shutdown, drain).await;
+        stop.cancel();
+    };
+    match admin {
+        Some(admin) => {
+            tokio::join!(served, admin);
+        }
+        None => served.await,
+    }
+    tasks.shutdown().await;
     gateway.revocations.close().await;
     Ok(())
+}
+
+/// What runs beside the listener for as long as it serves.
+fn tend(gateway: &Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let timers = gateway.timers.clone();
+    tasks.spawn(async move { timers.run().await });
+    let gateway = gateway.clone();
+    tasks.spawn(async move {
+        if let Err(error) = gateway.keys.tend().await {
+            tracing::error!("the keys are not looked after: {error:#}");
+        }
+    });
+    if let Some(certificate) = certificate {
+        tasks.spawn(async move {
+            if let Err(error) = certificate.tend().await {
+                tracing::error!("the certificate is not looked after: {error:#}");
+            }
+        });
+    }
+    tasks
+}
+
+/// Tokens cross the network in the clear when nothing in front of us does TLS.
+fn warn_if_exposed(config: &Config, listener: &std::net::TcpListener) {
+    let is_loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if !is_loopback && !config.tls.is_on() && !config.issuer.starts_with("https://") {
+        tracing::warn!(
+            "listening beyond loopback without TLS, and the issuer is not https: \
+             tokens can be read on the way"
+        );
+    }
 }
 
 /// The Engine.IO and Socket.IO server, with its one namespace.

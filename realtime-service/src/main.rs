@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             .and_then(|config| load_keys(&config).map(|keys| (config, keys)))
             .map(run),
         Command::CheckConfig => loaded.and_then(|config| load_keys(&config).map(|_| show(&config))),
-        Command::Health => loaded.map(|config| health::ask(config.listen)),
+        Command::Health => loaded.map(ask_health),
     };
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -76,7 +76,8 @@ async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
     );
     // Whoever asks for the secrets to be read again before the gateway is up must not end it.
     let _ = signal(SignalKind::hangup())?;
-    writeln!(std::io::stdout(), "listening on http://{address}")?;
+    let scheme = if config.tls.is_on() { "https" } else { "http" };
+    writeln!(std::io::stdout(), "listening on {scheme}://{address}")?;
     let shutdown = async move {
         tokio::select! {
             _ = terminated.recv() => {}
@@ -84,6 +85,11 @@ async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
         }
     };
     serve(config, keys, listener, shutdown).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn ask_health(config: Config) -> anyhow::Result<()> {
+    health::ask(config.listen, config.tls.is_on()).await
 }
 
 fn show(config: &Config) -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
 //! What Latchkey's two processes must agree on, byte for byte: the claims of an access token, the
 //! secrets and keys that protect it, the one function that accepts it, and the closed list of
-//! reasons to refuse it.
+//! reasons to refuse it; and whose address a request comes from.
 //!
 //! There is no input or output here, no async and no framework; time and randomness are arguments.
 //! Data flows one way: [`Secret`](secret::Secret) → [`KeySet`](key_set::KeySet) →
 //! [`Verifier`](verify::Verifier) → [`VerifiedClaims`](verify::VerifiedClaims).
 
+pub mod address;
 pub mod authorization;
 pub mod claims;
 pub mod ids;

@@ -56,11 +56,13 @@ pub enum Rejection {
     IdentityMismatch,
     /// No token came in the time that an unauthenticated socket has.
     AuthenticationTimedOut,
+    /// The token is good, but its subject has as many sockets as it may.
+    TooManySockets,
 }
 
 impl Rejection {
     /// All of them, in the order in which `docs/protocol.md` lists them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::TokenMissing,
         Self::CredentialsMalformed,
         Self::CredentialsAmbiguous,
@@ -84,6 +86,7 @@ impl Rejection {
         Self::TokenRevoked,
         Self::IdentityMismatch,
         Self::AuthenticationTimedOut,
+        Self::TooManySockets,
     ];
 
     /// The text for people and for `connect_error`.
@@ -146,6 +149,11 @@ impl Rejection {
                 "authentication timed out",
                 "credentials_required",
                 "authentication_timed_out",
+            ),
+            Self::TooManySockets => (
+                "too many connections",
+                "too_many_connections",
+                "too_many_sockets",
             ),
         }
     }

@@ -91,8 +91,9 @@ fn attack(rejection: Rejection, stack: &Stack) -> Option<(Attack, &'static str)>
             forged(|forge| forge.without_claim("sub")),
             "jwt claims invalid",
         ),
-        // These need a past: `revocation.rs` and `renewal.rs` have them.
-        Rejection::TokenRevoked
+        // These need a past: `revocation.rs`, `renewal.rs` and `limits.rs` have them.
+        Rejection::TooManySockets
+        | Rejection::TokenRevoked
         | Rejection::IdentityMismatch
         | Rejection::AuthenticationTimedOut => return None,
     };

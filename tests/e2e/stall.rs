@@ -16,11 +16,12 @@ const BULK_BYTES: usize = 64 * 1024;
 /// What the last message says.
 const LAST: &str = "last";
 
-/// So that a stall is what a client is closed for, and not the length of its queue.
-fn options() -> Options {
+/// So that a stall is what a client is closed for, and not the length of its queue or its pace.
+pub(crate) fn options() -> Options {
     Options::default()
         .gateway("limits.outbound_packets", 1_000_000)
         .gateway("limits.outbound_bytes", 1_000_000_000)
+        .gateway("limits.events_per_sec", 1_000_000)
 }
 
 fn narrow(stack: &Stack) -> Opening {
@@ -63,7 +64,13 @@ async fn reads_to_the_last(socket: &mut WebSocket) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stops_reading_is_gone_within_the_limit_while_others_are_served() {
-    let stack = Stack::start_with(options().gateway("limits.write_stall_secs", 3)).await;
+    gone_within_the_limit(options(), 8).await;
+}
+
+/// A client that stops reading is gone, one that pauses is not, and a third waits for neither.
+pub(crate) async fn gone_within_the_limit(options: Options, stall_secs: u64) {
+    let options = options.gateway("limits.write_stall_secs", stall_secs);
+    let stack = Stack::start_with(options).await;
     let mut healthy = Opening::of(&stack).admitted(&stack.forge().token()).await;
     let mut stalled = narrow(&stack).admitted(&stack.forge().token()).await;
     let mut pausing = narrow(&stack).admitted(&stack.forge().token()).await;
@@ -79,7 +86,7 @@ async fn a_client_that_stops_reading_is_gone_within_the_limit_while_others_are_s
     });
     publish_for(&mut healthy, Duration::from_secs(1)).await;
     go_on.send(()).expect("a client that waits");
-    publish_for(&mut healthy, Duration::from_secs(4)).await;
+    publish_for(&mut healthy, Duration::from_secs(stall_secs + 1)).await;
     // From here on the stalled client reads. Were it still there, it would get everything.
     assert!(
         !stalled_reads_to(&mut healthy, &mut stalled).await,
@@ -99,7 +106,12 @@ async fn stalled_reads_to(healthy: &mut WebSocket, stalled: &mut WebSocket) -> b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_token_ends_a_stalled_client_too() {
-    let stack = Stack::start_with(options().gateway("limits.write_stall_secs", 60)).await;
+    gone_with_its_token(options()).await;
+}
+
+/// A client that stops reading is gone when its token ends, and its twin is not.
+pub(crate) async fn gone_with_its_token(options: Options) {
+    let stack = Stack::start_with(options.gateway("limits.write_stall_secs", 60)).await;
     let mut healthy = Opening::of(&stack).admitted(&stack.forge().token()).await;
     let expiring = stack.forge().expires_in(6);
     let mut stalled = narrow(&stack).admitted(&expiring.token()).await;

@@ -149,7 +149,7 @@ impl Binary {
         let announced = async {
             loop {
                 let changed = output.0.1.notified();
-                if output.text().contains("listening on http://") {
+                if output.text().contains("listening on http") {
                     return;
                 }
                 changed.await;

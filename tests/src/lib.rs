@@ -12,6 +12,7 @@ pub mod polling;
 mod service;
 pub mod stack;
 pub mod stock;
+pub mod tls;
 pub mod websocket;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! What a test wants to be different about its stack.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::tls::{Certificate, Root};
 
 /// How the services run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct Options {
     pub(crate) auth: Vec<Setting>,
     pub(crate) gateway: Vec<Setting>,
     pub(crate) log: Option<&'static str>,
+    pub(crate) root: Root,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             auth: Vec::new(),
             gateway: Vec::new(),
             log: None,
+            root: Root::default(),
         }
     }
 }
@@ -77,6 +81,16 @@ impl Options {
     pub fn gateway(mut self, path: &'static str, value: impl Into<Value>) -> Self {
         self.gateway.push((path, value.into()));
         self
+    }
+
+    /// Lets the gateway speak TLS with this certificate, and its clients know it.
+    #[must_use]
+    pub fn tls(self, certificate: &Certificate) -> Self {
+        let mut this = self
+            .gateway("tls.cert_file", json!(certificate.cert_file()))
+            .gateway("tls.key_file", json!(certificate.key_file()));
+        this.root = certificate.root();
+        this
     }
 
     /// Sets `RUST_LOG` of the binaries.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{Stack, soon, websocket::parse};
+use crate::{Stack, soon, tls::Root, websocket::parse};
 
 /// What separates packets in the body of a poll.
 const SEPARATOR: char = '\u{1e}';
@@ -14,6 +14,7 @@ const SEPARATOR: char = '\u{1e}';
 #[derive(Clone)]
 pub struct Polling {
     http: Client,
+    root: Root,
     url: String,
     headers: Vec<(&'static str, String)>,
     /// The session's id; empty before it is opened.
@@ -26,7 +27,8 @@ impl Polling {
     #[must_use]
     pub fn of(stack: &Stack) -> Self {
         Self {
-            http: Client::new(),
+            http: stack.root.http(None),
+            root: stack.root.clone(),
             url: format!("{}/socket.io/?EIO=4&transport=polling", stack.gateway_url),
             headers: vec![("user-agent", "polling/1".to_owned())],
             sid: String::new(),
@@ -35,14 +37,9 @@ impl Polling {
     }
 
     /// Comes from another address of this machine.
-    ///
-    /// # Panics
-    ///
-    /// When no client can be made.
     #[must_use]
     pub fn from(mut self, address: IpAddr) -> Self {
-        let client = Client::builder().local_address(address).build();
-        self.http = client.expect("an HTTP client");
+        self.http = self.root.http(Some(address));
         self
     }
 

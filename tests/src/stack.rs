@@ -20,6 +20,7 @@ use crate::{
     random_text,
     service::{Service, address, listener},
     soon,
+    tls::Root,
 };
 
 /// Who has an account in every stack.
@@ -35,6 +36,8 @@ pub struct Stack {
     pub gateway_address: SocketAddr,
     /// The secret that both services share.
     pub secret: String,
+    /// What its clients know of the gateway's certificate.
+    pub root: Root,
     passwords: Passwords,
     http: reqwest::Client,
     auth: Service,
@@ -121,9 +124,10 @@ impl Stack {
         };
         Self {
             issuer_url: plan.issuer(),
-            gateway_url: plan.gateway_origin(),
+            gateway_url: format!("{}://{}", plan.options.root.scheme(), plan.gateway),
             gateway_address: plan.gateway,
             secret: plan.secret.clone(),
+            root: plan.options.root.clone(),
             passwords,
             http: reqwest::Client::new(),
             auth,

@@ -14,12 +14,16 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{DEADLINE, Stack, soon};
+use crate::{
+    DEADLINE, Stack, soon,
+    tls::{Root, Stream},
+};
 
 /// How a WebSocket is to be opened.
 #[derive(Clone)]
 pub struct Opening {
     gateway: SocketAddr,
+    root: Root,
     query: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     from: Option<IpAddr>,
@@ -32,6 +36,7 @@ impl Opening {
     pub fn of(stack: &Stack) -> Self {
         Self {
             gateway: stack.gateway_address,
+            root: stack.root.clone(),
             query: "EIO=4&transport=websocket".to_owned(),
             headers: Vec::new(),
             from: None,
@@ -94,7 +99,8 @@ impl Opening {
             let url = format!("ws://{}/socket.io/?{}", self.gateway, self.query);
             let mut request = url.into_client_request().expect("a request");
             request.headers_mut().extend(self.headers.iter().cloned());
-            match tokio_tungstenite::client_async(request, tcp).await {
+            let stream = self.root.wrap(tcp).await.expect("a TLS handshake");
+            match tokio_tungstenite::client_async(request, stream).await {
                 Ok((stream, _)) => Ok(WebSocket {
                     sid: String::new(),
                     stream,
@@ -161,7 +167,7 @@ impl Opening {
 pub struct WebSocket {
     /// The session's id, once the gateway has told it.
     pub sid: String,
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Stream>>,
     /// Packets that came while an acknowledgement was waited for.
     early: VecDeque<String>,
 }

@@ -1,6 +1,6 @@
 //! The values that are more than a number or a text.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use actix_web::http::Uri;
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
+use shared_claims::address::parse_networks;
 
 /// Whether `text` is an origin exactly as a browser writes it (RFC 6454, section 6.2).
 pub(super) fn is_origin(text: &str) -> bool {
@@ -38,13 +39,8 @@ pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
 
 /// Deserializes a list of networks; an address alone is one of itself.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let parse = |text: &String| {
-        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        text.parse::<IpNet>().ok().or_else(address)
-    };
-    let texts = list(deserializer)?;
-    let parsed: Option<Vec<IpNet>> = texts.iter().map(parse).collect();
-    parsed.ok_or_else(|| D::Error::custom("must be networks such as 10.0.0.0/8"))
+    parse_networks(&list(deserializer)?)
+        .ok_or_else(|| D::Error::custom("must be networks such as 10.0.0.0/8"))
 }
 
 struct List;

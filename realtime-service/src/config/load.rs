@@ -28,7 +28,8 @@ impl Config {
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("origins")
-            .with_list_parse_key("credentials");
+            .with_list_parse_key("credentials")
+            .with_list_parse_key("trusted_proxies");
         let config: Self = builder
             .add_source(environment)
             .build()
@@ -104,6 +105,10 @@ mod tests {
             ("listen = 'hunter2'", "listen"),
             ("origins = ['http://hunter2/']", "origins"),
             ("issuer = 'hunter2'", "issuer"),
+            ("trusted_proxies = ['hunter2']", "trusted_proxies"),
+            ("[admin]\nlisten = 'hunter2'", "admin.listen"),
+            ("[tls]\ncert_file = 'hunter2'", "tls.key_file"),
+            ("[limits]\nevents_burst = 0", "limits.events_burst"),
             ("secret = hunter2", "line 1"),
             ("[[rooms]]\nrooms = ['hunter2**']\nactions = []", "rooms"),
             ("[limits]\nsessions = 0", "limits.sessions"),

@@ -3,25 +3,33 @@
 //! Defaults in code, then a TOML file, then the environment (`REALTIME__…`). Unknown keys are
 //! refused by name. Secrets come from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET` alone.
 
+mod admin;
 mod auth;
 mod issuers;
 mod keys;
+mod limits;
 mod load;
+mod networks;
 mod revocations;
 mod secret_file;
+mod tls;
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr};
 
 use http::Uri;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shared_claims::secret::SecretError;
 
 use crate::rooms::policy::RoomRule;
 
+pub use admin::{AdminListen, AdminSettings};
 pub use auth::AuthSettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, load_keys};
+pub use limits::Limits;
 pub use revocations::RevocationSettings;
+pub use tls::TlsSettings;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +61,14 @@ pub struct Config {
     /// Who may do what in which rooms, whatever their token says. Only in the TOML file, as
     /// `[[rooms]]`; by default everybody may use `lobby`, and each their own `user:{sub}`.
     pub rooms: Vec<RoomRule>,
+    /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
+    /// `10.0.0.0/8`, separated by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
+    #[serde(deserialize_with = "networks::deserialize")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS of the listener for clients.
+    pub tls: TlsSettings,
+    /// What is for the operator and not for clients.
+    pub admin: AdminSettings,
     /// Bounds; there is one for everything that a client can make grow.
     pub limits: Limits,
     /// The heartbeat.
@@ -85,58 +101,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Bounds on what clients can make grow or last.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// TCP connections in all. `REALTIME__LIMITS__CONNECTIONS`, default 20000.
-    pub connections: usize,
-    /// TCP connections of one address (IPv6: of one /64).
-    /// `REALTIME__LIMITS__CONNECTIONS_PER_ADDRESS`, default 1000.
-    pub connections_per_address: usize,
-    /// Engine.IO sessions in all; one connection can open many. `REALTIME__LIMITS__SESSIONS`,
-    /// default 20000.
-    pub sessions: usize,
-    /// Engine.IO sessions of one address. `REALTIME__LIMITS__SESSIONS_PER_ADDRESS`, default 1000.
-    pub sessions_per_address: usize,
-    /// Seconds that a request's headers may take, and that a connection may idle between requests.
-    /// `REALTIME__LIMITS__HEADER_READ_SECS`, default 10.
-    pub header_read_secs: u64,
-    /// Seconds that a request's body may take. `REALTIME__LIMITS__BODY_READ_SECS`, default 15.
-    pub body_read_secs: u64,
-    /// Seconds after which a client that takes nothing is let go.
-    /// `REALTIME__LIMITS__WRITE_STALL_SECS`, default 10.
-    pub write_stall_secs: u64,
-    /// Seconds that a session may have no admitted socket, at its start and after its last one
-    /// left. `REALTIME__LIMITS__UNAUTHENTICATED_SECS`, default 10.
-    pub unauthenticated_secs: u64,
-    /// Milliseconds that a session is kept after a refusal, for the client to read it or to try
-    /// another token. `REALTIME__LIMITS__REFUSAL_LINGER_MS`, default 2000.
-    pub refusal_linger_ms: u64,
-    /// How many refusals one session gets; it ends with the last. `REALTIME__LIMITS__REFUSALS`,
-    /// default 3.
-    pub refusals: u32,
-    /// Bytes of one message, and of one polling request. `REALTIME__LIMITS__MESSAGE_BYTES`, default
-    /// 1048576.
-    pub message_bytes: usize,
-    /// Packets that wait for one client; a client that lets more pile up is closed.
-    /// `REALTIME__LIMITS__OUTBOUND_PACKETS`, default 4096.
-    pub outbound_packets: usize,
-    /// Bytes that wait for one client; a client that lets more pile up is closed.
-    /// `REALTIME__LIMITS__OUTBOUND_BYTES`, default 4194304.
-    pub outbound_bytes: usize,
-    /// Events of one client that wait to be handled; a client that sends more is closed.
-    /// `REALTIME__LIMITS__INBOUND_EVENTS`, default 4096.
-    pub inbound_events: usize,
-    /// Bytes of the events that wait. `REALTIME__LIMITS__INBOUND_BYTES`, default 4194304.
-    pub inbound_bytes: usize,
-    /// Rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`, default 100.
-    pub rooms_per_socket: usize,
-    /// Milliseconds that clients have at a shutdown to take what was sent to them.
-    /// `REALTIME__LIMITS__DRAIN_MS`, default 500.
-    pub drain_ms: u64,
-}
-
 /// The Engine.IO heartbeat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -166,6 +130,9 @@ impl Default for Config {
                 CredentialSource::Query,
             ],
             rooms: RoomRule::defaults(),
+            trusted_proxies: Vec::new(),
+            tls: TlsSettings::default(),
+            admin: AdminSettings::default(),
             limits: Limits::default(),
             heartbeat: Heartbeat {
                 interval_secs: 25,
@@ -179,68 +146,6 @@ impl Default for Config {
 impl Default for Heartbeat {
     fn default() -> Self {
         Config::default().heartbeat
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 20_000,
-            connections_per_address: 1000,
-            sessions: 20_000,
-            sessions_per_address: 1000,
-            header_read_secs: 10,
-            body_read_secs: 15,
-            write_stall_secs: 10,
-            unauthenticated_secs: 10,
-            refusal_linger_ms: 2000,
-            refusals: 3,
-            message_bytes: 1024 * 1024,
-            outbound_packets: 4096,
-            outbound_bytes: 4 * 1024 * 1024,
-            inbound_events: 4096,
-            inbound_bytes: 4 * 1024 * 1024,
-            rooms_per_socket: 100,
-            drain_ms: 500,
-        }
-    }
-}
-
-impl Limits {
-    /// See [`Limits::header_read_secs`].
-    #[must_use]
-    pub const fn header_read(&self) -> Duration {
-        Duration::from_secs(self.header_read_secs)
-    }
-
-    /// See [`Limits::body_read_secs`].
-    #[must_use]
-    pub const fn body_read(&self) -> Duration {
-        Duration::from_secs(self.body_read_secs)
-    }
-
-    /// See [`Limits::write_stall_secs`].
-    #[must_use]
-    pub const fn write_stall(&self) -> Duration {
-        Duration::from_secs(self.write_stall_secs)
-    }
-
-    /// See [`Limits::unauthenticated_secs`].
-    #[must_use]
-    pub const fn unauthenticated(&self) -> Duration {
-        Duration::from_secs(self.unauthenticated_secs)
-    }
-
-    /// See [`Limits::refusal_linger_ms`].
-    #[must_use]
-    pub const fn refusal_linger(&self) -> Duration {
-        Duration::from_millis(self.refusal_linger_ms)
-    }
-
-    /// See [`Limits::drain_ms`].
-    #[must_use]
-    pub const fn drain(&self) -> Duration {
-        Duration::from_millis(self.drain_ms)
     }
 }
 
@@ -282,13 +187,6 @@ impl Config {
     ///
     /// The first setting that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let check = |setting: &str, is_fine: bool, problem: &str| match is_fine {
-            true => Ok(()),
-            false => Err(ConfigError::Invalid {
-                setting: setting.into(),
-                problem: problem.into(),
-            }),
-        };
         let is_url = self.issuer.starts_with("http://") || self.issuer.starts_with("https://");
         check("issuer", is_url, "must begin with http:// or https://")?;
         let uri = self.jwks_uri();
@@ -321,58 +219,28 @@ impl Config {
         let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();
         let is_unique = names.len() == self.issuers.len() && !names.contains(self.issuer.as_str());
         check("issuers", is_unique, "an issuer stands there twice")?;
-        let limits = &self.limits;
         for (setting, secs) in [
-            ("limits.header_read_secs", limits.header_read_secs),
-            ("limits.body_read_secs", limits.body_read_secs),
-            ("limits.write_stall_secs", limits.write_stall_secs),
-            ("limits.unauthenticated_secs", limits.unauthenticated_secs),
             ("heartbeat.interval_secs", self.heartbeat.interval_secs),
             ("heartbeat.timeout_secs", self.heartbeat.timeout_secs),
             ("auth.deferred_secs", self.auth.deferred_secs),
         ] {
             check(setting, (1..=3600).contains(&secs), "must be 1 to 3600")?;
         }
-        let linger = limits.refusal_linger_ms;
-        check(
-            "limits.refusal_linger_ms",
-            (100..=60_000).contains(&linger),
-            "must be 100 to 60000",
-        )?;
-        check(
-            "limits.drain_ms",
-            limits.drain_ms <= 3000,
-            "must be at most 3000",
-        )?;
-        check("limits.refusals", limits.refusals > 0, "must not be 0")?;
-        for (setting, count) in [
-            ("limits.connections", limits.connections),
-            (
-                "limits.connections_per_address",
-                limits.connections_per_address,
-            ),
-            ("limits.sessions", limits.sessions),
-            ("limits.sessions_per_address", limits.sessions_per_address),
-            ("limits.message_bytes", limits.message_bytes),
-            ("limits.outbound_packets", limits.outbound_packets),
-            ("limits.outbound_bytes", limits.outbound_bytes),
-            ("limits.inbound_events", limits.inbound_events),
-            ("limits.inbound_bytes", limits.inbound_bytes),
-            ("limits.rooms_per_socket", limits.rooms_per_socket),
-            ("revocations.entries", self.revocations.entries),
-        ] {
-            check(
-                setting,
-                (1..=1 << 30).contains(&count),
-                "must be 1 to 1073741824",
-            )?;
-        }
-        let fits = limits.outbound_bytes >= limits.message_bytes;
-        check(
-            "limits.outbound_bytes",
-            fits,
-            "must not be less than limits.message_bytes",
-        )
+        let is_count = (1..=1 << 30).contains(&self.revocations.entries);
+        check("revocations.entries", is_count, "must be 1 to 1073741824")?;
+        self.tls.check()?;
+        self.limits.check()
+    }
+}
+
+/// Says which setting cannot work, unless it can.
+fn check(setting: &str, is_fine: bool, problem: &str) -> Result<(), ConfigError> {
+    match is_fine {
+        true => Ok(()),
+        false => Err(ConfigError::Invalid {
+            setting: setting.into(),
+            problem: problem.into(),
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -23,13 +24,14 @@ use super::{
     request::{EngineQuery, Opener, closing_request, take_credentials},
 };
 use crate::{
-    config::{Config, Limits},
-    limits::{Exceeded, Quota},
+    config::Config,
+    gateway::Gateway,
+    limits::Exceeded,
     listener::{
         Connection, Place,
         refusal_data::{self, Dialect},
     },
-    timers::Timers,
+    metrics::Limit,
 };
 
 /// The Engine.IO server itself; what is not for it finds an empty router.
@@ -38,6 +40,9 @@ pub type Engine = SocketIoService<Router>;
 /// How much of a body that is too large is read before the connection is closed, in bytes.
 const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long a client should wait for a place to become free.
+const RETRY_AFTER_SECS: u64 = 5;
+
 /// Lets Engine.IO requests through to socketioxide, or answers them itself.
 #[derive(Clone)]
 pub struct Gate(Arc<Shared>);
@@ -45,11 +50,9 @@ pub struct Gate(Arc<Shared>);
 struct Shared {
     engine: Engine,
     registry: Arc<Registry>,
-    quota: Arc<Quota>,
     origins: Vec<HeaderValue>,
-    limits: Arc<Limits>,
-    timers: Arc<Timers>,
     cookie_name: String,
+    gateway: Arc<Gateway>,
 }
 
 /// Why the gate answers by itself. The numbers are Engine.IO's own error codes.
@@ -66,11 +69,34 @@ enum Refusal {
     TooSlow,
     /// This address has as many sessions as it may.
     TooMany,
+    /// This address had too many refusals, and has to wait for so long.
+    Flood(Duration),
     /// The gateway has as many sessions as it can.
     Overloaded,
 }
 
 impl Refusal {
+    /// The limit that was met, if it was one.
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge => Some(Limit::MessageBytes),
+            Self::TooSlow => Some(Limit::BodyRead),
+            Self::TooMany => Some(Limit::SessionsPerAddress),
+            Self::Flood(_) => Some(Limit::RefusalsPerAddress),
+            Self::Overloaded => Some(Limit::Sessions),
+            Self::UnknownSession | Self::BadRequest | Self::Origin => None,
+        }
+    }
+
+    /// How many seconds a client should wait before it tries again.
+    fn retry_after_secs(&self) -> Option<u64> {
+        match self {
+            Self::TooMany | Self::Overloaded => Some(RETRY_AFTER_SECS),
+            Self::Flood(wait) => Some(wait.as_secs() + 1),
+            _ => None,
+        }
+    }
+
     fn into_response(self) -> Response<Body> {
         let (status, code, message) = match self {
             Self::UnknownSession => (StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
@@ -79,6 +105,7 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3, "Message too large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, 3, "Request too slow"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many sessions"),
+            Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many refusals"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, 3, "Too many sessions"),
         };
         let body = serde_json::json!({ "code": code, "message": message }).to_string();
@@ -89,8 +116,8 @@ impl Refusal {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        if matches!(self, Self::TooMany | Self::Overloaded) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        if let Some(secs) = self.retry_after_secs() {
+            headers.insert(header::RETRY_AFTER, secs.into());
         }
         response
     }
@@ -99,7 +126,7 @@ impl Refusal {
 impl Gate {
     /// A gate in front of `engine`.
     #[must_use]
-    pub fn new(engine: Engine, config: &Config, timers: Arc<Timers>) -> Self {
+    pub fn new(engine: Engine, config: &Config, gateway: Arc<Gateway>) -> Self {
         let origins = config
             .origins
             .iter()
@@ -108,11 +135,9 @@ impl Gate {
         Self(Arc::new(Shared {
             engine,
             registry: Arc::default(),
-            quota: Quota::new(config.limits.sessions, config.limits.sessions_per_address),
             origins,
-            limits: Arc::new(config.limits.clone()),
-            timers,
             cookie_name: config.cookie_name().to_owned(),
+            gateway,
         }))
     }
 }
@@ -129,10 +154,12 @@ impl Service<Request<Body>> for Gate {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let shared = self.0.clone();
         Box::pin(async move {
-            Ok(shared
-                .handle(request)
-                .await
-                .unwrap_or_else(Refusal::into_response))
+            Ok(shared.handle(request).await.unwrap_or_else(|refusal| {
+                if let Some(limit) = refusal.limit() {
+                    shared.gateway.metrics.limited(limit);
+                }
+                refusal.into_response()
+            }))
         })
     }
 }
@@ -144,7 +171,8 @@ impl Shared {
         let connection = connection.ok_or(Refusal::BadRequest)?;
         let query = EngineQuery::parse(request.uri()).ok_or(Refusal::BadRequest)?;
         let credentials = take_credentials(&mut request, &self.cookie_name);
-        let opener = Opener::of(connection.peer.ip(), request.headers(), credentials);
+        let client = connection.client(request.headers());
+        let opener = Opener::of(client, request.headers(), credentials);
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),
             None => {
@@ -159,7 +187,7 @@ impl Shared {
             Some(sid) => {
                 let session = self.registry.get(&sid).ok_or(Refusal::UnknownSession)?;
                 if !session.opener.is_also(&opener, query.is_websocket) {
-                    tracing::warn!(peer = %connection.peer.ip(), "a session id was presented by another client");
+                    tracing::warn!(%client, "a session id was presented by another client");
                     return Err(Refusal::UnknownSession);
                 }
                 self.resume(request, session, query.is_websocket.then_some(connection))
@@ -187,17 +215,18 @@ impl Shared {
         dialect: Dialect,
         place: Place,
     ) -> Result<Arc<EngineSession>, Refusal> {
-        let permit = self
-            .quota
-            .acquire(opener.address())
-            .map_err(|exceeded| match exceeded {
-                Exceeded::Total => Refusal::Overloaded,
-                Exceeded::Address => Refusal::TooMany,
-            })?;
-        place.keep(permit);
-        let limits = self.limits.clone();
-        let session = EngineSession::new(opener, dialect, limits, self.timers.clone(), place);
-        session.end_unless_admitted(self.limits.unauthenticated());
+        let gateway = &self.gateway;
+        let address = opener.address();
+        if let Some(wait) = gateway.flood.wait(address) {
+            return Err(Refusal::Flood(wait));
+        }
+        let permit = gateway.quotas.sessions.acquire(Some(address));
+        place.keep(permit.map_err(|exceeded| match exceeded {
+            Exceeded::Total => Refusal::Overloaded,
+            Exceeded::Share => Refusal::TooMany,
+        })?);
+        let session = EngineSession::new(opener, dialect, gateway.clone(), place);
+        session.end_unless_admitted(gateway.limits.unauthenticated());
         Ok(session)
     }
 
@@ -289,8 +318,9 @@ impl Shared {
 
     /// Reads a whole body, which is bounded in size and time.
     async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
-        let read = collect(body, self.limits.message_bytes);
-        tokio::time::timeout(self.limits.body_read(), read)
+        let limits = &self.gateway.limits;
+        let read = collect(body, limits.message_bytes);
+        tokio::time::timeout(limits.body_read(), read)
             .await
             .unwrap_or(Err(Refusal::TooSlow))
     }

@@ -16,16 +16,18 @@ use std::{
     time::Duration,
 };
 
+use shared_claims::Rejection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::gate::{Engine, Gate};
 use self::request::Opener;
 use crate::{
-    config::Limits,
+    gateway::Gateway,
     handshake::RequestCredentials,
     listener::{Backlog, Connection, Place, refusal_data::Dialect},
-    timers::{Timer, Timers},
+    metrics::Cause,
+    timers::Timer,
 };
 
 /// How long a packet that was just queued has to reach the client before its stream is closed.
@@ -34,9 +36,10 @@ const FLUSH_GRACE: Duration = Duration::from_millis(50);
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
     opener: Opener,
-    limits: Arc<Limits>,
-    timers: Arc<Timers>,
+    gateway: Arc<Gateway>,
     ended: CancellationToken,
+    /// Why it ended, once that is counted.
+    cause: OnceLock<Cause>,
     /// The connection of the WebSocket that serves the session; `None` while it polls.
     stream: Mutex<Option<Connection>>,
     dialect: Dialect,
@@ -70,18 +73,13 @@ struct Polling {
 }
 
 impl EngineSession {
-    fn new(
-        opener: Opener,
-        dialect: Dialect,
-        limits: Arc<Limits>,
-        timers: Arc<Timers>,
-        place: Place,
-    ) -> Arc<Self> {
+    fn new(opener: Opener, dialect: Dialect, gateway: Arc<Gateway>, place: Place) -> Arc<Self> {
+        gateway.metrics.session_opened();
         Arc::new(Self {
             opener,
-            limits,
-            timers,
+            gateway,
             ended: CancellationToken::new(),
+            cause: OnceLock::new(),
             stream: Mutex::default(),
             dialect,
             polling: OnceLock::new(),
@@ -130,6 +128,7 @@ impl EngineSession {
         self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
         drop(life);
+        self.gateway.metrics.socket_admitted();
         if let Some(stream) = &*self.stream() {
             stream.refusal_data.stop();
         }
@@ -139,39 +138,54 @@ impl EngineSession {
     /// Notes that an admitted socket left while the transport stays.
     pub fn leave(self: &Arc<Self>) {
         if self.admitted.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.end_unless_admitted(self.limits.unauthenticated());
+            self.end_unless_admitted(self.gateway.limits.unauthenticated());
         }
     }
 
     /// Notes a refusal. The client has a moment to read it or to present another token; with the
     /// last refusal that it may have, the session ends.
-    pub fn refuse(self: &Arc<Self>) {
+    pub fn refuse(self: &Arc<Self>, rejection: Rejection) {
+        let Gateway {
+            limits,
+            metrics,
+            flood,
+            ..
+        } = &*self.gateway;
+        metrics.refusal(rejection);
+        // Who has too many sockets has a good token, and floods nobody.
+        if rejection != Rejection::TooManySockets {
+            flood.count(self.opener.address());
+        }
         let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
-        if refusals >= self.limits.refusals {
-            self.end_once_flushed();
+        if refusals >= limits.refusals {
+            self.end_once_flushed(Cause::Refused);
         } else {
-            self.end_unless_admitted(self.limits.refusal_linger());
+            self.end_unless_admitted(limits.refusal_linger());
         }
     }
 
     /// Ends the session after the moment that a packet queued just now needs to get out.
-    pub fn end_once_flushed(self: &Arc<Self>) {
+    pub fn end_once_flushed(self: &Arc<Self>, cause: Cause) {
         let session = Arc::downgrade(self);
         let end = move || {
             if let Some(session) = session.upgrade() {
-                session.end();
+                session.end(cause);
             }
         };
         let mut life = self.life();
         if !life.is_ending {
             life.is_ending = true;
-            life.deadline = Some(self.timers.schedule(Instant::now() + FLUSH_GRACE, end));
+            life.deadline = Some(
+                self.gateway
+                    .timers
+                    .schedule(Instant::now() + FLUSH_GRACE, end),
+            );
         }
     }
 
     /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or
     /// answers its polls, now and later, with 400.
-    pub fn end(&self) {
+    pub fn end(&self, cause: Cause) {
         let mut life = self.life();
         life.is_ending = true;
         if self.ended.is_cancelled() {
@@ -179,6 +193,7 @@ impl EngineSession {
         }
         self.ended.cancel();
         drop(life);
+        self.count_end(cause);
         self.place.give_back();
         // Both, for a session in the middle of an upgrade is served by both.
         if let Some(stream) = &*self.stream() {
@@ -195,12 +210,22 @@ impl EngineSession {
             if let Some(session) = session.upgrade()
                 && !session.is_admitted()
             {
-                session.end();
+                session.end(Cause::Unauthenticated);
             }
         };
         let mut life = self.life();
         if !life.is_ending {
-            life.deadline = Some(self.timers.schedule(Instant::now() + after, end));
+            life.deadline = Some(self.gateway.timers.schedule(Instant::now() + after, end));
+        }
+    }
+
+    /// Counts the end of this session, once: by the cause that ended its stream, if it had one and
+    /// that ended by itself, for then `cause` came second.
+    fn count_end(&self, cause: Cause) {
+        let stream = self.stream().as_ref().and_then(|one| one.switch.cause());
+        let cause = stream.unwrap_or(cause);
+        if self.cause.set(cause).is_ok() {
+            self.gateway.metrics.session_closed(cause);
         }
     }
 
@@ -244,6 +269,7 @@ impl Drop for EngineSession {
     fn drop(&mut self) {
         // The connection of a WebSocket that never came to be lives on, and has it too.
         self.place.give_back();
+        self.count_end(Cause::Client);
     }
 }
 

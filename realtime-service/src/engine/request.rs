@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, Request, Uri, header, uri::PathAndQuery};
 
-use crate::{handshake::RequestCredentials, limits::AddressKey, listener::refusal_data::Dialect};
+use shared_claims::address::AddressKey;
+
+use crate::{handshake::RequestCredentials, listener::refusal_data::Dialect};
 
 /// The query of an Engine.IO request, in the one form that stock clients send.
 ///

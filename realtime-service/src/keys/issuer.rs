@@ -13,6 +13,7 @@ use shared_claims::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{Unverified, publication::Publication};
+use crate::metrics::{FetchOutcome, Metrics};
 
 /// How often, at most, a token with an unknown key makes us ask the issuer.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
@@ -27,8 +28,8 @@ const MAXIMUM_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Issuer {
     rules: Arc<TokenRules>,
     verifier: ArcSwapOption<Verifier>,
-    /// Where its keys are; `None` for one that shares its secrets.
-    publication: Option<Publication>,
+    /// Where its keys are, and what counts the fetches; `None` for one that shares its secrets.
+    publication: Option<(Publication, Arc<Metrics>)>,
     fetched: Mutex<Fetched>,
 }
 
@@ -48,11 +49,15 @@ impl Issuer {
     }
 
     /// An issuer that publishes its keys. None are known yet.
-    pub(super) fn published(rules: TokenRules, publication: Publication) -> Self {
-        Self::new(rules, Some(publication))
+    pub(super) fn published(
+        rules: TokenRules,
+        publication: Publication,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::new(rules, Some((publication, metrics)))
     }
 
-    fn new(rules: TokenRules, publication: Option<Publication>) -> Self {
+    fn new(rules: TokenRules, publication: Option<(Publication, Arc<Metrics>)>) -> Self {
         Self {
             rules: Arc::new(rules),
             verifier: ArcSwapOption::empty(),
@@ -115,7 +120,7 @@ impl Issuer {
     /// Fetches what is published, unless that was done a moment ago, and says when to do it again.
     /// Whoever comes meanwhile waits for the same answer.
     async fn fetch_unless_asked_within(&self, interval: Duration) -> Duration {
-        let Some(publication) = &self.publication else {
+        let Some((publication, metrics)) = &self.publication else {
             return RETRY_INTERVAL;
         };
         let mut fetched = self.fetched.lock().await;
@@ -129,11 +134,13 @@ impl Issuer {
                 if fetched.known_since.is_none() {
                     tracing::info!(issuer = self.name(), "the issuer's keys are known");
                 }
+                metrics.key_fetch(FetchOutcome::Fetched);
                 self.accept(keys);
                 fetched.known_since = Some(Instant::now());
                 max_age
             }
             Err(error) => {
+                metrics.key_fetch(FetchOutcome::Failed);
                 tracing::warn!(
                     issuer = self.name(),
                     "the issuer's keys cannot be fetched: {error:#}"

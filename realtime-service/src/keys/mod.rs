@@ -18,7 +18,10 @@ use self::{
     issuer::Issuer,
     publication::{Place, Publication},
 };
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    metrics::Metrics,
+};
 
 /// Where the keys of our own issuer come from.
 #[derive(Clone)]
@@ -72,13 +75,13 @@ impl Keys {
     /// # Errors
     ///
     /// When the cryptographic provider refuses the secrets, or no HTTP client can be made.
-    pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, source: KeySource, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let rules = TokenRules::of_our_issuer(&config.issuer, REALTIME_AUDIENCE);
         let (ours, reload) = match source {
             KeySource::Shared(secrets, reload) => (Issuer::shared(rules, &secrets)?, Some(reload)),
             KeySource::Published => {
                 let publication = Publication::new(Place::Keys(config.jwks_uri()))?;
-                (Issuer::published(rules, publication), None)
+                (Issuer::published(rules, publication, metrics.clone()), None)
             }
         };
         let others = config.issuers.iter().map(|settings| {
@@ -89,6 +92,7 @@ impl Keys {
             Ok(Issuer::published(
                 settings.rules(),
                 Publication::new(place)?,
+                metrics.clone(),
             ))
         });
         let issuers: anyhow::Result<Vec<Issuer>> =

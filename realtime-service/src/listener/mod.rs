@@ -1,32 +1,44 @@
 //! The accept loop: how many connections there may be, how long each may take, and the switch that
-//! ends each of them.
+//! ends each of them; with TLS or without.
 //!
 //! `axum::serve` has no deadline for headers and no way to close a connection from outside, so the
 //! loop is our own, over hyper.
 
+mod guarded;
 pub mod refusal_data;
-mod stream;
+mod served;
 
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use axum::{Router, body::Body};
+use http::HeaderMap;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use ipnet::IpNet;
+use shared_claims::address::{FORWARDED_FOR, client_address, is_trusted};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use self::refusal_data::RefusalData;
-pub use self::stream::{Backlog, GuardedStream, KillSwitch, Place};
+pub use self::{
+    guarded::{GuardedStream, KillSwitch},
+    served::{Backlog, Place, ServedStream},
+};
 use crate::{
     config::Limits,
     limits::{AddressKey, Exceeded, Quota},
+    metrics::{Limit, Metrics},
 };
 
 /// How long the loop rests when the system has no file descriptor left to accept with.
@@ -41,8 +53,10 @@ const READ_BUFFER_BYTES: usize = 32 * 1024;
 /// The connection that a request came by, as an extension of the request.
 #[derive(Clone)]
 pub struct Connection {
-    /// Where the other end is.
+    /// Where the other end is: the client, or a proxy.
     pub peer: SocketAddr,
+    /// The proxies that are believed whom they speak for.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// Closes this connection.
     pub switch: KillSwitch,
     /// Whether refusals on this connection get their data.
@@ -53,6 +67,65 @@ pub struct Connection {
     pub backlog: Arc<OnceLock<Backlog>>,
 }
 
+impl Connection {
+    /// The address of the client that a request with these headers comes from.
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+        let values: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        client_address(self.peer.ip(), values.into_iter(), &self.trusted_proxies)
+    }
+}
+
+/// On which terms connections are accepted.
+#[derive(Clone)]
+pub struct Terms {
+    quota: Arc<Quota<AddressKey>>,
+    write_stall: Duration,
+    header_read: Duration,
+    metrics: Arc<Metrics>,
+    tls: Option<TlsAcceptor>,
+    trusted_proxies: Arc<[IpNet]>,
+}
+
+impl Terms {
+    /// The deadlines of `limits`, without TLS and without a proxy. Each connection takes a place of
+    /// `quota`.
+    #[must_use]
+    pub fn new(limits: &Limits, quota: Arc<Quota<AddressKey>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            quota,
+            write_stall: limits.write_stall(),
+            header_read: limits.header_read(),
+            metrics,
+            tls: None,
+            trusted_proxies: Arc::default(),
+        }
+    }
+
+    /// With TLS by `acceptor`, if there is one.
+    #[must_use]
+    pub fn with_tls(self, acceptor: Option<TlsAcceptor>) -> Self {
+        Self {
+            tls: acceptor,
+            ..self
+        }
+    }
+
+    /// With proxies that are believed whom they speak for. Their connections are those of many
+    /// clients, and count in all alone.
+    #[must_use]
+    pub fn with_trusted_proxies(self, networks: &[IpNet]) -> Self {
+        Self {
+            trusted_proxies: networks.into(),
+            ..self
+        }
+    }
+}
+
 /// Serves `router` on `listener` until `shutdown`, then lets go of every connection.
 ///
 /// Requests carry a [`Connection`] among their extensions. At shutdown no more connections are
@@ -61,7 +134,7 @@ pub struct Connection {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    limits: &Limits,
+    terms: Terms,
     shutdown: impl Future<Output = ()>,
     drain: impl Future<Output = ()>,
 ) {
@@ -69,9 +142,7 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let acceptor = Acceptor {
         router,
-        quota: Quota::new(limits.connections, limits.connections_per_address),
-        write_stall: limits.write_stall(),
-        header_read: limits.header_read(),
+        terms,
         streams: streams.clone(),
         tasks: tasks.clone(),
     };
@@ -93,9 +164,7 @@ pub async fn serve(
 
 struct Acceptor {
     router: Router,
-    quota: Arc<Quota>,
-    write_stall: Duration,
-    header_read: Duration,
+    terms: Terms,
     streams: CancellationToken,
     tasks: TaskTracker,
 }
@@ -115,11 +184,21 @@ impl Acceptor {
     }
 
     fn accept(&self, tcp: TcpStream, peer: SocketAddr) {
-        let permit = match self.quota.acquire(AddressKey::from(peer.ip())) {
+        let terms = &self.terms;
+        let is_proxy = is_trusted(peer.ip(), &terms.trusted_proxies);
+        let owner = (!is_proxy).then(|| AddressKey::from(peer.ip()));
+        let permit = match terms.quota.acquire(owner) {
             Ok(permit) => permit,
             Err(exceeded) => {
+                terms.metrics.limited(match exceeded {
+                    Exceeded::Total => Limit::Connections,
+                    Exceeded::Share => Limit::ConnectionsPerAddress,
+                });
                 tracing::debug!(?exceeded, "connection refused");
-                return refuse(tcp, exceeded);
+                if terms.tls.is_none() {
+                    refuse(tcp, exceeded);
+                }
+                return;
             }
         };
         // Messages are small, and latency is what they are for.
@@ -127,39 +206,71 @@ impl Acceptor {
             tracing::debug!(%error, "connection gone before it was served");
             return;
         }
-        let switch = KillSwitch::new(&self.streams);
+        terms.metrics.connection_accepted();
         let connection = Connection {
             peer,
-            switch,
+            trusted_proxies: terms.trusted_proxies.clone(),
+            switch: KillSwitch::new(&self.streams),
             refusal_data: RefusalData::default(),
             place: Place::default(),
             backlog: Arc::default(),
         };
-        let stream = GuardedStream::new(tcp, &connection, self.write_stall, permit);
-        let closed = connection.switch.clone();
-        let router = self.router.clone();
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(connection.clone());
-            let response = router.clone().oneshot(request);
-            async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
-        });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_read)
-            .max_buf_size(READ_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
+        let switch = connection.switch.clone();
+        let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
+        let (router, terms) = (self.router.clone(), terms.clone());
         self.tasks.spawn(async move {
-            // hyper does not look at a stream while it waits for an answer and has the next request
-            // already, so it would not notice that the stream is closed.
-            tokio::select! {
-                served = served => if let Err(error) = served {
-                    tracing::debug!(%error, "connection ended");
-                },
-                () = closed.closed() => {}
+            match terms.tls.clone() {
+                None => serve_connection(stream, router, connection, &terms).await,
+                Some(tls) => serve_tls(tls, stream, router, connection, &terms).await,
             }
         });
+    }
+}
+
+/// Serves a connection once its TLS handshake is done, for which it has as long as for headers.
+async fn serve_tls(
+    tls: TlsAcceptor,
+    stream: GuardedStream,
+    router: Router,
+    connection: Connection,
+    terms: &Terms,
+) {
+    match tokio::time::timeout(terms.header_read, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, router, connection, terms).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
+        Err(_) => terms.metrics.limited(Limit::TlsHandshake),
+    }
+}
+
+/// Serves the requests of one connection until it ends.
+async fn serve_connection<S>(stream: S, router: Router, connection: Connection, terms: &Terms)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closed = connection.switch.clone();
+    let stream = ServedStream::new(stream, &connection);
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection.clone());
+        let response = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(terms.header_read)
+        .max_buf_size(READ_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // hyper does not look at a stream while it waits for an answer and has the next request
+    // already, so it would not notice that the stream is closed.
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            if error.is_timeout() {
+                terms.metrics.limited(Limit::HeaderRead);
+            }
+            tracing::debug!(%error, "connection ended");
+        },
+        () = closed.closed() => {}
     }
 }
 
@@ -179,7 +290,7 @@ fn refuse(tcp: TcpStream, exceeded: Exceeded) {
         Exceeded::Total => {
             b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         }
-        Exceeded::Address => {
+        Exceeded::Share => {
             b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         }
     };

@@ -15,6 +15,7 @@ use socketioxide::{SendError, SocketError, extract::SocketRef};
 use crate::{
     gateway::Gateway,
     messages::{Message, Meta},
+    metrics::Cause,
     session::{Session, random_id},
 };
 
@@ -172,7 +173,7 @@ impl Rooms {
             .get(&message.room)
             .cloned();
         let room = room.unwrap_or_else(|| Arc::new(Room::new()));
-        let mut overflowed = Vec::new();
+        let (mut overflowed, mut delivered) = (Vec::new(), 0);
         let mut state = room.state();
         state.offset += 1;
         let position = room.position(state.offset);
@@ -182,14 +183,17 @@ impl Rooms {
             .values()
             .filter(|member| member.session.is_live())
         {
-            if !send(member, message, &meta, gateway) {
+            if send(member, message, &meta, gateway) {
+                delivered += 1;
+            } else {
                 overflowed.push(member.session.clone());
             }
         }
         drop(state);
+        gateway.metrics.message_published(delivered);
         for session in overflowed {
             tracing::warn!(connection = %session.connection, "closed: it takes messages too slowly");
-            session.end();
+            session.end(Cause::Overflowed);
         }
         position
     }

@@ -32,7 +32,13 @@ pub use self::{
     renewal::Renewed,
 };
 use crate::{
-    engine::EngineSession, gateway::Gateway, listener::Backlog, rooms::RoomName, timers::Timer,
+    engine::EngineSession,
+    gateway::Gateway,
+    limits::{Pace, Permit, Subject, Verdict},
+    listener::Backlog,
+    metrics::{Cause, Limit},
+    rooms::RoomName,
+    timers::Timer,
 };
 
 /// A socket that was admitted. It exists from the verification of its token to the end of its
@@ -50,6 +56,9 @@ pub struct Session {
     deadlines: Mutex<Vec<Timer>>,
     is_closed: AtomicBool,
     refusals: AtomicU32,
+    /// Its place among the sockets of its subject; a guest has none.
+    seat: Mutex<Option<Permit<Subject>>>,
+    pace: Mutex<Pace>,
     rooms: Mutex<HashSet<RoomName>>,
     queue: Queue,
 }
@@ -65,12 +74,18 @@ enum Audience {
 
 impl Session {
     /// Opens the session of a socket whose CONNECT is about to be acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When its subject has as many sockets as it may.
     pub(crate) fn open(
         gateway: &Arc<Gateway>,
         engine: Arc<EngineSession>,
         socket: &SocketRef,
         identity: Identity,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, Rejection> {
+        let seat = identity.principal.as_ref();
+        let seat = seat.map(|principal| take_seat(gateway, principal));
         let session = Arc::new(Self {
             connection: identity.sender.connection.clone(),
             gateway: gateway.clone(),
@@ -81,6 +96,8 @@ impl Session {
             deadlines: Mutex::default(),
             is_closed: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
+            seat: Mutex::new(seat.transpose()?),
+            pace: Mutex::new(Pace::new(&gateway.limits, Instant::now())),
             rooms: Mutex::default(),
             queue: Queue::start(&gateway.limits),
         });
@@ -88,7 +105,7 @@ impl Session {
             gateway.sessions.insert(principal, &session);
         }
         session.arm();
-        session
+        Ok(session)
     }
 
     /// Who it is at this moment, and what they may do.
@@ -172,14 +189,25 @@ impl Session {
         if !self.is_live() {
             return;
         }
+        let verdict = lock(&self.pace).count(Instant::now());
+        if verdict != Verdict::Pass {
+            self.gateway.metrics.limited(Limit::EventsPerSec);
+        }
+        if verdict == Verdict::Close {
+            return self.end(Cause::Flooded);
+        }
         let session = self.clone();
         let size = received.bytes();
         let job = Box::pin(async move {
             if !is_connected(&received.socket, &session).await {
-                session.end();
+                session.end(Cause::Overflowed);
             }
             if !session.is_live() {
                 return;
+            }
+            if let Verdict::Wait(wait) = verdict {
+                let answer = too_fast(wait);
+                return received.acknowledge(&session, &answer).await;
             }
             if audience == Audience::Members && !session.is_member() {
                 let error = json!({ "code": "unauthenticated", "retryable": false,
@@ -191,7 +219,7 @@ impl Session {
         });
         if let Err(Full) = self.queue.push(size, job) {
             tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
-            self.end();
+            self.end(Cause::Flooded);
         }
     }
 
@@ -209,21 +237,21 @@ impl Session {
     }
 
     /// Ends the session and its transport at once, whatever waits to be sent.
-    pub fn end(&self) {
+    pub fn end(&self, cause: Cause) {
         self.close();
-        self.engine.end();
+        self.engine.end(cause);
     }
 
     /// Ends the session for good: the client is told by a DISCONNECT packet, after which stock
     /// clients do not come back by themselves, and then its transport is closed.
-    pub fn dismiss(&self) {
+    pub fn dismiss(&self, cause: Cause) {
         let socket = lock(&self.socket).clone();
         let Some(socket) = socket.filter(|_| self.close()) else {
             return;
         };
         // Whatever waits must not follow the end, so a backlogged client is told nothing.
         let is_told = self.backlog().is_empty() && socket.disconnect().is_ok();
-        self.end_transport(is_told);
+        self.end_transport(is_told, cause);
     }
 
     /// Takes back a session that was never admitted; its transport stays.
@@ -307,7 +335,7 @@ impl Session {
         tracing::info!(connection = %self.connection, "token expired");
         let told = unauthorized(Rejection::TokenExpired);
         let is_told = self.backlog().is_empty() && socket.emit("unauthorized", &told).is_ok();
-        self.end_transport(is_told);
+        self.end_transport(is_told, Cause::Expired);
     }
 
     /// Ends the session of a guest who has not authenticated in time.
@@ -317,14 +345,14 @@ impl Session {
             "unauthorized",
             &unauthorized(Rejection::AuthenticationTimedOut),
         );
-        self.dismiss();
+        self.dismiss(Cause::Unauthenticated);
     }
 
-    fn end_transport(&self, is_told: bool) {
+    fn end_transport(&self, is_told: bool, cause: Cause) {
         if is_told {
-            self.engine.end_once_flushed();
+            self.engine.end_once_flushed(cause);
         } else {
-            self.engine.end();
+            self.engine.end(cause);
         }
     }
 
@@ -339,8 +367,29 @@ impl Session {
         drop(timers);
         let socket = lock(&self.socket).take();
         drop(socket);
+        lock(&self.seat).take();
         !was_closed
     }
+}
+
+/// A place among the sockets of a subject.
+fn take_seat(gateway: &Gateway, principal: &Principal) -> Result<Permit<Subject>, Rejection> {
+    let subject = (principal.issuer.clone(), principal.subject.clone());
+    gateway.quotas.sockets.acquire(Some(subject)).map_err(|_| {
+        gateway.metrics.limited(Limit::SocketsPerSubject);
+        Rejection::TooManySockets
+    })
+}
+
+/// The answer to one event too many.
+fn too_fast(wait: Duration) -> Value {
+    // Rounded up: whoever comes back after it is not too early.
+    let wait_ms = u64::try_from(wait.as_millis() + 1).unwrap_or(u64::MAX);
+    let error = json!({
+        "code": "rate_limited", "message": "this socket sends events too fast",
+        "retryable": true, "retry_after_ms": wait_ms,
+    });
+    json!({ "ok": false, "error": error })
 }
 
 /// What `socketio-jwt` sends with its event `unauthorized`, and our reason.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use shared_claims::{Rejection, VerifiedClaims, authorization::Action};
 use socketioxide::extract::SocketRef;
 
-use super::{Audience, Identity, Received, Session, lock, seconds, unauthorized};
-use crate::{handshake, keys::Unverified};
+use super::{Audience, Identity, Received, Session, lock, seconds, take_seat, unauthorized};
+use crate::{handshake, keys::Unverified, metrics::Cause};
 
 /// The event, in the name that `socketio-jwt` gave it.
 const AUTHENTICATE: &str = "authenticate";
@@ -80,6 +80,7 @@ impl Session {
             }
             Err(Unverified::Rejected(rejection)) => {
                 tracing::info!(connection = %self.connection, reason = rejection.reason(), "a token was refused");
+                self.gateway.metrics.refusal(rejection);
                 if with_event {
                     self.emit("unauthorized", &unauthorized(rejection));
                 }
@@ -118,7 +119,7 @@ impl Session {
         let renewed = renewed.map_err(Unverified::Rejected)?;
         // Whoever revoked it meanwhile did not find this session in the index, or found it.
         if self.gateway.revocations.covers(&claims) {
-            self.dismiss();
+            self.dismiss(Cause::Revoked);
             return Err(revoked);
         }
         Ok(renewed)
@@ -136,6 +137,11 @@ impl Session {
         if old.principal.is_some() && old.principal != new.principal {
             return Err(Rejection::IdentityMismatch);
         }
+        if old.principal.is_none()
+            && let Some(principal) = &new.principal
+        {
+            *lock(&self.seat) = Some(take_seat(&self.gateway, principal)?);
+        }
         let (added, dropped) = new.grants.difference(&old.grants);
         let expires_at = new.expires_at().map_or(0, |(_, wall)| seconds(wall));
         let principal = new.principal.clone();
@@ -146,9 +152,11 @@ impl Session {
             self.gateway.sessions.insert(principal, self);
             if self.is_closed.load(Ordering::Acquire) {
                 self.gateway.sessions.remove(principal, self);
+                lock(&self.seat).take();
             }
             tracing::info!(sub = %principal.subject, connection = %self.connection, "authenticated");
         }
+        self.gateway.metrics.token_renewed();
         self.arm();
         self.leave_forbidden_rooms();
         Ok(Renewed {
@@ -175,7 +183,7 @@ impl Session {
     fn count_refusal(&self, was_guest: bool) {
         let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
         if was_guest && refusals >= self.gateway.limits.refusals {
-            self.dismiss();
+            self.dismiss(Cause::Refused);
         }
     }
 }

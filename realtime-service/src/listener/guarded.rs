@@ -1,0 +1,202 @@
+//! A TCP stream with a kill switch and a deadline for writes that get nowhere.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::{
+    limits::{AddressKey, Permit},
+    metrics::Cause,
+};
+
+/// Closes one stream from outside, however backlogged it is.
+///
+/// It outlives the HTTP request that it came with: after an upgrade it is the WebSocket's.
+#[derive(Clone)]
+pub struct KillSwitch {
+    token: CancellationToken,
+    /// Why the stream ended, when it was not this switch that ended it.
+    cause: Arc<OnceLock<Cause>>,
+}
+
+impl KillSwitch {
+    /// A switch that `parent` throws together with all of its others.
+    #[must_use]
+    pub fn new(parent: &CancellationToken) -> Self {
+        Self {
+            token: parent.child_token(),
+            cause: Arc::default(),
+        }
+    }
+
+    /// Closes the stream: reads end, writes fail, and whoever waits for either is woken.
+    pub fn close(&self) {
+        self.token.cancel();
+    }
+
+    /// Resolves when the stream is closed.
+    pub async fn closed(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Whether the stream is closed, by this switch or because it was dropped.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.token.is_cancelled()
+    }
+    /// Why the stream ended by itself, once it has.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause.get().copied()
+    }
+
+    /// Closes a stream that ends for `cause`. The first cause counts.
+    fn ended(&self, cause: Cause) {
+        let _ = self.cause.set(cause);
+        self.close();
+    }
+}
+
+/// A TCP stream that ends when its [`KillSwitch`] is thrown, or when its peer takes nothing for
+/// as long as the write stall allows.
+///
+/// Without the latter a client that stops reading stays for ever: its writer blocks under a lock
+/// that the heartbeat needs to end the session. It stands below TLS: there a write that waits is a
+/// peer that takes nothing, while TLS takes some bytes in whether they go out or not.
+pub struct GuardedStream {
+    tcp: TcpStream,
+    switch: KillSwitch,
+    // Two, because reading and writing happen in two tasks, each with a waker of its own.
+    read_killed: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_killed: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_stall: Duration,
+    stalled: Pin<Box<Sleep>>,
+    is_stalling: bool,
+    _permit: Permit<AddressKey>,
+}
+
+impl GuardedStream {
+    /// Guards `tcp`, which `switch` closes; `permit` is given back when the stream ends.
+    #[must_use]
+    pub fn new(
+        tcp: TcpStream,
+        switch: KillSwitch,
+        write_stall: Duration,
+        permit: Permit<AddressKey>,
+    ) -> Self {
+        Self {
+            tcp,
+            read_killed: Box::pin(switch.token.clone().cancelled_owned()),
+            write_killed: Box::pin(switch.token.clone().cancelled_owned()),
+            switch,
+            write_stall,
+            stalled: Box::pin(tokio::time::sleep(write_stall)),
+            is_stalling: false,
+            _permit: permit,
+        }
+    }
+
+    /// Fails a write that has waited for too long, or whose stream was killed.
+    fn poll_guard(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if !self.is_stalling {
+            self.is_stalling = true;
+            self.stalled
+                .as_mut()
+                .reset(Instant::now() + self.write_stall);
+        }
+        if self.stalled.as_mut().poll(context).is_ready() {
+            self.switch.ended(Cause::Stalled);
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        ready!(self.write_killed.as_mut().poll(context));
+        Poll::Ready(io::ErrorKind::ConnectionAborted.into())
+    }
+
+    /// Runs one kind of write under the guard.
+    fn poll_guarded<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.switch.is_closed() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        match write(Pin::new(&mut self.tcp), context) {
+            Poll::Ready(result) => {
+                self.is_stalling = false;
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_guard(context).map(Err),
+        }
+    }
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        // Whoever holds the switch learns that there is nothing left to kill.
+        self.switch.ended(if self.switch.is_closed() {
+            Cause::Drained
+        } else {
+            Cause::Client
+        });
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read_killed.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut()
+            .poll_guarded(context, |tcp, context| tcp.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_guarded(context, |tcp, context| {
+            tcp.poll_write_vectored(context, slices)
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TCP itself has nothing to flush, so that is no progress either.
+        Pin::new(&mut self.get_mut().tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
+    }
+}

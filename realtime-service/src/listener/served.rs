@@ -1,0 +1,188 @@
+//! What a session's bytes pass on their way out, in the clear: above TLS, where there is TLS.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Connection,
+    refusal_data::{RefusalData, Rewriter},
+};
+use crate::limits::{AddressKey, Permit};
+
+/// Bytes that wait for a client. It counts what is sent to it, and not the few bytes that Socket.IO
+/// adds, so it is never more than there is.
+#[derive(Clone, Default)]
+pub struct Backlog(Arc<AtomicUsize>);
+
+impl Backlog {
+    /// Adds what was queued, and tells how much waits now.
+    pub fn add(&self, bytes: usize) -> usize {
+        self.0.fetch_add(bytes, Ordering::AcqRel) + bytes
+    }
+
+    /// Takes off what was written.
+    pub fn remove(&self, bytes: usize) {
+        let taken = |waiting: usize| Some(waiting.saturating_sub(bytes));
+        // The closure always gives a value, so this cannot fail.
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken);
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Where the place of an Engine.IO session stands, until the session or its stream ends, whichever
+/// is first: socketioxide keeps what belongs to a session for longer than that.
+#[derive(Clone, Default)]
+pub struct Place(Arc<Mutex<Option<Permit<AddressKey>>>>);
+
+impl Place {
+    /// Takes `permit` in.
+    pub fn keep(&self, permit: Permit<AddressKey>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
+    /// Gives back what it holds.
+    pub fn give_back(&self) {
+        let _permit = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// A stream that adds to refusals what socketioxide leaves out, and takes what was written off the
+/// backlog of the session that it serves.
+pub struct ServedStream<S> {
+    inner: S,
+    refusal_data: RefusalData,
+    rewriter: Rewriter,
+    /// What was rewritten and waits to be written.
+    rewritten: Vec<u8>,
+    place: Place,
+    backlog: Arc<OnceLock<Backlog>>,
+}
+
+impl<S: AsyncWrite + Unpin> ServedStream<S> {
+    /// Serves `connection` over `inner`.
+    #[must_use]
+    pub fn new(inner: S, connection: &Connection) -> Self {
+        Self {
+            inner,
+            refusal_data: connection.refusal_data.clone(),
+            rewriter: Rewriter::default(),
+            rewritten: Vec::new(),
+            place: connection.place.clone(),
+            backlog: connection.backlog.clone(),
+        }
+    }
+
+    /// Whether writes go through the rewriter: while refusals get their data, and until the last
+    /// byte that was held back for it is out.
+    fn is_rewriting(&self) -> bool {
+        self.refusal_data.dialect().is_some()
+            || !self.rewritten.is_empty()
+            || self.rewriter.holds_back()
+    }
+
+    /// Takes all of `bytes`, once what came before them is out.
+    fn poll_rewrite(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_write_rewritten(context))?;
+        self.rewriter
+            .push(bytes, self.refusal_data.dialect(), &mut self.rewritten);
+        match self.poll_write_rewritten(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What is left goes out with the next write or flush.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
+        }
+    }
+
+    /// Takes what was written off the backlog of the session that this stream serves.
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(bytes)), Some(backlog)) = (&written, self.backlog.get()) {
+            backlog.remove(*bytes);
+        }
+        written
+    }
+
+    fn poll_write_rewritten(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.rewritten.is_empty() {
+            let bytes = std::mem::take(&mut self.rewritten);
+            let written = Pin::new(&mut self.inner).poll_write(context, &bytes);
+            self.rewritten = bytes;
+            let written = ready!(self.count(written))?;
+            self.rewritten.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for ServedStream<S> {
+    fn drop(&mut self) {
+        self.place.give_back();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ServedStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_rewriting() {
+            return this.poll_rewrite(context, bytes);
+        }
+        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.count(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_rewriting() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return this.poll_rewrite(context, first.map_or(&[], |slice| slice));
+        }
+        let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        this.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_rewritten(context))?;
+        Pin::new(&mut this.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,372 @@
+//! What is counted, and the names that it is counted under: there is no other place with a
+//! metric's name.
+//!
+//! A label has a few values that stand in the code. Nothing that a client writes becomes one, or
+//! clients could make as many series as they like.
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use shared_claims::Rejection;
+
+use crate::limits::Quotas;
+
+/// The media type of [`Metrics::render`].
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What every name begins with.
+const PREFIX: &str = "latchkey_realtime";
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// Why an Engine.IO session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The client left, or its network did.
+    Client,
+    /// Nobody was admitted on it in time, after a refusal or without one.
+    Unauthenticated,
+    /// It had as many refusals as it may have.
+    Refused,
+    /// The token ended.
+    Expired,
+    /// The token or its session was revoked.
+    Revoked,
+    /// It took nothing for as long as the write stall allows.
+    Stalled,
+    /// More waited for it than may.
+    Overflowed,
+    /// It sent more events than it may.
+    Flooded,
+    /// There were no keys to verify its token with.
+    NoKeys,
+    /// The gateway goes.
+    Drained,
+}
+
+impl Cause {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Stalled => "stalled",
+            Self::Overflowed => "overflowed",
+            Self::Flooded => "flooded",
+            Self::NoKeys => "no_keys",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// Which limit somebody ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// TCP connections in all.
+    Connections,
+    /// TCP connections of one address.
+    ConnectionsPerAddress,
+    /// The time that a TLS handshake may take.
+    TlsHandshake,
+    /// The time that headers may take.
+    HeaderRead,
+    /// The time that a body may take.
+    BodyRead,
+    /// Engine.IO sessions in all.
+    Sessions,
+    /// Engine.IO sessions of one address.
+    SessionsPerAddress,
+    /// Refusals of one address in a minute.
+    RefusalsPerAddress,
+    /// Admitted sockets of one subject.
+    SocketsPerSubject,
+    /// The size of a message.
+    MessageBytes,
+    /// Events of one socket in a second.
+    EventsPerSec,
+}
+
+impl Limit {
+    /// The name in metrics: the setting's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::TlsHandshake => "tls_handshake",
+            Self::HeaderRead => "header_read_secs",
+            Self::BodyRead => "body_read_secs",
+            Self::Sessions => "sessions",
+            Self::SessionsPerAddress => "sessions_per_address",
+            Self::RefusalsPerAddress => "refusals_per_address",
+            Self::SocketsPerSubject => "sockets_per_subject",
+            Self::MessageBytes => "message_bytes",
+            Self::EventsPerSec => "events_per_sec",
+        }
+    }
+}
+
+/// What became of a fetch of an issuer's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchOutcome {
+    /// There are keys.
+    Fetched,
+    /// There are none, or none that can be used.
+    Failed,
+}
+
+impl FetchOutcome {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The counters.
+#[derive(Default)]
+pub struct Metrics {
+    registry: Registry,
+    connections: Gauge,
+    connections_accepted: Counter,
+    sessions: Gauge,
+    sessions_opened: Counter,
+    sessions_closed: Family<Labels<1>, Counter>,
+    sockets: Gauge,
+    sockets_admitted: Counter,
+    tokens_renewed: Counter,
+    refusals: Family<Labels<1>, Counter>,
+    limited: Family<Labels<1>, Counter>,
+    events: Family<Labels<2>, Counter>,
+    messages_published: Counter,
+    messages_delivered: Counter,
+    key_fetches: Family<Labels<1>, Counter>,
+}
+
+impl Metrics {
+    /// Counters that stand at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix(PREFIX),
+            ..Self::default()
+        };
+        metrics.register_levels();
+        metrics.register_counts();
+        metrics.register_counts_by_label();
+        metrics
+    }
+
+    fn register_levels(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "connections",
+            "TCP connections that are open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "sessions",
+            "Engine.IO sessions that are open",
+            self.sessions.clone(),
+        );
+        registry.register("sockets", "Sockets that are admitted", self.sockets.clone());
+    }
+
+    fn register_counts(&mut self) {
+        let registry = &mut self.registry;
+        let counters = [
+            (
+                "connections_accepted",
+                "TCP connections that were accepted",
+                &self.connections_accepted,
+            ),
+            (
+                "sessions_opened",
+                "Engine.IO sessions that were opened",
+                &self.sessions_opened,
+            ),
+            (
+                "sockets_admitted",
+                "Sockets that were admitted",
+                &self.sockets_admitted,
+            ),
+            (
+                "tokens_renewed",
+                "Tokens that took the place of a socket's former one",
+                &self.tokens_renewed,
+            ),
+            (
+                "messages_published",
+                "Messages that were given a number in a room",
+                &self.messages_published,
+            ),
+            (
+                "messages_delivered",
+                "Messages that were queued for a member",
+                &self.messages_delivered,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    fn register_counts_by_label(&mut self) {
+        let registry = &mut self.registry;
+        let families = [
+            (
+                "sessions_closed",
+                "Engine.IO sessions that ended, by cause",
+                &self.sessions_closed,
+            ),
+            (
+                "refusals",
+                "Credentials that were refused, by reason",
+                &self.refusals,
+            ),
+            (
+                "limited",
+                "Times that somebody ran into a limit, by limit",
+                &self.limited,
+            ),
+            (
+                "key_fetches",
+                "Fetches of an issuer's keys, by outcome",
+                &self.key_fetches,
+            ),
+        ];
+        for (name, help, family) in families {
+            registry.register(name, help, family.clone());
+        }
+        registry.register(
+            "events",
+            "Events that clients sent, by name and outcome",
+            self.events.clone(),
+        );
+    }
+
+    /// A connection was accepted.
+    pub fn connection_accepted(&self) {
+        self.connections_accepted.inc();
+    }
+
+    /// An Engine.IO session was opened.
+    pub fn session_opened(&self) {
+        self.sessions_opened.inc();
+    }
+
+    /// An Engine.IO session ended.
+    pub fn session_closed(&self, cause: Cause) {
+        let labels = [("cause", cause.name())];
+        self.sessions_closed.get_or_create(&labels).inc();
+    }
+
+    /// A socket was admitted.
+    pub fn socket_admitted(&self) {
+        self.sockets_admitted.inc();
+    }
+
+    /// A socket's token was renewed.
+    pub fn token_renewed(&self) {
+        self.tokens_renewed.inc();
+    }
+
+    /// A credential was refused.
+    pub fn refusal(&self, rejection: Rejection) {
+        let labels = [("reason", rejection.reason())];
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// Somebody ran into a limit.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.get_or_create(&[("limit", limit.name())]).inc();
+    }
+
+    /// An event was answered. Both names stand in the code; `outcome` is `ok` or an error's code.
+    pub fn event(&self, event: &'static str, outcome: &'static str) {
+        let labels = [("event", event), ("outcome", outcome)];
+        self.events.get_or_create(&labels).inc();
+    }
+
+    /// A message was given its number in a room, and queued for so many members.
+    pub fn message_published(&self, members: usize) {
+        self.messages_published.inc();
+        self.messages_delivered
+            .inc_by(u64::try_from(members).unwrap_or(u64::MAX));
+    }
+
+    /// An issuer was asked for its keys.
+    pub fn key_fetch(&self, outcome: FetchOutcome) {
+        let labels = [("outcome", outcome.name())];
+        self.key_fetches.get_or_create(&labels).inc();
+    }
+
+    /// Everything as OpenMetrics text, with what `quotas` say is there now.
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: a text takes whatever is written to it.
+    pub fn render(&self, quotas: &Quotas) -> Result<String, std::fmt::Error> {
+        for (gauge, count) in [
+            (&self.connections, quotas.connections.count()),
+            (&self.sessions, quotas.sessions.count()),
+            (&self.sockets, quotas.sockets.count()),
+        ] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    #[test]
+    fn what_is_counted_is_shown_under_its_name() {
+        let (metrics, quotas) = (Metrics::new(), Quotas::new(&Limits::default()));
+        let _permit = quotas.connections.acquire(None).expect("a place");
+        metrics.connection_accepted();
+        metrics.session_opened();
+        metrics.session_closed(Cause::Expired);
+        metrics.socket_admitted();
+        metrics.token_renewed();
+        metrics.refusal(Rejection::TokenExpired);
+        metrics.limited(Limit::EventsPerSec);
+        metrics.event("rt:publish", "ok");
+        metrics.message_published(3);
+        metrics.key_fetch(FetchOutcome::Failed);
+        let text = metrics.render(&quotas).expect("text");
+        for line in [
+            "latchkey_realtime_connections 1",
+            "latchkey_realtime_connections_accepted_total 1",
+            "latchkey_realtime_sessions 0",
+            "latchkey_realtime_sessions_opened_total 1",
+            r#"latchkey_realtime_sessions_closed_total{cause="expired"} 1"#,
+            "latchkey_realtime_sockets 0",
+            "latchkey_realtime_sockets_admitted_total 1",
+            "latchkey_realtime_tokens_renewed_total 1",
+            r#"latchkey_realtime_refusals_total{reason="token_expired"} 1"#,
+            r#"latchkey_realtime_limited_total{limit="events_per_sec"} 1"#,
+            r#"latchkey_realtime_events_total{event="rt:publish",outcome="ok"} 1"#,
+            "latchkey_realtime_messages_published_total 1",
+            "latchkey_realtime_messages_delivered_total 3",
+            r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Whose address a request comes from, and how addresses are counted.
+//!
+//! Both services stand behind the same proxies, and a limit of one must mean the same client as a
+//! limit of the other.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// The header in which a proxy says whom it speaks for.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// An address as limits count it: IPv6 by its /64, which is what one customer is given and can
+/// choose from at will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressKey(IpAddr);
+
+impl From<IpAddr> for AddressKey {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// Whether `address` is in one of the `trusted` networks.
+#[must_use]
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// Where a request comes from that `peer` has sent, with these values of [`FORWARDED_FOR`] in the
+/// order in which they stand in the request.
+///
+/// Each proxy adds whom it heard from, so the list is read from its end, as long as whoever wrote
+/// there is `trusted`. No other header is read: only one of them can be what the proxy in front of
+/// us writes.
+#[must_use]
+pub fn client_address<'a>(
+    peer: IpAddr,
+    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    let mut client = peer.to_canonical();
+    for hop in forwarded_for.rev().flat_map(|value| value.rsplit(',')) {
+        if !is_trusted(client, trusted) {
+            break;
+        }
+        // What is no address was written by nobody whom we trust.
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client = address.to_canonical();
+    }
+    client
+}
+
+/// The networks that `texts` name; an address alone is one of itself. `None` when a text is neither.
+#[must_use]
+pub fn parse_networks<T: AsRef<str>>(texts: &[T]) -> Option<Vec<IpNet>> {
+    let parse = |text: &T| {
+        let text = text.as_ref();
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse::<IpNet>().ok().or_else(address)
+    };
+    texts.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str) -> AddressKey {
+        address.parse::<IpAddr>().expect("an address").into()
+    }
+
+    fn client(peer: &str, forwarded_for: &[&str]) -> String {
+        let trusted = parse_networks(&["10.0.0.0/8", "2001:db8::/64"]).expect("networks");
+        let peer = peer.parse().expect("an address");
+        client_address(peer, forwarded_for.iter().copied(), &trusted).to_string()
+    }
+
+    #[test]
+    fn ipv6_counts_by_its_64_bit_prefix_and_mapped_ipv4_as_ipv4() {
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+        assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed_and_a_trusted_proxy_is() {
+        let says = ["192.0.2.1"];
+        assert_eq!(client("198.51.100.1", &says), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &says), "192.0.2.1");
+        assert_eq!(client("::ffff:10.0.0.1", &says), "192.0.2.1");
+        assert_eq!(client("2001:db8::1", &says), "192.0.2.1");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn the_last_address_that_no_trusted_proxy_has_counts() {
+        for (values, expected) in [
+            (&["203.0.113.9, 192.0.2.1"][..], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1, 10.1.1.1"], "192.0.2.1"),
+            (&["203.0.113.9", "192.0.2.1"], "192.0.2.1"),
+            (&["192.0.2.1, rubbish"], "10.0.0.1"),
+            (&["rubbish, 10.1.1.1"], "10.1.1.1"),
+            (&[""], "10.0.0.1"),
+        ] {
+            assert_eq!(client("10.0.0.1", values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_a_prefix_or_one_address() {
+        let networks = parse_networks(&["10.0.0.0/8", "192.0.2.1", "::1"]).expect("networks");
+        assert_eq!(networks[1].to_string(), "192.0.2.1/32");
+        assert_eq!(networks[2].to_string(), "::1/128");
+        for bad in ["", "10.0.0.0/33", "localhost", "10.0.0.1:80"] {
+            assert_eq!(parse_networks(&[bad]), None, "{bad}");
+        }
+    }
+}

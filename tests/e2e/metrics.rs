@@ -1,0 +1,123 @@
+//! What the operator sees, and nobody else does.
+
+use harness::{Opening, Options, Stack, eventually};
+use reqwest::{StatusCode, header};
+use serde_json::json;
+
+/// A stack with an admin listener on a port that is free now, and its URL.
+async fn stack_with_admin(options: Options) -> (Stack, String) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let stack = Stack::start_with(options.gateway("admin.listen", address.as_str())).await;
+    let admin = format!("http://{address}");
+    eventually("the operator's listener", || async {
+        let answer = stack
+            .http()
+            .get(format!("{admin}/health/live"))
+            .send()
+            .await;
+        answer.is_ok()
+    })
+    .await;
+    (stack, admin)
+}
+
+async fn metrics(stack: &Stack, admin: &str) -> String {
+    let answer = stack.http().get(format!("{admin}/metrics")).send().await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.text().await.expect("a text")
+}
+
+/// Waits until each of `lines` stands in the metrics.
+async fn shown(stack: &Stack, admin: &str, lines: &[&str]) {
+    eventually(&format!("{lines:?} in the metrics"), || async {
+        let text = metrics(stack, admin).await;
+        let shows = |line: &&str| {
+            let line = format!("latchkey_realtime_{line}");
+            text.lines().any(|shown| shown == line)
+        };
+        lines.iter().all(shows)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_on_the_operators_listener_and_on_no_other() {
+    let (stack, admin) = stack_with_admin(Options::default()).await;
+    let get = async |url: String| stack.http().get(url).send().await.expect("an answer");
+    let answer = get(format!("{admin}/metrics")).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let media_type = answer.headers()[header::CONTENT_TYPE].to_str();
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(media_type.expect("a text"), openmetrics);
+    for path in ["/health/live", "/health/ready"] {
+        assert_eq!(get(format!("{admin}{path}")).await.status(), StatusCode::OK);
+    }
+    for path in ["/metrics", "//metrics", "/metrics/", "/admin", "/docs"] {
+        let status = get(format!("{}{path}", stack.gateway_url)).await.status();
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let engine = format!("{admin}/socket.io/?EIO=4&transport=polling");
+    assert_eq!(get(engine).await.status(), StatusCode::NOT_FOUND);
+    let post = stack.http().post(format!("{admin}/metrics")).send().await;
+    assert_eq!(
+        post.expect("an answer").status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_counted() {
+    let (stack, admin) = stack_with_admin(Options::default()).await;
+    let expiring = stack.forge().expires_in(3).token();
+    let mut socket = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut other = Opening::of(&stack).admitted(&expiring).await;
+    socket.subscribe("lobby").await;
+    other.subscribe("lobby").await;
+    socket.publish("lobby", json!("one")).await;
+    socket.call("rt:nothing", json!({})).await;
+    let lines = ["connections 2", "sessions 2", "sockets 2"];
+    shown(&stack, &admin, &lines).await;
+    let mut refused = Opening::of(&stack).session().await;
+    refused.connect(&json!({})).await.expect_err("no token");
+    drop(refused);
+    let mut twice_refused = Opening::of(&stack).session().await;
+    for _ in 0..3 {
+        let again = twice_refused.connect_again(&json!({"token": "x"})).await;
+        again.expect_err("no token");
+    }
+    twice_refused.closed().await;
+    other.closed().await;
+    drop(socket);
+    let lines = [
+        "connections 0",
+        "connections_accepted_total 4",
+        "sessions 0",
+        "sessions_opened_total 4",
+        "sockets 0",
+        "sockets_admitted_total 2",
+        r#"sessions_closed_total{cause="expired"} 1"#,
+        r#"sessions_closed_total{cause="client"} 2"#,
+        r#"sessions_closed_total{cause="refused"} 1"#,
+        r#"refusals_total{reason="token_missing"} 1"#,
+        r#"refusals_total{reason="token_malformed"} 3"#,
+        r#"events_total{event="rt:subscribe",outcome="ok"} 2"#,
+        r#"events_total{event="rt:publish",outcome="ok"} 1"#,
+        r#"events_total{event="unknown",outcome="unknown_event"} 1"#,
+        "messages_published_total 1",
+        "messages_delivered_total 2",
+    ];
+    shown(&stack, &admin, &lines).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_fetched_are_counted() {
+    let options = Options::default()
+        .gateway("keys.mode", "asymmetric")
+        .auth("keys.mode", "asymmetric");
+    let (stack, admin) = stack_with_admin(options).await;
+    let lines = [r#"key_fetches_total{outcome="fetched"} 1"#];
+    shown(&stack, &admin, &lines).await;
+}
