@@ -10,7 +10,11 @@ use crate::{
     metrics::LoginOutcome,
     state::AppState,
     store::AccountWithHash,
-    users::{AuthenticationError, credentials::Password, password::PoolError},
+    users::{
+        AuthenticationError,
+        credentials::Password,
+        password::{Place, PoolError},
+    },
     visitor::Visitor,
 };
 
@@ -41,22 +45,25 @@ impl Attempt<'_> {
         let limits = state.limits();
         let address = limits.address_key(self.visitor.address);
         let most = state.settings().limits.waiting_per_address;
-        let _place = state.waiting().enter(address, most)?;
+        let _waiting = state.waiting().enter(address, most)?;
         if let Err(error) = limits.take(Limit::LoginsOfAddress, address) {
             state.metrics().login(LoginOutcome::Limited);
             return Err(error);
         }
 
-        let found = match state.users().find(self.username).await {
+        let (place, found) = match self.look_up(state).await {
             Ok(found) => found,
             Err(error) => {
                 limits.give_back(Limit::LoginsOfAddress, address);
-                return Err(refuse(state, error.into()));
+                return Err(refuse(state, error));
             }
         };
         let (lane, lane_key) = self.lane(state, found.as_ref());
         let is_shut = limits.take(lane, lane_key).is_err();
-        let outcome = state.users().judge(found, self.password, is_shut).await;
+        let outcome = state
+            .users()
+            .judge(place, found, self.password, is_shut)
+            .await;
         let counts = matches!(
             &outcome,
             Err(AuthenticationError::Unknown
@@ -71,6 +78,15 @@ impl Attempt<'_> {
             }
         }
         outcome.map_err(|error| refuse(state, error))
+    }
+
+    /// A place among those who wait for a password thread, and then the account, if there is one.
+    async fn look_up<'a>(
+        &self,
+        state: &'a AppState,
+    ) -> Result<(Place<'a>, Option<AccountWithHash>), AuthenticationError> {
+        let place = state.users().passwords().enter()?;
+        Ok((place, state.users().find(self.username).await?))
     }
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too

@@ -65,9 +65,6 @@ pub(crate) async fn post_password(
     let (current, new) = (parse(body.current_password)?, parse(body.new_password)?);
     let account = &signed_in.account;
     let name = &account.username;
-    users::check_password(state.settings(), &new, name, &account.profile())
-        .await
-        .map_err(refuse)?;
     let attempt = Attempt {
         visitor: &visitor,
         username: &account.username,
@@ -75,6 +72,10 @@ pub(crate) async fn post_password(
         device: None,
     };
     let found = attempt.judge(&state).await?;
+    // Only now, since to judge a password takes some time of a thread.
+    users::check_password(state.settings(), &new, name, &account.profile())
+        .await
+        .map_err(refuse)?;
     let hash = state.users().hash(new).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
     let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;

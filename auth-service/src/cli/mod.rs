@@ -187,7 +187,7 @@ impl From<anyhow::Error> for Failure {
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(Config::load(file)?).await,
+        Command::Serve => serve(Settings::load(file)?).await,
         Command::User(command) => user::run(&Settings::load(file)?, command).await,
         Command::Client(command) => client::run(&Settings::load(file)?, command).await,
         Command::Keys(KeysCommand::List) => list_keys(&Settings::load(file)?).await,
@@ -214,9 +214,11 @@ async fn list_keys(settings: &Settings) -> Result<(), Failure> {
     print_line(&lines.join("\n"))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(settings: Settings) -> Result<(), Failure> {
     let rust_log = std::env::var("RUST_LOG").ok();
-    telemetry::start(config.settings.log_format, rust_log.as_deref())?;
+    telemetry::start(settings.log_format, rust_log.as_deref())?;
+    // Now, so that a warning about the file with the secrets is heard.
+    let config = Config::with_secrets(settings)?;
     let address = config.settings.listen;
     let listener = TcpListener::bind(address)
         .map_err(|error| Failure::Other(format!("cannot listen on {address}: {error}")))?;

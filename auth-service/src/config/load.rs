@@ -62,8 +62,17 @@ impl Config {
     ///
     /// One line that names what is wrong.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::with_secrets(Settings::load(file)?)
+    }
+
+    /// Reads the secrets that go with `settings`.
+    ///
+    /// # Errors
+    ///
+    /// One line that names what is wrong.
+    pub fn with_secrets(settings: Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            settings: Settings::load(file)?,
+            settings,
             secrets: load_secrets()?,
             reload: Reload::by(load_secrets),
         })

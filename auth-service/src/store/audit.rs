@@ -27,8 +27,6 @@ pub enum EventKind {
     PasswordChanged,
     /// Somebody signed in.
     LoggedIn,
-    /// A login was refused for its password, its account's state or its second factor.
-    LoginRefused,
     /// A session was ended.
     SessionEnded,
     /// A spent refresh token came again.
@@ -62,7 +60,6 @@ impl EventKind {
             Self::AccountDisabled => "account_disabled",
             Self::PasswordChanged => "password_changed",
             Self::LoggedIn => "logged_in",
-            Self::LoginRefused => "login_refused",
             Self::SessionEnded => "session_ended",
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::GrantAdded => "grant_added",

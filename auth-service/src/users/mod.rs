@@ -19,7 +19,7 @@ pub mod password;
 
 use credentials::{CredentialError, Password, Username};
 use hash::StoredHash;
-use password::{PasswordPool, PoolError};
+use password::{PasswordPool, Place, PoolError};
 
 /// The accounts, and the threads that verify their passwords.
 pub struct Users {
@@ -97,7 +97,7 @@ impl Users {
     }
 
     /// The account that was found, when `password` is right, it is not disabled, and its name is
-    /// not shut. Whatever the answer, it takes one hash.
+    /// not shut. Whatever the answer, it takes one hash, in the place that was kept for it.
     ///
     /// A hash that was made with other parameters than the settings say is replaced.
     ///
@@ -106,12 +106,13 @@ impl Users {
     /// The reason, which is for the log; a visitor must not be told.
     pub async fn judge(
         &self,
+        place: Place<'_>,
         found: Option<AccountWithHash>,
         password: Password,
         is_shut: bool,
     ) -> Result<AccountWithHash, AuthenticationError> {
         let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let matches = self.passwords.verify(password.clone(), stored).await?;
+        let matches = place.verify(password.clone(), stored).await?;
         if is_shut {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use crate::fixture::{Outcome, SECRET, Workbench};
+use crate::{
+    fixture::{Outcome, SECRET, Workbench},
+    serving::Serving,
+};
 
 fn start_with(variables: &[(&str, &str)]) -> Outcome {
     let bench = Workbench::new();
@@ -138,4 +141,29 @@ fn a_file_that_holds_no_secret_is_left_alone() {
         "{line}"
     );
     assert_eq!(fs::read_to_string(&path).expect("a file"), "hidden");
+}
+
+#[test]
+fn a_secret_or_a_database_that_others_can_read_is_warned_of() {
+    for (mode, is_warned) in [(0o600, false), (0o644, true)] {
+        let bench = Workbench::new();
+        let path = bench.path().join("secret");
+        fs::write(&path, format!("{SECRET}\n")).expect("written");
+        bench.run(&["user", "list"]).printed();
+        let database = bench.path().join("latchkey.db");
+        for file in [&path, &database] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+        let mut command = bench.command(&[]);
+        command.env("LATCHKEY_SECRET_FILE", &path);
+        let log = Serving::spawn_with_its_secret(&mut command)
+            .end_by("TERM")
+            .stderr;
+        for warning in [
+            "the file with the secrets can be read by everybody",
+            "the database can be read by others",
+        ] {
+            assert_eq!(log.contains(warning), is_warned, "{mode:o}: {log}");
+        }
+    }
 }

@@ -22,17 +22,19 @@ impl Serving {
         Self::start_with(bench, &[])
     }
 
-    fn start_with(bench: &Workbench, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(bench: &Workbench, variables: &[(&str, &str)]) -> Self {
         let mut command = bench.command(&[]);
         command.envs(variables.iter().copied());
         Self::spawn(&mut command)
     }
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command
-            .env("LATCHKEY_SECRET", SECRET)
-            .spawn()
-            .expect("it runs");
+        Self::spawn_with_its_secret(command.env("LATCHKEY_SECRET", SECRET))
+    }
+
+    /// Runs a command that says itself where the secret is.
+    pub(crate) fn spawn_with_its_secret(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("it runs");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("stdout"))
             .read_line(&mut line)

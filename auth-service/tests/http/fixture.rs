@@ -53,6 +53,8 @@ impl Service {
         let mut config = Config::for_testing(Path::new("auth.db"), own_secrets());
         config.settings.database_url = database.url();
         config.settings.password.threads = 1;
+        // A machine that is busy with other tests is none that is flooded.
+        config.settings.password.queue_deadline_ms = 60_000;
         change(&mut config.settings);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -158,6 +160,12 @@ impl Service {
         let hashes = self.database.read("select hash from refresh_tokens").await;
         let text = |hash: Vec<u8>| ids::token_from(&hash.try_into().expect("32 bytes"));
         hashes.into_iter().map(text).collect()
+    }
+
+    /// How many refresh tokens have not been used.
+    pub(crate) async fn unused_refresh_tokens(&self) -> usize {
+        let unused = "select hash from refresh_tokens where used_at is null";
+        self.database.read(unused).await.len()
     }
 
     pub(crate) async fn get_me(&self, authorization: Option<&str>) -> Response {

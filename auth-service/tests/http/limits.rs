@@ -142,7 +142,7 @@ async fn an_address_of_ipv6_counts_with_its_64_bits() {
 async fn a_header_of_a_stranger_moves_nobodys_counter() {
     let service = Service::start_with(|settings| settings.limits.logins_per_address = 3).await;
     service.add_user("alice").await;
-    for (header, number) in ["x-forwarded-for", "x-real-ip", "cf-connecting-ip"]
+    for (header, number) in ["x-forwarded-for", "forwarded", "x-real-ip"]
         .iter()
         .zip(1..)
     {

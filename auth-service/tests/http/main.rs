@@ -1,12 +1,14 @@
 //! The service over real HTTP: one module per endpoint.
 
 mod admin;
+mod bearer;
 mod cookie;
 mod cors;
 mod database;
 mod fixture;
 mod headers;
 mod health;
+mod injection;
 mod keys;
 mod limits;
 mod login;
@@ -21,4 +23,5 @@ mod register;
 mod second_factor;
 mod shutdown;
 mod store;
+mod timing;
 mod tls;

@@ -1,5 +1,6 @@
 //! `POST /password`
 
+use auth_service::users::{self, ChangeError, NewUser};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -61,4 +62,20 @@ async fn a_wrong_current_password_or_a_weak_new_one_changes_nothing() {
     let body = json!({"current_password": PASSWORD, "new_password": NEW});
     let answer = service.post("/password", None, &body).await;
     problem(answer, StatusCode::UNAUTHORIZED, "credentials_required").await;
+}
+
+#[tokio::test]
+async fn a_password_is_judged_when_it_is_set_and_not_when_it_is_used() {
+    let weak = "password1";
+    let mut service = Service::start().await;
+    let policy = std::mem::take(&mut service.config.settings.password.minimum_score);
+    let user = || NewUser::parse("alice", weak).expect("a user");
+    users::add_user(&service.config.settings, user())
+        .await
+        .expect("no policy, no refusal");
+    service.config.settings.password.minimum_score = policy;
+    let refused = users::add_user(&service.config.settings, user()).await;
+    assert!(matches!(refused, Err(ChangeError::Credential(_))));
+    let answer = service.post_login("alice", weak).await;
+    assert_eq!(answer.status(), StatusCode::OK);
 }

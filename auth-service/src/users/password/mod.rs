@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 use argon2::Block;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     credentials::Password,
@@ -29,6 +29,8 @@ use crate::config::PasswordSettings;
 pub struct PasswordPool {
     /// `None` only while the pool is being dropped.
     queue: Option<SyncSender<Job>>,
+    /// As many as the queue holds. One is taken before there is a password to be queued.
+    places: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     verified: Arc<AtomicU64>,
     cost: Cost,
@@ -49,6 +51,14 @@ struct Job {
     password: Password,
     work: Work,
     queued_at: Instant,
+    place: OwnedSemaphorePermit,
+}
+
+/// A place in the queue. Whoever gets none is told so before anything is looked up for them: a flood
+/// should cost little more than saying no.
+pub struct Place<'a> {
+    pool: &'a PasswordPool,
+    permit: OwnedSemaphorePermit,
 }
 
 enum Work {
@@ -89,6 +99,7 @@ impl PasswordPool {
         };
         Ok(Self {
             queue: Some(sender),
+            places: Arc::new(Semaphore::new(settings.queue)),
             threads: (0..settings.thread_count())
                 .map(start_thread)
                 .collect::<Result<_, _>>()?,
@@ -97,46 +108,27 @@ impl PasswordPool {
         })
     }
 
-    /// Whether `password` is the one that was `stored`. Without a stored hash the answer is no,
-    /// after the same work. Who drops the future gives up the place in the queue.
+    /// A place in the queue, until a thread takes the password that is put there.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Overloaded`] at once when the queue is full, or later when no thread was free in
-    /// time.
-    pub async fn verify(
-        &self,
-        password: Password,
-        stored: Option<StoredHash>,
-    ) -> Result<bool, PoolError> {
-        let (answer, answered) = oneshot::channel();
-        self.enqueue(password, Work::Verify(stored, answer))?;
-        answered.await.map_err(|_| PoolError::Failed)?
+    /// [`PoolError::Overloaded`] when there is none.
+    pub fn enter(&self) -> Result<Place<'_>, PoolError> {
+        let permit = Arc::clone(&self.places).try_acquire_owned();
+        let permit = permit.map_err(|_| PoolError::Overloaded)?;
+        Ok(Place { pool: self, permit })
     }
 
     /// Hashes a password that is being set. Who drops the future gives up the place in the queue.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Overloaded`] at once when the queue is full.
+    /// [`PoolError::Overloaded`] at once when the queue is full, or later when no thread was free in
+    /// time.
     pub async fn hash(&self, password: Password) -> Result<StoredHash, PoolError> {
         let (answer, answered) = oneshot::channel();
-        self.enqueue(password, Work::Make(answer))?;
+        self.enter()?.queue(password, Work::Make(answer))?;
         answered.await.map_err(|_| PoolError::Failed)?
-    }
-
-    fn enqueue(&self, password: Password, work: Work) -> Result<(), PoolError> {
-        let queue = self.queue.as_ref().ok_or(PoolError::Failed)?;
-        queue
-            .try_send(Job {
-                password,
-                work,
-                queued_at: Instant::now(),
-            })
-            .map_err(|error| match error {
-                TrySendError::Full(_) => PoolError::Overloaded,
-                TrySendError::Disconnected(_) => PoolError::Failed,
-            })
     }
 
     /// Whether a stored hash costs what a new one does.
@@ -149,6 +141,38 @@ impl PasswordPool {
     #[must_use]
     pub fn verified(&self) -> u64 {
         self.verified.load(Ordering::Relaxed)
+    }
+}
+
+impl Place<'_> {
+    /// Whether `password` is the one that was `stored`. Without a stored hash the answer is no,
+    /// after the same work. Who drops the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Overloaded`] when no thread was free in time.
+    pub async fn verify(
+        self,
+        password: Password,
+        stored: Option<StoredHash>,
+    ) -> Result<bool, PoolError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(password, Work::Verify(stored, answer))?;
+        answered.await.map_err(|_| PoolError::Failed)?
+    }
+
+    fn queue(self, password: Password, work: Work) -> Result<(), PoolError> {
+        let queue = self.pool.queue.as_ref().ok_or(PoolError::Failed)?;
+        let job = Job {
+            password,
+            work,
+            queued_at: Instant::now(),
+            place: self.permit,
+        };
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => PoolError::Overloaded,
+            TrySendError::Disconnected(_) => PoolError::Failed,
+        })
     }
 }
 
@@ -207,6 +231,8 @@ impl Worker {
     /// Does a job, unless the requester has gone, or has waited so long that the next ones would wait
     /// in vain too. Who goes meanwhile misses the answer.
     fn work(&mut self, job: Job) {
+        // It waits no longer, whatever becomes of it.
+        drop(job.place);
         let is_late = job.queued_at.elapsed() > self.deadline;
         match job.work {
             Work::Verify(_, answer) if is_late => {
@@ -250,163 +276,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn password(text: &str) -> Password {
-        Password::parse(text.to_owned()).expect("a password")
-    }
-
-    fn pool() -> PasswordPool {
-        PasswordPool::start(&settings(1)).expect("a pool")
-    }
-
-    fn settings(threads: usize) -> PasswordSettings {
-        PasswordSettings {
-            threads,
-            ..PasswordSettings::default()
-        }
-    }
-
-    fn stored(text: &str) -> StoredHash {
-        hash::hash_password(&password(text), [7; hash::SALT_BYTES], &Cost::DEFAULT).expect("a hash")
-    }
-
-    #[tokio::test]
-    async fn the_right_password_matches_and_a_wrong_one_does_not() {
-        let pool = pool();
-        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
-        assert_eq!(right.await, Ok(true));
-        let wrong = pool.verify(password("open barley"), Some(stored("open sesame")));
-        assert_eq!(wrong.await, Ok(false));
-    }
-
-    #[tokio::test]
-    async fn without_a_stored_hash_the_work_is_done_all_the_same() {
-        let pool = pool();
-        assert_eq!(pool.verify(password("open sesame"), None).await, Ok(false));
-        assert_eq!(pool.verified(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_broken_hash_is_a_wrong_password_and_the_pool_lives_on() {
-        let pool = pool();
-        let broken = StoredHash::from("$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$aGFzaA");
-        assert_eq!(pool.verify(password("x"), Some(broken)).await, Ok(false));
-        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
-        assert_eq!(right.await, Ok(true));
-    }
-
-    #[tokio::test]
-    async fn a_hash_that_is_made_is_one_of_the_password_with_a_salt_of_its_own() {
-        let pool = pool();
-        let first = pool.hash(password("open sesame")).await.expect("a hash");
-        let second = pool.hash(password("open sesame")).await.expect("a hash");
-        assert_ne!(first.as_str(), second.as_str());
-        let right = pool.verify(password("open sesame"), Some(first));
-        assert_eq!(right.await, Ok(true));
-    }
-
-    /// A pool without threads: what is queued stays queued.
-    fn idle_pool(queue: usize) -> (PasswordPool, Receiver<Job>) {
-        let (sender, receiver) = sync_channel(queue);
-        let pool = PasswordPool {
-            queue: Some(sender),
-            threads: Vec::new(),
-            verified: Arc::default(),
-            cost: Cost::DEFAULT,
-        };
-        (pool, receiver)
-    }
-
-    fn worker(pool: &PasswordPool, queue: Receiver<Job>) -> Worker {
-        Worker {
-            queue: Arc::new(Mutex::new(queue)),
-            verified: Arc::clone(&pool.verified),
-            decoy: decoy_hash(&Cost::DEFAULT).expect("a hash"),
-            memory: hash::new_memory(&Cost::DEFAULT),
-            cost: Cost::DEFAULT,
-            deadline: Duration::from_secs(1),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
-        let (pool, _queue) = idle_pool(1);
-        let mut first = Box::pin(pool.verify(password("first"), None));
-        assert!(
-            futures_util::future::poll_immediate(&mut first)
-                .await
-                .is_none()
-        );
-        let second = pool.verify(password("second"), None).await;
-        assert_eq!(second, Err(PoolError::Overloaded));
-    }
-
-    #[tokio::test]
-    async fn a_job_whose_requester_has_gone_is_skipped() {
-        let (mut pool, queue) = idle_pool(2);
-        let mut gone = Box::pin(pool.verify(password("gone"), None));
-        assert!(
-            futures_util::future::poll_immediate(&mut gone)
-                .await
-                .is_none()
-        );
-        drop(gone);
-        let (answer, answered) = oneshot::channel();
-        let waiting = Job {
-            password: password("waiting"),
-            work: Work::Verify(None, answer),
-            queued_at: Instant::now(),
-        };
-        let sender = pool.queue.take().expect("a queue");
-        sender.try_send(waiting).expect("a place");
-        drop(sender);
-        worker(&pool, queue).run();
-        assert_eq!(answered.await, Ok(Ok(false)));
-        assert_eq!(pool.verified(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_job_that_waited_too_long_is_not_done() {
-        let (mut pool, queue) = idle_pool(2);
-        let sender = pool.queue.take().expect("a queue");
-        let mut answers = Vec::new();
-        for age in [Duration::ZERO, Duration::from_millis(1_001)] {
-            let (answer, answered) = oneshot::channel();
-            let job = Job {
-                password: password("waiting"),
-                work: Work::Verify(None, answer),
-                queued_at: Instant::now().checked_sub(age).expect("a time"),
-            };
-            sender.try_send(job).expect("a place");
-            answers.push(answered);
-        }
-        drop(sender);
-        worker(&pool, queue).run();
-        let late = answers.pop().expect("an answer").await;
-        assert_eq!(late, Ok(Err(PoolError::Overloaded)));
-        let early = answers.pop().expect("an answer").await;
-        assert_eq!(early, Ok(Ok(false)));
-        assert_eq!(pool.verified(), 1);
-    }
-
-    #[tokio::test]
-    async fn ten_thousand_that_hang_up_leave_the_queue_empty() {
-        let pool = PasswordPool::start(&PasswordSettings {
-            queue: 10_000,
-            ..settings(1)
-        });
-        let pool = pool.expect("a pool");
-        let mut waiting: Vec<_> = (0..10_000)
-            .map(|_| Box::pin(pool.verify(password("gone"), None)))
-            .collect();
-        for one in &mut waiting {
-            let _ = futures_util::future::poll_immediate(one).await;
-        }
-        drop(waiting);
-        let right = pool.verify(password("open sesame"), Some(stored("open sesame")));
-        assert_eq!(right.await, Ok(true));
-        assert!(pool.verified() < 100, "{}", pool.verified());
-    }
-}
+mod tests;

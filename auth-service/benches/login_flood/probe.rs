@@ -1,0 +1,98 @@
+//! Those who need no password, and should notice nothing.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+
+use crate::{
+    http::{Answer, Connection, get, post},
+    service::{PASSWORD, username},
+};
+
+/// How often each is asked.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long the answers took, from the moment when each request was due.
+pub(crate) struct Probed {
+    pub(crate) refreshes: Vec<Duration>,
+    pub(crate) key_sets: Vec<Duration>,
+}
+
+/// Signs in, and returns the refresh token.
+pub(crate) fn sign_in(to: SocketAddr) -> anyhow::Result<String> {
+    let form = format!(
+        "username={}&password={}",
+        username(0),
+        PASSWORD.replace(' ', "+")
+    );
+    runtime()?.block_on(async {
+        let mut connection = connect(to, 1).await?;
+        refresh_token(&connection.ask(&post("/login", &form)).await?)
+    })
+}
+
+/// Refreshes the session of `token`, and reads the keys, on one thread.
+pub(crate) fn run(to: SocketAddr, token: String, until: Instant) -> anyhow::Result<Probed> {
+    runtime()?.block_on(async {
+        let (refreshes, key_sets) =
+            tokio::try_join!(refresh_until(to, token, until), read_keys_until(to, until))?;
+        Ok(Probed {
+            refreshes,
+            key_sets,
+        })
+    })
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+async fn refresh_until(
+    to: SocketAddr,
+    mut token: String,
+    until: Instant,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = connect(to, 1).await?;
+    let (mut latencies, mut due) = (Vec::new(), Instant::now());
+    while due < until {
+        tokio::time::sleep_until(due.into()).await;
+        let request = post("/token/refresh", &format!("refresh_token={token}"));
+        token = refresh_token(&connection.ask(&request).await?)?;
+        latencies.push(due.elapsed());
+        due += INTERVAL;
+    }
+    Ok(latencies)
+}
+
+async fn read_keys_until(to: SocketAddr, until: Instant) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = connect(to, 2).await?;
+    let request = get("/.well-known/jwks.json");
+    let (mut latencies, mut due) = (Vec::new(), Instant::now());
+    while due < until {
+        tokio::time::sleep_until(due.into()).await;
+        let answer = connection.ask(&request).await?;
+        anyhow::ensure!(answer.status == 200 && answer.body.contains("ES256"));
+        latencies.push(due.elapsed());
+        due += INTERVAL;
+    }
+    Ok(latencies)
+}
+
+async fn connect(to: SocketAddr, host: u8) -> anyhow::Result<Connection> {
+    Connection::open(IpAddr::V4(Ipv4Addr::new(127, 2, 0, host)), to).await
+}
+
+fn refresh_token(answer: &Answer) -> anyhow::Result<String> {
+    let (_, rest) = answer
+        .body
+        .split_once(r#""refresh_token":""#)
+        .with_context(|| format!("{}: {}", answer.status, answer.body))?;
+    let (token, _) = rest.split_once('"').context("no end")?;
+    Ok(token.to_owned())
+}
