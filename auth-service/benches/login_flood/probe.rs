@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often each is asked.
-const INTERVAL: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the answers took, from the moment when each request was due.
 pub(crate) struct Probed {
