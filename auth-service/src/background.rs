@@ -59,8 +59,12 @@ async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> 
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         }
         match state.reload().await {
-            Ok(()) => tracing::info!("the secrets were read again"),
-            Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
+            Ok(()) => {
+                tracing::info!("the secrets were read again, and the certificate if there is one")
+            }
+            Err(error) => tracing::error!(
+                "the secrets are left as they were, and the certificate too: {error:#}"
+            ),
         }
     }
 }

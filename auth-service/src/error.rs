@@ -153,8 +153,9 @@ impl ApiError {
                 format!("too many attempts; try again in {secs} seconds").into()
             }
             Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
-            Self::UnsupportedMediaType => "the body must be application/json or \
-                application/x-www-form-urlencoded, in UTF-8 and without a content coding"
+            Self::UnsupportedMediaType => "the body must be of a kind that this path takes, \
+                application/json or application/x-www-form-urlencoded, in UTF-8 and without a \
+                content coding"
                 .into(),
             Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
@@ -225,7 +226,10 @@ impl ApiError {
             }
             // A 401 must name a way to prove who one is (RFC 9110, section 15.5.2). This one is no
             // scheme of HTTP's, and no browser asks for a password on account of it.
-            Self::InvalidCredentials => {
+            Self::InvalidCredentials
+            | Self::SecondFactorRequired(_)
+            | Self::CodeRefused
+            | Self::InvalidGrant => {
                 response.insert_header((header::WWW_AUTHENTICATE, LOGIN_CHALLENGE));
             }
             // Without a token, RFC 6750 (section 3.1) wants no error information.

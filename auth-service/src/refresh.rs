@@ -64,6 +64,9 @@ impl FromRequest for Presented {
                         is_cookie: true,
                     })
                 }
+                None if !has_body => Err(ApiError::InvalidRequest(
+                    "there is no refresh token, neither as a cookie nor in the body".into(),
+                )),
                 None => {
                     let Parsed(body) =
                         Parsed::<RefreshBody>::from_request(&request, &mut payload).await?;

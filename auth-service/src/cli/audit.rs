@@ -53,6 +53,7 @@ async fn list(store: &Store, limit: u32, user: Option<String>) -> Result<(), Fai
         let line = serde_json::json!({
             "number": event.number, "at": event.at, "event": event.event,
             "user_id": event.user_id, "session_id": event.session_id, "detail": detail,
+            "hash": event.hash_text(),
         });
         lines.push(line.to_string());
     }

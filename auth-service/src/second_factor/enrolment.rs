@@ -13,6 +13,7 @@ use crate::{
     attempts::Attempt,
     body::{Body, Parsed},
     error::{ApiError, PROBLEM_TYPE, Problem},
+    limits::Limit,
     signed_in::SignedIn,
     state::AppState,
     users::{credentials::Password, seconds_since_epoch},
@@ -145,8 +146,7 @@ pub(crate) async fn post_confirm(
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let user_id = &signed_in.account.id;
-    let step = step_of(&state, user_id, &body.code, now).await?;
-    let step = step.ok_or(ApiError::CodeRefused)?;
+    let step = confirming_step(&state, user_id, &body.code, now).await?;
     let codes = (0..RECOVERY_CODES)
         .map(|_| recovery_code())
         .collect::<Result<Vec<_>, _>>()?;
@@ -161,6 +161,21 @@ pub(crate) async fn post_confirm(
     Ok(HttpResponse::Ok().json(RecoveryCodes {
         recovery_codes: codes,
     }))
+}
+
+/// The step of a first code. Guesses at it count like those at any other.
+async fn confirming_step(
+    state: &AppState,
+    user_id: &str,
+    code: &str,
+    now: i64,
+) -> Result<i64, ApiError> {
+    let key = state.limits().text_key(user_id);
+    state.limits().take(Limit::CodesOfAccount, key)?;
+    let step = step_of(state, user_id, code, now).await?;
+    let step = step.ok_or(ApiError::CodeRefused)?;
+    state.limits().give_back(Limit::CodesOfAccount, key);
+    Ok(step)
 }
 
 /// Takes the second factor away.

@@ -1,7 +1,7 @@
 //! The table `audit_events`: what happened, each row chained to the one before it.
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
-
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::FromRow;
 
 use super::{
@@ -154,6 +154,15 @@ pub struct StoredEvent {
     pub detail: String,
     previous: Vec<u8>,
     hash: Vec<u8>,
+}
+
+impl StoredEvent {
+    /// The hash that the next event is chained to, in base64url: kept elsewhere, it shows whether
+    /// the chain was cut off or written anew.
+    #[must_use]
+    pub fn hash_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.hash)
+    }
 }
 
 /// How many events are read at a time when all are.

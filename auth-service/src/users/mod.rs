@@ -219,6 +219,9 @@ pub enum ChangeError {
     /// Somebody else has the name.
     #[error("the name {0} is taken")]
     NameTaken(String),
+    /// They have no second factor.
+    #[error("{0} has no second factor")]
+    NoSecondFactor(String),
     /// Nobody has the name.
     #[error("there is no user {0}")]
     NoSuchUser(String),
@@ -316,15 +319,21 @@ pub async fn reset_second_factor(
 ) -> Result<(), ChangeError> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let store = open_store(settings).await?;
+    let name = || username.as_str().to_owned();
     let reset = async {
-        match store.find_account_by_name(username.as_str()).await? {
-            Some(found) => store.delete_totp(&found.account.id, now).await,
-            None => Ok(false),
+        let account = store.find_account_by_name(username.as_str());
+        let Some(account) = account.await.map_err(anyhow::Error::from)? else {
+            return Err(ChangeError::NoSuchUser(name()));
+        };
+        let deleted = store.delete_totp(&account.account.id, now).await;
+        match deleted.map_err(anyhow::Error::from)? {
+            true => Ok(()),
+            false => Err(ChangeError::NoSecondFactor(name())),
         }
     };
     let reset = reset.await;
     store.close().await;
-    found(reset, username)
+    reset
 }
 
 fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), ChangeError> {

@@ -198,3 +198,13 @@ async fn a_body_without_a_refresh_token_is_told_so() {
     }
     assert_refused(&service, "' or 1=1 --").await;
 }
+
+#[tokio::test]
+async fn a_refresh_without_any_token_is_told_so() {
+    let (service, _) = Service::with_alice().await;
+    let login = service.login("alice").await;
+    let bare = service.client.post(service.url("/token/refresh"));
+    let answer = bare.send().await.expect("an answer");
+    problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
+    refreshed(&service, &login.refresh_token).await;
+}

@@ -276,3 +276,30 @@ async fn a_stolen_token_alone_neither_adds_nor_removes_a_second_factor() {
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     service.login("alice").await;
 }
+
+#[tokio::test]
+async fn guesses_at_the_code_that_confirms_are_counted_too() {
+    let (service, _) = Service::with_alice().await;
+    let token = service.login("alice").await.token;
+    let start = json!({"password": PASSWORD});
+    let answer = service.post("/totp", Some(&token), &start).await;
+    let answer: Value = answer.json().await.expect("JSON");
+    let totp = authenticator(answer["secret"].as_str().expect("a secret"));
+    let confirm = async |code: &str| {
+        let body = json!({ "code": code });
+        service.post("/totp/confirm", Some(&token), &body).await
+    };
+    for _ in 0..9 {
+        assert_refused(confirm("x").await).await;
+    }
+    let code = totp.generate(now()).to_string();
+    assert_eq!(confirm(&code).await.status(), StatusCode::OK);
+    // The tenth guess, and then none more.
+    assert_refused(confirm("x").await).await;
+    problem(
+        confirm("x").await,
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+    )
+    .await;
+}
