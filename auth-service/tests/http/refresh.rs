@@ -172,11 +172,18 @@ async fn of_50_at_once_200_times_over_all_get_the_same_successor_and_one_branch_
             let request = request.json(&json!({"refresh_token": token}));
             asking.spawn(async move {
                 let answer = request.send().await.expect("an answer");
+                // Whoever waits too long for the one writer of a slow disk may come again, and has
+                // changed nothing.
+                if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+                    return None;
+                }
                 assert_eq!(answer.status(), StatusCode::OK);
-                Login::of(&answer.json().await.expect("JSON")).refresh_token
+                let answer = answer.json().await.expect("JSON");
+                Some(Login::of(&answer).refresh_token)
             });
         }
-        let mut successors = asking.join_all().await;
+        let answers = asking.join_all().await;
+        let mut successors: Vec<String> = answers.into_iter().flatten().collect();
         successors.dedup();
         assert_eq!(successors.len(), 1, "round {round}");
         assert_eq!(service.unused_refresh_tokens().await, 1, "round {round}");
