@@ -10,7 +10,10 @@ use arc_swap::ArcSwapOption;
 use shared_claims::{
     Rejection, TokenRules, UnverifiedToken, Verifier, key_set::KeySet, secret::Secrets,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use super::{Unverified, publication::Publication};
 use crate::metrics::{FetchOutcome, Metrics};
@@ -30,7 +33,7 @@ pub(super) struct Issuer {
     verifier: ArcSwapOption<Verifier>,
     /// Where its keys are, and what counts the fetches; `None` for one that shares its secrets.
     publication: Option<(Publication, Arc<Metrics>)>,
-    fetched: Mutex<Fetched>,
+    fetched: Arc<Mutex<Fetched>>,
 }
 
 /// When the keys were asked for, and since when they are known.
@@ -62,7 +65,7 @@ impl Issuer {
             rules: Arc::new(rules),
             verifier: ArcSwapOption::empty(),
             publication,
-            fetched: Mutex::default(),
+            fetched: Arc::default(),
         }
     }
 
@@ -96,18 +99,27 @@ impl Issuer {
         ask(verifier, token).map_err(Unverified::Rejected)
     }
 
+    /// Whether the key that the token names may have been published since.
+    pub(super) fn may_have_published_key_of(&self, token: &UnverifiedToken<'_>) -> bool {
+        let verifier = self.verifier.load();
+        self.publication.is_some()
+            && verifier
+                .as_ref()
+                .is_none_or(|known| known.lacks_key_of(token))
+    }
+
     fn accept(&self, keys: KeySet) {
         let verifier = Verifier::with_rules(self.rules.clone(), keys);
         self.verifier.store(Some(Arc::new(verifier)));
     }
 
     /// Asks for keys that were published a moment ago, unless that was done lately.
-    pub(super) async fn look_for_new_keys(&self) {
+    pub(super) async fn look_for_new_keys(self: &Arc<Self>) {
         self.fetch_unless_asked_within(UNKNOWN_KEY_INTERVAL).await;
     }
 
     /// Keeps what is published fresh until it is dropped.
-    pub(super) async fn tend(&self) {
+    pub(super) async fn tend(self: &Arc<Self>) {
         if self.publication.is_none() {
             return;
         }
@@ -119,15 +131,24 @@ impl Issuer {
 
     /// Fetches what is published, unless that was done a moment ago, and says when to do it again.
     /// Whoever comes meanwhile waits for the same answer.
-    async fn fetch_unless_asked_within(&self, interval: Duration) -> Duration {
-        let Some((publication, metrics)) = &self.publication else {
-            return RETRY_INTERVAL;
-        };
-        let mut fetched = self.fetched.lock().await;
+    async fn fetch_unless_asked_within(self: &Arc<Self>, interval: Duration) -> Duration {
+        let fetched = self.fetched.clone().lock_owned().await;
         let asked_lately = fetched.asked_at.is_some_and(|at| at.elapsed() < interval);
         if asked_lately {
             return RETRY_INTERVAL;
         }
+        // As a task of its own: else somebody who hangs up at once would end the fetch that all
+        // others wait for, and could keep us from new keys that way.
+        let issuer = self.clone();
+        let fetching = tokio::spawn(async move { issuer.fetch(fetched).await });
+        fetching.await.unwrap_or(RETRY_INTERVAL)
+    }
+
+    /// Fetches what is published, and says when to do it again.
+    async fn fetch(&self, mut fetched: OwnedMutexGuard<Fetched>) -> Duration {
+        let Some((publication, metrics)) = &self.publication else {
+            return RETRY_INTERVAL;
+        };
         fetched.asked_at = Some(Instant::now());
         match publication.fetch().await {
             Ok((keys, max_age)) => {

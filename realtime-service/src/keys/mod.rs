@@ -64,7 +64,7 @@ pub enum Unverified {
 
 /// The issuers whose tokens are accepted, our own first.
 pub struct Keys {
-    issuers: Vec<Issuer>,
+    issuers: Vec<Arc<Issuer>>,
     /// How the secrets of our own issuer are read again.
     reload: Option<Reload>,
 }
@@ -95,8 +95,10 @@ impl Keys {
                 metrics.clone(),
             ))
         });
-        let issuers: anyhow::Result<Vec<Issuer>> =
-            std::iter::once(Ok(ours)).chain(others).collect();
+        let issuers: anyhow::Result<Vec<Arc<Issuer>>> = std::iter::once(Ok(ours))
+            .chain(others)
+            .map(|issuer| issuer.map(Arc::new))
+            .collect();
         Ok(Self {
             issuers: issuers?,
             reload,
@@ -106,13 +108,13 @@ impl Keys {
     /// Whether there are keys of our own issuer.
     #[must_use]
     pub fn are_known(&self) -> bool {
-        self.issuers.first().is_some_and(Issuer::is_known)
+        self.issuers.first().is_some_and(|ours| ours.is_known())
     }
 
     /// The issuers of which no keys are known.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let unknown = self.issuers.iter().filter(|issuer| !issuer.is_known());
-        unknown.map(Issuer::name)
+        unknown.map(|issuer| issuer.name())
     }
 
     /// Accepts an access token, or says why not. A token whose key is unknown may wait for its
@@ -154,20 +156,25 @@ impl Keys {
             let issuer = self.issuers.iter().find(|one| Some(one.name()) == name);
             issuer.ok_or(Unverified::Rejected(Rejection::IssuerInvalid))?
         };
-        match issuer.ask(parse()?, &ask) {
-            Err(Unverified::Rejected(Rejection::KeyUnknown) | Unverified::NoKeys) => {
-                issuer.look_for_new_keys().await;
-                issuer.ask(parse()?, &ask)
-            }
-            verdict => verdict,
+        let verdict = issuer.ask(parse()?, &ask);
+        // An issuer's first key of another algorithm is an unknown one too.
+        let is_of_no_known_key = matches!(
+            verdict,
+            Err(Unverified::NoKeys
+                | Unverified::Rejected(Rejection::KeyUnknown | Rejection::AlgorithmInvalid))
+        );
+        if !is_of_no_known_key || !issuer.may_have_published_key_of(&parse()?) {
+            return verdict;
         }
+        issuer.look_for_new_keys().await;
+        issuer.ask(parse()?, &ask)
     }
 
     /// The longest time that a token of `issuer` can be accepted, in seconds.
     #[must_use]
     pub fn maximum_lifetime_secs(&self, issuer: &str) -> u64 {
         let issuer = self.issuers.iter().find(|one| one.name() == issuer);
-        issuer.map_or(0, Issuer::maximum_lifetime_secs)
+        issuer.map_or(0, |issuer| issuer.maximum_lifetime_secs())
     }
 
     /// Keeps the keys fresh until it is dropped: secrets are read again at SIGHUP, and what is
@@ -184,7 +191,10 @@ impl Keys {
                 self.reload();
             }
         };
-        tokio::join!(reloading, join_all(self.issuers.iter().map(Issuer::tend)));
+        tokio::join!(
+            reloading,
+            join_all(self.issuers.iter().map(|issuer| issuer.tend()))
+        );
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Where an issuer publishes its keys, and how they are fetched.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use arc_swap::ArcSwapOption;
 use reqwest::{Client, Response, header, redirect::Policy};
 use serde::Deserialize;
 use shared_claims::key_set::{KeySet, MAXIMUM_JWKS_BYTES};
@@ -30,7 +31,7 @@ pub(super) struct Publication {
     place: Place,
     client: Client,
     /// Where the metadata said that the keys are.
-    discovered: OnceLock<String>,
+    discovered: ArcSwapOption<String>,
 }
 
 /// The members of an issuer's metadata that decide something.
@@ -38,6 +39,21 @@ pub(super) struct Publication {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+}
+
+impl Metadata {
+    /// Where the keys of `issuer` are, if this is its metadata.
+    fn keys_of(self, issuer: &str) -> anyhow::Result<String> {
+        // Else one tenant's metadata could stand in for another's (section 4.3).
+        ensure!(self.issuer == issuer, "the metadata is of another issuer");
+        let is_as_safe = self.jwks_uri.starts_with("https://")
+            || (issuer.starts_with("http://") && self.jwks_uri.starts_with("http://"));
+        ensure!(
+            is_as_safe,
+            "the metadata names keys that are not at an https address"
+        );
+        Ok(self.jwks_uri)
+    }
 }
 
 impl Publication {
@@ -56,7 +72,7 @@ impl Publication {
         Ok(Self {
             place,
             client,
-            discovered: OnceLock::new(),
+            discovered: ArcSwapOption::empty(),
         })
     }
 
@@ -67,7 +83,16 @@ impl Publication {
     /// When the issuer does not answer with any key that can be used.
     pub(super) async fn fetch(&self) -> anyhow::Result<(KeySet, Duration)> {
         let uri = self.uri().await?;
-        let (document, max_age) = self.get(&uri).await?;
+        let fetched = self.fetch_from(&uri).await;
+        if fetched.is_err() {
+            // They may have moved: the metadata says so the next time.
+            self.discovered.store(None);
+        }
+        fetched
+    }
+
+    async fn fetch_from(&self, uri: &str) -> anyhow::Result<(KeySet, Duration)> {
+        let (document, max_age) = self.get(uri).await?;
         let keys = KeySet::from_jwks(&document)?;
         ensure!(
             !keys.is_empty(),
@@ -81,8 +106,8 @@ impl Publication {
             Place::Keys(uri) => return Ok(uri.clone()),
             Place::Discovery(issuer) => issuer,
         };
-        if let Some(uri) = self.discovered.get() {
-            return Ok(uri.clone());
+        if let Some(uri) = self.discovered.load_full() {
+            return Ok(uri.as_ref().clone());
         }
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let (document, _) = self
@@ -90,18 +115,9 @@ impl Publication {
             .await?;
         let metadata: Metadata =
             serde_json::from_slice(&document).context("the metadata names no keys")?;
-        // Else one tenant's metadata could stand in for another's (section 4.3).
-        ensure!(
-            metadata.issuer == *issuer,
-            "the metadata is of another issuer"
-        );
-        let is_as_safe = metadata.jwks_uri.starts_with("https://")
-            || (issuer.starts_with("http://") && metadata.jwks_uri.starts_with("http://"));
-        ensure!(
-            is_as_safe,
-            "the metadata names keys that are not at an https address"
-        );
-        Ok(self.discovered.get_or_init(|| metadata.jwks_uri).clone())
+        let uri = metadata.keys_of(issuer)?;
+        self.discovered.store(Some(Arc::new(uri.clone())));
+        Ok(uri)
     }
 
     /// A document of bounded length, and how long it can be kept.
@@ -124,13 +140,45 @@ impl Publication {
     }
 }
 
+/// What `Cache-Control` says (RFC 9111, section 5.2.2.1), within our bounds.
 fn max_age_of(answer: &Response) -> Duration {
-    let directives = answer.headers().get(header::CACHE_CONTROL);
+    let directives = answer.headers().get_all(header::CACHE_CONTROL);
     directives
-        .and_then(|directives| directives.to_str().ok())
         .into_iter()
+        .filter_map(|directives| directives.to_str().ok())
         .flat_map(|directives| directives.split(','))
-        .find_map(|directive| directive.trim().strip_prefix("max-age=")?.parse().ok())
+        .find_map(|directive| {
+            let (name, secs) = directive.trim().split_once('=')?;
+            let is_max_age = name.eq_ignore_ascii_case("max-age");
+            is_max_age.then(|| secs.trim_matches('"').parse().ok())?
+        })
         .map_or(DEFAULT_MAX_AGE, Duration::from_secs)
         .clamp(SHORTEST_MAX_AGE, LONGEST_MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_fetched_by_https_unless_their_issuer_is_at_http_itself() {
+        let (safe, unsafe_) = ("https://a.example/keys", "http://a.example/keys");
+        for (issuer, jwks_uri, is_taken) in [
+            ("https://a.example", safe, true),
+            ("https://a.example", unsafe_, false),
+            ("https://a.example", "http://169.254.169.254/keys", false),
+            ("https://a.example", "file:///keys", false),
+            ("https://a.example", "", false),
+            ("http://a.example", unsafe_, true),
+            ("http://a.example", safe, true),
+            ("http://a.example", "file:///keys", false),
+        ] {
+            let metadata = Metadata {
+                issuer: issuer.to_owned(),
+                jwks_uri: jwks_uri.to_owned(),
+            };
+            let keys = metadata.keys_of(issuer);
+            assert_eq!(keys.is_ok(), is_taken, "{issuer}: {jwks_uri}");
+        }
+    }
 }

@@ -10,6 +10,9 @@ use crate::{
     rejection::Rejection,
 };
 
+/// What Keycloak writes into the claim `typ` of tokens that are no access tokens.
+const OTHER_KINDS: [&str; 4] = ["ID", "Logout", "Offline", "Refresh"];
+
 impl UnverifiedClaims {
     pub(super) fn check(
         mut self,
@@ -38,11 +41,19 @@ impl UnverifiedClaims {
             Some(_) => {}
         }
         let aud = audience(self.aud.take(), &rules.audience)?;
-        if self.nonce || self.events.is_some() {
+        if self.is_of_another_kind(rules) {
             return Err(Rejection::ClaimsInvalid);
         }
         self.rename(rules, all);
         self.say(rules, (aud, exp, iat, nbf))
+    }
+
+    /// Whether it is an ID token, or a logout token. Where an issuer's ID tokens are meant for an
+    /// audience that we take, and have the `typ` of its access tokens, only this tells them apart.
+    fn is_of_another_kind(&self, rules: &TokenRules) -> bool {
+        let typ = self.typ.as_ref().and_then(Value::as_str);
+        let says_so = !rules.is_ours && typ.is_some_and(|typ| OTHER_KINDS.contains(&typ));
+        self.nonce || self.events.is_some() || self.at_hash || self.c_hash || says_so
     }
 
     /// Puts claims that this issuer names in its own way where they belong.

@@ -130,6 +130,16 @@ impl Verifier {
         logout::check(token.claims, seconds_of(now), &self.rules)
     }
 
+    /// Whether the token names a key that is not among ours, of an algorithm that its issuer may
+    /// use: the issuer may have published it since.
+    #[must_use]
+    pub fn lacks_key_of(&self, token: &UnverifiedToken<'_>) -> bool {
+        let algorithm = token.header.algorithm();
+        let is_allowed = algorithm.is_some_and(|one| self.rules.algorithms.contains(&one));
+        let key_id = token.header.key_id();
+        is_allowed && key_id.is_some_and(|id| self.keys.get(id).is_none())
+    }
+
     /// Everything that comes before the claims. `types` are the values of `typ` that are taken.
     fn check_signature(
         &self,

@@ -147,6 +147,12 @@ pub(super) struct UnverifiedClaims {
     pub(super) nonce: bool,
     #[serde(default, deserialize_with = "some")]
     pub(super) events: Option<Value>,
+    // The hashes of what was handed out beside an ID token (OpenID Connect Core 1.0, section 2).
+    #[serde(default, deserialize_with = "is_present")]
+    pub(super) at_hash: bool,
+    #[serde(default, deserialize_with = "is_present")]
+    pub(super) c_hash: bool,
+    pub(super) typ: Option<Value>,
     pub(super) preferred_username: Option<Value>,
     pub(super) name: Option<Value>,
     pub(super) given_name: Option<Value>,

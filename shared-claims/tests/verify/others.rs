@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use shared_claims::{
-    Rejection, TokenRules, VerifiedClaims, Verifier, claims::REALTIME_AUDIENCE, key_set::KeySet,
-    verify::ClaimNames,
+    Rejection, TokenRules, UnverifiedToken, VerifiedClaims, Verifier, claims::REALTIME_AUDIENCE,
+    key_set::KeySet, verify::ClaimNames,
 };
 
 use crate::forge::{Forge, ISSUER, NOW, secrets};
@@ -68,6 +68,52 @@ fn what_stands_there_all_the_same_must_be_what_it_is() {
     for name in ["nonce", "events"] {
         let refused = verify(rules(), &auth0().claim(name, "x")).err();
         assert_eq!(refused, Some(Rejection::ClaimsInvalid), "{name}");
+    }
+}
+
+#[test]
+fn an_id_token_is_none_though_its_audience_and_its_type_are_right() {
+    // What a token endpoint adds to an ID token, and what Keycloak writes into each of its tokens.
+    for (name, value) in [
+        ("at_hash", "x"),
+        ("c_hash", "x"),
+        ("typ", "ID"),
+        ("typ", "Refresh"),
+        ("typ", "Offline"),
+        ("typ", "Logout"),
+    ] {
+        let refused = verify(rules(), &auth0().claim(name, value)).err();
+        assert_eq!(refused, Some(Rejection::ClaimsInvalid), "{name}: {value}");
+    }
+    for typ in ["Bearer", "DPoP"] {
+        assert!(verify(rules(), &auth0().claim("typ", typ)).is_ok(), "{typ}");
+    }
+}
+
+#[test]
+fn a_verifier_knows_which_tokens_need_a_key_that_it_does_not_have() {
+    let keys = KeySet::from_secrets(&secrets()).expect("keys");
+    let rules = TokenRules {
+        algorithms: vec![Algorithm::HS256, Algorithm::ES256],
+        ..rules()
+    };
+    let verifier = Verifier::with_rules(rules, keys);
+    let lacks_key_of = |forge: Forge| {
+        let token = forge.token();
+        verifier.lacks_key_of(&UnverifiedToken::parse(&token).expect("a token"))
+    };
+    assert!(lacks_key_of(auth0().header("kid", "new")));
+    assert!(lacks_key_of(
+        auth0().header("kid", "new").header("alg", "ES256")
+    ));
+    for forge in [
+        auth0(),
+        auth0().header("kid", "new").header("alg", "RS256"),
+        auth0().header("kid", "new").header("alg", "none"),
+        auth0().header("kid", 7),
+        auth0().without_header("kid"),
+    ] {
+        assert!(!lacks_key_of(forge));
     }
 }
 

@@ -76,8 +76,7 @@ impl RoomRule {
     #[must_use]
     pub fn problem(&self) -> Option<&'static str> {
         let claims = |pattern: &str| -> Vec<String> {
-            pattern
-                .split(':')
+            segments_of(pattern)
                 .filter_map(claim_of)
                 .map(str::to_owned)
                 .collect()
@@ -219,7 +218,7 @@ fn expand(text: &str, holder: &Holder<'_>) -> Vec<(Pattern, String)> {
         Holder::Bearer { claims, .. } => Some(*claims),
     };
     let value_of = |name: &str| claims.and_then(|claims| claims.all().get(name));
-    let list = text.split(':').filter_map(claim_of).find_map(|name| {
+    let list = segments_of(text).filter_map(claim_of).find_map(|name| {
         let values = value_of(name)?.as_array()?;
         Some((name, values))
     });
@@ -240,6 +239,20 @@ fn expand(text: &str, holder: &Holder<'_>) -> Vec<(Pattern, String)> {
             .filter_map(|value| one(Some((name, value))))
             .collect(),
     }
+}
+
+/// The segments of a pattern. What stands in braces is one name, colons and all: many claims are
+/// named by a URL.
+fn segments_of(pattern: &str) -> impl Iterator<Item = &str> {
+    let mut is_in_braces = false;
+    pattern.split(move |character| {
+        is_in_braces = match character {
+            '{' => true,
+            '}' => false,
+            _ => is_in_braces,
+        };
+        character == ':' && !is_in_braces
+    })
 }
 
 /// The claim that a segment stands for.
@@ -279,7 +292,7 @@ impl Pattern {
             (literal, _) => Some(Segment::Literal(literal.to_owned())),
         };
         Some(Self {
-            segments: text.split(':').map(segment).collect::<Option<_>>()?,
+            segments: segments_of(text).map(segment).collect::<Option<_>>()?,
             takes_the_rest,
         })
     }

@@ -140,6 +140,34 @@ fn a_claim_of_any_name_can_be_named_and_a_missing_one_opens_nothing() {
 }
 
 #[test]
+fn a_claim_that_is_named_by_a_url_can_be_named() {
+    const ROLES: &str = "https://app.example:8443/roles";
+    let theirs = |pattern: String| RoomRule {
+        issuers: vec!["*".to_owned()],
+        ..rule(&pattern)
+    };
+    let rules = [theirs(format!("{{iss}}:role:{{{ROLES}}}:**"))];
+    assert_eq!(rules[0].problem(), None);
+    assert!(theirs(format!("role:{{{ROLES}}}")).problem().is_some());
+    let alice = claims(json!({ ROLES: ["editor", "a:b"] }));
+    let room = |rest: &str| format!("{}:role:{rest}", percent_encode(ISSUER));
+    for (rest, expected) in [
+        ("editor:1", true),
+        ("a%3Ab:1", true),
+        ("reader:1", false),
+        ("editor", false),
+    ] {
+        assert_eq!(
+            may_hear(&rules, &others(&alice), &room(rest)),
+            expected,
+            "{rest}"
+        );
+    }
+    let nobody = claims(json!({}));
+    assert!(!may_hear(&rules, &others(&nobody), &room("editor:1")));
+}
+
+#[test]
 fn what_no_grant_names_is_denied() {
     let alice = claims(json!({}));
     assert!(!may_hear(&[], &ours(&alice), "lobby"));
@@ -226,7 +254,9 @@ fn guests_may_do_what_is_opened_to_them_and_nothing_else() {
 
 #[test]
 fn a_rule_that_cannot_work_says_why() {
-    for bad in ["a**", "**", "", "a::b", "a:**:b", "{a", "a{sub}", "{}}"] {
+    for bad in [
+        "a**", "**", "", "a::b", "a:**:b", "{a", "{a:b", "a{sub}", "{}}", "a}:b", "{a{b:c}",
+    ] {
         assert!(rule(bad).problem().is_some(), "{bad}");
     }
     for good in ["a", "a:*", "a:**", "user:{sub}", "{org}:**"] {
