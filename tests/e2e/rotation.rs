@@ -16,6 +16,11 @@ const PEOPLE: usize = 3;
 /// Rounds of login, refresh and connection between two rotations.
 const ROUNDS: u64 = 4;
 
+/// A machine that is busy with other tests is no reason to refuse a login here.
+fn patient() -> Options {
+    Options::default().auth("password.queue_deadline_ms", 30_000)
+}
+
 /// People who log in, refresh and connect until they are told to stop.
 struct Traffic {
     tasks: JoinSet<()>,
@@ -92,7 +97,7 @@ fn kid_of(token: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn a_secret_is_replaced_three_times_and_no_request_fails() {
-    let stack = Arc::new(Stack::start_with(Options::default().mode(Mode::Binaries)).await);
+    let stack = Arc::new(Stack::start_with(patient().mode(Mode::Binaries)).await);
     round(&stack).await;
     let mut traffic = Traffic::start(&stack);
     let mut current = stack.secret.clone();
@@ -121,7 +126,7 @@ async fn a_secret_is_replaced_three_times_and_no_request_fails() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn a_broken_file_of_secrets_changes_nothing() {
-    let stack = Stack::start_with(Options::default().mode(Mode::Binaries)).await;
+    let stack = Stack::start_with(patient().mode(Mode::Binaries)).await;
     // Both are up when this is done.
     round(&stack).await;
     stack.replace_broken_secrets("short").await;
@@ -133,7 +138,7 @@ async fn a_broken_file_of_secrets_changes_nothing() {
 }
 
 fn asymmetric() -> Options {
-    Options::default()
+    patient()
         .auth("keys.mode", "asymmetric")
         .auth("keys.max_age_secs", 1)
         .gateway("keys.mode", "asymmetric")
