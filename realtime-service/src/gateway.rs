@@ -56,6 +56,7 @@ impl Gateway {
     /// When the keys, or the file of revocations, cannot be used.
     pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
         let metrics = Arc::new(Metrics::new());
+        let timers = Arc::default();
         let granting = config.issuers.iter().filter(|one| one.grants_rooms);
         Ok(Arc::new(Self {
             keys: Keys::new(config, source, &metrics)?,
@@ -66,10 +67,10 @@ impl Gateway {
             auth: config.auth.clone(),
             rules: config.rooms.clone(),
             limits: config.limits.clone(),
-            rooms: Rooms::default(),
+            rooms: Rooms::new(config, &timers),
             sessions: Index::default(),
             revocations: Revocations::open(&config.revocations)?,
-            timers: Arc::default(),
+            timers,
             issuer: config.issuer.clone(),
             granting_issuers: granting.map(|one| one.issuer.clone()).collect(),
         }))

@@ -12,11 +12,13 @@ pub mod events;
 pub mod gateway;
 pub mod handshake;
 pub mod health;
+pub mod history;
 pub mod keys;
 pub mod limits;
 pub mod listener;
 pub mod messages;
 pub mod metrics;
+pub mod presence;
 pub mod revocations;
 pub mod rooms;
 pub mod session;
@@ -51,6 +53,10 @@ use crate::{
 
 /// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
 const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
+
+/// How often rooms that nobody needs any more are looked for. What is too old is never told, however
+/// long it lies.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// Serves the gateway on `listener` until `shutdown`; then tells clients to come back elsewhere
 /// and lets go of them, also of those that read nothing.
@@ -115,6 +121,13 @@ fn tend(gateway: &Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> JoinSe
     let mut tasks = JoinSet::new();
     let timers = gateway.timers.clone();
     tasks.spawn(async move { timers.run().await });
+    let sweeper = gateway.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+            sweeper.rooms.sweep();
+        }
+    });
     let gateway = gateway.clone();
     tasks.spawn(async move {
         if let Err(error) = gateway.keys.tend().await {

@@ -37,7 +37,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// Asks again and again until the answer is `true`, or panics at [`DEADLINE`] and says `what`
 /// never came. For what nobody tells of when it happens.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let asking = async {
         while !ask().await {

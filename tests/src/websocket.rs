@@ -193,6 +193,27 @@ impl WebSocket {
             .expect("an open WebSocket");
     }
 
+    /// Sends the bytes that belong to the packet before.
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        let sent = self.stream.send(Message::binary(bytes.to_vec()));
+        soon("bytes to be sent", sent)
+            .await
+            .expect("an open WebSocket");
+    }
+
+    /// The next bytes, which belong to a packet that came before them.
+    ///
+    /// # Panics
+    ///
+    /// When a packet comes first, or the end.
+    pub async fn binary(&mut self) -> Vec<u8> {
+        let next = soon("bytes", self.stream.next()).await;
+        match next {
+            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+            other => panic!("no bytes: {other:?}"),
+        }
+    }
+
     /// Sends what may find the connection closed meanwhile.
     pub async fn try_send(&mut self, packet: impl Into<String>) {
         // The end of the connection shows when it is read from.

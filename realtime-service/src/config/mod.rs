@@ -5,11 +5,13 @@
 
 mod admin;
 mod auth;
+mod history;
 mod issuers;
 mod keys;
 mod limits;
 mod load;
 mod networks;
+mod presence;
 mod revocations;
 mod secret_file;
 mod tls;
@@ -25,9 +27,11 @@ use crate::rooms::policy::RoomRule;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use auth::AuthSettings;
+pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, load_keys};
 pub use limits::Limits;
+pub use presence::PresenceSettings;
 pub use revocations::RevocationSettings;
 pub use tls::TlsSettings;
 
@@ -61,6 +65,10 @@ pub struct Config {
     /// Who may do what in which rooms, whatever their token says. Only in the TOML file, as
     /// `[[rooms]]`; by default everybody may use `lobby`, and each their own `user:{sub}`.
     pub rooms: Vec<RoomRule>,
+    /// What is kept of each room for those who come back.
+    pub history: HistorySettings,
+    /// Who is told of whom in a room.
+    pub presence: PresenceSettings,
     /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
     /// `10.0.0.0/8`, separated by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "networks::deserialize")]
@@ -130,6 +138,8 @@ impl Default for Config {
                 CredentialSource::Query,
             ],
             rooms: RoomRule::defaults(),
+            history: HistorySettings::default(),
+            presence: PresenceSettings::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
             admin: AdminSettings::default(),
@@ -228,6 +238,8 @@ impl Config {
         }
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
+        self.history.check()?;
+        self.presence.check()?;
         self.tls.check()?;
         self.limits.check()
     }

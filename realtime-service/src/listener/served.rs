@@ -38,10 +38,16 @@ impl Backlog {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken);
     }
 
+    /// How much waits.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
+        self.waiting() == 0
     }
 }
 

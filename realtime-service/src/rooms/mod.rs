@@ -1,243 +1,228 @@
-//! Rooms in memory: who is in which, and the order of their messages.
+//! Rooms in memory: who is in which, the order of their messages, and what is kept of them.
 
+mod name;
 pub mod policy;
+mod room;
+pub(crate) mod subscription;
 
 use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, hash_map::Entry as Slot},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use serde::Serialize;
-use shared_claims::ids::is_identifier;
-use socketioxide::{SendError, SocketError, extract::SocketRef};
+use socketioxide::extract::SocketRef;
+use tokio::time::Instant;
 
+use self::room::{Outside, Terms};
+pub use self::{
+    name::{InvalidRoomName, RoomName},
+    room::{Acceptance, Entry, Epoch, Extract, Member, Position, Room, Wanted},
+};
 use crate::{
-    gateway::Gateway,
-    messages::{Message, Meta},
-    metrics::Cause,
-    session::{Session, random_id},
+    config::Config,
+    history::Since,
+    messages::{Message, MessageKey},
+    metrics::{Cause, Metrics},
+    presence::{People, Presence, PresenceMode},
+    session::Session,
+    timers::Timers,
 };
 
-/// The name of a room that clients can name: segments split by `:`, none of them empty or a
-/// pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct RoomName(String);
-
-/// The text is not the name of a room.
-#[derive(Debug, thiserror::Error)]
-#[error("not the name of a room")]
-pub struct InvalidRoomName;
-
-impl RoomName {
-    /// Takes `text` for the name of a room.
-    ///
-    /// # Errors
-    ///
-    /// When it is empty or too long, or has a control character, an empty segment or a wildcard.
-    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidRoomName> {
-        let text = text.into();
-        let is_segment = |segment: &str| !segment.is_empty() && !segment.contains(['*', '{', '}']);
-        if is_identifier(&text) && text.split(':').all(is_segment) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidRoomName)
-        }
-    }
-
-    /// Its segments.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split(':')
-    }
+/// All rooms of this gateway. A room exists while somebody is in it, or something of it is kept.
+pub struct Rooms {
+    rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
+    terms: Arc<Terms>,
 }
 
-impl fmt::Display for RoomName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// All rooms of this gateway. A room exists while somebody is in it.
-#[derive(Default)]
-pub struct Rooms(Mutex<HashMap<RoomName, Arc<Room>>>);
-
-/// Where in a room's stream of messages something stands.
-#[derive(Clone, Debug, Serialize)]
-pub struct Position {
-    /// Which life of the room: it changes when the numbering begins anew.
-    pub epoch: String,
-    /// The number of the message in that life, from 1; 0 is before the first.
-    pub offset: u64,
-}
-
-struct Room {
-    epoch: String,
-    state: Mutex<RoomState>,
-}
-
-/// Behind one lock, so that every member gets a room's messages in the order of their numbers.
-#[derive(Default)]
-struct RoomState {
-    offset: u64,
-    members: HashMap<String, Member>,
-}
-
-struct Member {
-    socket: SocketRef,
-    session: Arc<Session>,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self {
-            epoch: random_id(),
-            state: Mutex::default(),
-        }
-    }
-
-    fn position(&self, offset: u64) -> Position {
-        Position {
-            epoch: self.epoch.clone(),
-            offset,
-        }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, RoomState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Why somebody did not enter a room.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotEntered<E> {
+    /// The session has ended.
+    SessionEnded,
+    /// What it wants to know could not be told, for this reason.
+    Untold(E),
 }
 
 impl Rooms {
-    /// Puts a session into a room, and tells where the room stands: what comes after that it will
-    /// receive. `None` when the session has ended meanwhile.
-    pub fn join(
+    /// No rooms yet.
+    #[must_use]
+    pub fn new(config: &Config, timers: &Arc<Timers>) -> Self {
+        Self {
+            rooms: Mutex::default(),
+            terms: Arc::new(Terms {
+                history: config.history.clone(),
+                presence: config.presence.clone(),
+                outbound_bytes: config.limits.outbound_bytes,
+                timers: timers.clone(),
+                kept_bytes: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    /// Puts a session into a room, and tells it where the room stands by `tell` in the same moment:
+    /// what is published later, it will receive later. `tell` must not wait.
+    ///
+    /// # Errors
+    ///
+    /// When the session has ended meanwhile, or `tell` fails; then it is not in the room.
+    pub fn enter<E>(
         &self,
         name: &RoomName,
-        session: &Arc<Session>,
-        socket: SocketRef,
-    ) -> Option<Position> {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut joined = session.rooms();
-        // Whoever ends a session takes its rooms under the same lock, after the flag is set.
-        if !session.is_live() {
-            return None;
+        (session, socket): (&Arc<Session>, &SocketRef),
+        wanted: &Wanted,
+        tell: impl Fn(&Entry) -> Result<(), E>,
+    ) -> Result<(), NotEntered<E>> {
+        loop {
+            let room = self.get_or_open(name);
+            match room.enter((session, socket), wanted, &tell) {
+                Ok(()) => return Ok(()),
+                Err(Outside::Gone) => {}
+                Err(Outside::Ended) => return Err(NotEntered::SessionEnded),
+                Err(Outside::Untold(error)) => return Err(NotEntered::Untold(error)),
+            }
         }
-        let room = rooms
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Room::new()));
-        let mut state = room.state();
-        let member = Member {
-            socket,
-            session: session.clone(),
-        };
-        state.members.insert(session.connection.clone(), member);
-        joined.insert(name.clone());
-        Some(room.position(state.offset))
     }
 
     /// Takes a session out of a room; nothing happens when it is not in it.
     pub fn leave(&self, name: &RoomName, session: &Session) {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         session.rooms().remove(name);
-        Self::remove(&mut rooms, name, session);
+        if let Some(room) = self.get(name) {
+            room.leave(session);
+            self.retire_if_idle(name);
+        }
     }
 
     /// Takes a session out of all its rooms.
     pub fn leave_all(&self, session: &Session) {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in std::mem::take(&mut *session.rooms()) {
-            Self::remove(&mut rooms, &name, session);
+        let names = std::mem::take(&mut *session.rooms());
+        for name in names {
+            self.leave(&name, session);
         }
     }
 
-    fn remove(rooms: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName, session: &Session) {
-        let Some(room) = rooms.get(name) else { return };
-        let mut state = room.state();
-        state.members.remove(&session.connection);
-        let is_empty = state.members.is_empty();
-        drop(state);
-        if is_empty {
-            rooms.remove(name);
+    /// Counts a guest as the user that it has turned out to be, in all its rooms.
+    pub fn identify(&self, session: &Session) {
+        let names: Vec<_> = session.rooms().iter().cloned().collect();
+        for room in names.iter().filter_map(|name| self.get(name)) {
+            room.identify(session);
         }
     }
 
     /// Gives `message` the next number of its room and sends it to everybody in it, the sender
-    /// included if it is there.
+    /// included if it is there. With a `key`, what was published under it lately is not published
+    /// again.
     ///
     /// A member whose queue is full is closed: it may not miss a message without a word.
-    pub fn publish(&self, message: &Message, gateway: &Gateway) -> Position {
-        let room = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&message.room)
-            .cloned();
-        let room = room.unwrap_or_else(|| Arc::new(Room::new()));
-        let (mut overflowed, mut delivered) = (Vec::new(), 0);
-        let mut state = room.state();
-        state.offset += 1;
-        let position = room.position(state.offset);
-        let meta = Meta::of(message, &position);
-        for member in state
-            .members
-            .values()
-            .filter(|member| member.session.is_live())
-        {
-            if send(member, message, &meta, gateway) {
-                delivered += 1;
-            } else {
-                overflowed.push(member.session.clone());
+    pub fn publish(
+        &self,
+        mut message: Message,
+        mut key: Option<MessageKey>,
+        metrics: &Metrics,
+    ) -> Acceptance {
+        let name = message.room.clone();
+        let sent = loop {
+            match self.get_or_open(&name).publish(message, key) {
+                Ok(sent) => break sent,
+                Err((_, same_message, same_key)) => (message, key) = (same_message, same_key),
             }
+        };
+        if !sent.acceptance.is_duplicate {
+            metrics.message_published(sent.delivered);
         }
-        drop(state);
-        gateway.metrics.message_published(delivered);
-        for session in overflowed {
+        for session in sent.overflowed {
             tracing::warn!(connection = %session.connection, "closed: it takes messages too slowly");
             session.end(Cause::Overflowed);
         }
-        position
-    }
-}
-
-/// Queues a message for a member; `false` when its queue is full.
-fn send(member: &Member, message: &Message, meta: &Meta<'_>, gateway: &Gateway) -> bool {
-    // Counted before it is sent, or it could be written, and taken off, before it is counted.
-    let bytes = message.data.get().len();
-    if member.session.backlog().add(bytes) > gateway.limits.outbound_bytes {
-        return false;
-    }
-    let sent = member.socket.emit(&message.event, &(&message.data, meta));
-    // What fails otherwise is on its way out, and its disconnect handler will take it from there.
-    !matches!(
-        sent,
-        Err(SendError::Socket(SocketError::InternalChannelFull))
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_room_name_has_segments_that_are_no_patterns() {
-        for good in ["lobby", "user:auth0%7C1", "org:acme:a", &"a".repeat(255)] {
-            assert!(RoomName::parse(good).is_ok(), "{good}");
+        if self.terms.kept_bytes.load(Ordering::Relaxed) > self.terms.history.total_bytes {
+            self.make_room();
+        } else if self.terms.history.messages == 0 {
+            self.retire_if_idle(&name);
         }
-        let long = "a".repeat(256);
-        for bad in [
-            "",
-            ":",
-            "a:",
-            ":a",
-            "a::b",
-            "*",
-            "a:**",
-            "{sub}",
-            "a\0",
-            "a\u{202E}b",
-            &long,
-        ] {
-            assert!(RoomName::parse(bad).is_err(), "{bad:?}");
+        sent.acceptance
+    }
+
+    /// What is kept of a room: after `since`, or the last ones, `limit` at most.
+    #[must_use]
+    pub fn read(&self, name: &RoomName, since: Option<&Since>, limit: usize) -> Extract {
+        let extract = self.get_or_open(name).read(since, limit);
+        // Whoever reads keeps no room in being.
+        self.retire_if_idle(name);
+        extract
+    }
+
+    /// Who is in a room.
+    #[must_use]
+    pub fn presence(&self, name: &RoomName, mode: PresenceMode) -> Presence {
+        match self.get(name) {
+            Some(room) => room.presence(mode),
+            None => People::default().describe(mode, 0, 0),
         }
+    }
+
+    /// The same for a session, which is told of changes as `mode` says from now on, if it is in the
+    /// room.
+    pub fn watch(&self, name: &RoomName, session: &Session, mode: PresenceMode) -> Presence {
+        if let Some(room) = self.get(name) {
+            room.watch(session, mode);
+        }
+        self.presence(name, mode)
+    }
+
+    /// The rooms that somebody is in, each with its number of sockets, in no order.
+    #[must_use]
+    pub fn occupied(&self) -> Vec<(RoomName, usize)> {
+        let rooms: Vec<_> = self.lock().clone().into_iter().collect();
+        let counts = rooms
+            .into_iter()
+            .map(|(name, room)| (name, room.connections()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Lets go of what is too old, and of rooms that nobody needs any more. Call it now and then.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, room| !room.retire_if_idle(now));
+    }
+
+    /// Forgets the messages of the rooms that keep most, until a quarter of the memory is free.
+    fn make_room(&self) {
+        let mut by_weight: Vec<_> = self
+            .lock()
+            .values()
+            .map(|room| (room.kept_bytes(), room.clone()))
+            .collect();
+        by_weight.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let enough = self.terms.history.total_bytes / 4 * 3;
+        for (_, room) in by_weight {
+            if self.terms.kept_bytes.load(Ordering::Relaxed) <= enough {
+                break;
+            }
+            room.forget_messages();
+        }
+        self.sweep();
+    }
+
+    fn get(&self, name: &RoomName) -> Option<Arc<Room>> {
+        self.lock().get(name).cloned()
+    }
+
+    fn get_or_open(&self, name: &RoomName) -> Arc<Room> {
+        let open = || Arc::new(Room::new(name.clone(), self.terms.clone()));
+        self.lock().entry(name.clone()).or_insert_with(open).clone()
+    }
+
+    fn retire_if_idle(&self, name: &RoomName) {
+        if let Slot::Occupied(slot) = self.lock().entry(name.clone())
+            && slot.get().retire_if_idle(Instant::now())
+        {
+            slot.remove();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

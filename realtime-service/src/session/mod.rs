@@ -25,6 +25,7 @@ use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
 
 use self::queue::{Full, Queue, is_connected};
+pub(crate) use self::received::{QueueFull, wait_for_room};
 pub use self::{
     identity::{Identity, Principal, Sender},
     index::Index,
@@ -130,6 +131,11 @@ impl Session {
     #[must_use]
     pub fn backlog(&self) -> &Backlog {
         self.engine.backlog()
+    }
+
+    /// Whether as much waits for this client as may.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.backlog().waiting() > self.gateway.limits.outbound_bytes
     }
 
     /// Handles the event `name` of this socket. Call it in a connect middleware, or what the client

@@ -113,19 +113,51 @@ impl Received {
         let Ok(answer) = to_raw_value(answer) else {
             return;
         };
-        // Counted before it is sent, or it could be written, and taken off, before it is counted.
-        // There is one answer an event, so the queue of events bounds them.
-        session.backlog().add(answer.get().len());
-        while session.is_live() {
-            let mut unused = socketioxide_core::Value::Bytes(Default::default());
-            let ack = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
-            match ack.map(|ack| ack.send(&answer)) {
-                Ok(Err(SendError::Socket(SocketError::InternalChannelFull))) => {
-                    tokio::time::sleep(FULL_QUEUE_PAUSE).await;
-                }
-                Ok(_) => return,
-                Err(never) => match never {},
-            }
+        let bytes = answer.get().len();
+        while session.is_live() && self.try_acknowledge(session, &answer, bytes).is_err() {
+            wait_for_room().await;
         }
     }
+
+    /// The same at once, with an answer of about so many `bytes`, which may hold binary data.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room in the client's queue.
+    pub(crate) fn try_acknowledge(
+        &self,
+        session: &Session,
+        answer: &impl Serialize,
+        bytes: usize,
+    ) -> Result<(), QueueFull> {
+        if self.ack_id.is_none() {
+            return Ok(());
+        }
+        if session.is_backlogged() {
+            return Err(QueueFull);
+        }
+        // Counted before it is sent, or it could be written, and taken off, before it is counted.
+        // There is one answer an event, so the queue of events bounds them.
+        session.backlog().add(bytes);
+        let mut unused = socketioxide_core::Value::Bytes(Default::default());
+        let ack = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
+        match ack.map(|ack| ack.send(answer)) {
+            Ok(Err(SendError::Socket(SocketError::InternalChannelFull))) => {
+                session.backlog().remove(bytes);
+                Err(QueueFull)
+            }
+            // What fails otherwise is on its way out.
+            Ok(_) => Ok(()),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// There is no room in a client's queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull;
+
+/// Waits before a full queue is tried again.
+pub(crate) async fn wait_for_room() {
+    tokio::time::sleep(FULL_QUEUE_PAUSE).await;
 }

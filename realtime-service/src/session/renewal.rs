@@ -154,6 +154,7 @@ impl Session {
                 self.gateway.sessions.remove(principal, self);
                 lock(&self.seat).take();
             }
+            self.gateway.rooms.identify(self);
             tracing::info!(sub = %principal.subject, connection = %self.connection, "authenticated");
         }
         self.gateway.metrics.token_renewed();

@@ -1,11 +1,22 @@
 //! Messages: what is published, what may not be, and what subscribers get with it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+mod data;
+mod publish;
+mod recent_ids;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use shared_claims::ids::is_identifier;
 
+pub(crate) use self::publish::publish;
+pub use self::{
+    data::{Data, MisplacedAttachments},
+    recent_ids::{ID_LIFETIME, MessageKey, RecentIds},
+};
 use crate::{
     rooms::{Position, RoomName},
     session::Sender,
@@ -13,6 +24,9 @@ use crate::{
 
 /// The longest name of an event, in bytes.
 const MAXIMUM_EVENT_BYTES: usize = 128;
+
+/// About what goes with a message besides its data, in bytes.
+const META_BYTES: usize = 256;
 
 /// How deep the arrays and objects of a message may nest: what every client's parser can take.
 const MAXIMUM_DEPTH: usize = 100;
@@ -56,14 +70,22 @@ pub struct Message {
     pub room: RoomName,
     /// The name of the event that subscribers listen for.
     pub event: String,
-    /// What it says, byte for byte as it came.
-    pub data: Box<RawValue>,
+    /// What it says.
+    pub data: Data,
     /// Its id: the publisher's, or a random one.
     pub id: String,
     /// Who sent it.
     pub from: Sender,
     /// When it came, in milliseconds since the epoch.
     pub ts: u64,
+}
+
+/// A message with its place in its room.
+pub struct Published {
+    /// The message.
+    pub message: Message,
+    /// Its place.
+    pub position: Position,
 }
 
 /// What a subscriber gets with a message, as the second argument of its event.
@@ -77,16 +99,20 @@ pub struct Meta<'a> {
     from: &'a Sender,
 }
 
-impl<'a> Meta<'a> {
-    /// What goes with `message` at its place in the room.
+impl Published {
+    /// The arguments of its event.
     #[must_use]
-    pub fn of(message: &'a Message, position: &'a Position) -> Self {
+    pub fn arguments(&self) -> (&Data, Meta<'_>) {
+        (&self.message.data, self.meta())
+    }
+
+    fn meta(&self) -> Meta<'_> {
         let Message {
             room, id, ts, from, ..
-        } = message;
-        Self {
+        } = &self.message;
+        Meta {
             room,
-            position,
+            position: &self.position,
             id,
             ts: *ts,
             from,
@@ -94,23 +120,24 @@ impl<'a> Meta<'a> {
     }
 }
 
-/// The payload of `rt:publish`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Publish {
-    /// Where to.
-    pub room: serde_json::Value,
-    /// The name of the event.
-    pub event: String,
-    /// What it says; `null` when it is left out.
-    #[serde(default = "null")]
-    pub data: Box<RawValue>,
-    /// An id of the publisher's choice.
-    pub id: Option<String>,
+/// As it is read later: its event, and the arguments of it.
+impl Serialize for Published {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_struct("Published", 3)?;
+        members.serialize_field("event", &self.message.event)?;
+        members.serialize_field("data", &self.message.data)?;
+        members.serialize_field("meta", &self.meta())?;
+        members.end()
+    }
 }
 
-fn null() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
+/// How much messages count in a queue.
+#[must_use]
+pub fn total_bytes(messages: &[Arc<Published>]) -> usize {
+    messages
+        .iter()
+        .map(|message| message.message.data.bytes() + META_BYTES)
+        .sum()
 }
 
 /// Milliseconds since the epoch.

@@ -1,0 +1,106 @@
+//! The table of events: what each name does.
+
+mod call;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use serde_json::json;
+use socketioxide::extract::{Extension, SocketRef, State};
+
+pub(crate) use self::call::{Call, EventError, room};
+use crate::{
+    gateway::Gateway,
+    history, messages, presence,
+    rooms::subscription,
+    session::{Received, Session},
+};
+
+/// What a client can ask for.
+#[derive(Clone, Copy)]
+enum Event {
+    Subscribe,
+    Unsubscribe,
+    Publish,
+    History,
+    Presence,
+    Unknown,
+}
+
+impl Event {
+    /// The name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "rt:subscribe",
+            Self::Unsubscribe => "rt:unsubscribe",
+            Self::Publish => "rt:publish",
+            Self::History => "rt:history",
+            Self::Presence => "rt:presence",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Every event that clients can send, besides `authenticate`. What is not in it is answered with
+/// `unknown_event`.
+const EVENTS: [Event; 5] = [
+    Event::Subscribe,
+    Event::Unsubscribe,
+    Event::Publish,
+    Event::History,
+    Event::Presence,
+];
+
+/// Registers every event on a socket that is about to be admitted: the connect middleware of the
+/// namespace `/` that comes after [`crate::handshake::authenticate`].
+///
+/// # Errors
+///
+/// None that can happen.
+pub async fn register(
+    socket: SocketRef,
+    Extension(session): Extension<Arc<Session>>,
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<(), std::convert::Infallible> {
+    for event in EVENTS {
+        let gateway = gateway.clone();
+        session.on(&socket, event.name(), move |session, received| {
+            answer(event, received, session, gateway.clone())
+        });
+    }
+    session.on_any_other(&socket, move |session, received| {
+        answer(Event::Unknown, received, session, gateway.clone())
+    });
+    Ok(())
+}
+
+/// Carries an event out, and tells why if it cannot.
+async fn answer(event: Event, received: Received, session: Arc<Session>, gateway: Arc<Gateway>) {
+    let call = Call {
+        received: &received,
+        session: &session,
+        gateway: &gateway,
+    };
+    let handling = AssertUnwindSafe(handle(event, &call)).catch_unwind();
+    let result = handling.await.unwrap_or_else(|_| {
+        tracing::error!("a handler panicked");
+        Err(EventError::internal())
+    });
+    let outcome = result.as_ref().err().map_or("ok", EventError::code);
+    gateway.metrics.event(event.name(), outcome);
+    if let Err(error) = result {
+        let answer = json!({ "ok": false, "error": error });
+        received.acknowledge(&session, &answer).await;
+    }
+}
+
+async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
+    match event {
+        Event::Subscribe => subscription::subscribe(call).await,
+        Event::Unsubscribe => subscription::unsubscribe(call).await,
+        Event::Publish => messages::publish(call).await,
+        Event::History => history::read(call).await,
+        Event::Presence => presence::tell(call).await,
+        Event::Unknown => Err(EventError::new("unknown_event", "there is no such event")),
+    }
+}

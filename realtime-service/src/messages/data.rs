@@ -1,0 +1,172 @@
+//! What a message says: JSON, and binary data in its places.
+
+use axum::body::Bytes;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::{Map, Value, value::RawValue};
+
+/// What a message says.
+pub struct Data {
+    /// The JSON, byte for byte as it came, with a placeholder wherever binary data belongs.
+    json: Box<RawValue>,
+    /// The same with the binary data, when there is any.
+    binary: Option<Binary>,
+}
+
+struct Binary {
+    tree: Value,
+    attachments: Vec<Bytes>,
+}
+
+/// The placeholders and the attachments of an event are not one for one.
+#[derive(Debug, thiserror::Error)]
+#[error("each attachment must have one place in the data")]
+pub struct MisplacedAttachments;
+
+impl Data {
+    /// `json`, in which the placeholder `{"_placeholder":true,"num":N}` stands for attachment `N`.
+    /// Without attachments it is not looked into.
+    ///
+    /// # Errors
+    ///
+    /// When an attachment has no place in `json` or more than one, or a placeholder no attachment.
+    pub fn new(json: Box<RawValue>, attachments: Vec<Bytes>) -> Result<Self, MisplacedAttachments> {
+        if attachments.is_empty() {
+            return Ok(Self { json, binary: None });
+        }
+        let tree = serde_json::from_str(json.get()).map_err(|_| MisplacedAttachments)?;
+        let mut is_placed = vec![false; attachments.len()];
+        place(&tree, &mut is_placed)?;
+        if is_placed.contains(&false) {
+            return Err(MisplacedAttachments);
+        }
+        let binary = Some(Binary { tree, attachments });
+        Ok(Self { json, binary })
+    }
+
+    /// How much it counts in a queue or in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let attachments = self.binary.iter().flat_map(|binary| &binary.attachments);
+        self.json.get().len() + attachments.map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// Marks the attachments that have a place in `value`.
+fn place(value: &Value, is_placed: &mut [bool]) -> Result<(), MisplacedAttachments> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| place(item, is_placed)),
+        Value::Object(members) => match number_of(members) {
+            Some(number) => {
+                let number = usize::try_from(number).map_err(|_| MisplacedAttachments)?;
+                match is_placed.get_mut(number) {
+                    Some(slot) if !*slot => {
+                        *slot = true;
+                        Ok(())
+                    }
+                    _ => Err(MisplacedAttachments),
+                }
+            }
+            None => members
+                .values()
+                .try_for_each(|member| place(member, is_placed)),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The number of the attachment that an object stands for, if it is a placeholder.
+fn number_of(members: &Map<String, Value>) -> Option<u64> {
+    let is_placeholder = members.get("_placeholder") == Some(&Value::Bool(true));
+    is_placeholder.then(|| members.get("num").and_then(Value::as_u64))?
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.binary {
+            None => self.json.serialize(serializer),
+            Some(binary) => Placed {
+                value: &binary.tree,
+                attachments: &binary.attachments,
+            }
+            .serialize(serializer),
+        }
+    }
+}
+
+/// A value with the attachments in their places, as bytes, which socketioxide takes out again.
+struct Placed<'a> {
+    value: &'a Value,
+    attachments: &'a [Bytes],
+}
+
+impl Serialize for Placed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let placed = |value| Placed {
+            value,
+            attachments: self.attachments,
+        };
+        match self.value {
+            Value::Array(items) => serializer.collect_seq(items.iter().map(placed)),
+            Value::Object(members) => {
+                let attachment = number_of(members)
+                    .and_then(|number| usize::try_from(number).ok())
+                    .and_then(|number| self.attachments.get(number));
+                if let Some(attachment) = attachment {
+                    return serializer.serialize_bytes(attachment);
+                }
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, value) in members {
+                    map.serialize_entry(name, &placed(value))?;
+                }
+                map.end()
+            }
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(json: &str, attachments: usize) -> Result<Data, MisplacedAttachments> {
+        let json = RawValue::from_string(json.to_owned()).expect("JSON");
+        Data::new(json, vec![Bytes::from_static(b"\x01\x02"); attachments])
+    }
+
+    #[test]
+    fn each_attachment_has_one_place() {
+        let first = r#"{"_placeholder":true,"num":0}"#;
+        let second = r#"{"_placeholder":true,"num":1}"#;
+        for (json, attachments) in [
+            (first.to_owned(), 1),
+            (format!("[{second},{{\"a\":[{first}]}}]"), 2),
+            // Without attachments an object that looks so is like any other.
+            (format!("[{first},{first}]"), 0),
+        ] {
+            assert!(data(&json, attachments).is_ok(), "{json}");
+        }
+        for (json, attachments) in [
+            ("1".to_owned(), 1),
+            (second.to_owned(), 1),
+            (format!("[{first},{first}]"), 1),
+            (first.to_owned(), 2),
+            (r#"{"_placeholder":true,"num":-1}"#.to_owned(), 1),
+            (r#"{"_placeholder":true,"num":1e30}"#.to_owned(), 1),
+        ] {
+            assert!(data(&json, attachments).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn it_counts_with_its_attachments_and_reads_as_it_came() {
+        let plain = data(r#"{"b":1,  "a":1.50}"#, 0).expect("data");
+        assert_eq!(plain.bytes(), 18);
+        let json = serde_json::to_string(&plain).expect("JSON");
+        assert_eq!(json, r#"{"b":1,  "a":1.50}"#);
+        let binary = data(r#"{"a":{"_placeholder":true,"num":0}}"#, 1).expect("data");
+        assert_eq!(binary.bytes(), 37);
+        let json = serde_json::to_string(&binary).expect("JSON");
+        assert_eq!(json, r#"{"a":[1,2]}"#);
+    }
+}

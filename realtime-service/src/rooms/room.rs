@@ -1,0 +1,484 @@
+//! One room: its members, the order of its messages, what is kept of them, and who is there.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer};
+use serde_json::json;
+use shared_claims::authorization::Action;
+use socketioxide::{SendError, SocketError, extract::SocketRef};
+use tokio::time::Instant;
+
+use super::RoomName;
+use crate::{
+    config::{HistorySettings, PresenceSettings},
+    history::{History, Since},
+    messages::{Message, MessageKey, Published, RecentIds},
+    presence::{People, Presence, PresenceMode, User},
+    session::{Session, random_id},
+    timers::Timers,
+};
+
+/// What all rooms share.
+pub(super) struct Terms {
+    pub(super) history: HistorySettings,
+    pub(super) presence: PresenceSettings,
+    /// The most bytes that may wait for one client.
+    pub(super) outbound_bytes: usize,
+    pub(super) timers: Arc<Timers>,
+    /// About how many bytes all rooms keep for those who come back.
+    pub(super) kept_bytes: AtomicUsize,
+}
+
+/// Which life of a room: it changes when the numbering begins anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch(Arc<str>);
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Where in a room's stream of messages something stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Position {
+    /// Which life of the room.
+    pub epoch: Epoch,
+    /// The number of the message in that life, from 1; 0 is before the first.
+    pub offset: u64,
+}
+
+/// A room that somebody is in, or of which something is kept.
+pub struct Room {
+    name: RoomName,
+    epoch: Epoch,
+    terms: Arc<Terms>,
+    state: Mutex<State>,
+}
+
+/// Behind one lock, so that every member gets a room's messages in the order of their numbers, and
+/// a new one all of those that come after what it is told.
+#[derive(Default)]
+struct State {
+    offset: u64,
+    members: HashMap<String, Member>,
+    history: History,
+    recent_ids: RecentIds,
+    people: People,
+    /// Whether another room stands in its place by now. Whoever finds it so looks again.
+    is_gone: bool,
+}
+
+/// A socket in a room.
+pub struct Member {
+    socket: SocketRef,
+    session: Arc<Session>,
+    user: Option<User>,
+    mode: PresenceMode,
+    /// Whether it was not told of somebody who came or left, since too much waited for it.
+    has_missed: bool,
+}
+
+/// What somebody who enters a room wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The last message that it has, when it was there before.
+    pub since: Option<Since>,
+    /// How many of the last messages it wants, when there is no coming back.
+    pub history: Option<usize>,
+    /// What it wants to know of who is there, now and later.
+    pub presence: PresenceMode,
+}
+
+/// What somebody who enters a room is told: all that comes later follows it.
+pub struct Entry {
+    /// Where the room's messages stand.
+    pub position: Position,
+    /// Whether nothing is missing between the last message that it had and `messages`; `None` when
+    /// it named none.
+    pub recovered: Option<bool>,
+    /// What it missed, or the last messages.
+    pub messages: Option<Vec<Arc<Published>>>,
+    /// Who is there, with itself.
+    pub presence: Option<Presence>,
+}
+
+/// What became of a message.
+pub struct Acceptance {
+    /// Its place in the room.
+    pub position: Position,
+    /// Whether it had been published before.
+    pub is_duplicate: bool,
+}
+
+/// A part of what is kept.
+pub struct Extract {
+    /// Where the room's messages stand.
+    pub position: Position,
+    /// The messages, oldest first.
+    pub messages: Vec<Arc<Published>>,
+    /// Whether there is more after the last of them.
+    pub more: bool,
+    /// Whether nothing is missing before the first of them; `None` when nobody asked.
+    pub recovered: Option<bool>,
+}
+
+/// What a message has done.
+pub(super) struct Sent {
+    pub(super) acceptance: Acceptance,
+    pub(super) delivered: usize,
+    /// Members for which too much waits: they may not miss a message without a word.
+    pub(super) overflowed: Vec<Arc<Session>>,
+}
+
+/// The room is not the one of its name any more.
+pub(super) struct Gone;
+
+/// Why somebody is not in a room.
+pub(super) enum Outside<E> {
+    Gone,
+    /// Its session has ended.
+    Ended,
+    /// What it wants to know could not be told.
+    Untold(E),
+}
+
+impl Room {
+    pub(super) fn new(name: RoomName, terms: Arc<Terms>) -> Self {
+        Self {
+            name,
+            epoch: Epoch(random_id().into()),
+            terms,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Puts a socket in, and tells it `Entry` in the same moment: what is published before has its
+    /// place in it, and what is published after follows it.
+    pub(super) fn enter<E>(
+        self: &Arc<Self>,
+        (session, socket): (&Arc<Session>, &SocketRef),
+        wanted: &Wanted,
+        tell: impl FnOnce(&Entry) -> Result<(), E>,
+    ) -> Result<(), Outside<E>> {
+        self.change(|state| {
+            if state.is_gone {
+                return Err(Outside::Gone);
+            }
+            state.history.trim(Instant::now(), &self.terms.history);
+            let mut joined = session.rooms();
+            // Whoever ends a session takes its rooms away after the flag is set.
+            if !session.is_live() {
+                return Err(Outside::Ended);
+            }
+            let sender = &session.identity().sender;
+            let user = User::of(sender);
+            let is_member = state.members.contains_key(&session.connection);
+            let mut is_first = false;
+            if let Some(user) = user.as_ref().filter(|_| !is_member) {
+                is_first = state.people.enter(user, sender.name.as_ref());
+            }
+            let connections = state.members.len() + usize::from(!is_member);
+            let entry = self.entry(state, wanted, connections);
+            if let Err(error) = tell(&entry) {
+                if let Some(user) = user.filter(|_| !is_member) {
+                    self.part(state, &user);
+                }
+                return Err(Outside::Untold(error));
+            }
+            let member = Member {
+                socket: socket.clone(),
+                session: session.clone(),
+                user: user.clone(),
+                mode: wanted.presence,
+                has_missed: false,
+            };
+            state.members.insert(session.connection.clone(), member);
+            joined.insert(self.name.clone());
+            if let Some(user) = user.filter(|_| is_first) {
+                self.announce(state, "rt:join", &user, Some(&session.connection));
+            }
+            Ok(())
+        })
+    }
+
+    fn entry(&self, state: &State, wanted: &Wanted, connections: usize) -> Entry {
+        let missed = wanted.since.as_ref().map(|since| {
+            let is_same_life = *since.epoch == *self.epoch.0;
+            let missed = is_same_life.then(|| state.history.after(since.offset, state.offset));
+            missed.flatten()
+        });
+        let last = || wanted.history.map(|count| state.history.last(count));
+        let is_asked = wanted.presence != PresenceMode::Off;
+        let most = self.terms.presence.users;
+        Entry {
+            position: self.position(state.offset),
+            recovered: missed.as_ref().map(Option::is_some),
+            messages: missed.flatten().or_else(last),
+            presence: is_asked.then(|| state.people.describe(wanted.presence, connections, most)),
+        }
+    }
+
+    /// Takes a session out; nothing happens when it is not in.
+    pub(super) fn leave(self: &Arc<Self>, session: &Session) {
+        self.change(|state| {
+            let member = state.members.remove(&session.connection);
+            if let Some(user) = member.and_then(|member| member.user) {
+                self.part(state, &user);
+            }
+        });
+    }
+
+    /// Counts a guest as the user that it has turned out to be.
+    pub(super) fn identify(self: &Arc<Self>, session: &Session) {
+        let sender = &session.identity().sender;
+        let Some(user) = User::of(sender) else { return };
+        self.change(|state| {
+            let Some(member) = state.members.get_mut(&session.connection) else {
+                return;
+            };
+            if member.user.is_some() {
+                return;
+            }
+            member.user = Some(user.clone());
+            if state.people.enter(&user, sender.name.as_ref()) {
+                self.announce(state, "rt:join", &user, Some(&session.connection));
+            }
+        });
+    }
+
+    /// Counts a connection of `user` off. Whether they have left is told when they have not come
+    /// back for a while, so that a reconnection makes no noise.
+    fn part(self: &Arc<Self>, state: &mut State, user: &User) {
+        if !state.people.leave(user) {
+            return;
+        }
+        let (room, gone) = (Arc::downgrade(self), user.clone());
+        let at = Instant::now() + Duration::from_secs(self.terms.presence.leave_delay_secs);
+        let timer = self.terms.timers.schedule(at, move || {
+            if let Some(room) = room.upgrade() {
+                room.change(|state| {
+                    if state.people.remove(&gone) {
+                        room.announce(state, "rt:leave", &gone, None);
+                    }
+                });
+            }
+        });
+        state.people.await_return(user, timer);
+    }
+
+    /// Tells those who want to know that somebody has come or left. A client for which too much
+    /// waits is not closed on account of it: it is told with the next one that it has missed some.
+    fn announce(&self, state: &mut State, event: &str, user: &User, except: Option<&String>) {
+        let (count, connections) = (state.people.count(), state.members.len());
+        for (connection, member) in &mut state.members {
+            let is_meant = member.mode != PresenceMode::Off && except != Some(connection);
+            let may = |member: &Member| {
+                let grants = &member.session.identity().grants;
+                member.session.is_live() && grants.allow(Action::Presence, &self.name)
+            };
+            if !is_meant || !may(member) {
+                continue;
+            }
+            let mut data = json!({
+                "room": self.name, "count": count, "connections": connections,
+            });
+            if member.mode == PresenceMode::Full {
+                data["user"] = json!(user);
+            }
+            if member.has_missed {
+                data["missed"] = json!(true);
+            }
+            let bytes = data.to_string().len();
+            // Messages go first: half of what may wait is for them alone.
+            let most = self.terms.outbound_bytes / 2;
+            member.has_missed = !member.emit(event, &data, bytes, most);
+        }
+    }
+
+    /// Gives a message the next number, keeps it, and sends it to everybody in the room, its sender
+    /// included. What was published before under the same key is not published again.
+    pub(super) fn publish(
+        &self,
+        message: Message,
+        key: Option<MessageKey>,
+    ) -> Result<Sent, (Gone, Message, Option<MessageKey>)> {
+        let now = Instant::now();
+        self.change(|state| {
+            if state.is_gone {
+                return Err((Gone, message, key));
+            }
+            state.recent_ids.trim(now);
+            if let Some(offset) = key.as_ref().and_then(|key| state.recent_ids.find(key)) {
+                return Ok(Sent {
+                    acceptance: Acceptance {
+                        position: self.position(offset),
+                        is_duplicate: true,
+                    },
+                    delivered: 0,
+                    overflowed: Vec::new(),
+                });
+            }
+            state.offset += 1;
+            if let Some(key) = key {
+                state.recent_ids.insert(key, state.offset, now);
+            }
+            let position = self.position(state.offset);
+            let published = Arc::new(Published { message, position });
+            let (delivered, overflowed) = state.deliver(&published, self.terms.outbound_bytes);
+            let acceptance = Acceptance {
+                position: published.position.clone(),
+                is_duplicate: false,
+            };
+            state.history.push(published, now, &self.terms.history);
+            Ok(Sent {
+                acceptance,
+                delivered,
+                overflowed,
+            })
+        })
+    }
+
+    /// What is kept: after `since`, or the last ones, `limit` at most.
+    pub(super) fn read(&self, since: Option<&Since>, limit: usize) -> Extract {
+        self.change(|state| {
+            state.history.trim(Instant::now(), &self.terms.history);
+            let missed = since
+                .filter(|since| *since.epoch == *self.epoch.0)
+                .and_then(|since| state.history.after(since.offset, state.offset));
+            let recovered = since.map(|_| missed.is_some());
+            let mut messages = missed.unwrap_or_else(|| state.history.last(limit));
+            let more = messages.len() > limit;
+            messages.truncate(limit);
+            Extract {
+                position: self.position(state.offset),
+                messages,
+                more,
+                recovered,
+            }
+        })
+    }
+
+    /// Tells a member of those who come and leave as `mode` says.
+    pub(super) fn watch(&self, session: &Session, mode: PresenceMode) {
+        self.change(|state| {
+            if let Some(member) = state.members.get_mut(&session.connection) {
+                member.mode = mode;
+            }
+        });
+    }
+
+    /// Who is in it.
+    pub(super) fn presence(&self, mode: PresenceMode) -> Presence {
+        let most = self.terms.presence.users;
+        self.change(|state| state.people.describe(mode, state.members.len(), most))
+    }
+
+    /// How many sockets are in it.
+    pub(super) fn connections(&self) -> usize {
+        self.change(|state| state.members.len())
+    }
+
+    /// Lets go of what is too old, and tells whether the room is needed no more: then it is gone.
+    pub(super) fn retire_if_idle(&self, now: Instant) -> bool {
+        self.change(|state| {
+            state.history.trim(now, &self.terms.history);
+            state.recent_ids.trim(now);
+            state.is_gone = state.is_idle();
+            state.is_gone
+        })
+    }
+
+    /// Forgets what it keeps, to make room for others; what its members have seen stands.
+    pub(super) fn forget_messages(&self) {
+        self.change(|state| {
+            state.history.clear();
+            state.recent_ids.clear();
+        });
+    }
+
+    /// About how much it keeps, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.change(|state| state.kept_bytes())
+    }
+
+    fn position(&self, offset: u64) -> Position {
+        Position {
+            epoch: self.epoch.clone(),
+            offset,
+        }
+    }
+
+    /// Does something to the room, and counts what it keeps afterwards.
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.kept_bytes();
+        let result = work(&mut state);
+        let after = state.kept_bytes();
+        let total = &self.terms.kept_bytes;
+        if after >= before {
+            total.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            total.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl State {
+    /// Queues a message for every member; gives how many there were, and those whose queue is full.
+    fn deliver(&self, published: &Published, most: usize) -> (usize, Vec<Arc<Session>>) {
+        let (mut delivered, mut overflowed) = (0, Vec::new());
+        let bytes = published.message.data.bytes();
+        let live = |member: &&Member| member.session.is_live();
+        for member in self.members.values().filter(live) {
+            if member.emit(
+                &published.message.event,
+                &published.arguments(),
+                bytes,
+                most,
+            ) {
+                delivered += 1;
+            } else {
+                overflowed.push(member.session.clone());
+            }
+        }
+        (delivered, overflowed)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.history.bytes() + self.recent_ids.bytes()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.members.is_empty() && self.people.count() == 0 && self.kept_bytes() == 0
+    }
+}
+
+impl Member {
+    /// Queues an event; `false` when too much waits already.
+    fn emit(&self, event: &str, data: &impl Serialize, bytes: usize, most: usize) -> bool {
+        // Counted before it is sent, or it could be written, and taken off, before it is counted.
+        if self.session.backlog().add(bytes) > most {
+            self.session.backlog().remove(bytes);
+            return false;
+        }
+        let sent = self.socket.emit(event, data);
+        let is_full = matches!(
+            sent,
+            Err(SendError::Socket(SocketError::InternalChannelFull))
+        );
+        if is_full {
+            self.session.backlog().remove(bytes);
+        }
+        // What fails otherwise is on its way out, and its session will take it from there.
+        !is_full
+    }
+}

@@ -1,0 +1,138 @@
+//! `rt:subscribe` and `rt:unsubscribe`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+use shared_claims::authorization::Action;
+use socketioxide::extract::SocketRef;
+
+use super::{Entry, NotEntered, Position, RoomName, Wanted};
+use crate::{
+    events::{Call, EventError, room},
+    history::Since,
+    messages::{Published, total_bytes},
+    presence::{Presence, PresenceMode},
+    session::{QueueFull, wait_for_room},
+};
+
+/// About what an answer takes besides the messages and the people in it, in bytes.
+const ANSWER_BYTES: usize = 512;
+
+/// About what a user takes in an answer, in bytes.
+const USER_BYTES: usize = 128;
+
+/// The payload of `rt:subscribe`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    room: Value,
+    since: Option<Since>,
+    history: Option<usize>,
+    #[serde(default)]
+    presence: PresenceMode,
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct Subscribed<'a> {
+    room: &'a RoomName,
+    #[serde(flatten)]
+    position: &'a Position,
+    can: &'a [Action],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "messages_in_place"
+    )]
+    messages: Option<&'a [Arc<Published>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<&'a Presence>,
+}
+
+/// socketioxide takes no binary data out of what stands in an `Option`.
+fn messages_in_place<S: Serializer>(
+    messages: &Option<&[Arc<Published>]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    messages.unwrap_or_default().serialize(serializer)
+}
+
+/// Enters a room. What somebody missed who was there before comes with the answer, and everything
+/// that is published from then on after it.
+pub(crate) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
+    let payload: Subscribe = call.argument()?;
+    let room = room(payload.room)?;
+    let identity = call.require(Action::Subscribe, &room)?;
+    let may_read = identity.grants.allow(Action::History, &room);
+    if payload.history.is_some() {
+        call.require(Action::History, &room)?;
+    }
+    if payload.presence != PresenceMode::Off {
+        call.require(Action::Presence, &room)?;
+    }
+    require_place(call, &room)?;
+    let can = identity.grants.actions_in(&room);
+    let is_returning = payload.since.is_some();
+    let wanted = Wanted {
+        since: payload.since.filter(|_| may_read),
+        history: payload.history,
+        presence: payload.presence,
+    };
+    let tell = |entry: &Entry| -> Result<(), QueueFull> {
+        let messages = entry.messages.as_deref();
+        let answer = Subscribed {
+            room: &room,
+            position: &entry.position,
+            can: &can,
+            // Whoever may not read what was said before cannot be told that nothing is missing.
+            recovered: entry.recovered.or(is_returning.then_some(false)),
+            messages,
+            presence: entry.presence.as_ref(),
+        };
+        let users = entry.presence.iter().flat_map(|presence| &presence.users);
+        let users: usize = users.map(Vec::len).sum();
+        let bytes = ANSWER_BYTES + users * USER_BYTES + total_bytes(messages.unwrap_or_default());
+        call.try_succeed(&answer, bytes)
+    };
+    let socket = SocketRef::from(call.received.socket.clone());
+    loop {
+        let entered = call
+            .gateway
+            .rooms
+            .enter(&room, (call.session, &socket), &wanted, tell);
+        match entered {
+            Ok(()) => return Ok(()),
+            Err(NotEntered::SessionEnded) => {
+                return Err(EventError::new("session_ended", "the session has ended"));
+            }
+            Err(NotEntered::Untold(QueueFull)) => wait_for_room().await,
+        }
+    }
+}
+
+/// A socket may be in so many rooms.
+fn require_place(call: &Call<'_>, room: &RoomName) -> Result<(), EventError> {
+    let rooms = call.session.rooms();
+    if !rooms.contains(room) && rooms.len() >= call.gateway.limits.rooms_per_socket {
+        let message = "this socket is in as many rooms as it may be";
+        return Err(EventError::new("too_many_rooms", message).in_room(room.clone()));
+    }
+    Ok(())
+}
+
+/// The payload of `rt:unsubscribe`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unsubscribe {
+    room: Value,
+}
+
+/// Leaves a room.
+pub(crate) async fn unsubscribe(call: &Call<'_>) -> Result<(), EventError> {
+    let payload: Unsubscribe = call.argument()?;
+    call.gateway.rooms.leave(&room(payload.room)?, call.session);
+    call.succeed(&json!({})).await;
+    Ok(())
+}
