@@ -11,7 +11,7 @@ use crate::{
     metrics::{Cause, Metrics},
     revocations::{RevocationError, Revocations},
     rooms::{Rooms, policy::RoomRule},
-    session::{Identity, Index},
+    session::{Identity, Index, Session},
     timers::Timers,
 };
 
@@ -88,6 +88,22 @@ impl Gateway {
         let trusts_details = is_ours || self.granting_issuers.contains(&claims.iss);
         let origin = (is_ours, trusts_details);
         Identity::of(claims, origin, &self.rules, (connection, now))
+    }
+
+    /// The sessions of a user; without `issuer`, of our own issuer's.
+    #[must_use]
+    pub fn sessions_of_user(&self, issuer: Option<&str>, subject: &str) -> Vec<Arc<Session>> {
+        let issuer = issuer.unwrap_or(&self.issuer);
+        let scope = LogoutScope::Subject(subject.to_owned());
+        self.sessions.find(issuer, &scope)
+    }
+
+    /// The sessions whose tokens have this `sid`; without `issuer`, of our own issuer's.
+    #[must_use]
+    pub fn sessions_of_session(&self, issuer: Option<&str>, sid: &str) -> Vec<Arc<Session>> {
+        let issuer = issuer.unwrap_or(&self.issuer);
+        let scope = LogoutScope::Session(sid.to_owned());
+        self.sessions.find(issuer, &scope)
     }
 
     /// Ends what a logout token names, here and for every handshake to come; when this returns it

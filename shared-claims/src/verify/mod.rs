@@ -86,6 +86,16 @@ impl Verifier {
         }
     }
 
+    /// The same verifier for tokens that are meant for another `audience`.
+    #[must_use]
+    pub fn for_audience(&self, audience: impl Into<String>) -> Self {
+        let rules = TokenRules {
+            audience: audience.into(),
+            ..(*self.rules).clone()
+        };
+        Self::with_rules(rules, self.keys.clone())
+    }
+
     /// Accepts `token` at the time `now`, or says why not.
     ///
     /// The order is fixed, so that what is cheap and public comes before what is costly or secret:
