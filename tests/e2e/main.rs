@@ -2,6 +2,7 @@
 //! not work.
 
 mod abuse;
+mod api;
 mod binaries;
 mod credentials;
 mod documentation;

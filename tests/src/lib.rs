@@ -47,6 +47,17 @@ pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     soon(what, asking).await;
 }
 
+/// An address of this machine that is free at this moment.
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("an address").to_string()
+}
+
 /// Random text in base64url, from as many random bytes.
 #[must_use]
 pub fn random_text(bytes: usize) -> String {

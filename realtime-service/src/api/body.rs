@@ -27,7 +27,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if !kind.trim().eq_ignore_ascii_case("application/json") {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = read(request, state).await?;
+        let read = Bytes::from_request(request, state).await;
+        let bytes = read.map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
+            _ => ApiError::InvalidRequest("the body cannot be read".into()),
+        })?;
         let is_plain = str::from_utf8(&bytes).is_ok_and(is_shallow);
         let parsed = is_plain
             .then(|| Json::<T>::from_bytes(&bytes).ok())
@@ -37,19 +41,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         ))?;
         Ok(Self(value))
     }
-}
-
-/// The whole body.
-///
-/// # Errors
-///
-/// When it is too long, or does not come.
-pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    let read = Bytes::from_request(request, state).await;
-    read.map_err(|rejection| match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
-        _ => ApiError::InvalidRequest("the body cannot be read".into()),
-    })
 }
 
 /// The parameters of the query, of the shape of a `T`, whose struct denies unknown ones.

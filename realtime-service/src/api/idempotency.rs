@@ -19,7 +19,7 @@ use axum::{
 use shared_claims::ids::is_identifier;
 use tokio::time::Instant;
 
-use super::{Api, body, caller::Caller, problem::ApiError};
+use super::{Api, caller::Caller, problem::ApiError};
 
 /// The header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -138,11 +138,12 @@ pub(super) async fn answer_once(
         return Ok(next.run(request).await);
     };
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().to_owned();
-    let mut request = Request::from_parts(parts, body);
-    let bytes = body::read(std::mem::take(&mut request), &()).await?;
+    let most = api.body_bytes();
+    let bytes = to_bytes(body, most)
+        .await
+        .map_err(|_| ApiError::BodyTooLarge)?;
     let key = (caller.id().to_owned(), key);
-    let asked = api.answers.hasher.hash_one((path, &bytes));
+    let asked = api.answers.hasher.hash_one((parts.uri.path(), &bytes));
     if let Some((status, answer)) = api.answers.begin(&key, asked, Instant::now())? {
         let kind = [(header::CONTENT_TYPE, "application/json")];
         return Ok((status, kind, answer).into_response());
@@ -152,7 +153,7 @@ pub(super) async fn answer_once(
         key: key.clone(),
         is_answered: false,
     };
-    *request.body_mut() = Body::from(bytes);
+    let request = Request::from_parts(parts, Body::from(bytes));
     let (parts, body) = next.run(request).await.into_parts();
     let answer = to_bytes(body, MAXIMUM_ANSWER_BYTES).await;
     let answer = answer.map_err(|_| ApiError::Unavailable)?;

@@ -45,6 +45,13 @@ pub(crate) struct Api {
     answers: Answers,
 }
 
+impl Api {
+    /// The most that a body may have.
+    fn body_bytes(&self) -> usize {
+        self.gateway.limits.message_bytes + BODY_MARGIN_BYTES
+    }
+}
+
 /// Listens on `address`, and gives what serves there until `shutdown`.
 ///
 /// # Errors
@@ -69,12 +76,12 @@ pub async fn start(
 
 /// Every path.
 fn routes(gateway: Arc<Gateway>, settings: &ApiSettings) -> Router {
-    let most = gateway.limits.message_bytes + BODY_MARGIN_BYTES;
     let api = Arc::new(Api {
         gateway,
         callers: Callers::new(settings),
         answers: Answers::default(),
     });
+    let most = api.body_bytes();
     let for_back_ends = Router::new()
         .route("/v1/publish", post(messages::post_publish))
         .route("/v1/broadcast", post(messages::post_broadcast))
