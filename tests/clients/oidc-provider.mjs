@@ -10,7 +10,9 @@ import { generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 
-import { Provider } from "oidc-provider";
+// It remarks, also on standard output, that it keeps everything in memory and would like a later Node.
+console.info = console.warn = () => {};
+const { Provider } = await import("oidc-provider");
 
 const keys = () => ({
   keys: [

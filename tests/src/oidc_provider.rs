@@ -78,7 +78,8 @@ impl OidcProvider {
     }
 
     async fn command(&mut self, command: Value) {
-        let sent = self.commands.write_all(format!("{command}\n").as_bytes());
+        let line = format!("{command}\n");
+        let sent = self.commands.write_all(line.as_bytes());
         soon("a command", sent).await.expect("a provider");
         assert_eq!(self.answer().await["done"], command);
     }
