@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use shared_claims::{VerifiedClaims, VerifiedLogout, verify::LogoutScope};
+use shared_claims::{VerifiedClaims, VerifiedLogout};
 
 use crate::{
     config::{AuthSettings, Config, CredentialSource, Limits},
@@ -117,17 +117,14 @@ impl Gateway {
         let remembered = self
             .revocations
             .remember(logout, (lifetime, SystemTime::now()));
-        for session in self.sessions.find(&logout.iss, &logout.scope) {
-            let is_meant = match logout.scope {
-                LogoutScope::Session(_) => true,
-                LogoutScope::Subject(_) => session
-                    .identity()
-                    .claims()
-                    .is_some_and(|claims| claims.iat <= logout.iat),
-            };
-            if is_meant {
-                tracing::info!(connection = %session.connection, "dismissed: its session was revoked");
-                session.dismiss(Cause::Revoked);
+        for scope in &logout.scopes {
+            for session in self.sessions.find(&logout.iss, scope) {
+                let identity = session.identity();
+                let is_meant = |claims: &VerifiedClaims| scope.ends(claims.iat, logout.iat);
+                if identity.claims().is_some_and(is_meant) {
+                    tracing::info!(connection = %session.connection, "dismissed: its session was revoked");
+                    session.dismiss(Cause::Revoked);
+                }
             }
         }
         self.revocations.write(remembered?).await

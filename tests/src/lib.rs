@@ -7,7 +7,9 @@
 mod binary;
 pub mod client;
 pub mod forge;
+pub mod oidc_provider;
 pub mod options;
+pub mod other_issuer;
 pub mod polling;
 mod service;
 pub mod stack;
@@ -19,7 +21,9 @@ use std::time::Duration;
 
 pub use client::SocketClient;
 pub use forge::Forge;
+pub use oidc_provider::OidcProvider;
 pub use options::{Mode, Options};
+pub use other_issuer::OtherIssuer;
 pub use polling::Polling;
 pub use stack::Stack;
 pub use websocket::{Opening, WebSocket};

@@ -112,12 +112,6 @@ impl Keys {
         self.issuers.first().is_some_and(|ours| ours.is_known())
     }
 
-    /// The issuers of which no keys are known.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let unknown = self.issuers.iter().filter(|issuer| !issuer.is_known());
-        unknown.map(|issuer| issuer.name())
-    }
-
     /// Accepts an access token, or says why not. A token whose key is unknown may wait for its
     /// issuer to publish it.
     ///

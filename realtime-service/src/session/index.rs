@@ -94,12 +94,7 @@ impl Index {
     }
 }
 
-fn keys_of(principal: &Principal) -> impl Iterator<Item = Key> {
-    let issuer = principal.issuer.clone();
-    let subject = LogoutScope::Subject(principal.subject.clone());
-    let session = principal.session.clone().map(LogoutScope::Session);
-    [Some(subject), session]
-        .into_iter()
-        .flatten()
-        .map(move |scope| (issuer.clone(), scope))
+fn keys_of(principal: &Principal) -> [Key; 2] {
+    let scopes = LogoutScope::of(&principal.subject, principal.session.as_deref());
+    scopes.map(|scope| (principal.issuer.clone(), scope))
 }

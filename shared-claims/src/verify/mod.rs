@@ -121,8 +121,11 @@ impl Verifier {
         now: SystemTime,
     ) -> Result<VerifiedClaims, Rejection> {
         self.check_signature(&token, &self.rules.types)?;
-        let all = token.all;
-        let known = token.claims.check(seconds_of(now), &self.rules, &all)?;
+        let (all, now_secs) = (token.all, seconds_of(now));
+        let known = match token.header.is_of_access_token() {
+            true => token.claims.check(now_secs, &self.rules, &all)?,
+            false => token.claims.check_untyped(now_secs, &self.rules, &all)?,
+        };
         Ok(VerifiedClaims { known, all })
     }
 
