@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use shared_claims::{VerifiedClaims, VerifiedLogout};
+use shared_claims::{VerifiedClaims, VerifiedLogout, verify::LogoutScope};
 
 use crate::{
     config::{AuthSettings, Config, CredentialSource, Limits},
