@@ -2,8 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt, stream};
 use harness::{Opening, Options, SocketClient, Stack, client::Credential};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::metrics::{shown, stack_with_admin};
+
+/// How long a socket may last whose token ends in less than half a minute.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What a client is told when its token ends.
 fn token_expired() -> Value {
@@ -107,4 +114,49 @@ async fn the_client_of_a_short_login_is_told_and_let_go() {
     let again = Credential::Auth(json!(stack.login("alice").await));
     let again = SocketClient::connect(&stack.gateway_url, again).await;
     again.expect("a fresh token").disconnect().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it() {
+    const SOCKETS: usize = 1_000;
+    const AT_ONCE: usize = 32;
+    let options = Options::default()
+        .gateway("limits.sessions_per_address", 2 * SOCKETS)
+        .gateway("limits.connections_per_address", 2 * SOCKETS)
+        .gateway("limits.sockets_per_subject", SOCKETS);
+    let (stack, admin) = stack_with_admin(options).await;
+    let mut lasting = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    // Long enough for all of them to connect, on a machine that has other things to do.
+    let forge = stack.forge().expires_in(20);
+    let (opening, token) = (Opening::of(&stack), forge.token());
+    let connecting = stream::iter(0..SOCKETS).map(|_| opening.admitted(&token));
+    let sockets: Vec<_> = connecting.buffer_unordered(AT_ONCE).collect().await;
+    let end = Duration::from_secs(forge.exp());
+    assert!(since_epoch() < end, "they took too long to connect");
+
+    let mut ending = JoinSet::new();
+    for mut socket in sockets {
+        ending.spawn(async move {
+            let mut heard = Vec::new();
+            // The end is further off than anything that should take no time.
+            while let Some(packet) = socket.next_within(PATIENCE).await.expect("the end") {
+                heard.push(packet);
+            }
+            (since_epoch(), heard)
+        });
+    }
+    let mut ended = vec![ending.join_next().await.expect("a socket")];
+    // The clients share this machine with the gateway, whose own word it is that counts.
+    let all = format!(r#"sessions_closed_total{{cause="expired"}} {SOCKETS}"#);
+    shown(&stack, &admin, &[&all]).await;
+    let late = since_epoch() - end;
+    assert!(late < Duration::from_secs(1), "the last one ended {late:?} late");
+    ended.extend(ending.join_all().await.into_iter().map(Ok));
+    for ended in ended {
+        let (at, heard) = ended.expect("no panic");
+        assert!(at >= end, "{:?} too early", end - at);
+        let told = heard.iter().any(|packet| packet.contains("token_expired"));
+        assert!(told, "{heard:?}");
+    }
+    lasting.subscribe("lobby").await;
 }
