@@ -110,7 +110,11 @@ async fn a_gateway_warns_of_a_secret_that_everybody_can_read() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
         let ended = start_with("realtime-service", &variables).await;
         assert_eq!(ended.status.code(), Some(1), "{}", ended.output);
-        assert!(ended.output.contains("cannot listen on"), "{}", ended.output);
+        assert!(
+            ended.output.contains("cannot listen on"),
+            "{}",
+            ended.output
+        );
         let warning = "the file with the secrets can be read by everybody";
         assert_eq!(
             ended.output.contains(warning),

@@ -128,7 +128,10 @@ async fn a_cookie_is_a_credential_beside_a_listed_origin_alone() {
     let cookie = |stack: &Stack, token: &str| {
         let cookies = format!("theme=dark; token={token}");
         let opening = Opening::of(stack).header("cookie", &cookies);
-        (opening.clone().header("origin", &stack.gateway_url), opening)
+        (
+            opening.clone().header("origin", &stack.gateway_url),
+            opening,
+        )
     };
     let token = stack.forge().token();
     let (from_the_page, from_nowhere) = cookie(&stack, &token);

@@ -150,7 +150,10 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
     let all = format!(r#"sessions_closed_total{{cause="expired"}} {SOCKETS}"#);
     shown(&stack, &admin, &[&all]).await;
     let late = since_epoch() - end;
-    assert!(late < Duration::from_secs(1), "the last one ended {late:?} late");
+    assert!(
+        late < Duration::from_secs(1),
+        "the last one ended {late:?} late"
+    );
     ended.extend(ending.join_all().await.into_iter().map(Ok));
     for ended in ended {
         let (at, heard) = ended.expect("no panic");

@@ -221,7 +221,10 @@ async fn an_address_that_floods_with_bad_logout_tokens_is_turned_away_and_the_is
         assert_eq!(status, StatusCode::BAD_REQUEST);
     }
     let good = logout_of(&stack, &first).token();
-    assert_eq!(post_by(&stranger, &stack, &good).await.status(), StatusCode::OK);
+    assert_eq!(
+        post_by(&stranger, &stack, &good).await.status(),
+        StatusCode::OK
+    );
     assert_eq!(one.closed().await, ["41"]);
 
     let flood = stream::iter(0..BAD).map(|_| post_by(&stranger, &stack, "x"));

@@ -20,6 +20,12 @@ async fn the_page_works_in_a_browser() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs node"]
+async fn the_documented_code_stays_connected() {
+    run_node_tests("documented.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
 async fn every_case_of_the_two_older_suites_has_its_answer() {
     let header = Options::default().gateway("credentials", json!(["header"]));
     let deferred = Options::default()
