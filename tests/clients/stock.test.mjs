@@ -170,6 +170,21 @@ describe("socket.io-client 4, the ways of its own documentation", () => {
   });
 });
 
+test("socket.io-client 2 comes back by itself when its query has a fresh token by then", async (t) => {
+  const signIn = () => login(required("SHORT_ISSUER_URL"), "alice", required("ALICE_PASSWORD"));
+  let token = await signIn();
+  const socket = start(t, 2, { query: { token }, reconnection: true }, required("SHORT_GATEWAY_URL"));
+  socket.on("reconnect_attempt", () => (socket.io.opts.query = { token }));
+  await connected(socket);
+  const [[unauthorized], [reason]] = await Promise.all([next(socket, "unauthorized"), next(socket, "disconnect")]);
+  assert.equal(unauthorized.data.reason, "token_expired");
+  assert.equal(reason, "transport close");
+  const back = next(socket, "connect");
+  token = await signIn();
+  await back;
+  await assertAdmitted(socket);
+});
+
 test("alice on version 4 and bob on version 2 hear each other", async (t) => {
   const room = "lobby";
   const people = [
