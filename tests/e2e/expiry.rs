@@ -156,6 +156,8 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
     const AT_ONCE: usize = 32;
     let options = Options::default()
         .mode(Mode::InProcess)
+        // Who does not read answers no ping.
+        .gateway("heartbeat.timeout_secs", 120)
         .gateway("limits.sessions_per_address", 2 * SOCKETS)
         .gateway("limits.connections_per_address", 2 * SOCKETS)
         .gateway("limits.sockets_per_subject", SOCKETS);
