@@ -9,15 +9,25 @@ use crate::{Options, Stack, stack::Passwords};
 /// How long all tests of one file may take.
 const STOCK_DEADLINE: Duration = Duration::from_secs(300);
 
-/// The lifetime of tokens in the second stack, in seconds: README.md beside the clients names it.
+/// The lifetime of tokens in the stack `SHORT`, in seconds: README.md beside the clients names it.
 const SHORT_LIFETIME_SECS: u64 = 6;
 
-/// Runs all tests of `file` with Node against two stacks, one of them with short-lived tokens.
+/// The stacks of the tests that need nothing special: one as it is by default, and `SHORT`, whose
+/// tokens are short-lived.
+#[must_use]
+pub fn usual_stacks() -> Vec<(&'static str, Options)> {
+    let short = Options::default().token_lifetime_secs(SHORT_LIFETIME_SECS);
+    vec![("", Options::default()), ("SHORT", short)]
+}
+
+/// Runs all tests of `file` with Node against stacks that have the same people. The one with the
+/// name `NAME` is told to them as `NAME_GATEWAY_URL` and `NAME_ISSUER_URL`, the one without a name
+/// as `GATEWAY_URL` and `ISSUER_URL`.
 ///
 /// # Panics
 ///
 /// When one fails or is skipped, or when Node or the packages are missing.
-pub async fn run_node_tests(file: &str) {
+pub async fn run_node_tests(file: &str, stacks: Vec<(&str, Options)>) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
     let packages = directory.join("node_modules");
     assert!(
@@ -26,16 +36,21 @@ pub async fn run_node_tests(file: &str) {
         packages.display()
     );
     let passwords = Passwords::default();
-    let stack = Stack::start_for(Options::default(), passwords.clone()).await;
-    let short = Options::default().token_lifetime_secs(SHORT_LIFETIME_SECS);
-    let short = Stack::start_for(short, passwords.clone()).await;
-    let node = Command::new("node")
+    let mut node = Command::new("node");
+    let mut kept = Vec::new();
+    for (name, options) in stacks {
+        let stack = Stack::start_for(options, passwords.clone()).await;
+        let prefix = match name {
+            "" => String::new(),
+            name => format!("{name}_"),
+        };
+        node.env(format!("{prefix}GATEWAY_URL"), &stack.gateway_url)
+            .env(format!("{prefix}ISSUER_URL"), &stack.issuer_url);
+        kept.push(stack);
+    }
+    let node = node
         .args(["--test", "--test-reporter=tap", file])
         .current_dir(directory)
-        .env("GATEWAY_URL", &stack.gateway_url)
-        .env("ISSUER_URL", &stack.issuer_url)
-        .env("SHORT_GATEWAY_URL", &short.gateway_url)
-        .env("SHORT_ISSUER_URL", &short.issuer_url)
         .env("ALICE_PASSWORD", passwords.of("alice"))
         .env("BOB_PASSWORD", passwords.of("bob"))
         .stdin(Stdio::null())

@@ -5,6 +5,8 @@ mod index;
 mod queue;
 mod received;
 mod renewal;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,
