@@ -158,15 +158,14 @@ class Stock(unittest.TestCase):
 
     def test_it_comes_back_by_itself_with_a_fresh_token_when_the_old_one_expires(self):
         issuer, password = required("SHORT_ISSUER_URL"), required("ALICE_PASSWORD")
-        tokens = []
-
-        def auth():
-            tokens.append(login(issuer, "alice", password))
-            return {"token": tokens[-1]}
-
         for transport in TRANSPORTS:
             with self.subTest(transport):
-                tokens.clear()
+                tokens = []
+
+                def auth(tokens=tokens):
+                    tokens.append(login(issuer, "alice", password))
+                    return {"token": tokens[-1]}
+
                 person = self.person(reconnection=True, reconnection_delay=0.1, randomization_factor=0)
                 person.connect(required("SHORT_GATEWAY_URL"), auth, [transport])
                 person.next("connect")
