@@ -89,7 +89,7 @@ fn members_of(payload: &[u8]) -> Option<Map<String, Value>> {
 
 fn without_scheme(text: &str) -> Option<String> {
     let (scheme, token) = text.split_at_checked("bearer ".len())?;
-    let is_bearer = scheme.to_ascii_lowercase() == "bearer ";
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer ");
     is_bearer.then(|| token.to_owned())
 }
 
