@@ -175,7 +175,9 @@ class Stock(unittest.TestCase):
                 person.next("disconnect")
                 person.next("connect")
                 self.assert_admitted(person)
-                self.assertEqual(len(set(tokens)), 2, "one token for each connection")
+                # An attempt that a busy machine answers too late is followed by another.
+                self.assertGreaterEqual(len(tokens), 2)
+                self.assertEqual(len(set(tokens)), len(tokens), "a token for each attempt")
 
 
 if __name__ == "__main__":
