@@ -1,8 +1,8 @@
-//! The clients that people have, as they come from npm, and the page in a browser.
+//! The clients that people have, as they come from npm and PyPI, and the page in a browser.
 
 use harness::{
     Mode, Options,
-    stock::{run_node_tests, usual_stacks},
+    stock::{run_node_tests, run_python_tests, usual_stacks},
 };
 use serde_json::json;
 
@@ -10,6 +10,12 @@ use serde_json::json;
 #[ignore = "needs node"]
 async fn stock_clients_of_three_generations_connect() {
     run_node_tests("stock.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs python"]
+async fn the_stock_client_for_python_connects_and_comes_back() {
+    run_python_tests("stock_test.py", usual_stacks()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
