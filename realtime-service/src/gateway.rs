@@ -31,6 +31,9 @@ pub struct Gateway {
     pub quotas: Quotas,
     /// Who is refused too often.
     pub flood: RefusalFlood,
+    /// Who posts too many logout tokens that are refused. It counts apart from `flood`, or clients
+    /// that share the issuer's address could keep its logout tokens away.
+    pub logout_flood: RefusalFlood,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The rooms and who is in them.
@@ -62,6 +65,7 @@ impl Gateway {
             keys: Keys::new(config, source, &metrics)?,
             quotas: Quotas::new(&config.limits),
             flood: RefusalFlood::new(config.limits.refusals_per_address),
+            logout_flood: RefusalFlood::new(config.limits.logout_refusals_per_address),
             metrics,
             credentials: config.credentials.clone(),
             auth: config.auth.clone(),

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
     let loaded = Config::load(arguments.config.as_deref());
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded
+            .inspect(|config| telemetry::init(config.log_format))
+            // Now, so that a warning about the file with the secrets is heard.
             .and_then(|config| load_keys(&config).map(|keys| (config, keys)))
             .map(run),
         Command::CheckConfig => loaded.and_then(|config| load_keys(&config).map(|_| show(&config))),
@@ -64,7 +66,6 @@ fn report(error: &ConfigError) -> ExitCode {
 
 #[tokio::main]
 async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
-    telemetry::init(config.log_format);
     // The only failure is that another provider is installed, and there is no other.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let listener = TcpListener::bind(config.listen)

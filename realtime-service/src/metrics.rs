@@ -87,6 +87,8 @@ pub enum Limit {
     SessionsPerAddress,
     /// Refusals of one address in a minute.
     RefusalsPerAddress,
+    /// Refused logout tokens of one address in a minute.
+    LogoutRefusalsPerAddress,
     /// Admitted sockets of one subject.
     SocketsPerSubject,
     /// The size of a message.
@@ -108,6 +110,7 @@ impl Limit {
             Self::Sessions => "sessions",
             Self::SessionsPerAddress => "sessions_per_address",
             Self::RefusalsPerAddress => "refusals_per_address",
+            Self::LogoutRefusalsPerAddress => "logout_refusals_per_address",
             Self::SocketsPerSubject => "sockets_per_subject",
             Self::MessageBytes => "message_bytes",
             Self::EventsPerSec => "events_per_sec",

@@ -19,6 +19,34 @@ const MINIMUM_MODULUS_BYTES: usize = 256;
 /// A coordinate of the curve P-256, and a key of Ed25519, in bytes.
 const COORDINATE_BYTES: usize = 32;
 
+/// The points of Ed25519 whose order is 8 or less, as text holds them, without the bit of the sign;
+/// the last two are the first two, written as numbers beyond the field. With such a point for a key,
+/// anybody can make signatures that match, and RFC 8032 does not ask a verifier to look.
+const SMALL_ORDER: [[u8; COORDINATE_BYTES]; 7] = [
+    [0; COORDINATE_BYTES],
+    with_ends(1, 0, 0),
+    [
+        0x26, 0xE8, 0x95, 0x8F, 0xC2, 0xB2, 0x27, 0xB0, 0x45, 0xC3, 0xF4, 0x89, 0xF2, 0xEF, 0x98,
+        0xF0, 0xD5, 0xDF, 0xAC, 0x05, 0xD3, 0xC6, 0x33, 0x39, 0xB1, 0x38, 0x02, 0x88, 0x6D, 0x53,
+        0xFC, 0x05,
+    ],
+    [
+        0xC7, 0x17, 0x6A, 0x70, 0x3D, 0x4D, 0xD8, 0x4F, 0xBA, 0x3C, 0x0B, 0x76, 0x0D, 0x10, 0x67,
+        0x0F, 0x2A, 0x20, 0x53, 0xFA, 0x2C, 0x39, 0xCC, 0xC6, 0x4E, 0xC7, 0xFD, 0x77, 0x92, 0xAC,
+        0x03, 0x7A,
+    ],
+    with_ends(0xEC, 0xFF, 0x7F),
+    with_ends(0xED, 0xFF, 0x7F),
+    with_ends(0xEE, 0xFF, 0x7F),
+];
+
+const fn with_ends(first: u8, between: u8, last: u8) -> [u8; COORDINATE_BYTES] {
+    let mut bytes = [between; COORDINATE_BYTES];
+    bytes[0] = first;
+    bytes[COORDINATE_BYTES - 1] = last;
+    bytes
+}
+
 /// A key that verifies: it has one id and one algorithm, and is used for no other.
 pub(crate) struct VerifyingKey {
     id: String,
@@ -151,7 +179,7 @@ impl Jwk {
             }
             ("OKP", Some("Ed25519")) => {
                 let x = self.x.as_deref()?;
-                let fits = length_of(x)? == COORDINATE_BYTES;
+                let fits = length_of(x)? == COORDINATE_BYTES && !is_of_small_order(x)?;
                 let key = DecodingKey::from_ed_components(x).ok();
                 (Algorithm::EdDSA, "EdDSA", key.filter(|_| fits)?)
             }
@@ -174,6 +202,12 @@ impl Jwk {
 
 fn length_of(text: &str) -> Option<usize> {
     URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| bytes.len())
+}
+
+fn is_of_small_order(text: &str) -> Option<bool> {
+    let mut point = URL_SAFE_NO_PAD.decode(text).ok()?;
+    *point.last_mut()? &= 0x7F;
+    Some(SMALL_ORDER.iter().any(|one| point == one))
 }
 
 fn is_strong_modulus(text: &str) -> Option<bool> {

@@ -3,13 +3,8 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
-import io4 from "socket.io-client";
-import io2 from "socket.io-client-2";
-import io3 from "socket.io-client-3";
-
+import { connected, start as startAt } from "./sockets.mjs";
 import { beforeDeadline, call, login, next, postLogin, required, unverifiedClaims } from "./support.mjs";
-
-const GENERATIONS = { 2: io2, 3: io3, 4: io4 };
 
 const TRANSPORTS = {
   polling: { options: { transports: ["polling"] }, settlesOn: "polling" },
@@ -26,23 +21,8 @@ before(async () => {
   bob = await login(issuer, "bob", required("BOB_PASSWORD"));
 });
 
-/** Starts a client that is closed with its test. A refusal shall end it, so it does not try again by itself. */
 function start(t, generation, options = {}, url = gateway) {
-  const socket = GENERATIONS[generation].connect(url, { forceNew: true, reconnection: false, ...options });
-  t.after(() => socket.close());
-  return socket;
-}
-
-/** Waits until the client is in; a refusal says why instead of running into the deadline. */
-async function connected(socket) {
-  if (socket.connected) return socket;
-  await beforeDeadline("connection", (resolve, reject) => {
-    socket.once("connect", resolve);
-    for (const event of ["connect_error", "error"]) {
-      socket.once(event, (error) => reject(new Error(`refused: ${error.message ?? error}`)));
-    }
-  });
-  return socket;
+  return startAt(t, generation, url, options);
 }
 
 async function assertAdmitted(socket) {
@@ -188,6 +168,21 @@ describe("socket.io-client 4, the ways of its own documentation", () => {
     assert.equal(reason, "transport close");
     await assertAdmitted(socket);
   });
+});
+
+test("socket.io-client 2 comes back by itself when its query has a fresh token by then", async (t) => {
+  const signIn = () => login(required("SHORT_ISSUER_URL"), "alice", required("ALICE_PASSWORD"));
+  let token = await signIn();
+  const socket = start(t, 2, { query: { token }, reconnection: true }, required("SHORT_GATEWAY_URL"));
+  socket.on("reconnect_attempt", () => (socket.io.opts.query = { token }));
+  await connected(socket);
+  const [[unauthorized], [reason]] = await Promise.all([next(socket, "unauthorized"), next(socket, "disconnect")]);
+  assert.equal(unauthorized.data.reason, "token_expired");
+  assert.equal(reason, "transport close");
+  const back = next(socket, "connect");
+  token = await signIn();
+  await back;
+  await assertAdmitted(socket);
 });
 
 test("alice on version 4 and bob on version 2 hear each other", async (t) => {

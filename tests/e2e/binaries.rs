@@ -1,6 +1,9 @@
 //! What only the real processes can show: exit codes, signals, and all that they ever write.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use harness::{
     Mode, Opening, Options, Polling, SocketClient, Stack,
@@ -88,6 +91,38 @@ async fn without_a_good_secret_a_service_says_what_is_wrong_and_exits_with_2() {
         auth.status.success() && gateway.status.success(),
         "{auth:?} {gateway:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_gateway_warns_of_a_secret_that_everybody_can_read() {
+    // It reads the secret before it listens, and ends because it cannot.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), random_text(36)).expect("a written file");
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let variables = [
+        ("REALTIME__LISTEN", listen.as_str()),
+        ("LATCHKEY_SECRET_FILE", path),
+    ];
+    for (mode, is_warned) in [(0o640, false), (0o644, true)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        let ended = start_with("realtime-service", &variables).await;
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.output);
+        assert!(
+            ended.output.contains("cannot listen on"),
+            "{}",
+            ended.output
+        );
+        let warning = "the file with the secrets can be read by everybody";
+        assert_eq!(
+            ended.output.contains(warning),
+            is_warned,
+            "{mode:o}: {}",
+            ended.output
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,3 +117,46 @@ async fn a_place_that_is_turned_off_is_not_looked_at() {
         admitted.expect("the token of the payload");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_is_a_credential_beside_a_listed_origin_alone() {
+    let options = Options::default()
+        .gateway("credentials", json!(["auth", "cookie"]))
+        .gateway("auth.cookie_name", "token");
+    let stack = Stack::start_with(options).await;
+    let strict = Stack::start().await;
+    let cookie = |stack: &Stack, token: &str| {
+        let cookies = format!("theme=dark; token={token}");
+        let opening = Opening::of(stack).header("cookie", &cookies);
+        (
+            opening.clone().header("origin", &stack.gateway_url),
+            opening,
+        )
+    };
+    let token = stack.forge().token();
+    let (from_the_page, from_nowhere) = cookie(&stack, &token);
+    let mut socket = from_the_page.session().await;
+    socket.connect(&json!({})).await.expect("the cookie");
+    socket.subscribe("lobby").await;
+    // The same token may come in the payload too, and another one may not.
+    let mut twice = from_the_page.session().await;
+    let same = json!({ "token": token });
+    twice.connect(&same).await.expect("the same token");
+    let other = json!({"token": stack.forge().token()});
+    let refused = from_the_page.session().await.connect(&other).await;
+    assert_eq!(
+        refused.expect_err("two tokens").message(),
+        "more than one token provided"
+    );
+
+    let (unasked, _) = cookie(&strict, &strict.forge().token());
+    for opening in [&from_nowhere, &unasked] {
+        let refused = opening.session().await.connect(&json!({})).await;
+        assert_eq!(
+            refused.expect_err("no token").message(),
+            "no token provided"
+        );
+    }
+    let from_another = from_nowhere.header("origin", "https://evil.example");
+    assert_eq!(from_another.open().await.err(), Some(403));
+}

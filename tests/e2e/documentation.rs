@@ -192,13 +192,11 @@ fn code() -> Vec<(String, String)> {
     files
 }
 
-#[test]
-fn every_test_that_the_table_of_attacks_names_is_there() {
-    let security = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
-    let (_, attacks) = security.split_once("## Attacks").expect("the table");
+/// Checks that each test that `text`, of the document at `path`, names by module and function exists.
+fn assert_named_tests_exist(path: &str, text: &str) {
     let files = code();
     let mut named = 0;
-    for test in attacks.split('`').filter(|part| part.contains("::")) {
+    for test in text.split('`').filter(|part| part.contains("::")) {
         let (modules, function) = test.rsplit_once("::").expect("a path");
         let is_there = files.iter().any(|(path, text)| {
             let is_file = modules.split("::").all(|module| {
@@ -206,11 +204,47 @@ fn every_test_that_the_table_of_attacks_names_is_there() {
             });
             is_file && text.contains(&format!("fn {function}("))
         });
-        assert!(
-            is_there,
-            "docs/security.md names {test}, which does not exist"
-        );
+        assert!(is_there, "{path} names {test}, which does not exist");
         named += 1;
     }
-    assert!(named > 0, "the table names no test");
+    assert!(named > 0, "{path} names no test");
+}
+
+#[test]
+fn every_test_that_the_table_of_attacks_names_is_there() {
+    let path = "docs/security.md";
+    let security = fs::read_to_string(root().join(path)).expect(path);
+    let (_, attacks) = security.split_once("## Attacks").expect("the table");
+    assert_named_tests_exist(path, attacks);
+}
+
+/// The number and the name of the case that a line of the stock clients' tests begins, if it does.
+fn case_of_test(line: &str) -> Option<(u32, &str)> {
+    let call = line.trim_start().strip_prefix("test(")?;
+    let quote = call.chars().next()?;
+    let (number, name) = call[1..].split(quote).next()?.split_once(". ")?;
+    Some((number.parse().ok()?, name))
+}
+
+/// The number and the name of the case that a line of the table is about, if it is about one.
+fn case_of_row(line: &str) -> Option<(u32, &str)> {
+    let mut cells = line.strip_prefix("| ")?.split(" | ");
+    Some((cells.next()?.parse().ok()?, cells.next()?))
+}
+
+#[test]
+fn the_tests_named_to_users_of_socketio_jwt_exist_and_each_of_their_35_cases_has_one() {
+    let path = "docs/clients.md";
+    let clients = fs::read_to_string(root().join(path)).expect(path);
+    let (_, moving) = clients
+        .split_once("## Moving over from socketio-jwt")
+        .expect("the tables");
+    assert_named_tests_exist(path, moving);
+    let tests = "tests/clients/conformance.test.mjs";
+    let tests = fs::read_to_string(root().join(tests)).expect(tests);
+    let tested: Vec<_> = tests.lines().filter_map(case_of_test).collect();
+    let listed: Vec<_> = moving.lines().filter_map(case_of_row).collect();
+    assert_eq!(listed, tested);
+    let numbers: Vec<_> = tested.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=35).collect::<Vec<_>>());
 }

@@ -1,9 +1,19 @@
 //! A session lives as long as its token, and not a second longer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use harness::{Opening, Options, SocketClient, Stack, client::Credential};
+use futures_util::{StreamExt, stream};
+use harness::{Mode, Opening, Options, SocketClient, Stack, WebSocket, client::Credential};
 use serde_json::{Value, json};
+
+use crate::metrics::{shown, stack_with_admin};
+
+/// How long a socket may last whose token ends in less than half a minute.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What a client is told when its token ends.
 fn token_expired() -> Value {
@@ -107,4 +117,76 @@ async fn the_client_of_a_short_login_is_told_and_let_go() {
     let again = Credential::Auth(json!(stack.login("alice").await));
     let again = SocketClient::connect(&stack.gateway_url, again).await;
     again.expect("a fresh token").disconnect().await;
+}
+
+/// How long the threads of this process, the gateway's among them, were ready to run and had no
+/// processor, each by its id (proc(5), schedstat). What other programs take is not the gateway's time.
+fn waited_for_a_processor() -> HashMap<OsString, Duration> {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let waited = threads.filter_map(|thread| {
+        let thread = thread.expect("a thread");
+        // A thread may end meanwhile.
+        let statistics = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let nanos = statistics.split(' ').nth(1)?.parse().ok()?;
+        Some((thread.file_name(), Duration::from_nanos(nanos)))
+    });
+    waited.collect()
+}
+
+/// The longest that one of the threads has waited for a processor since `before`.
+fn longest_wait_since(before: &HashMap<OsString, Duration>) -> Duration {
+    let now = waited_for_a_processor();
+    let waits = now.into_iter().map(|(thread, waited)| {
+        let before = before.get(&thread).copied().unwrap_or_default();
+        waited.saturating_sub(before)
+    });
+    waits.max().unwrap_or_default()
+}
+
+/// Reads to the end of the connection, which comes after that of the token. On a machine that is
+/// busy it may come before the client has been told why.
+async fn assert_ends_after(end: Duration, mut socket: WebSocket) {
+    while let Some(_packet) = socket.next_within(PATIENCE).await.expect("the end") {}
+    assert!(since_epoch() >= end, "too early");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it() {
+    const SOCKETS: usize = 1_000;
+    const AT_ONCE: usize = 32;
+    let options = Options::default()
+        .mode(Mode::InProcess)
+        // Who does not read answers no ping.
+        .gateway("heartbeat.timeout_secs", 120)
+        .gateway("limits.sessions_per_address", 2 * SOCKETS)
+        .gateway("limits.connections_per_address", 2 * SOCKETS)
+        .gateway("limits.sockets_per_subject", SOCKETS);
+    let (stack, admin) = stack_with_admin(options).await;
+    let mut lasting = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    // Long enough for all of them to connect, on a machine that has other things to do.
+    let forge = stack.forge().expires_in(20);
+    let (opening, token) = (Opening::of(&stack), forge.token());
+    let connecting = stream::iter(0..SOCKETS).map(|_| opening.admitted(&token));
+    let sockets: Vec<_> = connecting.buffer_unordered(AT_ONCE).collect().await;
+    let end = Duration::from_secs(forge.exp());
+    shown(&stack, &admin, &[&format!("sockets {}", SOCKETS + 1)]).await;
+    assert!(since_epoch() < end, "they took too long to connect");
+
+    // They share its processors with the gateway, so all but one read when it is over: what counts is
+    // when the gateway is done.
+    let before = waited_for_a_processor();
+    let mut sockets = sockets.into_iter();
+    assert_ends_after(end, sockets.next().expect("a socket")).await;
+    let all = format!(r#"sessions_closed_total{{cause="expired"}} {SOCKETS}"#);
+    shown(&stack, &admin, &[&all]).await;
+    let late = since_epoch() - end;
+    let waited = longest_wait_since(&before);
+    assert!(
+        late < Duration::from_secs(1) + waited,
+        "the last one ended {late:?} late, {waited:?} of it without a processor"
+    );
+    for socket in sockets {
+        assert_ends_after(end, socket).await;
+    }
+    lasting.subscribe("lobby").await;
 }

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use serde_json::json;
 
 /// A stack with an admin listener on a port that is free now, and its URL.
-async fn stack_with_admin(options: Options) -> (Stack, String) {
+pub(crate) async fn stack_with_admin(options: Options) -> (Stack, String) {
     let address = free_address();
     let stack = Stack::start_with(options.gateway("admin.listen", address.as_str())).await;
     let admin = format!("http://{address}");
@@ -29,7 +29,7 @@ async fn metrics(stack: &Stack, admin: &str) -> String {
 }
 
 /// Waits until each of `lines` stands in the metrics.
-async fn shown(stack: &Stack, admin: &str, lines: &[&str]) {
+pub(crate) async fn shown(stack: &Stack, admin: &str, lines: &[&str]) {
     eventually(&format!("{lines:?} in the metrics"), || async {
         let text = metrics(stack, admin).await;
         let shows = |line: &&str| {

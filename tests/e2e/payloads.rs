@@ -111,6 +111,25 @@ async fn another_namespace_is_nobodys_way_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_namespace_may_be_written_out_as_the_swift_client_does() {
+    let stack = Stack::start().await;
+    let token = stack.forge().token();
+    let mut socket = Opening::of(&stack).session().await;
+    let payload = format!("/,{}", json!({ "token": token }));
+    socket.connect_with(&payload).await.expect("admitted");
+    socket.subscribe("lobby").await;
+    let refused = Opening::of(&stack)
+        .session()
+        .await
+        .connect_with("/,{}")
+        .await;
+    assert_eq!(
+        refused.expect_err("no token").message(),
+        "no token provided"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn packets_that_are_none_disturb_nobody_else() {
     let stack = Stack::start().await;
     let mut bystander = bystander(&stack).await;

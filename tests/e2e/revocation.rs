@@ -1,9 +1,11 @@
 //! The end of a session at the issuer is its end at the gateway: at once, for stalled peers too,
 //! and after a restart.
 
-use futures_util::StreamExt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::{StreamExt, stream};
 use harness::{Forge, Opening, Options, Polling, Stack, forge::now_secs, soon};
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use shared_claims::revocation::LOGOUT_EVENT;
 
@@ -18,8 +20,12 @@ fn logout_of_subject(forge: &Forge) -> Forge {
 }
 
 async fn post(stack: &Stack, token: &str) -> Response {
+    post_by(stack.http(), stack, token).await
+}
+
+async fn post_by(http: &reqwest::Client, stack: &Stack, token: &str) -> Response {
     let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
-    let request = stack.http().post(url).form(&[("logout_token", token)]);
+    let request = http.post(url).form(&[("logout_token", token)]);
     soon("an answer", request.send()).await.expect("an answer")
 }
 
@@ -188,26 +194,55 @@ async fn what_is_no_logout_token_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_logout_token_is_heard_among_a_thousand_bad_ones() {
+async fn an_address_that_floods_with_bad_logout_tokens_is_turned_away_and_the_issuer_is_not() {
     const BAD: usize = 1_000;
-    let stack = Stack::start().await;
-    let forge = stack.forge();
-    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
-    let mut bystander = Opening::of(&stack).admitted(&stack.forge().token()).await;
-    let good = logout_of(&forge).token();
-    let bad = good.rsplit_once('.').expect("a signature").0;
-    let bad = format!("{bad}.{}", harness::random_text(32));
-    let posts = futures_util::stream::iter(0..=BAD)
-        .map(|number| {
-            let token = if number == BAD / 2 { &good } else { &bad };
-            post(&stack, token)
-        })
-        .buffer_unordered(32);
-    let statuses: Vec<StatusCode> = posts.map(|answer| answer.status()).collect().await;
-    let refused = |status: &&StatusCode| **status == StatusCode::BAD_REQUEST;
-    assert_eq!(statuses.iter().filter(refused).count(), BAD);
-    assert_eq!(socket.closed().await, ["41"]);
-    bystander.subscribe("lobby").await;
+    const AT_ONCE: usize = 16;
+    let limit = 4;
+    let options = Options::default().gateway("limits.logout_refusals_per_address", limit);
+    let stack = Stack::start_with(options).await;
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+    let stranger = reqwest::Client::builder().local_address(elsewhere);
+    let stranger = stranger.build().expect("a client");
+    let (first, second) = (stack.forge(), stack.forge());
+    let mut one = Opening::of(&stack).admitted(&first.token()).await;
+    let mut two = Opening::of(&stack).admitted(&second.token()).await;
+    // As long as there were not too many, a good one of the same address counts.
+    for _ in 1..limit {
+        let status = post_by(&stranger, &stack, "x").await.status();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
+    let good = logout_of(&first).token();
+    assert_eq!(
+        post_by(&stranger, &stack, &good).await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(one.closed().await, ["41"]);
+
+    let flood = stream::iter(0..BAD).map(|_| post_by(&stranger, &stack, "x"));
+    let mut flood = flood.buffer_unordered(AT_ONCE);
+    let mut looked_at = 0;
+    while let Some(answer) = flood.next().await {
+        if answer.status() == StatusCode::BAD_REQUEST {
+            looked_at += 1;
+        } else {
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+            let secs = answer.headers()[header::RETRY_AFTER].to_str();
+            let secs: u64 = secs.expect("a text").parse().expect("a number");
+            assert!((1..=16).contains(&secs), "{secs}");
+        }
+    }
+    drop(flood);
+    // Those that were under way together, and one for each quarter of a minute.
+    assert!(looked_at < 2 * AT_ONCE, "{looked_at} were looked at");
+    let good = logout_of(&second).token();
+    let status = post_by(&stranger, &stack, &good).await.status();
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    two.subscribe("lobby").await;
+    // Its sockets are another matter, and the issuer is served.
+    let admitted = Opening::of(&stack).from(elsewhere);
+    admitted.admitted(&stack.forge().token()).await;
+    assert_eq!(post(&stack, &good).await.status(), StatusCode::OK);
+    assert_eq!(two.closed().await, ["41"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

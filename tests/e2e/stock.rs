@@ -1,15 +1,64 @@
-//! The clients that people have, as they come from npm, and the page in a browser.
+//! The clients that people have, as they come from npm and PyPI, and the page in a browser.
 
-use harness::stock::run_node_tests;
+use harness::{
+    Mode, Options,
+    stock::{run_node_tests, run_python_tests, usual_stacks},
+};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs node"]
 async fn stock_clients_of_three_generations_connect() {
-    run_node_tests("stock.test.mjs").await;
+    run_node_tests("stock.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs python"]
+async fn the_stock_client_for_python_connects_and_comes_back() {
+    run_python_tests("stock_test.py", usual_stacks()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
-    run_node_tests("page.test.mjs").await;
+    run_node_tests("page.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn the_documented_code_stays_connected() {
+    run_node_tests("documented.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn every_case_of_the_two_older_suites_has_its_answer() {
+    let header = Options::default().gateway("credentials", json!(["header"]));
+    let deferred = Options::default()
+        .gateway("auth.deferred", true)
+        .gateway("auth.deferred_secs", 1);
+    // The hall is for everybody, the room of the administrators for those who have signed in.
+    let guests = Options::default()
+        .mode(Mode::InProcess)
+        .gateway("auth.anonymous", true)
+        .gateway(
+            "rooms",
+            json!([
+                {"rooms": ["hall"], "actions": ["sub", "pub"], "guests": true},
+                {"rooms": ["admin"], "actions": ["sub", "pub"]},
+            ]),
+        );
+    let published = Options::default()
+        .auth("keys.mode", "asymmetric")
+        .gateway("keys.mode", "asymmetric");
+    let published_deferred = published.clone().gateway("auth.deferred", true);
+    let stacks = vec![
+        ("", Options::default()),
+        ("HEADER", header),
+        ("DEFERRED", deferred),
+        ("GUESTS", guests),
+        ("PUBLISHED", published),
+        ("PUBLISHED_DEFERRED", published_deferred),
+    ];
+    run_node_tests("conformance.test.mjs", stacks).await;
 }

@@ -9,45 +9,29 @@ use crate::{Options, Stack, stack::Passwords};
 /// How long all tests of one file may take.
 const STOCK_DEADLINE: Duration = Duration::from_secs(300);
 
-/// The lifetime of tokens in the second stack, in seconds: README.md beside the clients names it.
+/// The lifetime of tokens in the stack `SHORT`, in seconds: README.md beside the clients names it.
 const SHORT_LIFETIME_SECS: u64 = 6;
 
-/// Runs all tests of `file` with Node against two stacks, one of them with short-lived tokens.
+/// The stacks of the tests that need nothing special: one as it is by default, and `SHORT`, whose
+/// tokens are short-lived.
+#[must_use]
+pub fn usual_stacks() -> Vec<(&'static str, Options)> {
+    let short = Options::default().token_lifetime_secs(SHORT_LIFETIME_SECS);
+    vec![("", Options::default()), ("SHORT", short)]
+}
+
+/// Runs all tests of `file` with Node against stacks that have the same people. The one with the
+/// name `NAME` is told to them as `NAME_GATEWAY_URL` and `NAME_ISSUER_URL`, the one without a name
+/// as `GATEWAY_URL` and `ISSUER_URL`.
 ///
 /// # Panics
 ///
 /// When one fails or is skipped, or when Node or the packages are missing.
-pub async fn run_node_tests(file: &str) {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
-    let packages = directory.join("node_modules");
-    assert!(
-        packages.is_dir(),
-        "{}: missing; `npm ci` makes it",
-        packages.display()
-    );
-    let passwords = Passwords::default();
-    let stack = Stack::start_for(Options::default(), passwords.clone()).await;
-    let short = Options::default().token_lifetime_secs(SHORT_LIFETIME_SECS);
-    let short = Stack::start_for(short, passwords.clone()).await;
-    let node = Command::new("node")
-        .args(["--test", "--test-reporter=tap", file])
-        .current_dir(directory)
-        .env("GATEWAY_URL", &stack.gateway_url)
-        .env("ISSUER_URL", &stack.issuer_url)
-        .env("SHORT_GATEWAY_URL", &short.gateway_url)
-        .env("SHORT_ISSUER_URL", &short.issuer_url)
-        .env("ALICE_PASSWORD", passwords.of("alice"))
-        .env("BOB_PASSWORD", passwords.of("bob"))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let ended = tokio::time::timeout(STOCK_DEADLINE, node)
-        .await
-        .expect("the tests to end");
-    let ended = ended.unwrap_or_else(|error| panic!("cannot run node: {error}"));
-    let output = String::from_utf8_lossy(&ended.stdout);
-    println!("{output}{}", String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success(), "{file}: {}", ended.status);
+pub async fn run_node_tests(file: &str, stacks: Vec<(&str, Options)>) {
+    installed("node_modules");
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=tap", file]);
+    let output = run(node, file, stacks).await;
     let count = |what: &str| {
         let line = output
             .lines()
@@ -61,4 +45,69 @@ pub async fn run_node_tests(file: &str) {
         0,
         "{file}: left out"
     );
+}
+
+/// The same with Python.
+///
+/// # Panics
+///
+/// When one fails or is skipped, or when Python or the packages are missing.
+pub async fn run_python_tests(file: &str, stacks: Vec<(&str, Options)>) {
+    let mut python = Command::new(installed(".venv").join("bin/python"));
+    python.args(["-B", "-m", "unittest", "--verbose", file]);
+    let output = run(python, file, stacks).await;
+    let summary = output.lines().rfind(|line| line.starts_with("Ran "));
+    let summary = summary.expect("unittest's summary");
+    assert!(!summary.starts_with("Ran 0 "), "{file}: nothing ran");
+    // Had something been skipped, the line would say so.
+    assert!(output.lines().any(|line| line == "OK"), "{file}: left out");
+}
+
+fn clients() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// The folder of a language's packages.
+fn installed(name: &str) -> PathBuf {
+    let packages = clients().join(name);
+    assert!(
+        packages.is_dir(),
+        "{}: missing; README.md beside it says what makes it",
+        packages.display()
+    );
+    packages
+}
+
+/// Runs a program beside the clients, which finds the stacks in its environment. Answers what it
+/// said, once it has ended well.
+async fn run(mut program: Command, file: &str, stacks: Vec<(&str, Options)>) -> String {
+    let passwords = Passwords::default();
+    let mut kept = Vec::new();
+    for (name, options) in stacks {
+        let stack = Stack::start_for(options, passwords.clone()).await;
+        let prefix = match name {
+            "" => String::new(),
+            name => format!("{name}_"),
+        };
+        program
+            .env(format!("{prefix}GATEWAY_URL"), &stack.gateway_url)
+            .env(format!("{prefix}ISSUER_URL"), &stack.issuer_url);
+        kept.push(stack);
+    }
+    let ended = program
+        .current_dir(clients())
+        .env("ALICE_PASSWORD", passwords.of("alice"))
+        .env("BOB_PASSWORD", passwords.of("bob"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let ended = tokio::time::timeout(STOCK_DEADLINE, ended)
+        .await
+        .expect("the tests to end");
+    let ended = ended.unwrap_or_else(|error| panic!("cannot run {file}: {error}"));
+    let output = [ended.stdout, ended.stderr].concat();
+    let output = String::from_utf8_lossy(&output).into_owned();
+    println!("{output}");
+    assert!(ended.status.success(), "{file}: {}", ended.status);
+    output
 }

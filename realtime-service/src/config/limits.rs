@@ -44,6 +44,9 @@ pub struct Limits {
     /// Refused CONNECTs of one address in a minute; with more its new sessions are answered 429,
     /// before a token is looked at. `REALTIME__LIMITS__REFUSALS_PER_ADDRESS`, default 300.
     pub refusals_per_address: u32,
+    /// Refused logout tokens of one address in a minute; with more its next ones are answered 429,
+    /// before they are looked at. `REALTIME__LIMITS__LOGOUT_REFUSALS_PER_ADDRESS`, default 60.
+    pub logout_refusals_per_address: u32,
     /// Bytes of one message, and of one polling request. `REALTIME__LIMITS__MESSAGE_BYTES`, default
     /// 1048576.
     pub message_bytes: usize,
@@ -89,6 +92,7 @@ impl Default for Limits {
             refusal_linger_ms: 2000,
             refusals: 3,
             refusals_per_address: 300,
+            logout_refusals_per_address: 60,
             message_bytes: 1024 * 1024,
             outbound_packets: 4096,
             outbound_bytes: 4 * 1024 * 1024,
@@ -185,6 +189,10 @@ impl Limits {
         }
         for (setting, count) in [
             ("limits.refusals_per_address", self.refusals_per_address),
+            (
+                "limits.logout_refusals_per_address",
+                self.logout_refusals_per_address,
+            ),
             ("limits.events_per_sec", self.events_per_sec),
             ("limits.events_burst", self.events_burst),
             ("limits.events_excess", self.events_excess),

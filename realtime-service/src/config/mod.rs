@@ -27,6 +27,7 @@ use shared_claims::secret::SecretError;
 
 use crate::rooms::policy::RoomRule;
 
+pub use crate::handshake::CredentialSource;
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::AuthSettings;
@@ -89,20 +90,6 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How log lines look. `REALTIME__LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
-}
-
-/// A place where a client can put its token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialSource {
-    /// The payload of CONNECT: `auth: {token}`.
-    Auth,
-    /// `Authorization: Bearer TOKEN`.
-    Header,
-    /// `?token=`, which ends up in the logs of proxies.
-    Query,
-    /// The cookie that `auth.cookie_name` names, from a page whose origin is listed.
-    Cookie,
 }
 
 /// The shape of log lines.

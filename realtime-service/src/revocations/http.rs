@@ -1,10 +1,13 @@
 //! `POST /oidc/backchannel-logout`: an issuer says that a session has ended (OpenID Connect
 //! Back-Channel Logout 1.0, sections 2.5 to 2.8).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header},
@@ -15,13 +18,15 @@ use serde_json::json;
 use shared_claims::Rejection;
 
 use super::RevocationError;
-use crate::{gateway::Gateway, keys::Unverified};
+use crate::{
+    gateway::Gateway, keys::Unverified, limits::AddressKey, listener::Connection, metrics::Limit,
+};
 
 /// The longest body: a token of 8 KiB, its name, and what form encoding makes of them.
 const MAXIMUM_BODY_BYTES: usize = 16 * 1024;
 
 /// When to come back after what is our own fault, in seconds.
-const RETRY_AFTER_SECS: &str = "1";
+const RETRY_AFTER_SECS: u64 = 1;
 
 /// The one path.
 pub fn routes(gateway: Arc<Gateway>) -> Router {
@@ -39,24 +44,55 @@ enum Refusal {
     Rejected(Rejection),
     /// We are at fault; it may come again.
     Unavailable,
+    /// This address had too many refusals, and has to wait for so long. Its token is not looked at.
+    Flood(Duration),
+}
+
+impl Refusal {
+    /// Whether the one who posts is at fault, as no issuer of ours is by accident.
+    fn is_counted(&self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::Rejected(_))
+    }
+
+    /// How many seconds the issuer should wait before it tries again.
+    fn retry_after_secs(&self) -> Option<u64> {
+        match self {
+            Self::Malformed(_) | Self::Rejected(_) => None,
+            Self::Unavailable => Some(RETRY_AFTER_SECS),
+            Self::Flood(wait) => Some(wait.as_secs() + 1),
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, description) = match self {
-            Self::Malformed(description) => (StatusCode::BAD_REQUEST, description),
-            Self::Rejected(rejection) => (StatusCode::BAD_REQUEST, rejection.message()),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "try again in a moment"),
-        };
-        let error = match status {
-            StatusCode::BAD_REQUEST => "invalid_request",
-            _ => "temporarily_unavailable",
+        let retry_after = self.retry_after_secs();
+        let (status, error, description) = match self {
+            Self::Malformed(description) => {
+                (StatusCode::BAD_REQUEST, "invalid_request", description)
+            }
+            Self::Rejected(rejection) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                rejection.message(),
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "try again in a moment",
+            ),
+            Self::Flood(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "temporarily_unavailable",
+                "too many logout tokens of this address were refused",
+            ),
         };
         let body = Json(json!({ "error": error, "error_description": description }));
         let mut response = (status, [(header::CACHE_CONTROL, "no-store")], body).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let value = header::HeaderValue::from_static(RETRY_AFTER_SECS);
-            response.headers_mut().insert(header::RETRY_AFTER, value);
+        if let Some(secs) = retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, secs.into());
         }
         response
     }
@@ -64,10 +100,26 @@ impl IntoResponse for Refusal {
 
 async fn post_logout_token(
     State(gateway): State<Arc<Gateway>>,
+    Extension(connection): Extension<Connection>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let token = token_of(&headers, &body)?;
+    let address = AddressKey::from(connection.client(&headers));
+    if let Some(wait) = gateway.logout_flood.wait(address) {
+        gateway.metrics.limited(Limit::LogoutRefusalsPerAddress);
+        return Err(Refusal::Flood(wait));
+    }
+    let accepted = accept(&gateway, &headers, &body).await;
+    if accepted.as_ref().is_err_and(Refusal::is_counted) {
+        gateway.logout_flood.count(address);
+    }
+    accepted?;
+    Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
+}
+
+/// Ends what the posted logout token names.
+async fn accept(gateway: &Gateway, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+    let token = token_of(headers, body)?;
     let verified = gateway.keys.verify_logout(&token, SystemTime::now()).await;
     let logout = verified.map_err(|error| match error {
         Unverified::Rejected(rejection) => {
@@ -82,8 +134,7 @@ async fn post_logout_token(
         .map_err(|error: RevocationError| {
             tracing::error!("a revocation cannot be acknowledged: {error}");
             Refusal::Unavailable
-        })?;
-    Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
+        })
 }
 
 /// The one `logout_token` of a form.

@@ -6,6 +6,8 @@ mod queue;
 mod received;
 mod renewal;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,

@@ -194,6 +194,51 @@ fn a_bad_key_is_left_out_and_a_good_one_beside_it_is_used() {
 }
 
 #[test]
+fn a_point_of_small_order_is_no_key() {
+    const ORDER_8: [&str; 2] = [
+        "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU",
+        "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o",
+    ];
+    let ed = Pair::ed();
+    let is_left_out = |x: &[u8]| {
+        let document = json!({ "keys": [ed.with("x", URL_SAFE_NO_PAD.encode(x))] });
+        let keys = KeySet::from_jwks(document.to_string().as_bytes()).expect("a set");
+        keys.is_empty()
+    };
+    // The numbers 0 and 1, their like beyond the prime, and the prime less one.
+    let mut points = vec![[0; 32], [0; 32], [0xFF; 32], [0xFF; 32], [0xFF; 32]];
+    points[1][0] = 1;
+    for (point, first) in points[2..].iter_mut().zip([0xEC, 0xED, 0xEE]) {
+        (point[0], point[31]) = (first, 0x7F);
+    }
+    let order_8 = ORDER_8.map(|text| URL_SAFE_NO_PAD.decode(text).expect("base64url"));
+    points.extend(order_8.map(|bytes| <[u8; 32]>::try_from(bytes).expect("32 bytes")));
+    for mut point in points {
+        assert!(is_left_out(&point), "{point:x?}");
+        point[31] |= 0x80;
+        assert!(is_left_out(&point), "{point:x?}, of the other sign");
+        point[0] ^= 0x10;
+        assert!(!is_left_out(&point), "another point than {point:x?}");
+    }
+}
+
+#[test]
+fn a_signature_of_nobody_matches_no_key_of_small_order() {
+    let neutral = {
+        let mut point = [0; 32];
+        point[0] = 1;
+        point
+    };
+    let key = Pair::ed().with("x", URL_SAFE_NO_PAD.encode(neutral));
+    // Whatever is signed: the neutral point, and nought.
+    let signature = URL_SAFE_NO_PAD.encode([neutral, [0; 32]].concat());
+    let honest = Pair::ed().token();
+    let (signed, _) = honest.rsplit_once('.').expect("three segments");
+    let refused = verdict(&[key], &format!("{signed}.{signature}"));
+    assert_eq!(refused, Err(Rejection::AlgorithmInvalid));
+}
+
+#[test]
 fn two_keys_with_one_id_are_neither_used() {
     let (ec, stranger) = (Pair::ec(), Pair::ec());
     let keys = [ec.public.clone(), stranger.public];

@@ -1,0 +1,87 @@
+//! The logout token: what ends somebody's session.
+
+use serde_json::Value;
+use shared_claims::{
+    UnverifiedToken, VerifiedLogout,
+    claims::REALTIME_AUDIENCE,
+    revocation::{LOGOUT_EVENT, LOGOUT_LIFETIME_SECS},
+    verify::LogoutScope,
+};
+
+use crate::{
+    mint::{CLIENT_ID, MINT, NOW, OURS, PROVIDER, at, header_and_claims},
+    oracle::{claims_of_accepted, identifies, is_for, type_of},
+};
+
+/// Verifies a logout token that is the input, or, when that has two lines, one with this header and
+/// these claims which an issuer signed.
+///
+/// # Panics
+///
+/// When what must hold does not.
+pub fn check(input: &[u8]) {
+    let Ok(input) = std::str::from_utf8(input) else {
+        return;
+    };
+    match header_and_claims(input) {
+        None => verify(input),
+        Some((header, claims)) => {
+            verify(&MINT.sign(header, claims));
+            let forged = MINT.sign_as_stranger(header, claims);
+            for verifier in [&MINT.ours, &MINT.provider] {
+                let verdict = UnverifiedToken::parse(&forged)
+                    .and_then(|parsed| verifier.verify_logout(parsed, at(NOW)));
+                assert!(verdict.is_err(), "a stranger's");
+            }
+        }
+    }
+}
+
+fn verify(token: &str) {
+    for (issuer, verifier) in [(OURS, &MINT.ours), (PROVIDER, &MINT.provider)] {
+        let Ok(parsed) = UnverifiedToken::parse(token) else {
+            return;
+        };
+        if let Ok(accepted) = verifier.verify_logout(parsed, at(NOW)) {
+            check_claims(token, issuer, &accepted);
+            let access = verifier.verify(token, at(NOW));
+            assert!(access.is_err(), "a logout token lets somebody in");
+        }
+    }
+}
+
+fn check_claims(token: &str, issuer: &str, accepted: &VerifiedLogout) {
+    let claims = claims_of_accepted(token, issuer);
+    let (types, audience): (&[&str], _) = match issuer {
+        OURS => (&["logout+jwt"], REALTIME_AUDIENCE),
+        _ => (&["logout+jwt", "jwt", ""], CLIENT_ID),
+    };
+    assert!(
+        types.contains(&type_of(token).as_str()),
+        "{}",
+        type_of(token)
+    );
+    assert!(is_for(&claims, audience), "{claims}");
+    assert!(claims["events"][LOGOUT_EVENT].is_object(), "{claims}");
+    assert!(claims.get("nonce").is_none(), "accepted with a nonce");
+    assert!(identifies(&claims["jti"]), "{claims}");
+    let iat = claims["iat"].as_u64().expect("an iat");
+    assert!(NOW < iat + LOGOUT_LIFETIME_SECS + 30, "accepted when old");
+    if let Some(exp) = claims.get("exp").filter(|exp| !exp.is_null()) {
+        assert!(
+            exp.as_u64().expect("a time") > NOW,
+            "accepted after its end"
+        );
+    }
+    assert_eq!((accepted.iss.as_str(), accepted.iat), (issuer, iat));
+    // A session is the narrower of the two: it must never become all of a subject.
+    let named = match &accepted.scope {
+        LogoutScope::Session(session) => (session, &claims["sid"]),
+        LogoutScope::Subject(subject) => {
+            assert!(claims.get("sid").is_none_or(Value::is_null), "{claims}");
+            (subject, &claims["sub"])
+        }
+    };
+    assert_eq!(named.1, named.0);
+    assert!(identifies(named.1), "{claims}");
+}
