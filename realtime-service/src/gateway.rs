@@ -10,7 +10,7 @@ use crate::{
     limits::{Quotas, RefusalFlood},
     metrics::{Cause, Metrics},
     revocations::{RevocationError, Revocations},
-    rooms::{Rooms, policy::RoomRule},
+    rooms::{Rooms, policy::Policy},
     session::{Identity, Index, Session},
     timers::Timers,
 };
@@ -24,7 +24,7 @@ pub struct Gateway {
     /// How sockets say who they are.
     pub auth: AuthSettings,
     /// Who may do what in which rooms.
-    pub rules: Vec<RoomRule>,
+    pub policy: Policy,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
     /// What exists now of that.
@@ -46,8 +46,6 @@ pub struct Gateway {
     pub timers: Arc<Timers>,
     /// Our own issuer.
     issuer: String,
-    /// Other issuers whose tokens grant rooms by themselves.
-    granting_issuers: Vec<String>,
 }
 
 impl Gateway {
@@ -60,7 +58,6 @@ impl Gateway {
     pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
         let metrics = Arc::new(Metrics::new());
         let timers = Arc::default();
-        let granting = config.issuers.iter().filter(|one| one.grants_rooms);
         Ok(Arc::new(Self {
             keys: Keys::new(config, source, &metrics)?,
             quotas: Quotas::new(&config.limits),
@@ -69,14 +66,13 @@ impl Gateway {
             metrics,
             credentials: config.credentials.clone(),
             auth: config.auth.clone(),
-            rules: config.rooms.clone(),
+            policy: Policy::new(config),
             limits: config.limits.clone(),
             rooms: Rooms::new(config, &timers),
             sessions: Index::default(),
             revocations: Revocations::open(&config.revocations)?,
             timers,
             issuer: config.issuer.clone(),
-            granting_issuers: granting.map(|one| one.issuer.clone()).collect(),
         }))
     }
 
@@ -88,10 +84,7 @@ impl Gateway {
         connection: String,
         now: SystemTime,
     ) -> Identity {
-        let is_ours = claims.iss == self.issuer;
-        let trusts_details = is_ours || self.granting_issuers.contains(&claims.iss);
-        let origin = (is_ours, trusts_details);
-        Identity::of(claims, origin, &self.rules, (connection, now))
+        Identity::of(claims, &self.policy, (connection, now))
     }
 
     /// The sessions of a user; without `issuer`, of our own issuer's.

@@ -41,7 +41,7 @@ pub async fn authenticate(
     let identity = match token {
         Ok(token) => identify(&gateway, &token, now).await,
         Err(Rejection::TokenMissing) if gateway.auth.admits_guests() => {
-            Ok(Identity::guest(&gateway.rules, random_id()))
+            Ok(Identity::guest(&gateway.policy, random_id()))
         }
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };

@@ -1,7 +1,7 @@
 //! The HTTP API for back ends, on a listener of its own: what a server of one's own can do in rooms
 //! and with users, in any language.
 
-// mod authorization;
+mod authorization;
 mod body;
 mod caller;
 mod connections;
@@ -88,7 +88,7 @@ fn routes(gateway: Arc<Gateway>, settings: &ApiSettings) -> Router {
         .route("/v1/users/{sub}/emit", post(users::post_emit))
         .route("/v1/disconnect", post(users::post_disconnect))
         .route_layer(from_fn_with_state(api.clone(), idempotency::answer_once))
-        // .route("/v1/authz/explain", post(authorization::post_explain))
+        .route("/v1/authz/explain", post(authorization::post_explain))
         .route("/v1/rooms", get(rooms::list_rooms))
         .route("/v1/rooms/{room}/presence", get(rooms::show_presence))
         .route("/v1/rooms/{room}/history", get(rooms::show_history))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared_claims::VerifiedClaims;
 use tokio::time::Instant;
 
-use crate::rooms::policy::{Grants, Holder, RoomRule};
+use crate::rooms::policy::{Grants, Holder, Policy};
 
 /// Somebody, by the issuer that vouches for them: a subject alone is nobody, since two issuers can
 /// have the same one.
@@ -53,9 +53,9 @@ pub struct Sender {
 }
 
 impl Identity {
-    /// Somebody who has presented no token: they may do what rules open to guests.
+    /// Somebody who has presented no token: they may do what `policy` opens to guests.
     #[must_use]
-    pub fn guest(rules: &[RoomRule], connection: String) -> Self {
+    pub fn guest(policy: &Policy, connection: String) -> Self {
         Self {
             principal: None,
             sender: Sender {
@@ -64,19 +64,17 @@ impl Identity {
                 name: None,
                 connection,
             },
-            grants: Grants::of(rules, &Holder::Guest),
+            grants: policy.grants(&Holder::Guest),
             claims: None,
             expires_at: None,
         }
     }
 
-    /// The owner of a token that was accepted at `now`. `is_ours` tells whether it is of our own
-    /// issuer, and `trusts_details` whether its `authorization_details` count.
+    /// The owner of a token that was accepted at `now`.
     #[must_use]
     pub fn of(
         claims: VerifiedClaims,
-        (is_ours, trusts_details): (bool, bool),
-        rules: &[RoomRule],
+        policy: &Policy,
         (connection, now): (String, SystemTime),
     ) -> Self {
         let left = claims.expires_at().duration_since(now).unwrap_or_default();
@@ -85,11 +83,8 @@ impl Identity {
             .name
             .as_ref()
             .or(profile.preferred_username.as_ref());
-        let holder = Holder::Bearer {
-            claims: &claims,
-            is_ours,
-            trusts_details,
-        };
+        let holder = policy.bearer(&claims);
+        let is_foreign = holder.is_of_another_issuer();
         Self {
             principal: Some(Principal {
                 issuer: claims.iss.clone(),
@@ -97,12 +92,12 @@ impl Identity {
                 session: claims.sid.clone(),
             }),
             sender: Sender {
-                iss: (!is_ours).then(|| claims.iss.clone()),
+                iss: is_foreign.then(|| claims.iss.clone()),
                 sub: Some(claims.sub.clone()),
                 name: name.cloned(),
                 connection,
             },
-            grants: Grants::of(rules, &holder),
+            grants: policy.grants(&holder),
             expires_at: Some((Instant::now() + left, claims.expires_at())),
             claims: Some(claims),
         }
