@@ -9,10 +9,11 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared_claims::{authorization::Action, ids::is_identifier};
-use socketioxide::extract::{Extension, SocketRef, State};
+use socketioxide::extract::{SocketRef, State};
 
 use crate::{
     gateway::Gateway,
+    guard::SessionRef,
     messages::{Message, Publish, is_publishable, is_shallow, milliseconds},
     rooms::{Position, RoomName},
     session::{Received, Session, random_id},
@@ -94,15 +95,15 @@ impl EventError {
     }
 }
 
-/// Registers every event on a socket that is about to be admitted: the connect middleware of the
-/// namespace `/` that comes after [`crate::handshake::authenticate`].
+/// Registers every event on a socket that is about to be admitted: a connect middleware behind the
+/// [`crate::guard`].
 ///
 /// # Errors
 ///
 /// None that can happen.
 pub async fn register(
     socket: SocketRef,
-    Extension(session): Extension<Arc<Session>>,
+    session: SessionRef,
     State(gateway): State<Arc<Gateway>>,
 ) -> Result<(), std::convert::Infallible> {
     for (name, event) in EVENTS {

@@ -34,6 +34,8 @@ pub enum Cause {
     Expired,
     /// The token or its session was revoked.
     Revoked,
+    /// The application ended it.
+    Dismissed,
     /// It took nothing for as long as the write stall allows.
     Stalled,
     /// More waited for it than may.
@@ -56,6 +58,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Dismissed => "dismissed",
             Self::Stalled => "stalled",
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
@@ -283,6 +286,12 @@ impl Metrics {
     /// A credential was refused.
     pub fn refusal(&self, rejection: Rejection) {
         let labels = [("reason", rejection.reason())];
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// Somebody whose credential was accepted was refused by the application.
+    pub fn refused_by_application(&self) {
+        let labels = [("reason", "application")];
         self.refusals.get_or_create(&labels).inc();
     }
 

@@ -12,6 +12,8 @@ mod login;
 mod metrics;
 mod order;
 mod origins;
+mod own_app;
+mod own_handlers;
 mod payloads;
 mod proxies;
 mod refusals;

@@ -105,6 +105,7 @@ impl Opening {
                     sid: String::new(),
                     stream,
                     early: VecDeque::new(),
+                    attachments: Vec::new(),
                 }),
                 Err(Error::Http(answer)) => Err(answer.status().as_u16()),
                 Err(error) => panic!("no WebSocket and no answer: {error}"),
@@ -170,6 +171,8 @@ pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Stream>>,
     /// Packets that came while an acknowledgement was waited for.
     early: VecDeque<String>,
+    /// The binary data that came so far.
+    pub attachments: Vec<Vec<u8>>,
 }
 
 /// Why CONNECT was refused, as the wire has it.
@@ -189,6 +192,14 @@ impl WebSocket {
     pub async fn send(&mut self, packet: impl Into<String>) {
         let sent = self.stream.send(Message::text(packet.into()));
         soon("a packet to be sent", sent)
+            .await
+            .expect("an open WebSocket");
+    }
+
+    /// Sends the binary data that a packet has announced.
+    pub async fn send_attachment(&mut self, bytes: &[u8]) {
+        let sent = self.stream.send(Message::binary(bytes.to_vec()));
+        soon("binary data to be sent", sent)
             .await
             .expect("an open WebSocket");
     }
@@ -242,6 +253,7 @@ impl WebSocket {
                 // Engine.IO's own goodbye: the end of the connection has to follow.
                 Ok(Message::Text(text)) if text.as_str() == "1" => {}
                 Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Binary(bytes)) => self.attachments.push(bytes.to_vec()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
             }
