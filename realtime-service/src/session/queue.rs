@@ -189,7 +189,8 @@ mod tests {
         has_begun.await.expect("a handler that runs");
         let end = Instant::now();
         queue.end();
-        let told = is_told.await.expect("a farewell");
+        let told = timeout(2 * HANDLER_GRACE, is_told).await;
+        let told = told.expect("a farewell in time").expect("a farewell");
         is_next.await.expect_err("what waited is not done any more");
         told - end
     }
