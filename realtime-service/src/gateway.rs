@@ -103,6 +103,27 @@ impl Gateway {
         self.sessions.find(issuer, &scope)
     }
 
+    /// The `iss` of our own issuer's tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Ends every socket of a subject or a session of `issuer`, in all namespaces, and tells how
+    /// many there were. Their clients get a DISCONNECT packet, after which stock clients do not come
+    /// back by themselves; a stalled one is closed all the same.
+    ///
+    /// Whoever still has a token can come back with it. What must not come back is revoked: at the
+    /// issuer, or by [`Self::revoke`].
+    pub fn dismiss(&self, issuer: &str, whom: &LogoutScope) -> usize {
+        let sessions = self.sessions.find(issuer, whom);
+        for session in &sessions {
+            tracing::info!(connection = %session.connection, "dismissed by the application");
+            session.dismiss(Cause::Dismissed);
+        }
+        sessions.len()
+    }
+
     /// Ends what a logout token names, here and for every handshake to come; when this returns it
     /// is durable.
     ///

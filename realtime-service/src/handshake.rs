@@ -2,10 +2,10 @@
 
 mod credentials;
 
-use std::{future::ready, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use shared_claims::Rejection;
-use socketioxide::extract::{HttpExtension, SocketRef, State, TryData};
+use socketioxide::{ParserError, extract::SocketRef};
 
 use self::credentials::find_token;
 pub(crate) use self::credentials::token_of_text;
@@ -18,45 +18,30 @@ use crate::{
     session::{Identity, Session, random_id},
 };
 
-/// Admits a socket, or refuses it: the first connect middleware of every namespace.
-///
-/// What comes after it finds an `Arc<Session>` among the socket's extensions. Everything that a
-/// socket can do is set up in middlewares, before CONNECT is acknowledged, so that what the client
-/// sends right after the acknowledgement finds its handler.
+/// Opens the session of a socket that presents a token which is accepted, or refuses the socket.
 ///
 /// # Errors
 ///
 /// The refusal that the client is told.
-pub async fn authenticate(
-    socket: SocketRef,
-    TryData(payload): TryData<Payload>,
-    HttpExtension(engine): HttpExtension<Arc<EngineSession>>,
-    State(gateway): State<Arc<Gateway>>,
-) -> Result<(), Rejection> {
+pub(crate) async fn authenticate(
+    engine: &Arc<EngineSession>,
+    socket: &SocketRef,
+    payload: Result<Payload, ParserError>,
+) -> Result<Arc<Session>, Rejection> {
     engine.wait_if_ending().await;
-    let now = SystemTime::now();
+    let (gateway, now) = (engine.gateway(), SystemTime::now());
     let token = payload
         .map_err(|_| Rejection::PayloadMalformed)
         .and_then(|payload| find_token(&gateway.credentials, &payload, engine.credentials()));
     let identity = match token {
-        Ok(token) => identify(&gateway, &token, now).await,
+        Ok(token) => identify(gateway, &token, now).await,
         Err(Rejection::TokenMissing) if gateway.auth.admits_guests() => {
             Ok(Identity::guest(&gateway.policy, random_id()))
         }
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
-    match identity.and_then(|identity| open(&gateway, &engine, &socket, identity)) {
-        Ok(session) if !engine.admit() => {
-            session.forget();
-            // The end was decided meanwhile. What is returned after it reaches nobody.
-            engine.wait_if_ending().await;
-            Err(Rejection::TokenMissing)
-        }
-        Ok(session) => {
-            set_up(&socket, &session);
-            socket.extensions.insert(session);
-            Ok(())
-        }
+    match identity.and_then(|identity| open(gateway, engine, socket, identity)) {
+        Ok(session) => Ok(session),
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "refused");
             engine.refuse(rejection);
@@ -97,15 +82,4 @@ fn open(
         return Err(Unverified::Rejected(Rejection::TokenRevoked));
     }
     Ok(session)
-}
-
-/// Sets up what every socket can do, and what is done when it goes.
-fn set_up(socket: &SocketRef, session: &Arc<Session>) {
-    session.on_authenticate(socket);
-    let gone = session.clone();
-    socket.on_disconnect(move || {
-        tracing::info!(connection = %gone.connection, "disconnected");
-        gone.disconnected();
-        ready(())
-    });
 }

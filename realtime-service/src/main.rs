@@ -66,8 +66,6 @@ fn report(error: &ConfigError) -> ExitCode {
 
 #[tokio::main]
 async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
-    // The only failure is that another provider is installed, and there is no other.
-    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;

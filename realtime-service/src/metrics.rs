@@ -34,8 +34,8 @@ pub enum Cause {
     Expired,
     /// The token or its session was revoked.
     Revoked,
-    /// A back end ended it.
-    Kicked,
+    /// The application ended it.
+    Dismissed,
     /// It took nothing for as long as the write stall allows.
     Stalled,
     /// More waited for it than may.
@@ -58,7 +58,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-            Self::Kicked => "kicked",
+            Self::Dismissed => "dismissed",
             Self::Stalled => "stalled",
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
@@ -289,6 +289,12 @@ impl Metrics {
     /// A credential was refused.
     pub fn refusal(&self, rejection: Rejection) {
         let labels = [("reason", rejection.reason())];
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// Somebody whose credential was accepted was refused by the application.
+    pub fn refused_by_application(&self) {
+        let labels = [("reason", "application")];
         self.refusals.get_or_create(&labels).inc();
     }
 

@@ -63,18 +63,22 @@ async fn the_same_token_may_come_twice_and_two_different_ones_may_not() {
     let by_query = plain.clone().query("token", &token);
     let by_both = by_header.clone().query("token", &token);
     let twice = by_query.clone().query("token", &token);
+    let headers = by_header.clone().header("authorization", &bearer);
     for (opening, payload) in [
         (&by_header, json!({"token": token})),
         (&by_query, json!({ "token": bearer })),
         (&by_both, json!({"token": token})),
         (&by_both, json!({})),
         (&twice, json!({})),
+        (&headers, json!({})),
     ] {
         let sid = opening.session().await.connect(&payload).await;
         sid.expect("the same token each time");
     }
     let disagreeing = by_header.clone().query("token", &other);
     let two = by_query.clone().query("token", &other);
+    let other_bearer = format!("Bearer {other}");
+    let two_headers = by_header.clone().header("authorization", &other_bearer);
     for (opening, payload) in [
         (&by_header, json!({"token": other})),
         (&by_query, json!({"token": other})),
@@ -82,6 +86,7 @@ async fn the_same_token_may_come_twice_and_two_different_ones_may_not() {
         (&disagreeing, json!({})),
         (&disagreeing, json!({"token": token})),
         (&two, json!({})),
+        (&two_headers, json!({})),
     ] {
         let refused = opening.session().await.connect(&payload).await;
         assert_eq!(

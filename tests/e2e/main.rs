@@ -16,6 +16,8 @@ mod oidc_provider;
 mod order;
 mod origins;
 mod other_issuers;
+mod own_app;
+mod own_handlers;
 mod payloads;
 mod presence;
 mod proxies;

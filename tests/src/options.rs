@@ -1,5 +1,6 @@
 //! What a test wants to be different about its stack.
 
+use realtime_service::{App, config::Config, keys::KeySource};
 use serde_json::{Value, json};
 
 use crate::tls::{Certificate, Root};
@@ -29,6 +30,9 @@ impl Mode {
     }
 }
 
+/// What makes an application of its own around the gateway.
+pub type NewApp = fn(Config, KeySource) -> anyhow::Result<App>;
+
 /// A setting of a service by its path in the TOML file, and its value.
 pub(crate) type Setting = (&'static str, Value);
 
@@ -41,6 +45,7 @@ pub struct Options {
     pub(crate) gateway: Vec<Setting>,
     pub(crate) log: Option<&'static str>,
     pub(crate) root: Root,
+    pub(crate) app: Option<NewApp>,
 }
 
 impl Default for Options {
@@ -51,6 +56,7 @@ impl Default for Options {
             gateway: Vec::new(),
             log: None,
             root: Root::default(),
+            app: None,
         }
     }
 }
@@ -91,6 +97,13 @@ impl Options {
             .gateway("tls.key_file", json!(certificate.key_file()));
         this.root = certificate.root();
         this
+    }
+
+    /// Serves an application of its own instead of the gateway's rooms, in this process.
+    #[must_use]
+    pub fn app(mut self, app: NewApp) -> Self {
+        self.app = Some(app);
+        self.mode(Mode::InProcess)
     }
 
     /// Sets `RUST_LOG` of the binaries.

@@ -316,11 +316,15 @@ impl Plan {
             KeyMode::Shared => KeySource::fixed(self.secrets()),
             KeyMode::Asymmetric => KeySource::Published,
         };
-        Service::in_process(|stopped| async move {
+        let app = self.options.app;
+        Service::in_process(move |stopped| async move {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            let served = realtime_service::serve(config, keys, listener, shutdown).await;
+            let served = match app {
+                Some(app) => app(config, keys)?.serve(listener, shutdown).await,
+                None => realtime_service::serve(config, keys, listener, shutdown).await,
+            };
             served.context("the gateway")
         })
     }

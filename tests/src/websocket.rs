@@ -105,6 +105,7 @@ impl Opening {
                     sid: String::new(),
                     stream,
                     early: VecDeque::new(),
+                    attachments: Vec::new(),
                 }),
                 Err(Error::Http(answer)) => Err(answer.status().as_u16()),
                 Err(error) => panic!("no WebSocket and no answer: {error}"),
@@ -170,6 +171,8 @@ pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Stream>>,
     /// Packets that came while an acknowledgement was waited for.
     early: VecDeque<String>,
+    /// The binary data that came so far.
+    pub attachments: Vec<Vec<u8>>,
 }
 
 /// Why CONNECT was refused, as the wire has it.
@@ -263,6 +266,7 @@ impl WebSocket {
                 // Engine.IO's own goodbye: the end of the connection has to follow.
                 Ok(Message::Text(text)) if text.as_str() == "1" => {}
                 Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Binary(bytes)) => self.attachments.push(bytes.to_vec()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
             }

@@ -14,7 +14,10 @@ use super::{
     problem::{ApiError, PROBLEM_TYPE, Problem},
     rooms::room,
 };
-use crate::{keys::Unverified, rooms::policy::Explanation};
+use crate::{
+    keys::Unverified,
+    rooms::policy::{Explanation, Holder},
+};
 
 /// Who, what and where: either `token` or `connection`.
 #[derive(Deserialize, ToSchema)]
@@ -80,5 +83,10 @@ pub(super) async fn post_explain(
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };
-    Ok(Json(identity.grants.explain(body.action, &room)))
+    let policy = &gateway.policy;
+    let holder = match identity.claims() {
+        Some(claims) => policy.bearer(claims),
+        None => Holder::Guest,
+    };
+    Ok(Json(policy.explain(&holder, body.action, &room)))
 }

@@ -235,8 +235,8 @@ pub(super) async fn post_disconnect(
     for session in &sessions {
         tracing::info!(connection = %session.connection, by = caller.id(), "disconnected by a back end");
         match body.reconnect {
-            true => session.end(Cause::Kicked),
-            false => session.dismiss(Cause::Kicked),
+            true => session.end(Cause::Dismissed),
+            false => session.dismiss(Cause::Dismissed),
         }
     }
     Ok(Json(DisconnectAnswer {

@@ -346,9 +346,6 @@ async fn finish_poll(
     session
         .backlog
         .remove(usize::try_from(length).unwrap_or(usize::MAX));
-    if session.is_admitted() {
-        return Ok(response);
-    }
     let (mut parts, body) = response.into_parts();
     let body = body
         .collect()

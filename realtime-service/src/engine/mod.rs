@@ -109,6 +109,11 @@ impl EngineSession {
         &self.backlog
     }
 
+    /// The gateway that it belongs to.
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
     /// Waits for the end of a session whose end is decided; returns at once from any other.
     pub async fn wait_if_ending(&self) {
         let is_ending = self.life().is_ending;
@@ -127,11 +132,7 @@ impl EngineSession {
         }
         self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
-        drop(life);
         self.gateway.metrics.socket_admitted();
-        if let Some(stream) = &*self.stream() {
-            stream.refusal_data.stop();
-        }
         true
     }
 
@@ -145,17 +146,23 @@ impl EngineSession {
     /// Notes a refusal. The client has a moment to read it or to present another token; with the
     /// last refusal that it may have, the session ends.
     pub fn refuse(self: &Arc<Self>, rejection: Rejection) {
-        let Gateway {
-            limits,
-            metrics,
-            flood,
-            ..
-        } = &*self.gateway;
-        metrics.refusal(rejection);
+        self.gateway.metrics.refusal(rejection);
         // Who has too many sockets has a good token, and floods nobody.
         if rejection != Rejection::TooManySockets {
-            flood.count(self.opener.address());
+            self.gateway.flood.count(self.opener.address());
         }
+        self.count_refusal();
+    }
+
+    /// Notes a refusal by the application of somebody whose token was accepted: to the transport it
+    /// is one like any other, but it shows no flood of guesses.
+    pub(crate) fn turn_away(self: &Arc<Self>) {
+        self.gateway.metrics.refused_by_application();
+        self.count_refusal();
+    }
+
+    fn count_refusal(self: &Arc<Self>) {
+        let limits = &self.gateway.limits;
         let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
         if refusals >= limits.refusals {
             self.end_once_flushed(Cause::Refused);
@@ -247,11 +254,8 @@ impl EngineSession {
         if is_served || self.ended.is_cancelled() {
             return false;
         }
-        // An admission sets its flag before it takes this lock: it is seen here, or it finds the stream.
         let connection = stream.insert(connection);
-        if !self.is_admitted() {
-            connection.refusal_data.start(self.dialect);
-        }
+        connection.refusal_data.start(self.dialect);
         // A connection becomes a WebSocket, and so a session's, once.
         let _ = connection.backlog.set(self.backlog.clone());
         true

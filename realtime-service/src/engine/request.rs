@@ -93,7 +93,7 @@ impl Opener {
             && (is_websocket || self.user_agent == other.user_agent)
             && self.credentials.query_tokens == other.credentials.query_tokens
             && (self.credentials.authorization == other.credentials.authorization
-                || (is_websocket && other.credentials.authorization.is_none()))
+                || (is_websocket && other.credentials.authorization.is_empty()))
     }
 }
 
@@ -111,10 +111,12 @@ pub(super) fn take_credentials<B>(
         true => cookies_named(cookie_name, request.headers()),
         false => Vec::new(),
     };
-    let mut authorization = request.headers_mut().remove(header::AUTHORIZATION);
-    if let Some(value) = &mut authorization {
+    let authorization = request.headers().get_all(header::AUTHORIZATION);
+    let mut authorization: Vec<_> = authorization.iter().cloned().collect();
+    for value in &mut authorization {
         value.set_sensitive(true);
     }
+    request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().remove(header::COOKIE);
     let query = request.uri().query().unwrap_or_default();
     let mut query_tokens = Vec::new();
@@ -222,12 +224,17 @@ mod tests {
     fn no_credential_stays_in_a_request() {
         let mut request = request(
             "/socket.io/?EIO=4&token=abc&transport=polling&%74oken=def",
-            &[("authorization", "Bearer ghi"), ("cookie", "a=b")],
+            &[
+                ("authorization", "Bearer ghi"),
+                ("authorization", "Bearer jkl"),
+                ("cookie", "a=b"),
+            ],
         );
         let credentials = take_credentials(&mut request, "");
         assert_eq!(request.uri(), "/socket.io/?EIO=4&transport=polling");
         assert!(request.headers().is_empty());
         assert_eq!(credentials.query_tokens, ["abc", "def"]);
+        assert_eq!(credentials.authorization, ["Bearer ghi", "Bearer jkl"]);
     }
 
     #[test]

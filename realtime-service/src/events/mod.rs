@@ -6,11 +6,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use socketioxide::extract::{Extension, SocketRef, State};
+use socketioxide::extract::{SocketRef, State};
 
 pub(crate) use self::call::{Call, EventError, room};
 use crate::{
     gateway::Gateway,
+    guard::SessionRef,
     history, messages, presence,
     rooms::subscription,
     session::{Received, Session},
@@ -51,15 +52,15 @@ const EVENTS: [Event; 5] = [
     Event::Presence,
 ];
 
-/// Registers every event on a socket that is about to be admitted: the connect middleware of the
-/// namespace `/` that comes after [`crate::handshake::authenticate`].
+/// Registers every event on a socket that is about to be admitted: a connect middleware behind the
+/// [`crate::guard`].
 ///
 /// # Errors
 ///
 /// None that can happen.
 pub async fn register(
     socket: SocketRef,
-    Extension(session): Extension<Arc<Session>>,
+    session: SessionRef,
     State(gateway): State<Arc<Gateway>>,
 ) -> Result<(), std::convert::Infallible> {
     for event in EVENTS {

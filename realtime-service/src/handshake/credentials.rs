@@ -8,7 +8,7 @@ use std::fmt;
 use http::HeaderValue;
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::Value;
 use shared_claims::Rejection;
@@ -30,8 +30,8 @@ pub enum CredentialSource {
 /// What the requests of a session carry as credentials. It has no `Debug`: it holds tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RequestCredentials {
-    /// The `Authorization` header.
-    pub authorization: Option<HeaderValue>,
+    /// Every `Authorization` header.
+    pub authorization: Vec<HeaderValue>,
     /// Every `token` in the query.
     pub query_tokens: Vec<String>,
     /// The values of the cookie that holds a token, from a page whose origin is listed.
@@ -45,6 +45,19 @@ pub struct RequestCredentials {
 #[derive(Default)]
 pub struct Payload {
     token: Option<Value>,
+    /// Whether `token` stands there more than once.
+    is_ambiguous: bool,
+}
+
+impl Payload {
+    /// The token in it, if there is one.
+    fn token(&self) -> Result<Option<&str>, Rejection> {
+        match &self.token {
+            Some(_) if self.is_ambiguous => Err(Rejection::PayloadMalformed),
+            Some(value) => token_of_text(value),
+            None => Ok(None),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Payload {
@@ -70,8 +83,8 @@ impl<'de> Visitor<'de> for PayloadVisitor {
         let mut payload = Payload::default();
         while let Some(name) = members.next_key::<String>()? {
             let value: Value = members.next_value()?;
-            if name == "token" && payload.token.replace(value).is_some() {
-                return Err(A::Error::duplicate_field("token"));
+            if name == "token" {
+                payload.is_ambiguous |= payload.token.replace(value).is_some();
             }
         }
         Ok(payload)
@@ -87,21 +100,13 @@ pub(crate) fn find_token(
     payload: &Payload,
     request: &RequestCredentials,
 ) -> Result<String, Rejection> {
-    let from_payload = payload.token.as_ref().map(token_of_text).transpose()?;
-    let from_payload = from_payload.flatten();
     let mut tokens: Vec<&str> = Vec::new();
+    // What is wrong with a source that is not read is nobody's concern.
     if sources.contains(&CredentialSource::Auth) {
-        tokens.extend(from_payload.as_deref());
+        tokens.extend(payload.token()?);
     }
     if sources.contains(&CredentialSource::Header) {
-        tokens.extend(
-            request
-                .authorization
-                .as_ref()
-                .map(token_of_header)
-                .transpose()?
-                .flatten(),
-        );
+        tokens.extend(token_of_headers(&request.authorization)?);
     }
     if sources.contains(&CredentialSource::Query) {
         tokens.extend(request.query_tokens.iter().map(String::as_str));
@@ -120,19 +125,30 @@ pub(crate) fn find_token(
 }
 
 /// The token in a payload, with or without `Bearer` before it.
-pub(crate) fn token_of_text(value: &Value) -> Result<Option<String>, Rejection> {
+pub(crate) fn token_of_text(value: &Value) -> Result<Option<&str>, Rejection> {
     let text = match value {
         Value::Null => return Ok(None),
         Value::String(text) => text,
         _ => return Err(Rejection::TokenNotAString),
     };
     match text.split_once(' ') {
-        None => Ok(Some(text.clone())),
-        Some((scheme, token)) if is_bearer(scheme) && is_one_word(token) => {
-            Ok(Some(token.to_owned()))
-        }
+        None => Ok(Some(text)),
+        Some((scheme, token)) if is_bearer(scheme) && is_one_word(token) => Ok(Some(token)),
         Some(_) => Err(Rejection::CredentialsMalformed),
     }
+}
+
+/// The token in the `Authorization` headers. There should be one at most (RFC 9110, section 5.3);
+/// several are fine as long as they say the same.
+fn token_of_headers(values: &[HeaderValue]) -> Result<Option<&str>, Rejection> {
+    let mut tokens = values.iter().map(token_of_header);
+    let first = tokens.next().transpose()?.flatten();
+    for other in tokens {
+        if other? != first {
+            return Err(Rejection::CredentialsAmbiguous);
+        }
+    }
+    Ok(first)
 }
 
 /// The token in an `Authorization` header; none when it is of another scheme than `Bearer`.
@@ -169,7 +185,7 @@ mod tests {
 
     fn request(authorization: Option<&'static str>, query: &[&str]) -> RequestCredentials {
         RequestCredentials {
-            authorization: authorization.map(HeaderValue::from_static),
+            authorization: Vec::from_iter(authorization.map(HeaderValue::from_static)),
             query_tokens: query.iter().map(|token| (*token).to_owned()).collect(),
             cookies: Vec::new(),
         }
@@ -275,11 +291,48 @@ mod tests {
     }
 
     #[test]
+    fn two_authorization_headers_that_differ_are_refused() {
+        let find = |headers: &[&'static str]| {
+            let authorization = headers.iter().map(|text| HeaderValue::from_static(text));
+            let request = RequestCredentials {
+                authorization: authorization.collect(),
+                ..RequestCredentials::default()
+            };
+            find(json!({}), &request)
+        };
+        let ambiguous = Err(Rejection::CredentialsAmbiguous);
+        let same = find(&["Bearer abc", "bearer abc"]);
+        assert_eq!(same.as_deref(), Ok("abc"));
+        assert_eq!(find(&["Bearer abc", "Bearer def"]), ambiguous);
+        assert_eq!(find(&["Bearer abc", "Basic eDp5"]), ambiguous);
+        assert_eq!(find(&["Basic eDp5", "Bearer abc"]), ambiguous);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_source_that_is_not_listed_is_ignored() {
+        let request = request(None, &["abc"]);
+        for payload in [
+            r#"{"token":7}"#,
+            r#"{"token":"a b c"}"#,
+            r#"{"token":"def","token":"ghi"}"#,
+        ] {
+            let payload: Payload = serde_json::from_str(payload).expect("a payload");
+            let find = |sources: &[_]| find_token(sources, &payload, &request);
+            let query = [CredentialSource::Query];
+            assert_eq!(find(&query).as_deref(), Ok("abc"));
+            assert!(find(&ALL).is_err());
+        }
+    }
+
+    #[test]
     fn a_source_that_is_not_listed_is_ignored() {
         let request = request(Some("Bearer abc"), &["def"]);
         let find = |source| {
-            let token = Some(json!("ghi"));
-            find_token(&[source], &Payload { token }, &request)
+            let payload = Payload {
+                token: Some(json!("ghi")),
+                ..Payload::default()
+            };
+            find_token(&[source], &payload, &request)
         };
         assert_eq!(find(CredentialSource::Auth).as_deref(), Ok("ghi"));
         assert_eq!(find(CredentialSource::Header).as_deref(), Ok("abc"));

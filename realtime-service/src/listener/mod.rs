@@ -59,7 +59,7 @@ pub struct Connection {
     pub trusted_proxies: Arc<[IpNet]>,
     /// Closes this connection.
     pub switch: KillSwitch,
-    /// Whether refusals on this connection get their data.
+    /// Whether this connection is a WebSocket, whose refusals get their data.
     pub refusal_data: RefusalData,
     /// A place that is given back when this connection ends.
     pub place: Place,

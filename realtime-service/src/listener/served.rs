@@ -94,17 +94,26 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
         }
     }
 
-    /// Whether writes go through the rewriter: while refusals get their data, and until the last
-    /// byte that was held back for it is out.
+    /// Whether writes go through the rewriter: on a WebSocket, and until the last byte that was held
+    /// back is out.
     fn is_rewriting(&self) -> bool {
         self.refusal_data.dialect().is_some()
             || !self.rewritten.is_empty()
             || self.rewriter.holds_back()
     }
 
-    /// Takes all of `bytes`, once what came before them is out.
+    /// Writes those of `bytes` that need no look, or takes all of them, once what came before them
+    /// is out.
     fn poll_rewrite(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_write_rewritten(context))?;
+        let untouched = self.rewriter.untouched(bytes);
+        if untouched > 0 {
+            let written = Pin::new(&mut self.inner).poll_write(context, &bytes[..untouched]);
+            if let Poll::Ready(Ok(written)) = written {
+                self.rewriter.passed(bytes, written);
+            }
+            return self.count(written);
+        }
         self.rewriter
             .push(bytes, self.refusal_data.dialect(), &mut self.rewritten);
         match self.poll_write_rewritten(context) {

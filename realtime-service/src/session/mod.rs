@@ -1,5 +1,7 @@
 //! A socket that was admitted: who it is, what it may do, and until when.
 
+mod deadlines;
+mod departure;
 mod identity;
 mod index;
 mod queue;
@@ -27,12 +29,15 @@ use shared_claims::{Rejection, ids};
 use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
 
-use self::queue::{Full, Queue, is_connected};
 pub(crate) use self::received::{QueueFull, wait_for_room};
+use self::{
+    deadlines::Deadlines,
+    queue::{Full, Queue, is_connected},
+};
 pub use self::{
     identity::{Identity, Principal, Sender},
     index::Index,
-    received::{InvalidArguments, Received},
+    received::{Arguments, InvalidArguments, Received},
     renewal::Renewed,
     sending::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged},
 };
@@ -43,7 +48,6 @@ use crate::{
     listener::Backlog,
     metrics::{Cause, Limit},
     rooms::RoomName,
-    timers::Timer,
 };
 
 /// A socket that was admitted. It exists from the verification of its token to the end of its
@@ -60,8 +64,12 @@ pub struct Session {
     renewing: Mutex<()>,
     /// What is still to be sent goes by it; `None` once the session has ended.
     socket: Mutex<Option<SocketRef>>,
-    deadlines: Mutex<Vec<Timer>>,
+    deadlines: Mutex<Deadlines>,
     is_closed: AtomicBool,
+    /// Whether it counts among the admitted sockets of its transport.
+    is_admitted: AtomicBool,
+    /// Whether the application's disconnect handler has taken the place of ours.
+    is_unheard: AtomicBool,
     refusals: AtomicU32,
     /// Its place among the sockets of its subject; a guest has none.
     seat: Mutex<Option<Permit<Subject>>>,
@@ -103,6 +111,8 @@ impl Session {
             socket: Mutex::new(Some(socket.clone())),
             deadlines: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            is_admitted: AtomicBool::new(false),
+            is_unheard: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
             seat: Mutex::new(seat.transpose()?),
             pace: Mutex::new(Pace::new(&gateway.limits, Instant::now())),
@@ -242,12 +252,14 @@ impl Session {
         self.gateway.auth.anonymous || self.identity.load().principal.is_some()
     }
 
-    /// Sends an event; `false` when it cannot be queued.
+    /// Sends an event with its arguments: a tuple is as many as it has members, [`Arguments`] are as
+    /// many as they are, and `Bytes` are binary data. `false` when it cannot be queued, before CONNECT is acknowledged and after the end.
     pub fn emit(&self, event: &str, data: &impl Serialize) -> bool {
         let socket = lock(&self.socket);
-        socket
-            .as_ref()
-            .is_some_and(|socket| socket.emit(event, data).is_ok())
+        self.is_live()
+            && socket
+                .as_ref()
+                .is_some_and(|socket| socket.emit(event, data).is_ok())
     }
 
     /// Ends the session and its transport at once, whatever waits to be sent.
@@ -273,93 +285,28 @@ impl Session {
         self.close();
     }
 
-    /// Ends the session when its transport or its socket has gone.
-    pub(crate) fn disconnected(&self) {
+    /// Takes back a session that the application refuses, whatever its token.
+    pub(crate) fn turn_away(&self) {
+        tracing::info!(connection = %self.connection, "refused by the application");
         self.close();
-        self.engine.leave();
+        self.engine.turn_away();
     }
 
-    /// Arms the timers of the identity of this moment in place of those of another.
-    fn arm(self: &Arc<Self>) {
-        let timers = match self.identity().expires_at() {
-            Some((end, wall)) => {
-                let notice = self.gateway.auth.expiring_notice();
-                let at = end.checked_sub(notice).unwrap_or(end);
-                vec![
-                    self.schedule(end, Self::expire),
-                    self.schedule(at, move |session| session.announce_end(wall)),
-                ]
-            }
-            None if self.gateway.auth.anonymous => Vec::new(),
-            None => {
-                let end = Instant::now() + self.gateway.auth.deferred_deadline();
-                vec![self.schedule(end, Self::time_out)]
-            }
-        };
-        let mut deadlines = lock(&self.deadlines);
-        // The socket may have gone meanwhile.
-        if !self.is_closed.load(Ordering::Acquire) {
-            *deadlines = timers;
+    /// Admits the session: CONNECT is acknowledged next.
+    ///
+    /// # Errors
+    ///
+    /// When the end of its transport was decided meanwhile. What is returned after that reaches
+    /// nobody.
+    pub(crate) async fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
+        if !self.engine.admit() {
+            self.close();
+            self.engine.wait_if_ending().await;
+            return Err(Rejection::TokenMissing);
         }
-    }
-
-    fn schedule(
-        self: &Arc<Self>,
-        at: Instant,
-        action: impl FnOnce(&Arc<Self>) + Send + 'static,
-    ) -> Timer {
-        let session = Arc::downgrade(self);
-        self.gateway.timers.schedule(at, move || {
-            if let Some(session) = session.upgrade() {
-                action(&session);
-            }
-        })
-    }
-
-    /// Tells the client that its token will end soon, in time to present the next one. It passes
-    /// through the queue, for CONNECT may not be acknowledged yet.
-    fn announce_end(self: &Arc<Self>, wall: SystemTime) {
-        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
-        let data = json!({ "expires_at": seconds(wall), "seconds_left": left.as_secs() });
-        let session = self.clone();
-        let job = Box::pin(async move {
-            let socket = lock(&session.socket).clone();
-            if let Some(socket) = socket
-                && is_connected(&socket, &session).await
-                && session.is_live()
-            {
-                session.emit("rt:expiring", &data);
-            }
-        });
-        // A queue that is full ends the session anyway.
-        let _ = self.queue.push(0, job);
-    }
-
-    /// Tells the client that its token has ended, and closes its transport, not its socket: a
-    /// client that gets its token from a function then comes back by itself with a fresh one.
-    fn expire(self: &Arc<Self>) {
-        // A token that was renewed in this very moment has timers of its own.
-        if !self.identity.load().has_expired() {
-            return;
-        }
-        let socket = lock(&self.socket).clone();
-        let Some(socket) = socket.filter(|_| self.close()) else {
-            return;
-        };
-        tracing::info!(connection = %self.connection, "token expired");
-        let told = unauthorized(Rejection::TokenExpired);
-        let is_told = self.backlog().is_empty() && socket.emit("unauthorized", &told).is_ok();
-        self.end_transport(is_told, Cause::Expired);
-    }
-
-    /// Ends the session of a guest who has not authenticated in time.
-    fn time_out(self: &Arc<Self>) {
-        tracing::info!(connection = %self.connection, "closed: it has not authenticated in time");
-        self.emit(
-            "unauthorized",
-            &unauthorized(Rejection::AuthenticationTimedOut),
-        );
-        self.dismiss(Cause::Unauthenticated);
+        self.is_admitted.store(true, Ordering::Release);
+        self.look_soon();
+        Ok(())
     }
 
     fn end_transport(&self, is_told: bool, cause: Cause) {
@@ -383,6 +330,7 @@ impl Session {
         let socket = lock(&self.socket).take();
         drop(socket);
         lock(&self.seat).take();
+        self.queue.end();
         !was_closed
     }
 }

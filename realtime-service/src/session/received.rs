@@ -1,15 +1,23 @@
 //! An event as it came, and the way to answer it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::{Serialize, de::DeserializeOwned, ser::SerializeTuple};
+use serde_json::{
+    ser::{Formatter, Serializer},
+    value::{RawValue, to_raw_value},
+};
 use socketioxide::{
     SendError, SocketError,
     adapter::LocalAdapter,
-    extract::AckSender,
-    handler::message::{FromMessage, FromMessageParts},
+    extract::{AckSender, Data},
+    handler::{FromMessage, FromMessageParts, Value},
     socket::Socket,
 };
 
@@ -27,6 +35,20 @@ pub struct Received {
     ack_id: Option<i64>,
 }
 
+/// Arguments whose number is known at run time only, to be sent as so many: a list of its own would
+/// be a single one.
+pub struct Arguments<T>(pub Vec<T>);
+
+impl<T: Serialize> Serialize for Arguments<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut arguments = serializer.serialize_tuple(self.0.len())?;
+        for argument in &self.0 {
+            arguments.serialize_element(argument)?;
+        }
+        arguments.end()
+    }
+}
+
 /// The arguments of an event are not what its handler takes.
 #[derive(Debug, thiserror::Error)]
 #[error("the arguments do not have the shape that this event takes")]
@@ -37,15 +59,15 @@ impl FromMessage<LocalAdapter> for Received {
 
     fn from_message(
         socket: Arc<Socket>,
-        value: socketioxide_core::Value,
+        value: Value,
         ack_id: Option<i64>,
     ) -> Result<Self, Infallible> {
         let (json, attachments) = match value {
-            socketioxide_core::Value::Str(json, attachments) => (
+            Value::Str(json, attachments) => (
                 json.as_str().to_owned(),
                 attachments.unwrap_or_default().into(),
             ),
-            socketioxide_core::Value::Bytes(_) => (String::new(), Vec::new()),
+            Value::Bytes(_) => (String::new(), Vec::new()),
         };
         Ok(Self {
             json,
@@ -74,14 +96,18 @@ impl Received {
         Ok(all)
     }
 
-    /// The arguments as a tuple or an array, such as `(String, u32)`.
+    /// The arguments: a tuple such as `(String, u32)` takes exactly as many as it has members, and
+    /// anything else takes the first. `Bytes` take binary data.
     ///
     /// # Errors
     ///
     /// When they are of another number or type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, InvalidArguments> {
-        let arguments = to_raw_value(&self.arguments()?).map_err(|_| InvalidArguments)?;
-        serde_json::from_str(arguments.get()).map_err(|_| InvalidArguments)
+        let attachments = self.attachments.iter().cloned().collect();
+        let mut value = Value::Str(self.json.clone().into(), Some(attachments));
+        Data::from_message_parts(&self.socket, &mut value, &self.ack_id)
+            .map(|Data(arguments)| arguments)
+            .map_err(|_| InvalidArguments)
     }
 
     /// The binary data of the event, by the number of its placeholder.
@@ -107,19 +133,26 @@ impl Received {
     /// which is bounded. A client that takes nothing ends by the write stall or the heartbeat, and
     /// with it the wait.
     pub async fn acknowledge(&self, session: &Session, answer: &impl Serialize) {
-        if self.ack_id.is_none() {
-            return;
+        if let Ok(answer) = to_raw_value(answer) {
+            self.send(session, &answer, answer.get().len()).await;
         }
-        let Ok(answer) = to_raw_value(answer) else {
-            return;
-        };
-        let bytes = answer.get().len();
-        while session.is_live() && self.try_acknowledge(session, &answer, bytes).is_err() {
+    }
+
+    /// Does as [`Self::acknowledge`] with other than one argument: a tuple is as many as it has
+    /// members, [`Arguments`] are as many as they are, and `Bytes` are binary data.
+    pub async fn acknowledge_with(&self, session: &Session, answers: &(impl Serialize + Sync)) {
+        if let Ok(size) = size_of(answers) {
+            self.send(session, answers, size).await;
+        }
+    }
+
+    async fn send(&self, session: &Session, answer: &(impl Serialize + Sync), size: usize) {
+        while session.is_live() && self.try_acknowledge(session, answer, size).is_err() {
             wait_for_room().await;
         }
     }
 
-    /// The same at once, with an answer of about so many `bytes`, which may hold binary data.
+    /// Does as [`Self::acknowledge_with`] at once, with an answer of about so many `bytes`.
     ///
     /// # Errors
     ///
@@ -139,7 +172,7 @@ impl Received {
         // Counted before it is sent, or it could be written, and taken off, before it is counted.
         // There is one answer an event, so the queue of events bounds them.
         session.backlog().add(bytes);
-        let mut unused = socketioxide_core::Value::Bytes(Default::default());
+        let mut unused = Value::Bytes(Bytes::new());
         let ack = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
         match ack.map(|ack| ack.send(answer)) {
             Ok(Err(SendError::Socket(SocketError::InternalChannelFull))) => {
@@ -160,4 +193,47 @@ pub(crate) struct QueueFull;
 /// Waits before a full queue is tried again.
 pub(crate) async fn wait_for_room() {
     tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+}
+
+/// How many bytes go out for `answers`: their JSON, and binary data as it is.
+fn size_of(answers: &impl Serialize) -> serde_json::Result<usize> {
+    let mut size = Size(0);
+    answers.serialize(&mut Serializer::with_formatter(&mut size, AsItIs))?;
+    Ok(size.0)
+}
+
+/// Counts what is written to it.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes binary data without turning it into JSON.
+struct AsItIs;
+
+impl Formatter for AsItIs {
+    fn write_byte_array<W: Write + ?Sized>(&mut self, to: &mut W, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_data_counts_as_it_is() {
+        let size = |answers: (&str, Bytes)| size_of(&answers).expect("a size");
+        let empty = size(("x", Bytes::new()));
+        assert_eq!(empty, r#"["x",]"#.len());
+        assert_eq!(size(("x", Bytes::from(vec![200; 1_000]))), empty + 1_000);
+    }
 }

@@ -6,12 +6,14 @@ use std::{
     time::SystemTime,
 };
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeTuple};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use shared_claims::{Rejection, VerifiedClaims, authorization::Action};
 use socketioxide::extract::SocketRef;
 
-use super::{Audience, Identity, Received, Session, lock, seconds, take_seat, unauthorized};
+use super::{
+    Arguments, Audience, Identity, Received, Session, lock, seconds, take_seat, unauthorized,
+};
 use crate::{handshake, keys::Unverified, metrics::Cause};
 
 /// The event, in the name that `socketio-jwt` gave it.
@@ -33,15 +35,6 @@ pub struct Renewed {
 struct Authenticate {
     #[serde(default)]
     token: Value,
-}
-
-/// An event without arguments: socketioxide sends a unit as `null`.
-struct NoArguments;
-
-impl Serialize for NoArguments {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_tuple(0)?.end()
-    }
 }
 
 impl Session {
@@ -66,7 +59,8 @@ impl Session {
         match outcome {
             Ok(renewed) => {
                 if with_event {
-                    self.emit("authenticated", &NoArguments);
+                    // A unit would be sent as `null`.
+                    self.emit("authenticated", &Arguments::<Value>(Vec::new()));
                 }
                 let Renewed {
                     expires_at,
@@ -191,5 +185,6 @@ impl Session {
 
 fn token_of(received: &Received) -> Result<String, Rejection> {
     let (Authenticate { token },) = received.parse().map_err(|_| Rejection::PayloadMalformed)?;
-    handshake::token_of_text(&token)?.ok_or(Rejection::TokenMissing)
+    let token = handshake::token_of_text(&token)?.ok_or(Rejection::TokenMissing)?;
+    Ok(token.to_owned())
 }

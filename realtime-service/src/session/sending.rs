@@ -111,7 +111,9 @@ impl Session {
     /// The socket of somebody who may hear messages.
     fn listener(&self) -> Option<SocketRef> {
         let may_hear = self.is_live() && self.is_member();
-        lock(&self.socket).clone().filter(|_| may_hear)
+        lock(&self.socket)
+            .clone()
+            .filter(|socket| may_hear && socket.connected())
     }
 }
 

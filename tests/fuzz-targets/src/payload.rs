@@ -28,7 +28,7 @@ pub fn check(input: &[u8]) {
         return;
     };
     let request = RequestCredentials {
-        authorization,
+        authorization: authorization.into_iter().collect(),
         query_tokens,
         cookies: Vec::new(),
     };
@@ -67,7 +67,7 @@ fn presented(payload: &[u8], request: &RequestCredentials) -> Vec<String> {
         Some(Value::String(text)) => Some(without_scheme(text).unwrap_or_else(|| text.clone())),
         Some(other) => panic!("accepted: {other}"),
     };
-    let in_header = request.authorization.as_ref().and_then(|value| {
+    let in_header = request.authorization.first().and_then(|value| {
         let text = value.to_str().expect("an accepted header is ASCII");
         without_scheme(text)
     });

@@ -2,8 +2,10 @@
 //!
 //! Clients of Socket.IO 3 and 4 read `err.data` in `connect_error`, but socketioxide sends the
 //! message alone. The message identifies its refusal, so the rest can be added where the bytes
-//! leave the gateway: in the frames of a WebSocket, and in the bodies of polls. Once the session is
-//! admitted its bytes pass untouched. On the day that socketioxide sends `data`, this file goes.
+//! leave the gateway: in the frames of a WebSocket, and in the bodies of polls. A session can be
+//! refused in one namespace while it is admitted in another, so all of its frames are looked at;
+//! but only the head of a frame, and what is no refusal passes untouched and uncopied. On the day
+//! that socketioxide sends `data`, this file goes.
 
 use std::sync::{
     Arc,
@@ -17,8 +19,13 @@ use shared_claims::Rejection;
 /// Separates the packets in the body of a poll (Engine.IO protocol 4).
 const RECORD_SEPARATOR: u8 = 0x1E;
 
-/// The longest frame that is looked into, in bytes. What goes out before admission is far shorter.
+/// The longest frame that can be a refusal, and the longest head of an answer, in bytes. A refusal
+/// is the name of its namespace longer than a few dozen bytes, and that is at most as long as a
+/// frame of the client's.
 const MAXIMUM_FRAME_BYTES: usize = 4096;
+
+/// How a refusal begins: the packet types of Engine.IO and of Socket.IO.
+const REFUSAL: &[u8] = b"44";
 
 /// Which clients a refusal is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +36,8 @@ pub enum Dialect {
     DataAlone = 2,
 }
 
-/// Whether refusals are rewritten on a stream; shared by the stream and whoever knows its session.
+/// Whether a stream serves a session by a WebSocket, whose refusals are rewritten; shared by the
+/// stream and whoever knows its session.
 #[derive(Clone, Default)]
 pub struct RefusalData(Arc<AtomicU8>);
 
@@ -39,7 +47,7 @@ impl RefusalData {
         self.0.store(dialect as u8, Ordering::Release);
     }
 
-    /// Stops: from the next write on, all bytes pass untouched.
+    /// Stops: the stream became no WebSocket after all.
     pub fn stop(&self) {
         self.0.store(0, Ordering::Release);
     }
@@ -53,15 +61,18 @@ impl RefusalData {
     }
 }
 
-/// The packet with its data, when it is a refusal: `44{"message":"…"}`.
+/// The packet with its data, when it is a refusal of the closed list: `44{"message":"…"}`, or
+/// `44/namespace,{"message":"…"}`.
 fn with_data(packet: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Refused {
         message: String,
     }
 
-    let json = packet.strip_prefix(b"44")?;
-    let Refused { message } = serde_json::from_slice(json).ok()?;
+    let packet = std::str::from_utf8(packet.strip_prefix(REFUSAL)?).ok()?;
+    // The object can hold commas, so the namespace ends before its brace.
+    let (namespace, json) = packet.split_at(packet.find('{')?);
+    let Refused { message } = serde_json::from_str(json).ok()?;
     let rejection = Rejection::ALL
         .into_iter()
         .find(|one| one.message() == message)?;
@@ -75,12 +86,15 @@ fn with_data(packet: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
         Dialect::WithData => json!({ "message": message, "data": data }),
         Dialect::DataAlone => data,
     };
-    Some(format!("44{error}").into_bytes())
+    Some(format!("44{namespace}{error}").into_bytes())
 }
 
 /// The body of a poll with the data of the refusals in it; `None` when there are none.
 #[must_use]
 pub fn in_body(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+    if !body.windows(REFUSAL.len()).any(|bytes| bytes == REFUSAL) {
+        return None;
+    }
     match dialect {
         Dialect::WithData => {
             let packets = body.split(|byte| *byte == RECORD_SEPARATOR);
@@ -127,15 +141,57 @@ fn in_body_of_protocol_3(body: &[u8]) -> Option<Vec<u8>> {
 /// Rewrites what one stream writes, from the answer to the upgrade on.
 #[derive(Default)]
 pub(super) struct Rewriter {
-    /// What came in and is not yet a whole head or frame.
+    /// What came in and waits for more: a head, or a frame that looks like a refusal.
     partial: Vec<u8>,
     /// Set once the head of the answer has passed.
     is_websocket: bool,
     /// Set when the stream is none that can be rewritten.
     has_given_up: bool,
+    /// How much of the frame that is going out is still to come.
+    rest: usize,
+}
+
+/// What a frame is, as far as its beginning shows.
+enum Frame {
+    /// None that is rewritten; so long in all.
+    Other(usize),
+    /// One that may be a refusal: how long its head and its payload are.
+    Suspect(usize, usize),
+    /// Too little of it is there.
+    Unknown,
 }
 
 impl Rewriter {
+    /// How many of the first of `bytes` can go out as they are. When there are none, [`Self::push`]
+    /// takes them.
+    pub(super) fn untouched(&self, bytes: &[u8]) -> usize {
+        if self.has_given_up {
+            return bytes.len();
+        }
+        if !self.is_websocket || self.holds_back() {
+            return 0;
+        }
+        self.end_of_frames(bytes, bytes.len()).min(bytes.len())
+    }
+
+    /// Notes that so many of the first of `bytes`, all of them untouched, went out.
+    pub(super) fn passed(&mut self, bytes: &[u8], written: usize) {
+        let end = self.end_of_frames(bytes, written);
+        self.rest = end.saturating_sub(written);
+    }
+
+    /// Where in `bytes` the frame ends that the first `until` of them reach into, or where one
+    /// begins before that which is not to go out as it is.
+    fn end_of_frames(&self, bytes: &[u8], until: usize) -> usize {
+        let mut end = self.rest;
+        while end < until
+            && let Frame::Other(length) = frame(&bytes[end..])
+        {
+            end = end.saturating_add(length);
+        }
+        end
+    }
+
     /// Takes `bytes` in, and appends to `out` what can go out by now.
     pub(super) fn push(&mut self, bytes: &[u8], dialect: Option<Dialect>, out: &mut Vec<u8>) {
         self.partial.extend_from_slice(bytes);
@@ -164,25 +220,40 @@ impl Rewriter {
             out.extend(self.partial.drain(..end + 4));
             return true;
         }
-        let Some((head, length)) = frame_length(&self.partial) else {
-            return false;
-        };
-        if length > MAXIMUM_FRAME_BYTES {
-            self.has_given_up = true;
-            return false;
+        match frame(&self.partial) {
+            Frame::Unknown => false,
+            Frame::Other(length) => {
+                let there = length.min(self.partial.len());
+                out.extend(self.partial.drain(..there));
+                self.rest = length - there;
+                true
+            }
+            Frame::Suspect(head, length) if self.partial.len() < head + length => false,
+            Frame::Suspect(head, length) => {
+                let frame: Vec<u8> = self.partial.drain(..head + length).collect();
+                match with_data(&frame[head..], dialect) {
+                    Some(packet) => append_text_frame(&packet, out),
+                    None => out.extend_from_slice(&frame),
+                }
+                true
+            }
         }
-        if self.partial.len() < head + length {
-            return false;
-        }
-        let frame: Vec<u8> = self.partial.drain(..head + length).collect();
-        match (frame[0] == FINAL_TEXT)
-            .then(|| with_data(&frame[head..], dialect))
-            .flatten()
-        {
-            Some(packet) => append_text_frame(&packet, out),
-            None => out.extend_from_slice(&frame),
-        }
-        true
+    }
+}
+
+/// What the frame at the beginning of `bytes` is.
+fn frame(bytes: &[u8]) -> Frame {
+    let Some((head, length)) = frame_length(bytes) else {
+        return Frame::Unknown;
+    };
+    let payload = &bytes[head.min(bytes.len())..];
+    let known = payload.len().min(REFUSAL.len());
+    let is_other = bytes[0] != FINAL_TEXT
+        || !(REFUSAL.len()..=MAXIMUM_FRAME_BYTES).contains(&length)
+        || payload[..known] != REFUSAL[..known];
+    match is_other {
+        true => Frame::Other(head.saturating_add(length)),
+        false => Frame::Suspect(head, length),
     }
 }
 
@@ -223,95 +294,4 @@ fn append_text_frame(payload: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
-    const REFUSAL: &[u8] = br#"44{"message":"jwt expired"}"#;
-    const DATA: &str = r#"{"code":"invalid_token","message":"jwt expired","reason":"token_expired","type":"UnauthorizedError"}"#;
-
-    fn frame(payload: &[u8]) -> Vec<u8> {
-        let mut frame = Vec::new();
-        append_text_frame(payload, &mut frame);
-        frame
-    }
-
-    fn expected() -> Vec<u8> {
-        format!(r#"44{{"data":{DATA},"message":"jwt expired"}}"#).into_bytes()
-    }
-
-    #[test]
-    fn a_refusal_among_other_frames_gets_its_data_however_the_writes_are_split() {
-        let before = [
-            HEAD,
-            &frame(b"0{\"sid\":\"x\"}"),
-            &frame(REFUSAL),
-            &frame(b"2"),
-        ]
-        .concat();
-        let after = [
-            HEAD,
-            &frame(b"0{\"sid\":\"x\"}"),
-            &frame(&expected()),
-            &frame(b"2"),
-        ]
-        .concat();
-        for size in 1..before.len() {
-            let (mut rewriter, mut out) = (Rewriter::default(), Vec::new());
-            for chunk in before.chunks(size) {
-                rewriter.push(chunk, Some(Dialect::WithData), &mut out);
-            }
-            assert_eq!(out, after, "in chunks of {size}");
-        }
-    }
-
-    #[test]
-    fn bytes_pass_untouched_once_it_is_stopped() {
-        let (mut rewriter, mut out) = (Rewriter::default(), Vec::new());
-        let half = frame(REFUSAL);
-        rewriter.push(HEAD, Some(Dialect::WithData), &mut out);
-        rewriter.push(&half[..5], Some(Dialect::WithData), &mut out);
-        rewriter.push(&half[5..], None, &mut out);
-        rewriter.push(&frame(REFUSAL), None, &mut out);
-        assert_eq!(out, [HEAD, &half, &half].concat());
-    }
-
-    #[test]
-    fn an_answer_that_is_no_upgrade_and_frames_that_are_long_pass_untouched() {
-        for bytes in [
-            b"HTTP/1.1 400 Bad Request\r\n\r\n{\"code\":3}".to_vec(),
-            [
-                HEAD,
-                &frame(&vec![b'x'; MAXIMUM_FRAME_BYTES + 1]),
-                &frame(REFUSAL),
-            ]
-            .concat(),
-            [HEAD, &frame(br#"44{"message":"Invalid namespace"}"#)].concat(),
-            [HEAD, &frame(br#"42["x",{"message":"jwt expired"}]"#)].concat(),
-        ] {
-            let (mut rewriter, mut out) = (Rewriter::default(), Vec::new());
-            rewriter.push(&bytes, Some(Dialect::WithData), &mut out);
-            assert_eq!(out, bytes);
-        }
-    }
-
-    #[test]
-    fn a_poll_gets_the_data_too() {
-        let body = [b"2\x1e", REFUSAL].concat();
-        let rewritten = [b"2\x1e".to_vec(), expected()].concat();
-        assert_eq!(in_body(&body, Dialect::WithData), Some(rewritten));
-        assert_eq!(in_body(b"2\x1e40{}", Dialect::WithData), None);
-    }
-
-    #[test]
-    fn version_2_gets_the_data_alone() {
-        let packet = format!("44{DATA}");
-        let rewritten = format!("1:2{}:{packet}", packet.len());
-        let body = format!("1:2{}:{}", REFUSAL.len(), String::from_utf8_lossy(REFUSAL));
-        assert_eq!(
-            in_body(body.as_bytes(), Dialect::DataAlone),
-            Some(rewritten.into_bytes())
-        );
-        assert_eq!(in_body("3:4é2".as_bytes(), Dialect::DataAlone), None);
-    }
-}
+mod tests;

@@ -1,0 +1,106 @@
+//! How a session learns that its socket has gone, and whom it tells.
+//!
+//! socketioxide has one disconnect handler for each socket, and the application may put its own in
+//! the place of ours. Ours notices when it is dropped without having been called: from then on the
+//! session looks at its socket from time to time. It looks once after admission too, since a socket
+//! whose CONNECT could not be acknowledged goes without a word.
+
+use std::{
+    future::ready,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use socketioxide::extract::SocketRef;
+
+use super::{Session, lock};
+
+/// How long it takes at most until a session sees for itself that its socket has gone.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Our disconnect handler, as long as socketioxide has it.
+struct Listener {
+    session: Weak<Session>,
+    is_called: AtomicBool,
+}
+
+impl Listener {
+    fn call(&self) {
+        self.is_called.store(true, Ordering::Release);
+        if let Some(session) = self.session.upgrade() {
+            session.disconnected();
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.is_called.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(session) = self.session.upgrade() {
+            session.is_unheard.store(true, Ordering::Release);
+            // Before the admission there is nothing to look at, and after it comes a look anyway.
+            if session.is_admitted.load(Ordering::Acquire) {
+                session.look_soon();
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Runs `handler` once, when this session has ended: because its socket or its transport has
+    /// gone, its token has ended or was revoked, or it was refused after all.
+    ///
+    /// Nothing else of this session runs at that time or later: the handler of the event that was
+    /// under way has ended, or was dropped 10 seconds after the session. `handler` has 10 seconds
+    /// itself.
+    pub fn on_disconnect<F, Done>(self: &Arc<Self>, handler: F)
+    where
+        F: FnOnce(Arc<Self>) -> Done + Send + 'static,
+        Done: Future<Output = ()> + Send + 'static,
+    {
+        let session = self.clone();
+        self.queue
+            .at_end(Box::pin(async move { handler(session).await }));
+    }
+
+    /// Listens for the end of the socket.
+    pub(crate) fn listen(self: &Arc<Self>, socket: &SocketRef) {
+        let listener = Arc::new(Listener {
+            session: Arc::downgrade(self),
+            is_called: AtomicBool::new(false),
+        });
+        socket.on_disconnect(move || {
+            listener.call();
+            ready(())
+        });
+    }
+
+    /// Looks at the socket before long.
+    pub(super) fn look_soon(self: &Arc<Self>) {
+        self.look_in(LOOK_INTERVAL);
+    }
+
+    /// Looks whether the socket is still there.
+    pub(super) fn look(self: &Arc<Self>) {
+        let socket = lock(&self.socket).clone();
+        match socket {
+            Some(socket) if !socket.connected() => self.disconnected(),
+            Some(_) if self.is_unheard.load(Ordering::Acquire) => self.look_soon(),
+            _ => {}
+        }
+    }
+
+    /// Ends the session when its transport or its socket has gone.
+    fn disconnected(&self) {
+        tracing::info!(connection = %self.connection, "disconnected");
+        self.close();
+        if self.is_admitted.swap(false, Ordering::AcqRel) {
+            self.engine.leave();
+        }
+    }
+}
