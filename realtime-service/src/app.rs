@@ -106,10 +106,7 @@ impl App {
         } = self;
         warn_if_exposed(&config, &listener);
         let certificate = Certificate::open(&config.tls)?;
-        let tls = certificate
-            .as_ref()
-            .map(Certificate::acceptor)
-            .transpose()?;
+        let tls = certificate.as_ref().map(Certificate::acceptor);
         listener
             .set_nonblocking(true)
             .context("cannot use the listener")?;
@@ -129,7 +126,7 @@ impl App {
         let mut tasks = tend(&gateway, certificate);
         let connections = gateway.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, gateway.metrics.clone())
-            .with_tls(tls)
+            .with_tls(tls.transpose()?)
             .with_trusted_proxies(&config.trusted_proxies);
         let drain = drain(io, config.limits.drain());
         let served = async {

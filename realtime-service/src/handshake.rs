@@ -244,10 +244,7 @@ mod tests {
 
     fn request(authorization: Option<&'static str>, query: &[&str]) -> RequestCredentials {
         RequestCredentials {
-            authorization: authorization
-                .into_iter()
-                .map(HeaderValue::from_static)
-                .collect(),
+            authorization: Vec::from_iter(authorization.map(HeaderValue::from_static)),
             query_tokens: query.iter().map(|token| (*token).to_owned()).collect(),
             cookies: Vec::new(),
         }
