@@ -113,10 +113,7 @@ impl App {
         } = self;
         warn_if_exposed(&config, &listener);
         let certificate = Certificate::open(&config.tls)?;
-        let tls = certificate
-            .as_ref()
-            .map(Certificate::acceptor)
-            .transpose()?;
+        let tls = certificate.as_ref().map(Certificate::acceptor);
         listener
             .set_nonblocking(true)
             .context("cannot use the listener")?;
@@ -130,7 +127,7 @@ impl App {
         let mut tasks = tend(&gateway, certificate);
         let connections = gateway.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, gateway.metrics.clone())
-            .with_tls(tls)
+            .with_tls(tls.transpose()?)
             .with_trusted_proxies(&config.trusted_proxies);
         let drain = drain(io, config.limits.drain());
         let served = async {
@@ -210,7 +207,7 @@ fn warn_if_exposed(config: &Config, listener: &std::net::TcpListener) {
 }
 
 /// The Engine.IO and Socket.IO server, without a namespace.
-fn engine_of(config: &Config, gateway: &Arc<Gateway>) -> (Engine, SocketIo) {
+pub(crate) fn engine_of(config: &Config, gateway: &Arc<Gateway>) -> (Engine, SocketIo) {
     let limits = &config.limits;
     SocketIo::builder()
         .with_state(gateway.clone())

@@ -18,8 +18,10 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    app::engine_of,
     config::{Config, Heartbeat, Limits, RevocationSettings},
     engine::Gate,
+    guard::guard,
     keys::KeySource,
     listener::{Connection, KillSwitch, Place, refusal_data::RefusalData},
 };
@@ -100,7 +102,8 @@ fn gateway(config: &Config) -> (Arc<Gateway>, Gate) {
     let gateway = Gateway::new(config, KeySource::fixed(secrets)).expect("a gateway");
     let timers = gateway.timers.clone();
     tokio::spawn(async move { timers.run().await });
-    let (engine, _) = crate::engine_of(config, &gateway);
+    let (engine, io) = engine_of(config, &gateway);
+    io.ns("/", guard(async || {}));
     let gate = Gate::new(engine, config, gateway.clone());
     (gateway, gate)
 }
