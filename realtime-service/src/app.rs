@@ -113,7 +113,10 @@ impl App {
         } = self;
         warn_if_exposed(&config, &listener);
         let certificate = Certificate::open(&config.tls)?;
-        let tls = certificate.as_ref().map(Certificate::acceptor);
+        let tls = certificate
+            .as_ref()
+            .map(Certificate::acceptor)
+            .transpose()?;
         listener
             .set_nonblocking(true)
             .context("cannot use the listener")?;
@@ -127,7 +130,7 @@ impl App {
         let mut tasks = tend(&gateway, certificate);
         let connections = gateway.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, gateway.metrics.clone())
-            .with_tls(tls.transpose()?)
+            .with_tls(tls)
             .with_trusted_proxies(&config.trusted_proxies);
         let drain = drain(io, config.limits.drain());
         let served = async {
