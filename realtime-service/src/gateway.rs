@@ -11,7 +11,7 @@ use crate::{
     metrics::{Cause, Metrics},
     revocations::{RevocationError, Revocations},
     rooms::{Rooms, policy::Policy},
-    session::{Identity, Index},
+    session::{Identity, Index, Session},
     timers::Timers,
 };
 
@@ -80,6 +80,22 @@ impl Gateway {
         Identity::of(claims, &self.policy, (connection, now))
     }
 
+    /// The sessions of a user; without `issuer`, of our own issuer's.
+    #[must_use]
+    pub fn sessions_of_user(&self, issuer: Option<&str>, subject: &str) -> Vec<Arc<Session>> {
+        let issuer = issuer.unwrap_or(self.policy.issuer());
+        let scope = LogoutScope::Subject(subject.to_owned());
+        self.sessions.find(issuer, &scope)
+    }
+
+    /// The sessions whose tokens have this `sid`; without `issuer`, of our own issuer's.
+    #[must_use]
+    pub fn sessions_of_session(&self, issuer: Option<&str>, sid: &str) -> Vec<Arc<Session>> {
+        let issuer = issuer.unwrap_or(self.policy.issuer());
+        let scope = LogoutScope::Session(sid.to_owned());
+        self.sessions.find(issuer, &scope)
+    }
+
     /// Ends what a logout token names, here and for every handshake to come; when this returns it
     /// is durable.
     ///
@@ -91,17 +107,14 @@ impl Gateway {
         let remembered = self
             .revocations
             .remember(logout, (lifetime, SystemTime::now()));
-        for session in self.sessions.find(&logout.iss, &logout.scope) {
-            let is_meant = match logout.scope {
-                LogoutScope::Session(_) => true,
-                LogoutScope::Subject(_) => session
-                    .identity()
-                    .claims()
-                    .is_some_and(|claims| claims.iat <= logout.iat),
-            };
-            if is_meant {
-                tracing::info!(connection = %session.connection, "dismissed: its session was revoked");
-                session.dismiss(Cause::Revoked);
+        for scope in &logout.scopes {
+            for session in self.sessions.find(&logout.iss, scope) {
+                let identity = session.identity();
+                let is_meant = |claims: &VerifiedClaims| scope.ends(claims.iat, logout.iat);
+                if identity.claims().is_some_and(is_meant) {
+                    tracing::info!(connection = %session.connection, "dismissed: its session was revoked");
+                    session.dismiss(Cause::Revoked);
+                }
             }
         }
         self.revocations.write(remembered?).await

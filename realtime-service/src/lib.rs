@@ -5,6 +5,8 @@
 //! [`session::Session`] or a refusal. From then on [`events`] is the table of what it can do.
 
 pub mod admin;
+pub mod api;
+pub mod cli;
 pub mod config;
 pub mod console;
 pub mod engine;
@@ -30,6 +32,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
+use futures_util::future::OptionFuture;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
 use socketioxide::{
@@ -47,7 +50,7 @@ use crate::{
     gateway::Gateway,
     keys::KeySource,
     listener::Terms,
-    session::Session,
+    session::{ACKNOWLEDGEMENT_DEADLINE, Session},
     tls::Certificate,
 };
 
@@ -95,6 +98,14 @@ pub async fn serve(
         }
         None => None,
     };
+    let api = match config.api.listen.0 {
+        Some(address) => {
+            let stopped = stop.clone().cancelled_owned();
+            let terms = (&config.api, tls.clone());
+            Some(api::start(address, gateway.clone(), terms, stopped).await?)
+        }
+        None => None,
+    };
     let mut tasks = tend(&gateway, certificate);
     let connections = gateway.quotas.connections.clone();
     let terms = Terms::new(&config.limits, connections, gateway.metrics.clone())
@@ -105,12 +116,7 @@ pub async fn serve(
         listener::serve(listener, router, terms, shutdown, drain).await;
         stop.cancel();
     };
-    match admin {
-        Some(admin) => {
-            tokio::join!(served, admin);
-        }
-        None => served.await,
-    }
+    tokio::join!(served, OptionFuture::from(admin), OptionFuture::from(api));
     tasks.shutdown().await;
     gateway.revocations.close().await;
     Ok(())
@@ -166,6 +172,7 @@ fn engine_of(config: &Config, gateway: &Arc<Gateway>) -> (Engine, SocketIo) {
         .ping_interval(Duration::from_secs(config.heartbeat.interval_secs))
         .ping_timeout(Duration::from_secs(config.heartbeat.timeout_secs))
         .connect_timeout(limits.unauthenticated())
+        .ack_timeout(ACKNOWLEDGEMENT_DEADLINE)
         .max_payload(limits.message_bytes as u64)
         .ws_max_message_size(limits.message_bytes)
         .ws_max_frame_size(limits.message_bytes)

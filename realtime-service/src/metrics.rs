@@ -34,6 +34,8 @@ pub enum Cause {
     Expired,
     /// The token or its session was revoked.
     Revoked,
+    /// A back end ended it.
+    Kicked,
     /// It took nothing for as long as the write stall allows.
     Stalled,
     /// More waited for it than may.
@@ -56,6 +58,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Kicked => "kicked",
             Self::Stalled => "stalled",
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",

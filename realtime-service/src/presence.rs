@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared_claims::authorization::Action;
+use utoipa::ToSchema;
 
 use crate::{
     events::{Call, EventError, room},
@@ -26,7 +27,7 @@ pub enum PresenceMode {
 }
 
 /// Somebody, as others see them: a subject is nobody without its issuer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub struct User {
     /// The issuer, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,7 @@ pub struct User {
 }
 
 /// A user in a room.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Present {
     /// Who it is.
     #[serde(flatten)]
@@ -49,7 +50,7 @@ pub struct Present {
 }
 
 /// What is told of who is in a room.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Presence {
     /// Who is there, up to `presence.users`; only when the mode is `full`.
     #[serde(skip_serializing_if = "Option::is_none")]

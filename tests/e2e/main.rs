@@ -2,6 +2,7 @@
 //! not work.
 
 mod abuse;
+mod api;
 mod binaries;
 mod credentials;
 mod documentation;
@@ -11,8 +12,10 @@ mod kill_switch;
 mod limits;
 mod login;
 mod metrics;
+mod oidc_provider;
 mod order;
 mod origins;
+mod other_issuers;
 mod payloads;
 mod presence;
 mod proxies;

@@ -1,14 +1,12 @@
 //! What the operator sees, and nobody else does.
 
-use harness::{Opening, Options, Stack, eventually};
+use harness::{Opening, Options, Stack, eventually, free_address};
 use reqwest::{StatusCode, header};
 use serde_json::json;
 
 /// A stack with an admin listener on a port that is free now, and its URL.
 async fn stack_with_admin(options: Options) -> (Stack, String) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("an address").to_string();
-    drop(free);
+    let address = free_address();
     let stack = Stack::start_with(options.gateway("admin.listen", address.as_str())).await;
     let admin = format!("http://{address}");
     eventually("the operator's listener", || async {

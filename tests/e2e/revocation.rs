@@ -1,26 +1,20 @@
 //! The end of a session at the issuer is its end at the gateway: at once, for stalled peers too,
 //! and after a restart.
 
+use futures_util::StreamExt;
 use harness::{Forge, Opening, Options, Polling, Stack, forge::now_secs, soon};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use shared_claims::revocation::LOGOUT_EVENT;
 
 /// The logout token of the session that `forge` is of.
-fn logout_of(stack: &Stack, forge: &Forge) -> Forge {
-    ["client_id", "preferred_username", "sub"]
-        .into_iter()
-        .fold(stack.forge(), Forge::without_claim)
-        .header("typ", "logout+jwt")
-        .claim("sid", forge.text_of("sid"))
-        .claim("events", json!({ (LOGOUT_EVENT): {} }))
-        .expires_in(120)
+fn logout_of(forge: &Forge) -> Forge {
+    forge.clone().logout(&["sid"])
 }
 
 /// The logout token of everything of the subject of `forge`.
-fn logout_of_subject(stack: &Stack, forge: &Forge) -> Forge {
-    let logout = logout_of(stack, forge).without_claim("sid");
-    logout.claim("sub", forge.text_of("sub"))
+fn logout_of_subject(forge: &Forge) -> Forge {
+    forge.clone().logout(&["sub"])
 }
 
 async fn post(stack: &Stack, token: &str) -> Response {
@@ -47,7 +41,7 @@ async fn a_session_that_is_revoked_is_gone_from_every_transport_and_does_not_com
         .await;
     socket.subscribe("lobby").await;
 
-    let logout = logout_of(&stack, &forge).token();
+    let logout = logout_of(&forge).token();
     let (answer, one, two) = tokio::join!(post(&stack, &logout), socket.closed(), polling.closed());
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["cache-control"], "no-store");
@@ -82,7 +76,7 @@ async fn a_subject_that_is_revoked_loses_all_its_older_tokens_and_no_younger_one
     let mut two = Opening::of(&stack).admitted(&elsewhere.token()).await;
     let younger = elsewhere.claim("iat", now_secs() + 20);
     let mut three = Opening::of(&stack).admitted(&younger.token()).await;
-    let logout = logout_of_subject(&stack, &forge).claim("iat", now_secs() + 10);
+    let logout = logout_of_subject(&forge).claim("iat", now_secs() + 10);
     let answer = post(&stack, &logout.expires_in(120).token()).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(one.closed().await, ["41"]);
@@ -113,9 +107,7 @@ async fn a_stalled_client_goes_with_the_others() {
         speaker.publish("lobby", json!("x".repeat(100_000))).await;
     }
     assert_eq!(
-        post(&stack, &logout_of(&stack, &forge).token())
-            .await
-            .status(),
+        post(&stack, &logout_of(&forge).token()).await.status(),
         StatusCode::OK
     );
     let last = stalled.closed().await;
@@ -128,7 +120,7 @@ async fn what_is_no_logout_token_ends_nothing() {
     let stack = Stack::start().await;
     let forge = stack.forge();
     let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
-    let good = || logout_of(&stack, &forge);
+    let good = || logout_of(&forge);
     for (what, token) in [
         ("an access token", forge.token()),
         ("no events", good().without_claim("events").token()),
@@ -196,6 +188,29 @@ async fn what_is_no_logout_token_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_good_logout_token_is_heard_among_a_thousand_bad_ones() {
+    const BAD: usize = 1_000;
+    let stack = Stack::start().await;
+    let forge = stack.forge();
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    let mut bystander = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let good = logout_of(&forge).token();
+    let bad = good.rsplit_once('.').expect("a signature").0;
+    let bad = format!("{bad}.{}", harness::random_text(32));
+    let posts = futures_util::stream::iter(0..=BAD)
+        .map(|number| {
+            let token = if number == BAD / 2 { &good } else { &bad };
+            post(&stack, token)
+        })
+        .buffer_unordered(32);
+    let statuses: Vec<StatusCode> = posts.map(|answer| answer.status()).collect().await;
+    let refused = |status: &&StatusCode| **status == StatusCode::BAD_REQUEST;
+    assert_eq!(statuses.iter().filter(refused).count(), BAD);
+    assert_eq!(socket.closed().await, ["41"]);
+    bystander.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_handshake_outlives_a_revocation_at_the_same_time() {
     const RACES: usize = 1_000;
     let stack =
@@ -216,7 +231,7 @@ async fn no_handshake_outlives_a_revocation_at_the_same_time() {
                     .send(format!("40{}", json!({"token": forge.token()})))
                     .await;
             };
-            let logout = logout_of(&stack, &forge).token();
+            let logout = logout_of(&forge).token();
             let (answer, ()) = tokio::join!(post(&stack, &logout), connecting);
             assert_eq!(answer.status(), StatusCode::OK);
             // Refused, or admitted and dismissed: either way nothing can be done any more.
@@ -266,13 +281,11 @@ async fn a_revocation_survives_a_restart() {
     let mut stack = Stack::start().await;
     let (forge, other) = (stack.forge(), stack.forge());
     assert_eq!(
-        post(&stack, &logout_of(&stack, &forge).token())
-            .await
-            .status(),
+        post(&stack, &logout_of(&forge).token()).await.status(),
         StatusCode::OK
     );
     let subject = stack.forge();
-    let logout = logout_of_subject(&stack, &subject).token();
+    let logout = logout_of_subject(&subject).token();
     assert_eq!(post(&stack, &logout).await.status(), StatusCode::OK);
     stack.restart_gateway().await;
     let opening = Opening::of(&stack);

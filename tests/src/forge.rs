@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Map, Value, json};
 use shared_claims::{
     claims::{ACCESS_TOKEN_TYPE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    revocation::{LOGOUT_EVENT, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE},
     secret::{SECRET_VARIABLE, Secrets},
 };
 
@@ -47,6 +48,42 @@ impl Forge {
             algorithm: Algorithm::HS256,
             key: EncodingKey::from_secret(secret.as_bytes()),
         }
+    }
+
+    /// A token that another `issuer` gives to the client `app` for `audience`, signed by a key of the
+    /// curve P-256: as many do, it names no session.
+    #[must_use]
+    pub fn of_another(issuer: &str, audience: &str, (key_id, key): (&str, EncodingKey)) -> Self {
+        let now = now_secs();
+        Self {
+            header: object(json!({"typ": ACCESS_TOKEN_TYPE, "alg": "ES256", "kid": key_id})),
+            claims: object(json!({
+                "iss": issuer, "sub": random_text(16), "aud": audience, "exp": now + 900,
+                "iat": now, "azp": "app",
+            })),
+            algorithm: Algorithm::ES256,
+            key,
+        }
+    }
+
+    /// The logout token of what `claims` name, such as `sid`, `sub` or both.
+    #[must_use]
+    pub fn logout(self, claims: &[&str]) -> Self {
+        let named: Vec<_> = claims
+            .iter()
+            .map(|name| (*name, self.claims[*name].clone()))
+            .collect();
+        let now = now_secs();
+        let bare = ["sid", "sub", "client_id", "preferred_username"]
+            .into_iter()
+            .fold(self, Self::without_claim)
+            .header("typ", LOGOUT_TOKEN_TYPE)
+            .claim("jti", random_text(16))
+            .claim("events", json!({ (LOGOUT_EVENT): {} }))
+            .claim("iat", now)
+            .claim("exp", now + LOGOUT_LIFETIME_SECS);
+        let add = |forge: Self, (name, value)| forge.claim(name, value);
+        named.into_iter().fold(bare, add)
     }
 
     /// Sets a member of the header.

@@ -7,7 +7,9 @@
 mod binary;
 pub mod client;
 pub mod forge;
+pub mod oidc_provider;
 pub mod options;
+pub mod other_issuer;
 pub mod polling;
 mod service;
 pub mod stack;
@@ -19,7 +21,9 @@ use std::time::Duration;
 
 pub use client::SocketClient;
 pub use forge::Forge;
+pub use oidc_provider::OidcProvider;
 pub use options::{Mode, Options};
+pub use other_issuer::OtherIssuer;
 pub use polling::Polling;
 pub use stack::Stack;
 pub use websocket::{Opening, WebSocket};
@@ -45,6 +49,17 @@ pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
         }
     };
     soon(what, asking).await;
+}
+
+/// An address of this machine that is free at this moment.
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("an address").to_string()
 }
 
 /// Random text in base64url, from as many random bytes.

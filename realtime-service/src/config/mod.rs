@@ -4,6 +4,7 @@
 //! refused by name. Secrets come from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET` alone.
 
 mod admin;
+mod api;
 mod auth;
 mod history;
 mod issuers;
@@ -11,6 +12,7 @@ mod keys;
 mod limits;
 mod load;
 mod networks;
+mod optional_address;
 mod presence;
 mod revocations;
 mod secret_file;
@@ -25,12 +27,14 @@ use shared_claims::secret::SecretError;
 
 use crate::rooms::policy::RoomRule;
 
-pub use admin::{AdminListen, AdminSettings};
+pub use admin::AdminSettings;
+pub use api::ApiSettings;
 pub use auth::AuthSettings;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, load_keys};
 pub use limits::Limits;
+pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use revocations::RevocationSettings;
 pub use tls::TlsSettings;
@@ -75,6 +79,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// TLS of the listener for clients.
     pub tls: TlsSettings,
+    /// What is for back ends.
+    pub api: ApiSettings,
     /// What is for the operator and not for clients.
     pub admin: AdminSettings,
     /// Bounds; there is one for everything that a client can make grow.
@@ -142,6 +148,7 @@ impl Default for Config {
             presence: PresenceSettings::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
+            api: ApiSettings::default(),
             admin: AdminSettings::default(),
             limits: Limits::default(),
             heartbeat: Heartbeat {
@@ -240,6 +247,7 @@ impl Config {
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.history.check()?;
         self.presence.check()?;
+        self.api.check()?;
         self.tls.check()?;
         self.limits.check()
     }

@@ -10,7 +10,8 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use shared_claims::{
     Rejection, TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout,
-    claims::REALTIME_AUDIENCE, secret::Secrets,
+    claims::{API_AUDIENCE, REALTIME_AUDIENCE},
+    secret::Secrets,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -111,12 +112,6 @@ impl Keys {
         self.issuers.first().is_some_and(|ours| ours.is_known())
     }
 
-    /// The issuers of which no keys are known.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let unknown = self.issuers.iter().filter(|issuer| !issuer.is_known());
-        unknown.map(|issuer| issuer.name())
-    }
-
     /// Accepts an access token, or says why not. A token whose key is unknown may wait for its
     /// issuer to publish it.
     ///
@@ -126,6 +121,28 @@ impl Keys {
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedClaims, Unverified> {
         self.ask_issuer(token, |verifier, token| verifier.verify_parsed(token, now))
             .await
+    }
+
+    /// Accepts the token of a back end, which our own issuer alone gives, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unverified`].
+    pub async fn verify_back_end(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<VerifiedClaims, Unverified> {
+        let ours = self.issuers.first().map(|issuer| issuer.name());
+        self.ask_issuer(token, |verifier, token| {
+            if token.issuer() != ours {
+                return Err(Rejection::IssuerInvalid);
+            }
+            verifier
+                .for_audience(API_AUDIENCE)
+                .verify_parsed(token, now)
+        })
+        .await
     }
 
     /// Accepts a logout token, or says why not.

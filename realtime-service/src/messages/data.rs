@@ -1,8 +1,9 @@
 //! What a message says: JSON, and binary data in its places.
 
 use axum::body::Bytes;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 /// What a message says.
 pub struct Data {
@@ -31,7 +32,7 @@ impl Data {
     /// When an attachment has no place in `json` or more than one, or a placeholder no attachment.
     pub fn new(json: Box<RawValue>, attachments: Vec<Bytes>) -> Result<Self, MisplacedAttachments> {
         if attachments.is_empty() {
-            return Ok(Self { json, binary: None });
+            return Ok(Self::json(json));
         }
         let tree = serde_json::from_str(json.get()).map_err(|_| MisplacedAttachments)?;
         let mut is_placed = vec![false; attachments.len()];
@@ -43,11 +44,45 @@ impl Data {
         Ok(Self { json, binary })
     }
 
+    /// `json`, without binary data.
+    #[must_use]
+    pub fn json(json: Box<RawValue>) -> Self {
+        Self { json, binary: None }
+    }
+
+    /// All of it as JSON: in the places of binary data stands `{"base64": …}`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match &self.binary {
+            None => serde_json::from_str(self.json.get()).unwrap_or_default(),
+            Some(binary) => encoded(&binary.tree, &binary.attachments),
+        }
+    }
+
     /// How much it counts in a queue or in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let attachments = self.binary.iter().flat_map(|binary| &binary.attachments);
         self.json.get().len() + attachments.map(Bytes::len).sum::<usize>()
+    }
+}
+
+fn encoded(value: &Value, attachments: &[Bytes]) -> Value {
+    match value {
+        Value::Array(items) => {
+            let items = items.iter().map(|item| encoded(item, attachments));
+            Value::Array(items.collect())
+        }
+        Value::Object(members) => match attachment_of(members, attachments) {
+            Some(attachment) => json!({ "base64": STANDARD.encode(attachment) }),
+            None => {
+                let members = members
+                    .iter()
+                    .map(|(name, member)| (name.clone(), encoded(member, attachments)));
+                Value::Object(members.collect())
+            }
+        },
+        other => other.clone(),
     }
 }
 
@@ -80,6 +115,12 @@ fn number_of(members: &Map<String, Value>) -> Option<u64> {
     is_placeholder.then(|| members.get("num").and_then(Value::as_u64))?
 }
 
+/// The attachment that an object stands for, if it is a placeholder.
+fn attachment_of<'a>(members: &Map<String, Value>, attachments: &'a [Bytes]) -> Option<&'a Bytes> {
+    let number = usize::try_from(number_of(members)?).ok()?;
+    attachments.get(number)
+}
+
 impl Serialize for Data {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.binary {
@@ -108,10 +149,7 @@ impl Serialize for Placed<'_> {
         match self.value {
             Value::Array(items) => serializer.collect_seq(items.iter().map(placed)),
             Value::Object(members) => {
-                let attachment = number_of(members)
-                    .and_then(|number| usize::try_from(number).ok())
-                    .and_then(|number| self.attachments.get(number));
-                if let Some(attachment) = attachment {
+                if let Some(attachment) = attachment_of(members, self.attachments) {
                     return serializer.serialize_bytes(attachment);
                 }
                 let mut map = serializer.serialize_map(Some(members.len()))?;
@@ -168,5 +206,7 @@ mod tests {
         assert_eq!(binary.bytes(), 37);
         let json = serde_json::to_string(&binary).expect("JSON");
         assert_eq!(json, r#"{"a":[1,2]}"#);
+        assert_eq!(plain.to_json(), json!({"b": 1, "a": 1.5}));
+        assert_eq!(binary.to_json(), json!({"a": {"base64": "AQI="}}));
     }
 }

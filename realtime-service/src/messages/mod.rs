@@ -106,7 +106,9 @@ impl Published {
         (&self.message.data, self.meta())
     }
 
-    fn meta(&self) -> Meta<'_> {
+    /// What a subscriber gets with it.
+    #[must_use]
+    pub fn meta(&self) -> Meta<'_> {
         let Message {
             room, id, ts, from, ..
         } = &self.message;

@@ -30,13 +30,16 @@ use crate::config::RevocationSettings;
 const SPARE_LINES: usize = 10_000;
 
 /// What is revoked, on the disk as one line of JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     iss: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
+    /// A subject of which the tokens without a session are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unnamed: Option<String>,
     /// When it was revoked, in seconds since the epoch: of a subject, younger tokens are accepted.
     iat: u64,
     /// When the last token that it concerns has expired, in seconds since the epoch.
@@ -115,12 +118,12 @@ impl Revocations {
         if entries.is_empty() {
             return false;
         }
-        let of_session = claims.sid.clone().is_some_and(|sid| {
-            entries.contains_key(&(claims.iss.clone(), LogoutScope::Session(sid)))
-        });
-        let subject = LogoutScope::Subject(claims.sub.clone());
-        let of_subject = entries.get(&(claims.iss.clone(), subject));
-        of_session || of_subject.is_some_and(|entry| claims.iat <= entry.iat)
+        let scopes = LogoutScope::of(&claims.sub, claims.sid.as_deref());
+        scopes.into_iter().any(|scope| {
+            let key = (claims.iss.clone(), scope);
+            let entry = entries.get(&key);
+            entry.is_some_and(|entry| key.1.ends(claims.iat, entry.iat))
+        })
     }
 
     /// How many are in force.
@@ -143,21 +146,17 @@ impl Revocations {
         (lifetime_secs, now): (u64, SystemTime),
     ) -> Result<Pending, RevocationError> {
         let now = seconds(now);
-        let (sid, sub) = match &logout.scope {
-            LogoutScope::Session(sid) => (Some(sid.clone()), None),
-            LogoutScope::Subject(sub) => (None, Some(sub.clone())),
-        };
-        let record = Record {
-            iss: logout.iss.clone(),
-            sid,
-            sub,
-            iat: logout.iat,
-            until: now.saturating_add(lifetime_secs + CLOCK_LEEWAY_SECS),
-        };
+        let until = now.saturating_add(lifetime_secs + CLOCK_LEEWAY_SECS);
+        let record = Record::of(&logout.iss, &logout.scopes, (logout.iat, until));
         let mut entries = self.entries();
-        if entries.len() >= self.most && !entries.contains_key(&key_of(&record)) {
+        let has_room = |entries: &HashMap<Key, Entry>| {
+            let new = record.keys().filter(|key| !entries.contains_key(key));
+            let new = new.count();
+            new == 0 || entries.len() + new <= self.most
+        };
+        if !has_room(&entries) {
             entries.retain(|_, entry| entry.until > now);
-            if entries.len() >= self.most {
+            if !has_room(&entries) {
                 return Err(RevocationError::Full);
             }
         }
@@ -189,19 +188,9 @@ impl Revocations {
         let mut entries = self.entries();
         entries.retain(|_, entry| entry.until > now);
         let records = entries.iter().map(|((iss, scope), entry)| {
-            let (sid, sub) = match scope.clone() {
-                LogoutScope::Session(sid) => (Some(sid), None),
-                LogoutScope::Subject(sub) => (None, Some(sub)),
-            };
-            line_of(&Record {
-                iss: iss.clone(),
-                sid,
-                sub,
-                iat: entry.iat,
-                until: entry.until,
-            })
+            Record::of(iss, std::slice::from_ref(scope), (entry.iat, entry.until))
         });
-        records.collect()
+        records.map(|record| line_of(&record)).collect()
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -212,22 +201,45 @@ impl Revocations {
 /// A revocation that is in force and not yet on the disk.
 pub(crate) struct Pending(String);
 
-fn key_of(record: &Record) -> Key {
-    let scope = match (&record.sid, &record.sub) {
-        (Some(sid), _) => LogoutScope::Session(sid.clone()),
-        (None, sub) => LogoutScope::Subject(sub.clone().unwrap_or_default()),
-    };
-    (record.iss.clone(), scope)
+impl Record {
+    fn of(iss: &str, scopes: &[LogoutScope], (iat, until): (u64, u64)) -> Self {
+        let mut record = Self {
+            iss: iss.to_owned(),
+            iat,
+            until,
+            ..Self::default()
+        };
+        for scope in scopes.iter().cloned() {
+            match scope {
+                LogoutScope::Session(sid) => record.sid = Some(sid),
+                LogoutScope::Subject(sub) => record.sub = Some(sub),
+                LogoutScope::Unnamed(sub) => record.unnamed = Some(sub),
+            }
+        }
+        record
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        let scopes = [
+            self.sid.clone().map(LogoutScope::Session),
+            self.sub.clone().map(LogoutScope::Subject),
+            self.unnamed.clone().map(LogoutScope::Unnamed),
+        ];
+        let named = scopes.into_iter().flatten();
+        named.map(|scope| (self.iss.clone(), scope))
+    }
 }
 
 /// The later of two revocations of the same counts.
 fn remember(entries: &mut HashMap<Key, Entry>, record: &Record) {
-    let entry = entries.entry(key_of(record)).or_insert(Entry {
-        iat: record.iat,
-        until: record.until,
-    });
-    entry.iat = entry.iat.max(record.iat);
-    entry.until = entry.until.max(record.until);
+    for key in record.keys() {
+        let entry = entries.entry(key).or_insert(Entry {
+            iat: record.iat,
+            until: record.until,
+        });
+        entry.iat = entry.iat.max(record.iat);
+        entry.until = entry.until.max(record.until);
+    }
 }
 
 fn line_of(record: &Record) -> String {

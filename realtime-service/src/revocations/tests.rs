@@ -21,7 +21,7 @@ fn logout(scope: LogoutScope) -> VerifiedLogout {
     VerifiedLogout {
         iss: ISSUER.to_owned(),
         iat: seconds(SystemTime::now()),
-        scope,
+        scopes: vec![scope],
     }
 }
 
@@ -67,6 +67,40 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_what_is_moot_is_not(
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_line_with_a_session_and_the_unnamed_ones_of_its_subject_is_both_or_neither() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = RevocationSettings {
+        entries: 3,
+        ..settings(&directory)
+    };
+    let both = |sid: &str, sub: &str| VerifiedLogout {
+        scopes: vec![
+            LogoutScope::Session(sid.to_owned()),
+            LogoutScope::Unnamed(sub.to_owned()),
+        ],
+        ..session(sid)
+    };
+    let revocations = Revocations::open(&settings).expect("a file");
+    revoke(&revocations, &both("s-1", "alice"))
+        .await
+        .expect("durable");
+    assert_eq!((revocations.len(), lines(&settings).len()), (2, 1));
+    let beyond = revoke(&revocations, &both("s-2", "bob")).await;
+    assert!(matches!(beyond, Err(RevocationError::Full)));
+    assert_eq!(revocations.len(), 2);
+    // Another session of the same person takes one more place, the last one.
+    revoke(&revocations, &both("s-2", "alice"))
+        .await
+        .expect("durable");
+    assert_eq!(revocations.len(), 3);
+    let anew = revocations.lines();
+    revocations.close().await;
+    fs::write(&settings.file, format!("{}\n", anew.join("\n"))).expect("written");
+    let again = Revocations::open(&settings).expect("the same file");
+    assert_eq!(again.len(), 3);
 }
 
 #[tokio::test]

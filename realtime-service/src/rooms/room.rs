@@ -12,8 +12,9 @@ use std::{
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use shared_claims::authorization::Action;
-use socketioxide::{SendError, SocketError, extract::SocketRef};
+use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::RoomName;
 use crate::{
@@ -47,9 +48,10 @@ impl Serialize for Epoch {
 }
 
 /// Where in a room's stream of messages something stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Position {
     /// Which life of the room.
+    #[schema(value_type = String)]
     pub epoch: Epoch,
     /// The number of the message in that life, from 1; 0 is before the first.
     pub offset: u64,
@@ -465,20 +467,7 @@ impl State {
 impl Member {
     /// Queues an event; `false` when too much waits already.
     fn emit(&self, event: &str, data: &impl Serialize, bytes: usize, most: usize) -> bool {
-        // Counted before it is sent, or it could be written, and taken off, before it is counted.
-        if self.session.backlog().add(bytes) > most {
-            self.session.backlog().remove(bytes);
-            return false;
-        }
-        let sent = self.socket.emit(event, data);
-        let is_full = matches!(
-            sent,
-            Err(SendError::Socket(SocketError::InternalChannelFull))
-        );
-        if is_full {
-            self.session.backlog().remove(bytes);
-        }
-        // What fails otherwise is on its way out, and its session will take it from there.
-        !is_full
+        self.session
+            .send(&self.socket, (event, data), (bytes, most))
     }
 }

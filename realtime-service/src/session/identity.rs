@@ -47,7 +47,8 @@ pub struct Sender {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// A random id of this connection. It is not Socket.IO's `socket.id`, which is the Engine.IO
-    /// `sid`, and whoever knows that one can take the connection over.
+    /// `sid`, and whoever knows that one can take the connection over. A back end has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub connection: String,
 }
 

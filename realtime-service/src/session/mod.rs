@@ -5,6 +5,7 @@ mod index;
 mod queue;
 mod received;
 mod renewal;
+mod sending;
 
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ pub use self::{
     index::Index,
     received::{InvalidArguments, Received},
     renewal::Renewed,
+    sending::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged},
 };
 use crate::{
     engine::EngineSession,
@@ -47,6 +49,8 @@ use crate::{
 pub struct Session {
     /// A random id of this connection, which others may know.
     pub connection: String,
+    /// When it was admitted.
+    pub admitted_at: SystemTime,
     gateway: Arc<Gateway>,
     engine: Arc<EngineSession>,
     identity: ArcSwap<Identity>,
@@ -89,6 +93,7 @@ impl Session {
         let seat = seat.map(|principal| take_seat(gateway, principal));
         let session = Arc::new(Self {
             connection: identity.sender.connection.clone(),
+            admitted_at: SystemTime::now(),
             gateway: gateway.clone(),
             engine,
             identity: ArcSwap::from_pointee(identity),
@@ -102,8 +107,9 @@ impl Session {
             rooms: Mutex::default(),
             queue: Queue::start(&gateway.limits),
         });
+        gateway.sessions.insert(&session);
         if let Some(principal) = &session.identity().principal {
-            gateway.sessions.insert(principal, &session);
+            gateway.sessions.insert_as(principal, &session);
         }
         session.arm();
         Ok(session)
@@ -366,8 +372,9 @@ impl Session {
     fn close(&self) -> bool {
         let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
         self.gateway.rooms.leave_all(self);
+        self.gateway.sessions.remove(self);
         if let Some(principal) = &self.identity().principal {
-            self.gateway.sessions.remove(principal, self);
+            self.gateway.sessions.remove_as(principal, self);
         }
         let timers = std::mem::take(&mut *lock(&self.deadlines));
         drop(timers);

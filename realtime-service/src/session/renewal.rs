@@ -149,9 +149,9 @@ impl Session {
         if old.principal.is_none()
             && let Some(principal) = &principal
         {
-            self.gateway.sessions.insert(principal, self);
+            self.gateway.sessions.insert_as(principal, self);
             if self.is_closed.load(Ordering::Acquire) {
-                self.gateway.sessions.remove(principal, self);
+                self.gateway.sessions.remove_as(principal, self);
                 lock(&self.seat).take();
             }
             self.gateway.rooms.identify(self);

@@ -13,7 +13,37 @@ use crate::{
 /// What Keycloak writes into the claim `typ` of tokens that are no access tokens.
 const OTHER_KINDS: [&str; 4] = ["ID", "Logout", "Offline", "Refresh"];
 
+/// And of those that are.
+const ACCESS_KINDS: [&str; 2] = ["Bearer", "DPoP"];
+
+/// Where scopes stand, at most providers and at Microsoft's and Okta's.
+const SCOPES: [&str; 2] = ["scope", "scp"];
+
+/// Where the client stands that a token was given to.
+const CLIENTS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
+
 impl UnverifiedClaims {
+    /// Checks the claims of a token whose header does not say that it is an access token, and which
+    /// must say so itself: by scopes, by a client that it was given to and is not meant for, or as
+    /// Keycloak does. An ID token is meant for the client that it was given to, and may have nothing
+    /// else that tells it from an access token whose audience is that client.
+    pub(super) fn check_untyped(
+        self,
+        now_secs: u64,
+        rules: &TokenRules,
+        all: &Map<String, Value>,
+    ) -> Result<Claims, Rejection> {
+        let claims = self.check(now_secs, rules, all)?;
+        let text = |name: &str| all.get(name).and_then(Value::as_str);
+        let has_scope = SCOPES.iter().any(|name| all.contains_key(*name));
+        let mut clients = CLIENTS.iter().filter_map(|name| text(name));
+        let is_for_another = clients.any(|client| !claims.aud.contains(client));
+        let says_so = text("typ").is_some_and(|typ| ACCESS_KINDS.contains(&typ));
+        (has_scope || is_for_another || says_so)
+            .then_some(claims)
+            .ok_or(Rejection::ClaimsInvalid)
+    }
+
     pub(super) fn check(
         mut self,
         now_secs: u64,
@@ -48,12 +78,12 @@ impl UnverifiedClaims {
         self.say(rules, (aud, exp, iat, nbf))
     }
 
-    /// Whether it is an ID token, or a logout token. Where an issuer's ID tokens are meant for an
-    /// audience that we take, and have the `typ` of its access tokens, only this tells them apart.
+    /// Whether it is an ID token, or a logout token, whatever else it says.
     fn is_of_another_kind(&self, rules: &TokenRules) -> bool {
         let typ = self.typ.as_ref().and_then(Value::as_str);
         let says_so = !rules.is_ours && typ.is_some_and(|typ| OTHER_KINDS.contains(&typ));
-        self.nonce || self.events.is_some() || self.at_hash || self.c_hash || says_so
+        let is_id = self.nonce || self.at_hash || self.c_hash || self.s_hash;
+        is_id || self.events.is_some() || says_so
     }
 
     /// Puts claims that this issuer names in its own way where they belong.

@@ -19,8 +19,8 @@ pub struct VerifiedLogout {
     pub iss: String,
     /// When it said so, in seconds since the epoch.
     pub iat: u64,
-    /// What it is about.
-    pub scope: LogoutScope,
+    /// What it is about: one thing, or a session and the sockets that cannot be told from it.
+    pub scopes: Vec<LogoutScope>,
 }
 
 /// What a logout token is about.
@@ -30,6 +30,31 @@ pub enum LogoutScope {
     Session(String),
     /// Every session of a subject whose token is not younger than the logout token.
     Subject(String),
+    /// Every session of a subject whose token names no session, and is not younger than the logout
+    /// token. Many providers name the session in their logout tokens and not in their access tokens.
+    Unnamed(String),
+}
+
+impl LogoutScope {
+    /// Everything that a logout can name a token by which has this `sub` and this `sid`.
+    #[must_use]
+    pub fn of(sub: &str, sid: Option<&str>) -> [Self; 2] {
+        let session = match sid {
+            Some(sid) => Self::Session(sid.to_owned()),
+            None => Self::Unnamed(sub.to_owned()),
+        };
+        [Self::Subject(sub.to_owned()), session]
+    }
+
+    /// Whether a token of this scope that was issued at `iat` is worth nothing since a logout of
+    /// `logout_iat`. A session ends for good; a subject may come back.
+    #[must_use]
+    pub fn ends(&self, iat: u64, logout_iat: u64) -> bool {
+        match self {
+            Self::Session(_) => true,
+            Self::Subject(_) | Self::Unnamed(_) => iat <= logout_iat,
+        }
+    }
 }
 
 pub(super) fn check(
@@ -61,17 +86,21 @@ pub(super) fn check(
         return Err(Rejection::ClaimsInvalid);
     }
     identifier(claims.jti)?;
-    // A subject that stands beside a session says whose it is, and widens nothing.
     let subject = claims.sub.map(|sub| identifier(Some(sub))).transpose()?;
     let session = claims.sid.map(|sid| identifier(Some(sid))).transpose()?;
-    let scope = match (session, subject) {
-        (Some(session), _) => LogoutScope::Session(session),
-        (None, Some(subject)) => LogoutScope::Subject(subject),
+    // A subject that stands beside a session widens it by what could be that session, and leaves
+    // alone what names another one.
+    let scopes = match (session, subject) {
+        (Some(session), Some(subject)) => {
+            vec![LogoutScope::Session(session), LogoutScope::Unnamed(subject)]
+        }
+        (Some(session), None) => vec![LogoutScope::Session(session)],
+        (None, Some(subject)) => vec![LogoutScope::Subject(subject)],
         (None, None) => return Err(Rejection::ClaimsInvalid),
     };
     Ok(VerifiedLogout {
         iss: identifier(claims.iss)?,
         iat,
-        scope,
+        scopes,
     })
 }

@@ -86,6 +86,16 @@ impl Verifier {
         }
     }
 
+    /// The same verifier for tokens that are meant for another `audience`.
+    #[must_use]
+    pub fn for_audience(&self, audience: impl Into<String>) -> Self {
+        let rules = TokenRules {
+            audience: audience.into(),
+            ..(*self.rules).clone()
+        };
+        Self::with_rules(rules, self.keys.clone())
+    }
+
     /// Accepts `token` at the time `now`, or says why not.
     ///
     /// The order is fixed, so that what is cheap and public comes before what is costly or secret:
@@ -111,8 +121,11 @@ impl Verifier {
         now: SystemTime,
     ) -> Result<VerifiedClaims, Rejection> {
         self.check_signature(&token, &self.rules.types)?;
-        let all = token.all;
-        let known = token.claims.check(seconds_of(now), &self.rules, &all)?;
+        let (all, now_secs) = (token.all, seconds_of(now));
+        let known = match token.header.is_of_access_token() {
+            true => token.claims.check(now_secs, &self.rules, &all)?,
+            false => token.claims.check_untyped(now_secs, &self.rules, &all)?,
+        };
         Ok(VerifiedClaims { known, all })
     }
 

@@ -9,7 +9,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use super::MAXIMUM_TOKEN_BYTES;
-use crate::rejection::Rejection;
+use crate::{claims::ACCESS_TOKEN_TYPE, rejection::Rejection};
 
 /// A token whose signature may be anything. All that it is good for is to find its verifier.
 pub struct UnverifiedToken<'a> {
@@ -117,6 +117,11 @@ impl UnverifiedHeader {
             .ok_or(Rejection::TypeInvalid)
     }
 
+    /// Whether the header alone says that it is an access token (RFC 9068, section 2.1).
+    pub(super) fn is_of_access_token(&self) -> bool {
+        self.check_type(&[ACCESS_TOKEN_TYPE]).is_ok()
+    }
+
     pub(super) fn algorithm(&self) -> Option<Algorithm> {
         self.alg.as_ref()?.as_str()?.parse().ok()
     }
@@ -147,11 +152,14 @@ pub(super) struct UnverifiedClaims {
     pub(super) nonce: bool,
     #[serde(default, deserialize_with = "some")]
     pub(super) events: Option<Value>,
-    // The hashes of what was handed out beside an ID token (OpenID Connect Core 1.0, section 2).
+    // The hashes of what was handed out beside an ID token (OpenID Connect Core 1.0, section 3.3.2.11,
+    // and FAPI 1.0).
     #[serde(default, deserialize_with = "is_present")]
     pub(super) at_hash: bool,
     #[serde(default, deserialize_with = "is_present")]
     pub(super) c_hash: bool,
+    #[serde(default, deserialize_with = "is_present")]
+    pub(super) s_hash: bool,
     pub(super) typ: Option<Value>,
     pub(super) preferred_username: Option<Value>,
     pub(super) name: Option<Value>,

@@ -45,13 +45,17 @@ fn logout() -> Forge {
 #[test]
 fn a_session_or_a_subject_is_logged_out() {
     let session = verify(ours(), &logout()).expect("accepted");
-    assert_eq!(session.scope, LogoutScope::Session("s_1".to_owned()));
+    assert_eq!(session.scopes, [LogoutScope::Session("s_1".to_owned())]);
     assert_eq!((session.iss.as_str(), session.iat), (ISSUER, NOW));
     let both = verify(ours(), &logout().claim("sub", "u_1")).expect("accepted");
-    assert_eq!(both.scope, LogoutScope::Session("s_1".to_owned()));
+    let [session, unnamed] = [
+        LogoutScope::Session("s_1".to_owned()),
+        LogoutScope::Unnamed("u_1".to_owned()),
+    ];
+    assert_eq!(both.scopes, [session, unnamed]);
     let subject = logout().without_claim("sid").claim("sub", "u_1");
     let subject = verify(ours(), &subject).expect("accepted");
-    assert_eq!(subject.scope, LogoutScope::Subject("u_1".to_owned()));
+    assert_eq!(subject.scopes, [LogoutScope::Subject("u_1".to_owned())]);
 }
 
 #[test]

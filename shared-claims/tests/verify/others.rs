@@ -77,6 +77,7 @@ fn an_id_token_is_none_though_its_audience_and_its_type_are_right() {
     for (name, value) in [
         ("at_hash", "x"),
         ("c_hash", "x"),
+        ("s_hash", "x"),
         ("typ", "ID"),
         ("typ", "Refresh"),
         ("typ", "Offline"),
@@ -88,6 +89,42 @@ fn an_id_token_is_none_though_its_audience_and_its_type_are_right() {
     for typ in ["Bearer", "DPoP"] {
         assert!(verify(rules(), &auth0().claim("typ", typ)).is_ok(), "{typ}");
     }
+}
+
+#[test]
+fn a_token_that_could_be_an_id_token_is_none() {
+    // What Auth0 and others write without a nonce: nothing of it is an ID token's alone. Its audience
+    // is the client that it is given to, and ours in these settings.
+    let untyped = TokenRules {
+        types: ["", "jwt", "at+jwt"].map(str::to_owned).to_vec(),
+        ..rules()
+    };
+    let id = || auth0().without_claim("scope").without_claim("azp");
+    let signs = [
+        ("scope", "openid"),
+        ("scope", ""),
+        ("scp", "rooms"),
+        ("azp", "client-1"),
+        ("client_id", "client-1"),
+        ("appid", "client-1"),
+        ("cid", "client-1"),
+        ("typ", "Bearer"),
+    ];
+    for forge in [id(), id().without_header("typ")] {
+        let refused = verify(untyped.clone(), &forge).err();
+        assert_eq!(refused, Some(Rejection::ClaimsInvalid));
+        // Google names the client twice.
+        let refused = verify(
+            untyped.clone(),
+            &forge.clone().claim("azp", REALTIME_AUDIENCE),
+        );
+        assert_eq!(refused.err(), Some(Rejection::ClaimsInvalid));
+        for (name, value) in signs {
+            let accepted = verify(untyped.clone(), &forge.clone().claim(name, value));
+            assert!(accepted.is_ok(), "{name}: {value}");
+        }
+    }
+    assert!(verify(untyped, &id().header("typ", "at+jwt")).is_ok());
 }
 
 #[test]

@@ -96,7 +96,7 @@ async fn known_keys_verify_while_their_issuer_is_unreachable_and_for_a_day_at_mo
     advance(Duration::from_secs(1)).await;
     refresh(&keys).await;
     assert_eq!(verdict(&keys, &token).await, Err(Unverified::NoKeys));
-    assert_eq!(keys.unknown().collect::<Vec<_>>(), [ALICE]);
+    assert!(keys.are_known() && !keys.issuers[1].is_known());
     let server = Server::start_at(address);
     server.publish(KEYS, Page::keys([&signer.public]));
     advance(UNKNOWN_KEY_INTERVAL).await;
@@ -178,6 +178,29 @@ async fn what_no_published_key_could_verify_makes_us_ask_nobody() {
     let unknown = signer.token_with(ALICE, json!({"alg": "ES256", "kid": "2"}));
     assert_eq!(verdict(&keys, &unknown).await, UNKNOWN);
     assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_place_in_the_header_is_never_asked() {
+    pause();
+    let [server, elsewhere] = [(); 2].map(|()| Server::start());
+    let (signer, stranger) = (Signer::ec("1"), Signer::ec("2"));
+    server.publish(KEYS, Page::keys([&signer.public]));
+    elsewhere.publish(KEYS, Page::keys([&stranger.public]));
+    let keys = keys(vec![settings(&server, ALICE)]);
+    let place = format!("{}{KEYS}", elsewhere.url());
+    for name in ["jku", "x5u"] {
+        let header = |kid: &str| json!({"alg": "ES256", "kid": kid, (name): place});
+        let known = signer.token_with(ALICE, header("1"));
+        assert_eq!(verdict(&keys, &known).await, Ok(()), "{name}");
+        let unknown = stranger.token_with(ALICE, header("2"));
+        assert_eq!(verdict(&keys, &unknown).await, UNKNOWN, "{name}");
+    }
+    assert_eq!(elsewhere.requests(), 0);
+    // Where it is published, it is accepted.
+    server.publish(KEYS, Page::keys([&stranger.public]));
+    advance(UNKNOWN_KEY_INTERVAL).await;
+    assert_eq!(verdict(&keys, &stranger.token(ALICE)).await, Ok(()));
 }
 
 #[tokio::test]

@@ -1,0 +1,84 @@
+//! Why somebody may do something, or may not.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{Extension, Json, extract::State};
+use serde::Deserialize;
+use shared_claims::authorization::Action;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    body::Body,
+    caller::{Caller, Scope},
+    problem::{ApiError, PROBLEM_TYPE, Problem},
+    rooms::room,
+};
+use crate::{keys::Unverified, rooms::policy::Explanation};
+
+/// Who, what and where: either `token` or `connection`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainBody {
+    /// A user's access token.
+    token: Option<String>,
+    /// The id of a connection.
+    connection: Option<String>,
+    /// The room.
+    room: String,
+    /// What is to be done: `sub`, `pub`, `hst` or `prs`.
+    #[schema(value_type = String)]
+    action: Action,
+}
+
+/// Explains by which grant somebody may do something in a room, or which were considered. Scope
+/// `rt.read`, and no rooms that the token is held to.
+#[utoipa::path(
+    post,
+    path = "/v1/authz/explain",
+    tag = "authorization",
+    request_body = ExplainBody,
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "whether, and why", body = Object),
+        (status = 400, description = "no such token, connection, room or action", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token of the back end's own", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn post_explain(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<ExplainBody>,
+) -> Result<Json<Explanation>, ApiError> {
+    caller.require(Scope::Read)?;
+    caller.require_all_rooms()?;
+    let room = room(body.room)?;
+    let gateway = &api.gateway;
+    let identity = match (body.token, body.connection) {
+        (Some(token), None) => {
+            let now = SystemTime::now();
+            let verified = gateway.keys.verify(&token, now).await;
+            let claims = verified.map_err(|error| match error {
+                Unverified::Rejected(rejection) => {
+                    ApiError::InvalidRequest(format!("token: {}", rejection.message()).into())
+                }
+                Unverified::NoKeys => ApiError::Unavailable,
+            })?;
+            Arc::new(gateway.identity_of(claims, String::new(), now))
+        }
+        (None, Some(connection)) => {
+            let session = gateway.sessions.find_connection(&connection);
+            let session = session.ok_or(ApiError::InvalidRequest(
+                "there is no such connection".into(),
+            ))?;
+            session.identity()
+        }
+        _ => {
+            let detail = "either token or connection must be named";
+            return Err(ApiError::InvalidRequest(detail.into()));
+        }
+    };
+    Ok(Json(identity.grants.explain(body.action, &room)))
+}

@@ -1,0 +1,58 @@
+//! What a request says, in a body or in the query.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{StatusCode, header, request::Parts},
+    response::IntoResponse as _,
+};
+use serde::de::DeserializeOwned;
+
+use super::problem::ApiError;
+use crate::messages::is_shallow;
+
+/// A JSON body of the shape of a `T`, whose struct denies unknown members.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind
+            .and_then(|kind| kind.to_str().ok())
+            .and_then(|kind| kind.split(';').next())
+            .unwrap_or_default();
+        if !kind.trim().eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let read = Bytes::from_request(request, state).await;
+        let bytes = read.map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
+            _ => ApiError::InvalidRequest("the body cannot be read".into()),
+        })?;
+        let is_plain = str::from_utf8(&bytes).is_ok_and(is_shallow);
+        let parsed = is_plain
+            .then(|| Json::<T>::from_bytes(&bytes).ok())
+            .flatten();
+        let Json(value) = parsed.ok_or(ApiError::InvalidRequest(
+            "the body does not have the shape that this endpoint takes".into(),
+        ))?;
+        Ok(Self(value))
+    }
+}
+
+/// The parameters of the query, of the shape of a `T`, whose struct denies unknown ones.
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Query(value) = Query::try_from_uri(&parts.uri).map_err(|_| {
+            ApiError::InvalidRequest("the query is not one that this endpoint takes".into())
+        })?;
+        Ok(Self(value))
+    }
+}

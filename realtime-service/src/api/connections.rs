@@ -1,0 +1,134 @@
+//! Who is connected.
+
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Api,
+    body::Parameters,
+    caller::{Caller, Scope},
+    problem::{ApiError, PROBLEM_TYPE, Problem},
+    rooms::{LISTED, MOST_LISTED},
+};
+use crate::{messages::milliseconds, session::Session};
+
+/// Which connections to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionsQuery {
+    /// Of this user alone.
+    sub: Option<String>,
+    /// The user's issuer, when it is another than our own.
+    iss: Option<String>,
+    /// How many at most: 100 when it is left out, 1000 at most.
+    limit: Option<usize>,
+    /// After which connection to go on: the `next` of the answer before.
+    after: Option<String>,
+}
+
+/// Some connections, by their ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ConnectionsAnswer {
+    /// The connections.
+    connections: Vec<Connected>,
+    /// How many there are in all.
+    count: usize,
+    /// From where to go on, when there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A connection.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connected {
+    /// Its id, as in `from.connection` of its messages.
+    connection: String,
+    /// The issuer of its token, when it is another than our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    /// The subject of its token; a guest has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    /// The name to show, when the token has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The `sid` of its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    /// When it was admitted, in milliseconds since the epoch.
+    connected_at: u64,
+    /// When its token ends, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+    /// How many rooms it is in.
+    rooms: usize,
+}
+
+impl Connected {
+    fn of(session: &Session) -> Self {
+        let identity = session.identity();
+        let sender = identity.sender.clone();
+        let principal = identity.principal.as_ref();
+        Self {
+            connection: session.connection.clone(),
+            iss: sender.iss,
+            sub: sender.sub,
+            name: sender.name,
+            session: principal.and_then(|principal| principal.session.clone()),
+            connected_at: milliseconds(session.admitted_at),
+            expires_at: identity.expires_at().map(|(_, wall)| milliseconds(wall)),
+            rooms: session.rooms().len(),
+        }
+    }
+}
+
+/// Lists connections. Scope `rt.read`, and no rooms that the token is held to.
+#[utoipa::path(
+    get,
+    path = "/v1/connections",
+    tag = "users",
+    params(ConnectionsQuery),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "some connections", body = ConnectionsAnswer),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn list_connections(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Parameters(query): Parameters<ConnectionsQuery>,
+) -> Result<Json<ConnectionsAnswer>, ApiError> {
+    caller.require(Scope::Read)?;
+    caller.require_all_rooms()?;
+    let mut sessions = match (&query.sub, &query.iss) {
+        (Some(sub), iss) => api.gateway.sessions_of_user(iss.as_deref(), sub),
+        (None, None) => api.gateway.sessions.all(),
+        (None, Some(_)) => {
+            let detail = "iss is the issuer of a sub";
+            return Err(ApiError::InvalidRequest(detail.into()));
+        }
+    };
+    let count = sessions.len();
+    let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
+    sessions.sort_unstable_by(|one, other| one.connection.cmp(&other.connection));
+    let is_next = |session: &Arc<Session>| {
+        let after = query.after.as_ref();
+        after.is_none_or(|after| session.connection > *after)
+    };
+    sessions.retain(is_next);
+    let has_more = sessions.len() > limit;
+    sessions.truncate(limit);
+    let next = sessions.last().filter(|_| has_more);
+    let next = next.map(|session| session.connection.clone());
+    Ok(Json(ConnectionsAnswer {
+        connections: sessions.iter().map(|one| Connected::of(one)).collect(),
+        count,
+        next,
+    }))
+}

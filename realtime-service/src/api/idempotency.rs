@@ -1,0 +1,203 @@
+//! `Idempotency-Key`: a request that is sent again, since its answer was lost, is answered as the first
+//! one was, and nothing is done twice.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use shared_claims::ids::is_identifier;
+use tokio::time::Instant;
+
+use super::{Api, caller::Caller, problem::ApiError};
+
+/// The header.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// How long answers are kept: longer than back ends try again.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// How many answers are kept, and of what length: those of the endpoints that take a key are short.
+const MOST_ANSWERS: usize = 10_000;
+const MAXIMUM_ANSWER_BYTES: usize = 64 * 1024;
+
+/// A key belongs to the back end that chose it.
+type Key = (String, String);
+
+/// What was asked: a keyed hash of the path and the body.
+type Asked = u64;
+
+/// The answers that were given lately.
+#[derive(Default)]
+pub(super) struct Answers {
+    kept: Mutex<Kept>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Kept {
+    answers: HashMap<Key, Slot>,
+    order: VecDeque<(Instant, Key)>,
+}
+
+struct Slot {
+    asked: Asked,
+    /// `None` while the first request runs.
+    answer: Option<(StatusCode, Bytes)>,
+}
+
+impl Answers {
+    /// The answer to the same request before; `None` when there was none, and this one is to run.
+    fn begin(
+        &self,
+        key: &Key,
+        asked: Asked,
+        now: Instant,
+    ) -> Result<Option<(StatusCode, Bytes)>, ApiError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.trim(now);
+        match kept.answers.get(key) {
+            Some(slot) if slot.asked != asked => Err(ApiError::KeyReused),
+            Some(Slot { answer: None, .. }) => Err(ApiError::StillRunning),
+            Some(slot) => Ok(slot.answer.clone()),
+            None => {
+                let slot = Slot {
+                    asked,
+                    answer: None,
+                };
+                kept.answers.insert(key.clone(), slot);
+                kept.order.push_back((now, key.clone()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps the answer, or forgets the key when nothing was done.
+    fn end(&self, key: &Key, answer: Option<(StatusCode, Bytes)>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Some(answer) => {
+                if let Some(slot) = kept.answers.get_mut(key) {
+                    slot.answer = Some(answer);
+                }
+            }
+            None => {
+                kept.answers.remove(key);
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn trim(&mut self, now: Instant) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(at, _)| *at + LIFETIME <= now || self.order.len() > MOST_ANSWERS)
+        {
+            if let Some((_, key)) = self.order.pop_front() {
+                self.answers.remove(&key);
+            }
+        }
+    }
+}
+
+/// Forgets a key whose request ended without an answer, for its client went away.
+struct Running<'a> {
+    answers: &'a Answers,
+    key: Key,
+    is_answered: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.answers.end(&self.key, None);
+        }
+    }
+}
+
+/// Answers a request with a key once.
+pub(super) async fn answer_once(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Some(key) = key_of(request.headers())? else {
+        return Ok(next.run(request).await);
+    };
+    let (parts, body) = request.into_parts();
+    let most = api.body_bytes();
+    let bytes = to_bytes(body, most)
+        .await
+        .map_err(|_| ApiError::BodyTooLarge)?;
+    let key = (caller.id().to_owned(), key);
+    let asked = api.answers.hasher.hash_one((parts.uri.path(), &bytes));
+    if let Some((status, answer)) = api.answers.begin(&key, asked, Instant::now())? {
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        return Ok((status, kind, answer).into_response());
+    }
+    let mut running = Running {
+        answers: &api.answers,
+        key: key.clone(),
+        is_answered: false,
+    };
+    let request = Request::from_parts(parts, Body::from(bytes));
+    let (parts, body) = next.run(request).await.into_parts();
+    let answer = to_bytes(body, MAXIMUM_ANSWER_BYTES).await;
+    let answer = answer.map_err(|_| ApiError::Unavailable)?;
+    if parts.status.is_success() {
+        api.answers.end(&key, Some((parts.status, answer.clone())));
+        running.is_answered = true;
+    }
+    Ok(Response::from_parts(parts, Body::from(answer)))
+}
+
+fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok().filter(|text| is_identifier(text));
+    match (text, values.next()) {
+        (Some(text), None) => Ok(Some(text.to_owned())),
+        _ => Err(ApiError::InvalidRequest(
+            "Idempotency-Key must be one text of 1 to 255 visible bytes".into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_runs_once_and_its_answer_is_kept_for_a_while() {
+        let answers = Answers::default();
+        let key = ("caller".to_owned(), "key".to_owned());
+        let (asked, other) = (1, 2);
+        let begin = |asked| answers.begin(&key, asked, Instant::now());
+        assert!(matches!(begin(asked), Ok(None)));
+        assert!(matches!(begin(asked), Err(ApiError::StillRunning)));
+        // Nothing was done, so it may run again.
+        answers.end(&key, None);
+        assert!(matches!(begin(asked), Ok(None)));
+        let answer = (StatusCode::OK, Bytes::from_static(b"{\"offset\":1}"));
+        answers.end(&key, Some(answer.clone()));
+        assert!(matches!(begin(asked), Ok(Some(kept)) if kept == answer));
+        assert!(matches!(begin(other), Err(ApiError::KeyReused)));
+        tokio::time::advance(LIFETIME).await;
+        assert!(matches!(begin(other), Ok(None)));
+    }
+}

@@ -1,0 +1,202 @@
+//! Sending: to a room, and to everybody.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{Extension, Json, extract::State};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared_claims::{authorization::Action, ids::is_identifier};
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    body::Body,
+    caller::{Caller, Scope},
+    problem::{ApiError, PROBLEM_TYPE, Problem},
+    rooms::room,
+};
+use crate::{
+    messages::{Data, Message, MessageKey, is_publishable, milliseconds},
+    rooms::Position,
+    session::{Sender, random_id},
+};
+
+/// A message to a room.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishBody {
+    /// The room.
+    room: String,
+    /// The name of the event that its subscribers listen for.
+    event: String,
+    /// What it says; `null` when it is left out.
+    #[serde(default = "null")]
+    #[schema(value_type = serde_json::Value)]
+    data: Box<RawValue>,
+    /// An id of one's choice. What was published under it lately is not published again.
+    id: Option<String>,
+}
+
+/// Where the message stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublishAnswer {
+    #[serde(flatten)]
+    position: Position,
+    /// Its id.
+    id: String,
+    /// Whether it had been published before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// A message to everybody.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BroadcastBody {
+    /// The name of the event.
+    event: String,
+    /// What it says; `null` when it is left out.
+    #[serde(default = "null")]
+    #[schema(value_type = serde_json::Value)]
+    data: Box<RawValue>,
+}
+
+/// Who got the message.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BroadcastAnswer {
+    /// Its id.
+    id: String,
+    /// How many sockets it was queued for.
+    sockets: usize,
+}
+
+/// What goes with a message that is in no room.
+#[derive(Serialize)]
+pub(super) struct Meta {
+    pub(super) id: String,
+    pub(super) ts: u64,
+    pub(super) from: Sender,
+}
+
+impl Meta {
+    /// Of a new message of `caller`.
+    pub(super) fn new(caller: &Caller) -> Self {
+        Self {
+            id: random_id(),
+            ts: milliseconds(SystemTime::now()),
+            from: caller.sender(),
+        }
+    }
+}
+
+fn null() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}
+
+/// # Errors
+///
+/// When messages cannot have this name.
+pub(super) fn require_publishable(event: &str) -> Result<(), ApiError> {
+    match is_publishable(event) {
+        true => Ok(()),
+        false => Err(ApiError::InvalidRequest(
+            "events of this name cannot be published".into(),
+        )),
+    }
+}
+
+/// Sends a message to a room. Scope `rt.publish`.
+///
+/// It has its place among the room's messages, and is kept like every other.
+#[utoipa::path(
+    post,
+    path = "/v1/publish",
+    tag = "messages",
+    request_body = PublishBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same request with the same key is answered once")),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "it is on its way", body = PublishAnswer),
+        (status = 400, description = "no such message or room", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn post_publish(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<PublishBody>,
+) -> Result<Json<PublishAnswer>, ApiError> {
+    caller.require(Scope::Publish)?;
+    let room = room(body.room)?;
+    caller.require_room(Action::Publish, &room)?;
+    require_publishable(&body.event)?;
+    if body.id.as_deref().is_some_and(|id| !is_identifier(id)) {
+        let detail = "the id must have 1 to 255 visible bytes";
+        return Err(ApiError::InvalidRequest(detail.into()));
+    }
+    // The issuer's name is in front of users' keys; no back end's id begins like that.
+    let key = body.id.as_ref().map(|id| MessageKey {
+        publisher: format!("\nback end\n{}", caller.id()),
+        id: id.clone(),
+    });
+    let Meta { id, ts, from } = Meta::new(&caller);
+    let id = body.id.unwrap_or(id);
+    let data = Data::json(body.data);
+    let message = Message {
+        room,
+        event: body.event,
+        data,
+        id: id.clone(),
+        from,
+        ts,
+    };
+    let gateway = &api.gateway;
+    let acceptance = gateway.rooms.publish(message, key, &gateway.metrics);
+    Ok(Json(PublishAnswer {
+        position: acceptance.position,
+        id,
+        duplicate: acceptance.is_duplicate,
+    }))
+}
+
+/// Sends a message to every socket that was admitted. Scope `rt.publish`, and no rooms that the token
+/// is held to.
+///
+/// It is in no room and is not kept. A client that takes its messages too slowly is disconnected.
+#[utoipa::path(
+    post,
+    path = "/v1/broadcast",
+    tag = "messages",
+    request_body = BroadcastBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same request with the same key is answered once")),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "it is on its way", body = BroadcastAnswer),
+        (status = 400, description = "no such message", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn post_broadcast(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<BroadcastBody>,
+) -> Result<Json<BroadcastAnswer>, ApiError> {
+    caller.require(Scope::Publish)?;
+    caller.require_all_rooms()?;
+    require_publishable(&body.event)?;
+    let meta = Meta::new(&caller);
+    let bytes = body.data.get().len();
+    let sessions = api.gateway.sessions.all();
+    let sent = sessions
+        .iter()
+        .filter(|session| session.deliver(&body.event, &(&body.data, &meta), bytes));
+    let sockets = sent.count();
+    Ok(Json(BroadcastAnswer {
+        id: meta.id,
+        sockets,
+    }))
+}

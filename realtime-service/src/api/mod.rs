@@ -1,0 +1,103 @@
+//! The HTTP API for back ends, on a listener of its own: what a server of one's own can do in rooms
+//! and with users, in any language.
+
+// mod authorization;
+mod body;
+mod caller;
+mod connections;
+mod idempotency;
+mod messages;
+mod openapi;
+mod problem;
+mod rooms;
+mod users;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use self::{caller::Callers, idempotency::Answers, problem::ApiError};
+use crate::{
+    config::ApiSettings,
+    gateway::Gateway,
+    limits::Quota,
+    listener::{self, Terms},
+};
+
+/// Back ends keep their connections, and are few.
+const MAXIMUM_CONNECTIONS: usize = 1024;
+
+/// What a body may have besides a message's data, in bytes.
+const BODY_MARGIN_BYTES: usize = 64 * 1024;
+
+/// What the endpoints share.
+pub(crate) struct Api {
+    gateway: Arc<Gateway>,
+    callers: Callers,
+    answers: Answers,
+}
+
+impl Api {
+    /// The most that a body may have.
+    fn body_bytes(&self) -> usize {
+        self.gateway.limits.message_bytes + BODY_MARGIN_BYTES
+    }
+}
+
+/// Listens on `address`, and gives what serves there until `shutdown`.
+///
+/// # Errors
+///
+/// When the address is taken.
+pub async fn start(
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    (settings, tls): (&ApiSettings, Option<TlsAcceptor>),
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for back ends"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening for back ends");
+    let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS);
+    let terms = Terms::new(&gateway.limits, quota, Arc::default()).with_tls(tls);
+    let router = routes(gateway, settings);
+    let drained = std::future::ready(());
+    Ok(listener::serve(listener, router, terms, shutdown, drained))
+}
+
+/// Every path.
+fn routes(gateway: Arc<Gateway>, settings: &ApiSettings) -> Router {
+    let api = Arc::new(Api {
+        gateway,
+        callers: Callers::new(settings),
+        answers: Answers::default(),
+    });
+    let most = api.body_bytes();
+    let for_back_ends = Router::new()
+        .route("/v1/publish", post(messages::post_publish))
+        .route("/v1/broadcast", post(messages::post_broadcast))
+        .route("/v1/users/{sub}/emit", post(users::post_emit))
+        .route("/v1/disconnect", post(users::post_disconnect))
+        .route_layer(from_fn_with_state(api.clone(), idempotency::answer_once))
+        // .route("/v1/authz/explain", post(authorization::post_explain))
+        .route("/v1/rooms", get(rooms::list_rooms))
+        .route("/v1/rooms/{room}/presence", get(rooms::show_presence))
+        .route("/v1/rooms/{room}/history", get(rooms::show_history))
+        .route("/v1/connections", get(connections::list_connections))
+        .route_layer(from_fn_with_state(api.clone(), caller::authenticate))
+        .with_state(api);
+    for_back_ends
+        .merge(openapi::routes())
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(most))
+}

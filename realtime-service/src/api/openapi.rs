@@ -1,0 +1,153 @@
+//! `GET /openapi.json` and `GET /docs/`: the description of every endpoint, made from the code beside
+//! it, and a page that shows it. The page is Swagger UI out of the binary; it loads nothing from
+//! elsewhere, and may not: its policy says so too.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::Path,
+    http::header,
+    response::{IntoResponse as _, Redirect, Response},
+    routing::get,
+};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::Config;
+
+use super::problem::ApiError;
+
+/// How long they may be kept: they change with a release.
+const KEEP_FOR_MINUTES: &str = "public, max-age=300";
+
+/// The name under which endpoints ask for a bearer token.
+const BEARER: &str = "bearer";
+
+/// The files that the page consists of.
+const FILES: [&str; 8] = [
+    "index.html",
+    "index.css",
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "swagger-initializer.js",
+    "favicon-16x16.png",
+    "favicon-32x32.png",
+];
+
+/// The icons of its buttons are written into its style sheet.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Latchkey realtime-service",
+        description = "What back ends can do in rooms and with users. The token comes from the \
+                       auth-service's `POST /oauth/token` with `client_credentials`. Errors are \
+                       problem documents (RFC 9457) whose `code` is stable.",
+    ),
+    paths(
+        super::messages::post_publish,
+        super::messages::post_broadcast,
+        super::users::post_emit,
+        super::users::post_disconnect,
+        // super::authorization::post_explain,
+        super::rooms::list_rooms,
+        super::rooms::show_presence,
+        super::rooms::show_history,
+        super::connections::list_connections,
+    ),
+    modifiers(&BearerScheme)
+)]
+struct Description;
+
+struct BearerScheme;
+
+impl Modify for BearerScheme {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("The `access_token` of a client"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    }
+}
+
+/// The paths of both.
+pub(super) fn routes() -> Router {
+    Router::new()
+        .route("/openapi.json", get(show_openapi))
+        .route("/docs", get(async || Redirect::permanent("/docs/")))
+        .route("/docs/", get(async || show_file("index.html")))
+        .route(
+            "/docs/{file}",
+            get(async |Path(file): Path<String>| show_file(&file)),
+        )
+}
+
+async fn show_openapi() -> Response {
+    let kept = [(header::CACHE_CONTROL, KEEP_FOR_MINUTES)];
+    (kept, Json(Description::openapi())).into_response()
+}
+
+fn show_file(file: &str) -> Result<Response, ApiError> {
+    if !FILES.contains(&file) {
+        return Err(ApiError::NotFound);
+    }
+    // The address of a validator elsewhere is there by default.
+    let config = Config::from("/openapi.json").validator_url("none");
+    let found = utoipa_swagger_ui::serve(file, Arc::new(config))
+        .ok()
+        .flatten()
+        .ok_or(ApiError::NotFound)?;
+    let headers = [
+        (header::CONTENT_TYPE, found.content_type.as_str()),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, KEEP_FOR_MINUTES),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, found.bytes.into_owned()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_every_description_has_a_route() {
+        let document = serde_json::to_value(Description::openapi()).expect("JSON");
+        let described: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .expect("paths")
+            .iter()
+            .flat_map(|(path, operations)| {
+                let operations = operations.as_object().expect("operations");
+                let methods = operations.keys().cloned();
+                methods.map(move |method| (path.clone(), method))
+            })
+            .collect();
+        let routes: BTreeSet<(String, String)> = include_str!("mod.rs")
+            .split(".route(\"")
+            .skip(1)
+            .map(|route| {
+                let (path, rest) = route.split_once("\", ").expect("a path");
+                let (method, _) = rest.split_once('(').expect("a method");
+                (path.to_owned(), method.to_owned())
+            })
+            .collect();
+        assert_eq!(described, routes);
+    }
+}

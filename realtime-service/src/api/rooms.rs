@@ -1,0 +1,244 @@
+//! Rooms: which there are, who is in them, and what was said.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared_claims::authorization::Action;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Api,
+    body::Parameters,
+    caller::{Caller, Scope},
+    problem::{ApiError, PROBLEM_TYPE, Problem},
+};
+use crate::{
+    history::Since,
+    messages::Published,
+    presence::{Presence, PresenceMode},
+    rooms::{Position, RoomName},
+};
+
+/// The most that one answer lists, and what it lists unless it is asked for less.
+pub(super) const MOST_LISTED: usize = 1000;
+pub(super) const LISTED: usize = 100;
+
+/// The room that a request names.
+///
+/// # Errors
+///
+/// When it is not the name of a room.
+pub(super) fn room(text: String) -> Result<RoomName, ApiError> {
+    RoomName::parse(text)
+        .map_err(|_| ApiError::InvalidRequest("this is not the name of a room".into()))
+}
+
+/// Which rooms to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomsQuery {
+    /// With what their names begin.
+    #[serde(default)]
+    prefix: String,
+    /// How many at most: 100 when it is left out, 1000 at most.
+    limit: Option<usize>,
+    /// After which room to go on: the `next` of the answer before.
+    after: Option<String>,
+}
+
+/// Some rooms, by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RoomsAnswer {
+    /// The rooms that somebody is in.
+    rooms: Vec<RoomCount>,
+    /// From where to go on, when there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A room that somebody is in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RoomCount {
+    /// Its name.
+    room: String,
+    /// How many sockets are in it.
+    connections: usize,
+}
+
+/// Lists the rooms that somebody is in, by name. Scope `rt.read`; a token that is held to rooms sees
+/// those in which it may see who is there.
+#[utoipa::path(
+    get,
+    path = "/v1/rooms",
+    tag = "rooms",
+    params(RoomsQuery),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "some rooms", body = RoomsAnswer),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn list_rooms(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Parameters(query): Parameters<RoomsQuery>,
+) -> Result<Json<RoomsAnswer>, ApiError> {
+    caller.require(Scope::Read)?;
+    let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
+    let mut rooms: Vec<RoomCount> = api
+        .gateway
+        .rooms
+        .occupied()
+        .into_iter()
+        .filter(|(room, _)| caller.may(Action::Presence, room))
+        .map(|(room, connections)| RoomCount {
+            room: room.to_string(),
+            connections,
+        })
+        .filter(|one| one.room.starts_with(&query.prefix))
+        .filter(|one| query.after.as_ref().is_none_or(|after| one.room > *after))
+        .collect();
+    rooms.sort_unstable_by(|one, other| one.room.cmp(&other.room));
+    let has_more = rooms.len() > limit;
+    rooms.truncate(limit);
+    let next = rooms.last().filter(|_| has_more);
+    let next = next.map(|one| one.room.clone());
+    Ok(Json(RoomsAnswer { rooms, next }))
+}
+
+/// How much to tell of who is in a room.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PresenceQuery {
+    /// `full` when it is left out, or `count`.
+    #[serde(default = "full")]
+    #[param(value_type = Option<String>)]
+    mode: PresenceMode,
+}
+
+fn full() -> PresenceMode {
+    PresenceMode::Full
+}
+
+/// Tells who is in a room. Scope `rt.read`.
+#[utoipa::path(
+    get,
+    path = "/v1/rooms/{room}/presence",
+    tag = "rooms",
+    params(("room" = String, Path, description = "the room"), PresenceQuery),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "who is there", body = Presence),
+        (status = 400, description = "no such room", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn show_presence(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Parameters(query): Parameters<PresenceQuery>,
+) -> Result<Json<Presence>, ApiError> {
+    caller.require(Scope::Read)?;
+    let room = room(name)?;
+    caller.require_room(Action::Presence, &room)?;
+    Ok(Json(api.gateway.rooms.presence(&room, query.mode)))
+}
+
+/// Which messages to read.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    /// How many at most: 100 when it is left out, 1000 at most.
+    limit: Option<usize>,
+    /// With `offset`: the life of the room to read on in.
+    epoch: Option<String>,
+    /// The message after which to begin; without it, the answer has the last ones.
+    offset: Option<u64>,
+}
+
+/// Some messages of a room, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HistoryAnswer {
+    /// The messages.
+    messages: Vec<Said>,
+    #[serde(flatten)]
+    position: Position,
+    /// Whether there are more after the last of them.
+    more: bool,
+    /// Whether nothing is missing before the first of them, for who named an offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+}
+
+/// A message.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Said {
+    /// The name of its event.
+    event: String,
+    /// What it said; binary data in it reads `{"base64": …}`.
+    data: Value,
+    /// What its subscribers got with it.
+    meta: Value,
+}
+
+impl Said {
+    fn of(published: &Published) -> Self {
+        Self {
+            event: published.message.event.clone(),
+            data: published.message.data.to_json(),
+            meta: serde_json::to_value(published.meta()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads what is kept of a room. Scope `rt.read`.
+#[utoipa::path(
+    get,
+    path = "/v1/rooms/{room}/history",
+    tag = "rooms",
+    params(("room" = String, Path, description = "the room"), HistoryQuery),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "some messages", body = HistoryAnswer),
+        (status = 400, description = "no such room", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn show_history(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Parameters(query): Parameters<HistoryQuery>,
+) -> Result<Json<HistoryAnswer>, ApiError> {
+    caller.require(Scope::Read)?;
+    let room = room(name)?;
+    caller.require_room(Action::History, &room)?;
+    let since = match (query.epoch, query.offset) {
+        (Some(epoch), Some(offset)) => Some(Since { epoch, offset }),
+        (None, None) => None,
+        _ => {
+            let detail = "epoch and offset belong together";
+            return Err(ApiError::InvalidRequest(detail.into()));
+        }
+    };
+    let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
+    let extract = api.gateway.rooms.read(&room, since.as_ref(), limit);
+    Ok(Json(HistoryAnswer {
+        messages: extract.messages.iter().map(|one| Said::of(one)).collect(),
+        position: extract.position,
+        more: extract.more,
+        recovered: extract.recovered,
+    }))
+}

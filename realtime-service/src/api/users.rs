@@ -1,0 +1,245 @@
+//! Users and their connections: send to them and hear back, and end them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use shared_claims::authorization::Action;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    body::Body,
+    caller::{Caller, Scope},
+    messages::{Meta, require_publishable},
+    problem::{ApiError, PROBLEM_TYPE, Problem},
+};
+use crate::{
+    metrics::Cause,
+    rooms::{RoomName, policy::percent_encode},
+    session::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged, Session},
+};
+
+/// How long acknowledgements are waited for unless the request says otherwise.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A message to a user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmitBody {
+    /// The issuer, when it is another than our own.
+    iss: Option<String>,
+    /// The name of the event.
+    event: String,
+    /// What it says; `null` when it is left out.
+    #[serde(default = "null")]
+    #[schema(value_type = serde_json::Value)]
+    data: Box<RawValue>,
+    /// Whether the clients are to acknowledge it, and the answer waits for them.
+    #[serde(default)]
+    ack: bool,
+    /// How long it waits for them, in milliseconds: 5000 when it is left out, 30000 at most.
+    timeout_ms: Option<u64>,
+}
+
+/// What became of the message.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EmitAnswer {
+    /// Its id.
+    id: String,
+    /// How many sockets it was queued for.
+    sockets: usize,
+    /// What each client answered, when they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acks: Option<Vec<Acknowledged>>,
+}
+
+/// What a client answered.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Acknowledged {
+    /// The connection.
+    connection: String,
+    /// The arguments of its acknowledgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
+    answer: Option<Vec<Value>>,
+    /// Why there is none: `timeout`, `gone`, or `invalid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+fn null() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}
+
+/// Sends a message to every socket of a user, and gathers their acknowledgements. Scope `rt.publish`;
+/// a token that is held to rooms must be able to publish in `user:{sub}`.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{sub}/emit",
+    tag = "users",
+    request_body = EmitBody,
+    params(
+        ("sub" = String, Path, description = "the subject of the user's tokens"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same request with the same key is answered once"),
+    ),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "it is on its way, or answered", body = EmitAnswer),
+        (status = 400, description = "no such message", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn post_emit(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Path(sub): Path<String>,
+    Body(body): Body<EmitBody>,
+) -> Result<Json<EmitAnswer>, ApiError> {
+    caller.require(Scope::Publish)?;
+    require_user(&caller, &sub, body.iss.as_deref())?;
+    require_publishable(&body.event)?;
+    let wait = body
+        .timeout_ms
+        .map_or(DEFAULT_DEADLINE, Duration::from_millis);
+    if wait > ACKNOWLEDGEMENT_DEADLINE {
+        let detail = "timeout_ms must be 30000 at most";
+        return Err(ApiError::InvalidRequest(detail.into()));
+    }
+    let meta = Meta::new(&caller);
+    let arguments = (&body.data, &meta);
+    let bytes = body.data.get().len();
+    let sessions = api.gateway.sessions_of_user(body.iss.as_deref(), &sub);
+    if !body.ack {
+        let sent = sessions
+            .iter()
+            .filter(|session| session.deliver(&body.event, &arguments, bytes));
+        let sockets = sent.count();
+        return Ok(Json(EmitAnswer {
+            id: meta.id,
+            sockets,
+            acks: None,
+        }));
+    }
+    let asking = sessions.iter().map(|session| async {
+        let answer = session.ask(&body.event, &arguments, (bytes, wait)).await;
+        acknowledged(session, answer)
+    });
+    let acks = join_all(asking).await;
+    Ok(Json(EmitAnswer {
+        sockets: acks.len(),
+        acks: Some(acks),
+        id: meta.id,
+    }))
+}
+
+fn acknowledged(session: &Session, answer: Result<Vec<Value>, NotAcknowledged>) -> Acknowledged {
+    let connection = session.connection.clone();
+    match answer {
+        Ok(arguments) => Acknowledged {
+            connection,
+            answer: Some(arguments),
+            error: None,
+        },
+        Err(error) => Acknowledged {
+            connection,
+            answer: None,
+            error: Some(error.name()),
+        },
+    }
+}
+
+/// # Errors
+///
+/// When the caller is held to rooms, and the user's own is none of them.
+fn require_user(caller: &Caller, sub: &str, iss: Option<&str>) -> Result<(), ApiError> {
+    let own_room = RoomName::parse(format!("user:{}", percent_encode(sub))).ok();
+    match (iss, own_room) {
+        (None, Some(room)) => caller.require_room(Action::Publish, &room),
+        _ => caller.require_all_rooms(),
+    }
+}
+
+/// Whose connections are to end: exactly one of `sub`, `session` and `connection`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DisconnectBody {
+    /// The subject of a user.
+    sub: Option<String>,
+    /// The issuer of the user or the session, when it is another than our own.
+    iss: Option<String>,
+    /// The `sid` of a session.
+    session: Option<String>,
+    /// The id of a connection.
+    connection: Option<String>,
+    /// Whether the clients may come back by themselves. Tokens stay as they are in any case: who must
+    /// stay away has to be logged out at their issuer.
+    #[serde(default)]
+    reconnect: bool,
+}
+
+/// What has ended.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DisconnectAnswer {
+    /// How many sockets were disconnected.
+    disconnected: usize,
+}
+
+/// Ends the connections of a user or a session, or one connection. Scope `rt.kick`, and no rooms that
+/// the token is held to.
+///
+/// Without `reconnect`, stock clients stay away until their program connects again.
+#[utoipa::path(
+    post,
+    path = "/v1/disconnect",
+    tag = "users",
+    request_body = DisconnectBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same request with the same key is answered once")),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "they are gone", body = DisconnectAnswer),
+        (status = 400, description = "not one of `sub`, `session` and `connection`", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(super) async fn post_disconnect(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<DisconnectBody>,
+) -> Result<Json<DisconnectAnswer>, ApiError> {
+    caller.require(Scope::Kick)?;
+    caller.require_all_rooms()?;
+    let (gateway, iss) = (&api.gateway, body.iss.as_deref());
+    let sessions = match (body.sub, body.session, body.connection) {
+        (Some(sub), None, None) => gateway.sessions_of_user(iss, &sub),
+        (None, Some(sid), None) => gateway.sessions_of_session(iss, &sid),
+        (None, None, Some(connection)) if iss.is_none() => gateway
+            .sessions
+            .find_connection(&connection)
+            .into_iter()
+            .collect(),
+        _ => {
+            let detail = "exactly one of sub, session and connection must be named";
+            return Err(ApiError::InvalidRequest(detail.into()));
+        }
+    };
+    for session in &sessions {
+        tracing::info!(connection = %session.connection, by = caller.id(), "disconnected by a back end");
+        match body.reconnect {
+            true => session.end(Cause::Kicked),
+            false => session.dismiss(Cause::Kicked),
+        }
+    }
+    Ok(Json(DisconnectAnswer {
+        disconnected: sessions.len(),
+    }))
+}

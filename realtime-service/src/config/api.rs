@@ -1,0 +1,42 @@
+//! The HTTP API for back ends.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, OptionalAddress, check};
+
+/// The HTTP API for back ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    /// Address and port of its listener, such as `127.0.0.1:9001`, or `off`. It speaks TLS if the
+    /// listener for clients does. `REALTIME__API__LISTEN`, default `off`.
+    pub listen: OptionalAddress,
+    /// Requests that one back end may send in a second, for as long as it likes.
+    /// `REALTIME__API__REQUESTS_PER_SEC`, default 100.
+    pub requests_per_sec: u32,
+    /// Requests that one back end may send at once. `REALTIME__API__REQUESTS_BURST`, default 200.
+    pub requests_burst: u32,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            listen: OptionalAddress::default(),
+            requests_per_sec: 100,
+            requests_burst: 200,
+        }
+    }
+}
+
+impl ApiSettings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (setting, count) in [
+            ("api.requests_per_sec", self.requests_per_sec),
+            ("api.requests_burst", self.requests_burst),
+        ] {
+            let problem = "must be 1 to 1000000";
+            check(setting, (1..=1_000_000).contains(&count), problem)?;
+        }
+        Ok(())
+    }
+}
