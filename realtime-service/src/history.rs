@@ -141,3 +141,6 @@ pub(crate) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     call.succeed_with(&answer, total_bytes(messages)).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod api;
 mod binaries;
 mod credentials;
 mod documentation;
+mod escape;
 mod expiry;
 mod history;
 mod kill_switch;

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 
 const ROOMS: usize = 4;
 const PUBLISHERS: u64 = 4;
-const SUBSCRIBERS: u64 = 10;
+const SUBSCRIBERS: u64 = 8;
 
 /// So small that a client which reads nothing for a while is closed, and one that reads is not.
-const WAITING_PACKETS: u64 = 256;
+const WAITING_PACKETS: u64 = 128;
 const RECEIVE_BUFFER_BYTES: u32 = 4 * 1024;
 
 /// The most that one publisher sends before it waits for an answer.
@@ -113,7 +113,9 @@ async fn publish(run: Arc<Run>, number: u64, mut chance: Chance) {
         let mut packets = Vec::new();
         for position in 1..=count {
             let room = room(chance.below(ROOMS as u64) as usize);
-            let data = json!([number, next, "x".repeat(chance.below(300) as usize)]);
+            // Some are large, so that the system keeps few of them for who reads nothing.
+            let bytes = if chance.below(50) == 0 { 20_000 } else { 200 };
+            let data = json!([number, next, "x".repeat(chance.below(bytes) as usize)]);
             next += 1;
             let payload = json!({"room": room, "event": "message", "data": data});
             // Events are handled in their order: the last answer stands for all.
@@ -179,7 +181,7 @@ impl Subscriber {
                 3 => self.enter().await,
                 4 => self.leave().await,
                 // It reads nothing meanwhile.
-                5 => self.be_away(4000).await,
+                5 => self.be_away(5000).await,
                 count => self.read(5 * count).await,
             }
         }

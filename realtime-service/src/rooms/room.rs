@@ -39,7 +39,7 @@ pub(super) struct Terms {
 
 /// Which life of a room: it changes when the numbering begins anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch(Arc<str>);
+pub struct Epoch(pub(super) Arc<str>);
 
 impl Serialize for Epoch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
