@@ -1,6 +1,8 @@
 //! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
 
-use actix_web::http::header::HeaderMap;
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, dev, http::header::HeaderMap, web};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -18,6 +20,24 @@ use crate::{
     },
     visitor::Visitor,
 };
+
+/// Room in the queue for passwords. As the first argument of a handler it turns requests away before
+/// anything of them is read: a flood should cost little more than saying no.
+pub(crate) struct Room;
+
+impl FromRequest for Room {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let state = request.app_data::<web::Data<AppState>>();
+        let is_full = |state: &&web::Data<AppState>| !state.users().passwords().has_room();
+        ready(match state.filter(is_full) {
+            Some(state) => Err(refuse(state, PoolError::Overloaded.into())),
+            None => Ok(Self),
+        })
+    }
+}
 
 /// A name and a password, and who presents them.
 pub(crate) struct Attempt<'a> {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::{self, Attempt},
+    attempts::{self, Attempt, Room},
     body::{Body, BodyKind, Parsed},
     cookies,
     devices::KnownDevice,
@@ -63,6 +63,7 @@ impl Body for LoginBody {
     )
 )]
 pub(crate) async fn post_login(
+    _: Room,
     request: HttpRequest,
     state: web::Data<AppState>,
     visitor: Visitor,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often each is asked.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the answers took, from the moment when each request was due.
 pub(crate) struct Probed {

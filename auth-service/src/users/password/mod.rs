@@ -119,6 +119,12 @@ impl PasswordPool {
         Ok(Place { pool: self, permit })
     }
 
+    /// Whether there is a place at this moment.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.places.available_permits() > 0
+    }
+
     /// Hashes a password that is being set. Who drops the future gives up the place in the queue.
     ///
     /// # Errors
