@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     config::HistorySettings,
     events::{Call, EventError, room},
-    messages::{Published, total_bytes},
+    messages::Published,
     rooms::Position,
 };
 
@@ -131,13 +131,12 @@ pub(crate) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     let limit = payload.limit.unwrap_or(usize::MAX);
     let rooms = &call.gateway.rooms;
     let extract = rooms.read(&room, payload.since.as_ref(), limit);
-    let messages = &extract.messages;
     let answer = Kept {
-        messages,
+        messages: &extract.messages,
         position: &extract.position,
         more: extract.more,
         recovered: extract.recovered,
     };
-    call.succeed_with(&answer, total_bytes(messages)).await;
+    call.succeed(&answer).await;
     Ok(())
 }

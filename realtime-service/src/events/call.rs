@@ -10,7 +10,7 @@ use crate::{
     gateway::Gateway,
     messages::is_shallow,
     rooms::RoomName,
-    session::{Identity, QueueFull, Received, Session, wait_for_room},
+    session::{Identity, QueueFull, Received, Session},
 };
 
 /// An event that a client has sent.
@@ -126,31 +126,20 @@ impl Call<'_> {
         }
     }
 
-    /// Says yes with `answer`.
-    pub(crate) async fn succeed(&self, answer: &impl Serialize) {
+    /// Says yes with `answer`, which may hold binary data.
+    pub(crate) async fn succeed(&self, answer: &(impl Serialize + Sync)) {
         let answer = Success { ok: true, answer };
-        self.received.acknowledge(self.session, &answer).await;
+        self.received.acknowledge_with(self.session, &answer).await;
     }
 
-    /// Says yes at once with an answer of about so many `bytes`, which may hold binary data.
+    /// The same at once.
     ///
     /// # Errors
     ///
     /// When there is no room in the client's queue.
-    pub(crate) fn try_succeed(
-        &self,
-        answer: &impl Serialize,
-        bytes: usize,
-    ) -> Result<(), QueueFull> {
+    pub(crate) fn try_succeed(&self, answer: &impl Serialize) -> Result<(), QueueFull> {
         let answer = Success { ok: true, answer };
-        self.received.try_acknowledge(self.session, &answer, bytes)
-    }
-
-    /// The same, once there is room, or the session has ended.
-    pub(crate) async fn succeed_with(&self, answer: &impl Serialize, bytes: usize) {
-        while self.session.is_live() && self.try_succeed(answer, bytes).is_err() {
-            wait_for_room().await;
-        }
+        self.received.try_acknowledge(self.session, &answer)
     }
 }
 

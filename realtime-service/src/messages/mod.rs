@@ -4,10 +4,7 @@ mod data;
 mod publish;
 mod recent_ids;
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use shared_claims::ids::is_identifier;
@@ -24,9 +21,6 @@ use crate::{
 
 /// The longest name of an event, in bytes.
 const MAXIMUM_EVENT_BYTES: usize = 128;
-
-/// About what goes with a message besides its data, in bytes.
-const META_BYTES: usize = 256;
 
 /// How deep the arrays and objects of a message may nest: what every client's parser can take.
 const MAXIMUM_DEPTH: usize = 100;
@@ -131,15 +125,6 @@ impl Serialize for Published {
         members.serialize_field("meta", &self.meta())?;
         members.end()
     }
-}
-
-/// How much messages count in a queue.
-#[must_use]
-pub fn total_bytes(messages: &[Arc<Published>]) -> usize {
-    messages
-        .iter()
-        .map(|message| message.message.data.bytes() + META_BYTES)
-        .sum()
 }
 
 /// Milliseconds since the epoch.

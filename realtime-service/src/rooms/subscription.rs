@@ -11,16 +11,10 @@ use super::{Entry, NotEntered, Position, RoomName, Wanted};
 use crate::{
     events::{Call, EventError, room},
     history::Since,
-    messages::{Published, total_bytes},
+    messages::Published,
     presence::{Presence, PresenceMode},
     session::{QueueFull, wait_for_room},
 };
-
-/// About what an answer takes besides the messages and the people in it, in bytes.
-const ANSWER_BYTES: usize = 512;
-
-/// About what a user takes in an answer, in bytes.
-const USER_BYTES: usize = 128;
 
 /// The payload of `rt:subscribe`.
 #[derive(Deserialize)]
@@ -81,20 +75,16 @@ pub(crate) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
         presence: payload.presence,
     };
     let tell = |entry: &Entry| -> Result<(), QueueFull> {
-        let messages = entry.messages.as_deref();
         let answer = Subscribed {
             room: &room,
             position: &entry.position,
             can: &can,
             // Whoever may not read what was said before cannot be told that nothing is missing.
             recovered: entry.recovered.or(is_returning.then_some(false)),
-            messages,
+            messages: entry.messages.as_deref(),
             presence: entry.presence.as_ref(),
         };
-        let users = entry.presence.iter().flat_map(|presence| &presence.users);
-        let users: usize = users.map(Vec::len).sum();
-        let bytes = ANSWER_BYTES + users * USER_BYTES + total_bytes(messages.unwrap_or_default());
-        call.try_succeed(&answer, bytes)
+        call.try_succeed(&answer)
     };
     let socket = SocketRef::from(call.received.socket.clone());
     loop {

@@ -146,18 +146,30 @@ impl Received {
         }
     }
 
-    async fn send(&self, session: &Session, answer: &(impl Serialize + Sync), size: usize) {
-        while session.is_live() && self.try_acknowledge(session, answer, size).is_err() {
-            wait_for_room().await;
-        }
-    }
-
-    /// Does as [`Self::acknowledge_with`] at once, with an answer of about so many `bytes`.
+    /// Does as [`Self::acknowledge_with`] at once.
     ///
     /// # Errors
     ///
     /// When there is no room in the client's queue.
     pub(crate) fn try_acknowledge(
+        &self,
+        session: &Session,
+        answers: &impl Serialize,
+    ) -> Result<(), QueueFull> {
+        match size_of(answers) {
+            Ok(size) => self.try_send(session, answers, size),
+            // What is no JSON is not sent.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn send(&self, session: &Session, answer: &(impl Serialize + Sync), size: usize) {
+        while session.is_live() && self.try_send(session, answer, size).is_err() {
+            wait_for_room().await;
+        }
+    }
+
+    fn try_send(
         &self,
         session: &Session,
         answer: &impl Serialize,
