@@ -52,7 +52,6 @@ impl Answer {
     /// # Panics
     ///
     /// When it was not.
-    #[must_use]
     #[track_caller]
     pub fn ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
