@@ -84,6 +84,37 @@ async fn binary_data_reads_as_base64_in_its_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_finds_what_was_done_under_its_key() {
+    let api = WithApi::start().await;
+    let mut alice = api.user("alice").await;
+    let bearer = format!("Bearer {}", api.back_end(ALL_SCOPES).token());
+    let ask = async || {
+        let headers = [("authorization", bearer.as_str()), ("idempotency-key", "1")];
+        let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
+        api.call_with(Method::POST, "/v1/users/alice/emit", &headers, Some(body))
+            .await
+    };
+    let packet = tokio::select! {
+        packet = alice.packet() => packet,
+        _ = ask() => panic!("answered before the client has"),
+    };
+    assert_eq!(ask().await.code(), "still_running");
+    let (number, _) = packet[2..].split_once('[').expect("an event");
+    alice.send(format!("43{number}[\"yes\"]")).await;
+    eventually("the answer", || async {
+        ask().await.status == StatusCode::OK
+    })
+    .await;
+    let acks = &ask().await.ok()["acks"];
+    assert_eq!(acks[0]["answer"], json!(["yes"]));
+    // It was asked once.
+    api.post("/v1/users/alice/emit", json!({"event": "notice"}))
+        .await
+        .ok();
+    assert_eq!(alice.event().await[0], "notice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_lists_are_read_page_by_page() {
     let api = WithApi::start().await;
     let mut sockets = Vec::new();

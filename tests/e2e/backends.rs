@@ -5,10 +5,37 @@ use std::{fs, path::PathBuf};
 use harness::{Opening, WebSocket, api::WithApi, stock::run_python, websocket::parse};
 use serde_json::{Value, json};
 
+fn read(path: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).expect(path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_lists_every_call_and_every_error() {
+    let page = read("docs/backends.md");
+    let api = WithApi::start().await;
+    let description = api.get("/openapi.json").await.ok();
+    for (path, operations) in description["paths"].as_object().expect("paths") {
+        for method in operations.as_object().expect("operations").keys() {
+            let call = format!("| `{} {path}` |", method.to_uppercase());
+            assert!(page.contains(&call), "{call}");
+        }
+    }
+    let problems = read("realtime-service/src/api/problem.rs");
+    let (_, codes) = problems
+        .split_once("fn status_and_code")
+        .expect("the codes");
+    let (codes, _) = codes.split_once("fn detail").expect("their end");
+    let codes: Vec<&str> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    for code in codes {
+        assert!(page.contains(&format!("| `{code}` |")), "{code}");
+    }
+}
+
 /// The one Python program of the page.
 fn documented_program() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/backends.md");
-    let page = fs::read_to_string(path).expect("docs/backends.md");
+    let page = read("docs/backends.md");
     let mut programs = page.split("```python\n").skip(1);
     let program = programs.next().and_then(|rest| rest.split("```\n").next());
     assert!(programs.next().is_none(), "there is a second program");
