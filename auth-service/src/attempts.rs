@@ -1,6 +1,7 @@
 //! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
 
 use actix_web::http::header::HeaderMap;
+use zeroize::Zeroizing;
 
 use crate::{
     cookies,
@@ -24,8 +25,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) visitor: &'a Visitor,
     /// The name, as it was typed.
     pub(crate) username: &'a str,
-    /// The password.
-    pub(crate) password: Password,
+    /// The password, as it was typed.
+    pub(crate) password: Zeroizing<String>,
     /// The device, if it has signed in before.
     pub(crate) device: Option<KnownDevice>,
 }
@@ -51,19 +52,36 @@ impl Attempt<'_> {
             return Err(error);
         }
 
-        let (place, found) = match self.look_up(state).await {
-            Ok(found) => found,
+        let place = match state.users().passwords().enter() {
+            Ok(place) => place,
             Err(error) => {
                 limits.give_back(Limit::LoginsOfAddress, address);
-                return Err(refuse(state, error));
+                return Err(refuse(state, error.into()));
+            }
+        };
+        // What follows is large, and most attempts of a flood never come to it: on the heap, it is
+        // not carried along by those.
+        Box::pin(self.judge_at(place, address, state)).await
+    }
+
+    /// The same with a place in the queue, for somebody whose attempt was counted.
+    async fn judge_at(
+        self,
+        place: Place<'_>,
+        address: Key,
+        state: &AppState,
+    ) -> Result<AccountWithHash, ApiError> {
+        let limits = state.limits();
+        let (password, found) = match self.prepare(state).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                limits.give_back(Limit::LoginsOfAddress, address);
+                return Err(error);
             }
         };
         let (lane, lane_key) = self.lane(state, found.as_ref());
         let is_shut = limits.take(lane, lane_key).is_err();
-        let outcome = state
-            .users()
-            .judge(place, found, self.password, is_shut)
-            .await;
+        let outcome = state.users().judge(place, found, password, is_shut).await;
         let counts = matches!(
             &outcome,
             Err(AuthenticationError::Unknown
@@ -80,13 +98,18 @@ impl Attempt<'_> {
         outcome.map_err(|error| refuse(state, error))
     }
 
-    /// A place among those who wait for a password thread, and then the account, if there is one.
-    async fn look_up<'a>(
+    /// The password, if it can be one, and the account, if there is one.
+    async fn prepare(
         &self,
-        state: &'a AppState,
-    ) -> Result<(Place<'a>, Option<AccountWithHash>), AuthenticationError> {
-        let place = state.users().passwords().enter()?;
-        Ok((place, state.users().find(self.username).await?))
+        state: &AppState,
+    ) -> Result<(Password, Option<AccountWithHash>), ApiError> {
+        let password = Password::parse(self.password.clone())
+            .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
+        let found = state.users().find(self.username).await;
+        Ok((
+            password,
+            found.map_err(|error| refuse(state, error.into()))?,
+        ))
     }
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too

@@ -59,16 +59,14 @@ pub(crate) async fn post_password(
     visitor: Visitor,
     Parsed(body): Parsed<PasswordBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let parse = |text| {
-        Password::parse(text).map_err(|error| ApiError::InvalidRequest(error.to_string().into()))
-    };
-    let (current, new) = (parse(body.current_password)?, parse(body.new_password)?);
+    let new = Password::parse(body.new_password)
+        .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
     let account = &signed_in.account;
     let name = &account.username;
     let attempt = Attempt {
         visitor: &visitor,
         username: &account.username,
-        password: current,
+        password: body.current_password,
         device: None,
     };
     let found = attempt.judge(&state).await?;

@@ -17,7 +17,7 @@ use crate::{
     second_factor,
     sessions::{self, TokenAnswer},
     state::AppState,
-    users::{credentials::Password, seconds_since_epoch},
+    users::seconds_since_epoch,
     visitor::Visitor,
 };
 
@@ -72,8 +72,6 @@ pub(crate) async fn post_login(
         // Else another site's page could sign somebody in as somebody else.
         cookies::require_listed_page(&request, state.settings())?;
     }
-    let password = Password::parse(body.password)
-        .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
     let now = seconds_since_epoch(SystemTime::now())?;
     let proof = body
         .device_token
@@ -82,12 +80,16 @@ pub(crate) async fn post_login(
     let attempt = Attempt {
         visitor: &visitor,
         username: &body.username,
-        password,
+        password: body.password,
         device,
     };
     let account = attempt.judge(&state).await?;
-    second_factor::require(&state, &account, now).await?;
-    let answer = sessions::start(&state, &account, &visitor).await?;
+    // On the heap for the same reason as in `judge`.
+    let answer = Box::pin(async {
+        second_factor::require(&state, &account, now).await?;
+        sessions::start(&state, &account, &visitor).await
+    });
+    let answer = answer.await?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);
     tracing::info!(outcome = outcome.name(), user = account.account.id, "login");

@@ -90,7 +90,7 @@ impl Gateway {
     /// The sessions of a user; without `issuer`, of our own issuer's.
     #[must_use]
     pub fn sessions_of_user(&self, issuer: Option<&str>, subject: &str) -> Vec<Arc<Session>> {
-        let issuer = issuer.unwrap_or(&self.issuer);
+        let issuer = issuer.unwrap_or(self.policy.issuer());
         let scope = LogoutScope::Subject(subject.to_owned());
         self.sessions.find(issuer, &scope)
     }
@@ -98,7 +98,7 @@ impl Gateway {
     /// The sessions whose tokens have this `sid`; without `issuer`, of our own issuer's.
     #[must_use]
     pub fn sessions_of_session(&self, issuer: Option<&str>, sid: &str) -> Vec<Arc<Session>> {
-        let issuer = issuer.unwrap_or(&self.issuer);
+        let issuer = issuer.unwrap_or(self.policy.issuer());
         let scope = LogoutScope::Session(sid.to_owned());
         self.sessions.find(issuer, &scope)
     }

@@ -140,3 +140,6 @@ pub(crate) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     call.succeed(&answer).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod api;
 mod app;
+pub mod cli;
 pub mod config;
 pub mod console;
 pub mod engine;

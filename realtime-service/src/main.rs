@@ -5,6 +5,7 @@ use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_service::{
+    cli::{self, ExplainArguments},
     config::{Config, ConfigError, load_keys},
     health,
     keys::KeySource,
@@ -31,6 +32,20 @@ enum Command {
     CheckConfig,
     /// Ask the gateway on this machine whether it is ready.
     Health,
+    /// Say whether the bearer of a token may do something in a room, and why, or why not.
+    Explain(ExplainArguments),
+    /// Work with the rules for rooms.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Try the cases in a TOML file on the rules.
+    Test {
+        /// The file; it may have rules of its own
+        file: PathBuf,
+    },
 }
 
 /// The exit code for settings or secrets that cannot be used.
@@ -38,6 +53,8 @@ const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // The only failure is that another provider is installed, and there is no other.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let loaded = Config::load(arguments.config.as_deref());
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded
@@ -47,6 +64,12 @@ fn main() -> ExitCode {
             .map(run),
         Command::CheckConfig => loaded.and_then(|config| load_keys(&config).map(|_| show(&config))),
         Command::Health => loaded.map(ask_health),
+        Command::Explain(arguments) => {
+            return answer(loaded, |config| cli::explain(config, &arguments));
+        }
+        Command::Policy(PolicyCommand::Test { file }) => {
+            return answer(loaded, |config| cli::test_policy(config, &file));
+        }
     };
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -54,13 +77,31 @@ fn main() -> ExitCode {
             eprintln!("realtime-service: {error:#}");
             ExitCode::FAILURE
         }
+        Err(error) => report(&error.into()),
+    }
+}
+
+/// The answer to a question: 0 for yes, 1 for no.
+fn answer(
+    loaded: Result<Config, ConfigError>,
+    ask: impl FnOnce(&Config) -> anyhow::Result<bool>,
+) -> ExitCode {
+    match loaded
+        .map_err(anyhow::Error::from)
+        .and_then(|config| ask(&config))
+    {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => report(&error),
     }
 }
 
-/// Says in one line why the settings cannot be used.
-fn report(error: &ConfigError) -> ExitCode {
-    eprintln!("realtime-service: {}", error.to_string().replace('\n', " "));
+/// Says in one line what cannot be used, and why.
+fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!(
+        "realtime-service: {}",
+        format!("{error:#}").replace('\n', " ")
+    );
     ExitCode::from(UNUSABLE_CONFIGURATION)
 }
 

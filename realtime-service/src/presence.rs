@@ -177,3 +177,6 @@ pub(crate) async fn tell(call: &Call<'_>) -> Result<(), EventError> {
     call.succeed(&presence).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

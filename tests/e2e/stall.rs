@@ -156,3 +156,73 @@ async fn closed_and_not_left_short(options: Options) {
     }
     assert!(expected <= BULK_MESSAGES, "nothing was too much for it");
 }
+
+/// How many messages the bare library loses two thirds of, for a peer that pauses for so long.
+const FLOOD: u64 = 16_000;
+const PAUSE: Duration = Duration::from_secs(12);
+
+/// Takes messages in their order until the connection ends or `last` is there; gives the last one.
+async fn take_in_order(socket: &mut WebSocket, mut offset: u64, last: u64) -> u64 {
+    while offset < last {
+        let Some(packet) = socket.next().await else {
+            return offset;
+        };
+        let event = harness::websocket::parse(packet.strip_prefix("42").expect("an event"));
+        assert_eq!(event[2]["offset"], offset + 1, "a silent gap");
+        offset += 1;
+    }
+    offset
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_pauses_while_16_000_messages_are_published_is_closed_or_told() {
+    const BATCH: u64 = 100;
+
+    let options = Options::default().gateway("limits.events_per_sec", 1_000_000);
+    let stack = Stack::start_with(options).await;
+    let mut publisher = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut reader = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let mut paused = narrow(&stack).admitted(&stack.forge().token()).await;
+    let start = paused.subscribe("lobby").await;
+    reader.subscribe("lobby").await;
+    // The twin takes its messages, and gets all of them.
+    let reading = tokio::spawn(async move { take_in_order(&mut reader, 0, FLOOD).await });
+
+    let mut ticks = tokio::time::interval(PAUSE * u32::try_from(BATCH).expect("few") / 16_000);
+    let started = Instant::now();
+    for _ in 0..FLOOD / BATCH {
+        let payload = json!({"room": "lobby", "event": "message", "data": "x".repeat(300)});
+        let packet = format!("42{}", json!(["rt:publish", payload]));
+        let mut packets = vec![packet; BATCH as usize];
+        packets[BATCH as usize - 1].insert(2, '1');
+        publisher.send_at_once(&packets).await;
+        assert_eq!(publisher.acknowledgement(1).await["ok"], true);
+        ticks.tick().await;
+    }
+    while started.elapsed() < PAUSE {
+        ticks.tick().await;
+    }
+    assert_eq!(reading.await.expect("no panic"), FLOOD);
+
+    let offset = take_in_order(&mut paused, 0, FLOOD).await;
+    let mut back = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let since = json!({"epoch": start["epoch"], "offset": offset});
+    let payload = json!({"room": "lobby", "since": since});
+    let answer = back.call("rt:subscribe", payload).await;
+    // What is missing is more than is kept, and it is told so.
+    assert!(offset < FLOOD - 100, "it was not too slow: {offset}");
+    assert_eq!(
+        (&answer["ok"], &answer["recovered"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(
+        (answer.get("messages"), &answer["offset"]),
+        (None, &json!(FLOOD))
+    );
+    // Had it missed what is kept, it would have it.
+    let since = json!({"epoch": start["epoch"], "offset": FLOOD - 100});
+    let payload = json!({"room": "lobby", "since": since});
+    let answer = back.call("rt:subscribe", payload).await;
+    assert_eq!(answer["recovered"], true, "{answer}");
+    assert_eq!(answer["messages"].as_array().map(Vec::len), Some(100));
+}

@@ -54,6 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
     let token = probe::sign_in(service.address)?;
     let (service_before, own_before) = (service.cpu()?, service::own_cpu()?);
+    let passwords_before = service.password_cpu()?;
     let start = Instant::now();
     let probing = {
         let (address, until) = (service.address, start + duration);
@@ -64,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let cost = Cost {
         wall: start.elapsed(),
         service: service.cpu()?.saturating_sub(service_before),
+        passwords: service.password_cpu()?.saturating_sub(passwords_before),
         own: service::own_cpu()?.saturating_sub(own_before),
         peak_mib: service.peak_memory_mib()?,
     };
@@ -81,6 +83,8 @@ fn main() -> anyhow::Result<ExitCode> {
 struct Cost {
     wall: Duration,
     service: Duration,
+    /// The part of it that verified passwords.
+    passwords: Duration,
     own: Duration,
     peak_mib: f64,
 }
@@ -144,8 +148,10 @@ impl Report {
         );
         let cores = |cpu: Duration| cpu.as_secs_f64() / cost.wall.as_secs_f64();
         println!(
-            "       the service used {:.2} cores, the load and the probes {:.2}",
+            "       the service used {:.2} cores, {:.2} of them for passwords, \
+             the load and the probes {:.2}",
             cores(cost.service),
+            cores(cost.passwords),
             cores(cost.own)
         );
     }

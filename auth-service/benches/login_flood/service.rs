@@ -70,6 +70,19 @@ impl Service {
         cpu_of(&self.child.id().to_string())
     }
 
+    /// The part of it that the password threads have taken.
+    pub(crate) fn password_cpu(&self) -> anyhow::Result<Duration> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(tasks)? {
+            let task = task?.path();
+            if fs::read_to_string(task.join("comm"))?.starts_with("password-") {
+                total += cpu_in(&fs::read_to_string(task.join("stat"))?)?;
+            }
+        }
+        Ok(total)
+    }
+
     /// The most memory that the process has had at once.
     pub(crate) fn peak_memory_mib(&self) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -93,7 +106,11 @@ pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
 }
 
 fn cpu_of(process: &str) -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    cpu_in(&fs::read_to_string(format!("/proc/{process}/stat"))?)
+}
+
+/// The CPU time in the `stat` of a process or a thread.
+fn cpu_in(stat: &str) -> anyhow::Result<Duration> {
     // The name may hold anything; what follows its parenthesis is numbers, of which the 12th and the
     // 13th are the time in user mode and in the kernel.
     let (_, numbers) = stat.rsplit_once(')').context("no name")?;

@@ -16,7 +16,7 @@ use crate::{
     limits::Limit,
     signed_in::SignedIn,
     state::AppState,
-    users::{credentials::Password, seconds_since_epoch},
+    users::seconds_since_epoch,
     vault::{Hash, Purpose},
     visitor::Visitor,
 };
@@ -215,8 +215,6 @@ async fn check_password(
     visitor: &Visitor,
     password: Zeroizing<String>,
 ) -> Result<(), ApiError> {
-    let password = Password::parse(password)
-        .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
     let attempt = Attempt {
         visitor,
         username: &signed_in.account.username,

@@ -14,6 +14,7 @@ mod grants;
 mod levels;
 mod outbox;
 mod readiness;
+mod refresh_tokens;
 mod second_factor;
 mod sessions;
 mod signing_keys;
@@ -23,8 +24,9 @@ pub use clients::Client;
 pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
+pub use refresh_tokens::{RETRY_WINDOW_SECS, Refreshed};
 pub use second_factor::{Challenged, TotpSecret};
-pub use sessions::{EndReason, Ending, NewSession, RETRY_WINDOW_SECS, Refreshed, Session, Which};
+pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
 use database::Pool;

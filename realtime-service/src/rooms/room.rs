@@ -39,7 +39,7 @@ pub(super) struct Terms {
 
 /// Which life of a room: it changes when the numbering begins anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch(Arc<str>);
+pub struct Epoch(pub(super) Arc<str>);
 
 impl Serialize for Epoch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -86,6 +86,9 @@ pub struct Member {
     mode: PresenceMode,
     /// Whether it was not told of somebody who came or left, since too much waited for it.
     has_missed: bool,
+    /// Whether a message did not fit into its queue. Its session ends on account of that, and until
+    /// then nothing may follow in the place of what is missing.
+    is_short: bool,
 }
 
 /// What somebody who enters a room wants to know.
@@ -201,6 +204,7 @@ impl Room {
                 user: user.clone(),
                 mode: wanted.presence,
                 has_missed: false,
+                is_short: false,
             };
             state.members.insert(session.connection.clone(), member);
             joined.insert(self.name.clone());
@@ -436,11 +440,11 @@ impl Room {
 
 impl State {
     /// Queues a message for every member; gives how many there were, and those whose queue is full.
-    fn deliver(&self, published: &Published, most: usize) -> (usize, Vec<Arc<Session>>) {
+    fn deliver(&mut self, published: &Published, most: usize) -> (usize, Vec<Arc<Session>>) {
         let (mut delivered, mut overflowed) = (0, Vec::new());
         let bytes = published.message.data.bytes();
-        let live = |member: &&Member| member.session.is_live();
-        for member in self.members.values().filter(live) {
+        let live = |member: &&mut Member| member.session.is_live() && !member.is_short;
+        for member in self.members.values_mut().filter(live) {
             if member.emit(
                 &published.message.event,
                 &published.arguments(),
@@ -449,6 +453,7 @@ impl State {
             ) {
                 delivered += 1;
             } else {
+                member.is_short = true;
                 overflowed.push(member.session.clone());
             }
         }

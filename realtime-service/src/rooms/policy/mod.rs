@@ -69,6 +69,12 @@ impl Policy {
         }
     }
 
+    /// Our own issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// The bearer of a token that says `claims`.
     #[must_use]
     pub fn bearer<'a>(&self, claims: &'a VerifiedClaims) -> Holder<'a> {

@@ -10,6 +10,8 @@ use shared_claims::{
 
 use super::*;
 
+mod explain;
+
 const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
 const ISSUER: &str = "https://issuer.example";
 

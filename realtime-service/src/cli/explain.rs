@@ -1,0 +1,90 @@
+//! `realtime-service explain`: whether the bearer of a token may do something in a room.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use shared_claims::authorization::Action;
+
+use crate::{
+    config::{Config, load_keys},
+    keys::{Keys, Unverified},
+    metrics::Metrics,
+    rooms::{
+        RoomName,
+        policy::{Explanation, Policy},
+    },
+    telemetry,
+};
+
+/// The most that is read of the file with the token, in bytes; a token is shorter.
+const MAXIMUM_FILE_BYTES: u64 = 64 * 1024;
+
+/// What is asked. The token is in a file, since every user of a machine sees the arguments of a
+/// process.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The file that holds the token; - is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// The room
+    #[arg(long)]
+    room: String,
+    /// What is to be done in it: sub, pub, hst or prs
+    #[arg(long, value_parser = action)]
+    action: Action,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+fn action(name: &str) -> Result<Action, &'static str> {
+    Action::named(name).ok_or("must be sub, pub, hst or prs")
+}
+
+/// Prints whether it is allowed, and why, or why not; gives whether it is.
+///
+/// # Errors
+///
+/// When the settings, the token or the room cannot be used.
+#[tokio::main(flavor = "current_thread")]
+pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::Result<bool> {
+    telemetry::init(config.log_format);
+    let room = RoomName::parse(&arguments.room).context("--room")?;
+    let token = read_token(&arguments.token_file).context("--token-file: cannot be read")?;
+    let keys = Keys::new(config, load_keys(config)?, &Arc::new(Metrics::new()))?;
+    let verified = keys.verify(token.trim(), SystemTime::now()).await;
+    let claims = verified.map_err(|unverified| match unverified {
+        Unverified::Rejected(rejection) => anyhow!("the token is refused: {}", rejection.message()),
+        Unverified::NoKeys => anyhow!("no keys of the token's issuer can be had"),
+    })?;
+    let policy = Policy::new(config);
+    let explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
+    print(&explanation, arguments.json)?;
+    Ok(explanation.allowed)
+}
+
+fn read_token(path: &Path) -> io::Result<String> {
+    let source: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(io::stdin()),
+        _ => Box::new(File::open(path)?),
+    };
+    let mut token = String::new();
+    source.take(MAXIMUM_FILE_BYTES).read_to_string(&mut token)?;
+    Ok(token)
+}
+
+fn print(explanation: &Explanation, is_json: bool) -> anyhow::Result<()> {
+    let mut stdout = io::stdout();
+    match is_json {
+        true => writeln!(stdout, "{}", serde_json::to_string_pretty(explanation)?)?,
+        false => writeln!(stdout, "{explanation}")?,
+    }
+    Ok(())
+}
