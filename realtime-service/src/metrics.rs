@@ -95,6 +95,8 @@ pub enum Limit {
     MessageBytes,
     /// Events of one socket in a second.
     EventsPerSec,
+    /// Requests of one back end in a second.
+    ApiRequestsPerSec,
 }
 
 impl Limit {
@@ -114,6 +116,7 @@ impl Limit {
             Self::SocketsPerSubject => "sockets_per_subject",
             Self::MessageBytes => "message_bytes",
             Self::EventsPerSec => "events_per_sec",
+            Self::ApiRequestsPerSec => "api_requests_per_sec",
         }
     }
 }

@@ -3,6 +3,9 @@
 
 mod abuse;
 mod api;
+mod api_messages;
+mod api_tokens;
+mod backends;
 mod binaries;
 mod credentials;
 mod documentation;

@@ -4,6 +4,7 @@
 //! Everything here waits for an event and gives up at a deadline; nothing sleeps. What goes wrong
 //! in the harness itself panics, with a message that says what was waited for.
 
+pub mod api;
 mod binary;
 pub mod client;
 pub mod forge;

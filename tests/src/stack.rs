@@ -235,6 +235,12 @@ impl Stack {
         run("auth-service", arguments, &self.variables.auth, None).await
     }
 
+    /// What the auth-service's commands have to know, when it runs in this process.
+    pub(crate) fn auth_settings(&self) -> Option<auth_service::config::Settings> {
+        let in_process = self.plan.options.mode == Mode::InProcess;
+        in_process.then(|| self.plan.auth_config().settings)
+    }
+
     /// Stops both services, and gives how they ended when they are processes: auth-service, gateway.
     pub async fn stop(self) -> Option<(Ended, Ended)> {
         let (auth, gateway) = tokio::join!(self.auth.stop(), self.gateway.stop());
@@ -274,12 +280,16 @@ impl Plan {
         Secrets::parse(SECRET_VARIABLE, &self.secret, ',').expect("a good secret")
     }
 
+    fn auth_config(&self) -> auth_service::Config {
+        auth_service::Config::for_testing(&self.database(), self.secrets())
+    }
+
     async fn start_auth_in_process(
         &self,
         listener: std::net::TcpListener,
         passwords: &Passwords,
     ) -> Service {
-        let mut config = auth_service::Config::for_testing(&self.database(), self.secrets());
+        let mut config = self.auth_config();
         config.settings.public_url = self.issuer();
         config.settings.origins = self.origins().to_vec();
         config.settings.revocation.gateways = vec![self.gateway_origin()];

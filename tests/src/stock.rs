@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
-use crate::{Options, Stack, stack::Passwords};
+use crate::{Options, Stack, soon, stack::Passwords};
 
 /// How long all tests of one file may take.
 const STOCK_DEADLINE: Duration = Duration::from_secs(300);
@@ -61,6 +61,24 @@ pub async fn run_python_tests(file: &str, stacks: Vec<(&str, Options)>) {
     assert!(!summary.starts_with("Ran 0 "), "{file}: nothing ran");
     // Had something been skipped, the line would say so.
     assert!(output.lines().any(|line| line == "OK"), "{file}: left out");
+}
+
+/// Runs `program`, some Python, with `arguments` and `variables`, and gives what it printed.
+///
+/// # Panics
+///
+/// When it fails, or when Python or the packages are missing.
+pub async fn run_python(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut python = Command::new(installed(".venv").join("bin/python"));
+    python.args(["-B", "-c", program]).args(arguments);
+    python.envs(variables.iter().copied());
+    python.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = soon("the end of a program", python.output()).await;
+    let ended = ended.expect("a program that starts");
+    let [printed, complaints] =
+        [ended.stdout, ended.stderr].map(|output| String::from_utf8_lossy(&output).into_owned());
+    assert!(ended.status.success(), "{}: {complaints}", ended.status);
+    printed
 }
 
 fn clients() -> PathBuf {

@@ -19,6 +19,7 @@ use super::{Api, problem::ApiError};
 use crate::{
     config::ApiSettings,
     keys::Unverified,
+    metrics::Limit,
     rooms::{
         RoomName,
         policy::{Grants, Holder},
@@ -174,7 +175,8 @@ pub(super) async fn authenticate(
         return Err(ApiError::TokenRejected(Rejection::TokenRevoked));
     }
     let caller = Caller::new(claims);
-    api.callers.count(caller.id(), Instant::now())?;
+    let counted = api.callers.count(caller.id(), Instant::now());
+    counted.inspect_err(|_| api.gateway.metrics.limited(Limit::ApiRequestsPerSec))?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -51,6 +52,7 @@ struct Kept {
 }
 
 struct Slot {
+    begun_at: Instant,
     asked: Asked,
     /// `None` while the first request runs.
     answer: Option<(StatusCode, Bytes)>,
@@ -72,6 +74,7 @@ impl Answers {
             Some(slot) => Ok(slot.answer.clone()),
             None => {
                 let slot = Slot {
+                    begun_at: now,
                     asked,
                     answer: None,
                 };
@@ -105,24 +108,32 @@ impl Kept {
             .front()
             .is_some_and(|(at, _)| *at + LIFETIME <= now || self.order.len() > MOST_ANSWERS)
         {
-            if let Some((_, key)) = self.order.pop_front() {
+            let Some((at, key)) = self.order.pop_front() else {
+                return;
+            };
+            // A key whose request was refused may have been used again since.
+            if self
+                .answers
+                .get(&key)
+                .is_some_and(|slot| slot.begun_at == at)
+            {
                 self.answers.remove(&key);
             }
         }
     }
 }
 
-/// Forgets a key whose request ended without an answer, for its client went away.
-struct Running<'a> {
-    answers: &'a Answers,
+/// Forgets a key whose request was not carried out.
+struct Running {
+    api: Arc<Api>,
     key: Key,
     is_answered: bool,
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.answers.end(&self.key, None);
+            self.api.answers.end(&self.key, None);
         }
     }
 }
@@ -148,17 +159,32 @@ pub(super) async fn answer_once(
         let kind = [(header::CONTENT_TYPE, "application/json")];
         return Ok((status, kind, answer).into_response());
     }
-    let mut running = Running {
-        answers: &api.answers,
-        key: key.clone(),
+    let running = Running {
+        api,
+        key,
         is_answered: false,
     };
     let request = Request::from_parts(parts, Body::from(bytes));
+    // Whoever hangs up asks again, and has to find what was done: it is done without them.
+    match tokio::spawn(carry_out(running, request, next)).await {
+        Ok(answer) => answer,
+        // Nobody cancels it.
+        Err(panicked) => resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// Runs a request for the first time, and keeps its answer.
+async fn carry_out(
+    mut running: Running,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let (parts, body) = next.run(request).await.into_parts();
     let answer = to_bytes(body, MAXIMUM_ANSWER_BYTES).await;
     let answer = answer.map_err(|_| ApiError::Unavailable)?;
     if parts.status.is_success() {
-        api.answers.end(&key, Some((parts.status, answer.clone())));
+        let kept = Some((parts.status, answer.clone()));
+        running.api.answers.end(&running.key, kept);
         running.is_answered = true;
     }
     Ok(Response::from_parts(parts, Body::from(answer)))
@@ -190,14 +216,17 @@ mod tests {
         let begin = |asked| answers.begin(&key, asked, Instant::now());
         assert!(matches!(begin(asked), Ok(None)));
         assert!(matches!(begin(asked), Err(ApiError::StillRunning)));
-        // Nothing was done, so it may run again.
+        // Nothing was done, so it may run again, and is kept from then on.
         answers.end(&key, None);
+        tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(asked), Ok(None)));
         let answer = (StatusCode::OK, Bytes::from_static(b"{\"offset\":1}"));
         answers.end(&key, Some(answer.clone()));
         assert!(matches!(begin(asked), Ok(Some(kept)) if kept == answer));
         assert!(matches!(begin(other), Err(ApiError::KeyReused)));
-        tokio::time::advance(LIFETIME).await;
+        tokio::time::advance(LIFETIME / 2).await;
+        assert!(matches!(begin(asked), Ok(Some(_))));
+        tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(other), Ok(None)));
     }
 }

@@ -126,7 +126,7 @@ impl Rooms {
         let sent = loop {
             match self.get_or_open(&name).publish(message, key) {
                 Ok(sent) => break sent,
-                Err((_, same_message, same_key)) => (message, key) = (same_message, same_key),
+                Err(given_back) => (_, message, key) = *given_back,
             }
         };
         if !sent.acceptance.is_duplicate {

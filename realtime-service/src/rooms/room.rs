@@ -315,11 +315,11 @@ impl Room {
         &self,
         message: Message,
         key: Option<MessageKey>,
-    ) -> Result<Sent, (Gone, Message, Option<MessageKey>)> {
+    ) -> Result<Sent, Box<(Gone, Message, Option<MessageKey>)>> {
         let now = Instant::now();
         self.change(|state| {
             if state.is_gone {
-                return Err((Gone, message, key));
+                return Err(Box::new((Gone, message, key)));
             }
             state.recent_ids.trim(now);
             if let Some(offset) = key.as_ref().and_then(|key| state.recent_ids.find(key)) {

@@ -1,8 +1,8 @@
 //! `cargo dev`: builds both services, starts them with a secret, a database and two demo users
 //! of their own, and stops them on Ctrl-C.
 //!
-//! Settings, all optional: `AUTH_PORT` (8080) and `REALTIME_PORT` (9000), as for docker compose,
-//! and `DEV_DIR` (`.dev`), where the secret and the database live.
+//! Settings, all optional: `AUTH_PORT` (8080), `REALTIME_PORT` (9000) and `API_PORT` (9001), as for
+//! docker compose, and `DEV_DIR` (`.dev`), where the secret and the database live.
 
 mod build;
 mod console;
@@ -26,6 +26,7 @@ fn run() -> anyhow::Result<()> {
     let settings = settings::Settings::from_env()?;
     settings.auth.must_be_free()?;
     settings.realtime.must_be_free()?;
+    settings.api.must_be_free()?;
 
     console::install_client(&settings.root);
     let binaries = build::build(&settings.root)?;

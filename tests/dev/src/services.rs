@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, binaries: &Binaries) -> anyhow::Result<()
         settings.realtime_command(&binaries.realtime),
         &sender,
     )?;
-    let died = services.watch(&events, &settings.realtime.url());
+    let died = services.watch(&events, settings);
 
     println!("\ncargo dev: stopping");
     let stopped = services.stop(&events);
@@ -92,7 +92,7 @@ impl Services {
     fn watch(
         &mut self,
         events: &Receiver<Event>,
-        page: &str,
+        settings: &Settings,
     ) -> Option<(&'static str, ExitStatus)> {
         let mut ready = 0;
         loop {
@@ -107,7 +107,11 @@ impl Services {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
             }
             if ready == self.started.len() {
-                println!("\ncargo dev: open {page} and log in; Ctrl-C stops both services\n");
+                let (page, api) = (settings.realtime.url(), settings.api.url());
+                println!(
+                    "\ncargo dev: back ends call {api}, with its description at {api}/docs/\n\
+                     cargo dev: open {page} and log in; Ctrl-C stops both services\n"
+                );
             }
         }
     }

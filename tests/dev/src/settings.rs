@@ -1,4 +1,4 @@
-//! Where things are: the repository, the two ports, the directory for development data.
+//! Where things are: the repository, the three ports, the directory for development data.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) dir: String,
     pub(crate) auth: Port,
     pub(crate) realtime: Port,
+    /// Where the gateway listens for back ends.
+    pub(crate) api: Port,
 }
 
 impl Settings {
@@ -37,6 +39,7 @@ impl Settings {
             dir,
             auth: Port::from_env("AUTH_PORT", 8080)?,
             realtime: Port::from_env("REALTIME_PORT", 9000)?,
+            api: Port::from_env("API_PORT", 9001)?,
         })
     }
 
@@ -60,6 +63,7 @@ impl Settings {
         let mut command = self.command(binary);
         command
             .env("REALTIME__LISTEN", self.realtime.listen())
+            .env("REALTIME__API__LISTEN", self.api.listen())
             .env("REALTIME__ISSUER", self.auth.url())
             .env("REALTIME__ORIGINS", self.origins())
             .env("REALTIME__REVOCATIONS__FILE", self.revocations());

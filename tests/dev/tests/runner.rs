@@ -50,6 +50,10 @@ fn one_command_and_a_demo_user_can_log_in() -> TestResult {
     assert_eq!(mode(&home.dir.join("secret"))?, 0o640);
     assert!(log_in(home.auth_port, &password)?.starts_with("HTTP/1.1 200 "));
     assert!(get(home.realtime_port, "/")?.starts_with("HTTP/1.1 200 "));
+    let api = format!("back ends call http://localhost:{}", home.api_port);
+    assert!(shown.contains(&api), "{shown}");
+    assert!(get(home.api_port, "/docs/")?.starts_with("HTTP/1.1 200 "));
+    assert!(get(home.api_port, "/v1/rooms")?.starts_with("HTTP/1.1 401 "));
     assert!(first.end(Signal::SIGTERM)?.success());
     home.ports_must_be_free()?;
 
@@ -83,25 +87,25 @@ struct Home {
     dir: PathBuf,
     auth_port: u16,
     realtime_port: u16,
+    api_port: u16,
 }
 
 impl Home {
     fn new(name: &str) -> Result<Self, Box<dyn Error>> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", process::id()));
-        let (auth, realtime) = (
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-        );
-        let (auth_port, realtime_port) = (auth.local_addr()?.port(), realtime.local_addr()?.port());
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        // All three are held until each is known.
+        let (auth, realtime, api) = (free()?, free()?, free()?);
         Ok(Self {
             dir,
-            auth_port,
-            realtime_port,
+            auth_port: auth.local_addr()?.port(),
+            realtime_port: realtime.local_addr()?.port(),
+            api_port: api.local_addr()?.port(),
         })
     }
 
     fn ports_must_be_free(&self) -> TestResult {
-        for port in [self.auth_port, self.realtime_port] {
+        for port in [self.auth_port, self.realtime_port, self.api_port] {
             TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         }
         Ok(())
@@ -126,6 +130,7 @@ impl Run {
             .env("DEV_DIR", &home.dir)
             .env("AUTH_PORT", home.auth_port.to_string())
             .env("REALTIME_PORT", home.realtime_port.to_string())
+            .env("API_PORT", home.api_port.to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let output = child.stdout.take().ok_or("no output")?;
