@@ -81,7 +81,7 @@ async function inLobby(page) {
   await page.getByTestId("identity").getByText("authenticated as").waitFor();
   // Who leaves in the middle of the upgrade may be answered 400, which is no fault of the page.
   await page.getByTestId("transport").getByText("websocket").waitFor();
-  await page.getByTestId("room-can").getByText("you may read and write").waitFor();
+  await page.getByTestId("room-can").getByText("you may read, write").waitFor();
 }
 
 async function bobSays(text) {
@@ -153,11 +153,11 @@ test("a room without a grant is refused in words", async (t) => {
   const { page } = await open(t);
   await logIn(page);
   await inLobby(page);
-  await page.getByText("Join another").click();
+  await page.getByText("Another room").click();
   await page.getByTestId("join-input").fill("org:somebody-else");
   await page.getByTestId("join-submit").click();
-  await page.getByTestId("messages").getByText("Could not join:").waitFor();
-  await page.getByTestId("room-can").getByText("not joined").waitFor();
+  await page.getByTestId("messages").getByText("Could not enter:").waitFor();
+  await page.getByTestId("room-can").getByText("you are not in this room").waitFor();
 });
 
 test("logging out forgets the user, and so does a reload", async (t) => {
