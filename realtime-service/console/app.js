@@ -90,8 +90,7 @@ function startSession(username, { token, expires_in }) {
   rooms.show();
   showPeople(matchMedia("(min-width: 64rem)").matches);
   tick();
-  // On a touch screen the composer would call up the keyboard at once.
-  (matchMedia("(pointer: coarse)").matches ? $("room-title") : $("text")).focus();
+  focusRoom();
 }
 
 function connect(token) {
@@ -220,12 +219,19 @@ function showPeople(shown) {
   $("people-button").setAttribute("aria-expanded", String(shown));
 }
 
+/** On a touch screen the composer would call up the keyboard at once. */
+function focusRoom() {
+  (matchMedia("(pointer: coarse)").matches ? $("room-title") : $("text")).focus();
+}
+
 function submitJoin(event) {
   event.preventDefault();
   const name = $("join-room").value.trim();
   if (name === "") return $("join-room").focus();
   $("join-room").value = "";
+  $("join").open = false;
   session.rooms.open(name);
+  focusRoom();
 }
 
 $("login-form").addEventListener("submit", submitLogin);

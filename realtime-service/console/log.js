@@ -68,7 +68,7 @@ export class Log {
     const minute = Math.floor(ts / GROUP_MS);
     // A back end has no connection, and guests are told apart by theirs.
     const sender = key ?? from.connection;
-    const grouped = this.lastShown?.sender === sender && this.lastShown.minute === minute;
+    const grouped = this.lastShown !== null && this.lastShown.sender === sender && this.lastShown.minute === minute;
     this.lastShown = { sender, minute };
 
     const author = element("span", "from", name);

@@ -109,10 +109,9 @@ export class Room {
   #skipTo(position) {
     if (this.#hasSeen(position)) return;
     if (this.position && this.position.epoch !== position.epoch) {
-      this.log.addLine("This room began anew while you were away: some messages are missing here", "gap");
+      this.log.addLine("The room began anew: some messages are missing here", "gap");
     } else if (this.position) {
-      const missing = position.offset - this.position.offset;
-      this.log.addLine(`Some messages are missing here: ${missing} ${missing === 1 ? "is" : "are"} not kept any more`, "gap");
+      this.log.addLine(`Some messages are missing here (${position.offset - this.position.offset})`, "gap");
     }
     this.position = position;
   }

@@ -191,7 +191,8 @@ export class Rooms {
   }
 
   showHead() {
-    const { label, name, standing, isSilent, state, people } = this.current;
+    const { label, name, isSilent, state, people } = this.current;
+    const standing = this.socket.connected || state !== "entering" ? this.current.standing : "waiting for the connection…";
     $("room-title").textContent = label;
     $("room-can").textContent = name === label ? standing : `${name} · ${standing}`;
     $("enter-leave").textContent = state === "inside" || state === "entering" ? "Leave" : "Enter";

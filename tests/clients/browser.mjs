@@ -70,24 +70,30 @@ export async function inLobby(page) {
   await page.getByTestId("room-can").getByText("you may read, write, look back and see who is here").waitFor();
 }
 
-/** Lets a page's connection be broken and mended; call it before the page logs in. */
+/** Lets a page's connection be muted, broken and mended; call it before the page logs in. */
 export async function breakable(page) {
   let isDown = false;
-  const open = new Set();
+  const sides = { here: new Set(), there: new Set() };
   await page.routeWebSocket(/\/socket\.io\//, (here) => {
     if (isDown) return here.close();
     const there = here.connectToServer();
-    open.add(here).add(there);
+    sides.here.add(here);
+    sides.there.add(there);
   });
   // As if the page itself had given them up: they are not counted as failures.
   await page.route(/\/socket\.io\//, (route) => (isDown ? route.abort("aborted") : route.continue()));
   // A page takes notice of it when it is loaded.
   await page.reload();
   return {
+    /** The page hears nothing any more, but can still be heard. */
+    mute() {
+      for (const there of sides.there) there.onMessage(() => {});
+    },
     async break() {
       isDown = true;
-      for (const side of open) side.close();
-      open.clear();
+      for (const side of [...sides.here, ...sides.there]) side.close();
+      sides.here.clear();
+      sides.there.clear();
       await page.getByTestId("connection-notice").waitFor();
     },
     async mend() {
