@@ -215,8 +215,12 @@ function showNotice(text, code) {
 }
 
 function showPeople(shown) {
+  const { log } = session.rooms.current;
+  const follow = log.isFollowed;
   $("people").hidden = !shown;
   $("people-button").setAttribute("aria-expanded", String(shown));
+  // On a narrow screen the list takes its height from the messages.
+  if (follow) log.scrollToEnd();
 }
 
 /** On a touch screen the composer would call up the keyboard at once. */

@@ -67,6 +67,24 @@ test("the list of people can be put away, with the keyboard too", async (t) => {
   await page.getByTestId("people").waitFor();
 });
 
+test("the page with people and a long conversation fits a phone", async (t) => {
+  const bob = await bobIn(t);
+  const { page } = await openIn(t, browser, required("GATEWAY_URL"), { viewport: { width: 360, height: 640 }, isMobile: true, hasTouch: true });
+  await logIn(page);
+  await inLobby(page);
+  for (let number = 1; number <= 12; number += 1) await say(bob, `a-long-word-${number}-`.repeat(12));
+  await page.getByTestId("message-text").getByText("a-long-word-12-").waitFor();
+  const button = page.getByTestId("people-button");
+  assert.equal(await page.getByTestId("people").isVisible(), false);
+  await button.click();
+  await page.getByTestId("person").getByText("bob").waitFor();
+  assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360);
+  // The newest message stays in sight above the composer.
+  const [newest, composer] = [page.getByTestId("message").last(), page.getByTestId("composer-input")];
+  const bottom = async (locator) => locator.boundingBox().then(({ y, height }) => y + height);
+  assert.ok((await bottom(newest)) <= (await composer.boundingBox()).y);
+});
+
 test("a crowd is named as far as the gateway names it, and counted", async (t) => {
   await bobIn(t, "CROWD_");
   const alice = await openLobby(t, "CROWD_");
@@ -264,7 +282,7 @@ async function takePicture(t, path) {
   await say(bob, "Are you still there?");
   await connection.mend();
   await line(page, "You are back").waitFor();
-  await answer("In the train, in a tunnel. I see what you wrote meanwhile.");
+  await answer("The train was in a tunnel. Now I see what you wrote.");
   await page.getByTestId("transport").getByText("websocket").waitFor();
   await page.screenshot({ path, animations: "disabled", caret: "hide" });
 }
