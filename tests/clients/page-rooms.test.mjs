@@ -112,9 +112,9 @@ test("who comes for the first time reads what was said before, also after a relo
 });
 
 /** Breaks alice's connection, lets bob say so many things meanwhile, and gives what she is shown of it. */
-async function missed(t, count) {
-  const bob = await bobIn(t, "SMALL_");
-  const page = await open(t, "SMALL_");
+async function missed(t, prefix, count) {
+  const bob = await bobIn(t, prefix);
+  const page = await open(t, prefix);
   const connection = await breakable(page);
   await logIn(page);
   await inLobby(page);
@@ -136,7 +136,7 @@ async function missed(t, count) {
 }
 
 test("what was said while the connection was broken is shown in its place, once", async (t) => {
-  assert.deepEqual(await missed(t, 3), [
+  assert.deepEqual(await missed(t, "SMALL_", 3), [
     "3 messages from while you were away",
     "missed 1 of 3",
     "missed 2 of 3",
@@ -146,8 +146,14 @@ test("what was said while the connection was broken is shown in its place, once"
   ]);
 });
 
+test("all that was missed is shown, even if it is more than is shown at first", async (t) => {
+  const texts = await missed(t, "", 60);
+  const expected = Array.from({ length: 60 }, (_, index) => `missed ${index + 1} of 60`);
+  assert.deepEqual(texts, ["60 messages from while you were away", ...expected, "You are back", "after 60 were missed"]);
+});
+
 test("what is not kept any more is said to be missing, where it is missing", async (t) => {
-  assert.deepEqual(await missed(t, 5), [
+  assert.deepEqual(await missed(t, "SMALL_", 5), [
     "3 messages from while you were away",
     "Some messages are missing here (2)",
     "missed 3 of 5",
