@@ -3,41 +3,21 @@
 // The token is held in memory only, never in storage or a cookie: a reload logs out. What comes from the
 // network is shown with textContent, so the page has no way to run what a peer has written.
 
+import { Composer } from "./composer.js";
+import { RECONNECTING, REFUSALS } from "./gateway.js";
 import { loadIssuer, postLogin, unverifiedClaims } from "./login.js";
-import { Room, element, hue, initials } from "./room.js";
-
-const $ = (id) => document.getElementById(id);
+import { $, announce, avatar, element, userKey } from "./page.js";
+import { Rooms } from "./rooms.js";
 
 const WARN_MS = 60_000;
-const ACK_MS = 10_000;
 /** The gateway ends a session the second its token ends; past this grace the page stops waiting to be told. */
 const EXPIRY_GRACE_MS = 5_000;
 
-/** `connect_error` messages of the gateway, which are a closed list, in words for a person. */
-const REFUSALS = {
-  "no token provided": "The gateway was given no token.",
-  "jwt not active": "The token is not valid yet. The clocks of the two services may differ.",
-  "jwt malformed": "What was presented is not a token.",
-  "jwt signature is required": "The token is not signed.",
-  "invalid signature": "The gateway does not know the key that signed this token.",
-  "invalid algorithm": "The token is signed in a way that the gateway does not accept.",
-  "jwt key unknown": "The gateway does not know the key that signed this token.",
-  "jwt issuer invalid": "The gateway does not trust this sign-in service.",
-  "jwt audience invalid": "The token is meant for another service.",
-  "jwt lifetime too long": "The token lives longer than the gateway allows.",
-  "jwt issued in the future": "The token is not valid yet. The clocks of the two services may differ.",
-};
-
-/** `disconnect` reasons after which the client reconnects by itself. */
-const RECONNECTING = {
-  "transport close": "Connection lost, reconnecting…",
-  "transport error": "Connection failed, reconnecting…",
-  "ping timeout": "The gateway fell silent, reconnecting…",
-  "parse error": "The gateway sent something unreadable, reconnecting…",
-};
-
 /** All that belongs to the signed-in user; null when nobody is. It goes as a whole, and the token with it. */
 let session = null;
+
+/** The rooms of a session that ended by itself, for its user alone: who logs in again is shown what was missed. */
+let leftRooms = null;
 
 // ---- signing in
 
@@ -83,32 +63,34 @@ function showLoginError(message, field) {
 function startSession(username, { token, expires_in }) {
   const claims = unverifiedClaims(token);
   const sub = String(claims.sub ?? "");
+  const me = { sub, name: claims.name || claims.preferred_username || claims.email || username };
   const lifetime = expires_in * 1000 || claims.exp * 1000 - Date.now() || 0;
+  const isBack = leftRooms?.me.sub === sub && sub !== "";
+  const rooms = isBack ? leftRooms : new Rooms(me, claims);
+  leftRooms = null;
+  if (isBack) rooms.allow(claims);
   session = {
     username,
-    me: { sub, name: claims.name || claims.preferred_username || claims.email || username },
+    me,
     lifetime,
     expiresAt: Date.now() + lifetime,
     warned: false,
     admitted: false,
-    rooms: new Map(),
-    current: null,
-    unsent: null,
+    rooms,
+    composer: new Composer(rooms),
     ticking: setInterval(tick, 500),
     socket: connect(token),
   };
+  rooms.listen(session.socket);
   $("password").value = "";
-  $("avatar").textContent = initials(session.me.name);
-  $("avatar").className = `avatar hue-${hue(sub)}`;
+  $("avatar").replaceChildren(avatar(me.name, userKey(me)));
   setIdentity("signing in as");
   setStatus("connecting");
-  addRoom("lobby", "lobby", "room-lobby");
-  if (sub) addRoom(`user:${encodeURIComponent(sub)}`, "your room", "room-own");
   showView("view-session");
-  selectRoom(session.rooms.get("lobby"));
+  rooms.show();
+  showPeople(matchMedia("(min-width: 64rem)").matches);
   tick();
-  // On a touch screen the composer would call up the keyboard at once.
-  (matchMedia("(pointer: coarse)").matches ? $("room-title") : $("text")).focus();
+  focusRoom();
 }
 
 function connect(token) {
@@ -121,9 +103,6 @@ function connect(token) {
     session.expiresAt = Math.min(session.expiresAt, Date.now() + seconds_left * 1000);
   });
   socket.on("rt:drain", () => showNotice("The gateway is restarting, reconnecting in a moment…", "rt:drain"));
-  socket.on("rt:gap", ({ room, from, to }) => session.rooms.get(room)?.addLine(`Messages ${from} to ${to} are missing here.`));
-  socket.on("rt:unsubscribed", ({ room, code }) => leaveRoom(session.rooms.get(room), `You are no longer in this room (${code}).`));
-  socket.onAny(onPublished);
   return socket;
 }
 
@@ -133,10 +112,11 @@ function endSession(title, text, code = "") {
   session.socket.offAny();
   session.socket.removeAllListeners();
   session.socket.disconnect();
+  session.rooms.lost();
   $("username").value = session.username;
+  leftRooms = session.rooms;
   session = null;
-  $("room-list").replaceChildren();
-  $("messages").replaceChildren();
+  for (const id of ["room-list", "messages", "people-list"]) $(id).replaceChildren();
   $("text").value = "";
   $("composer-error").textContent = "";
   $("connection-notice").hidden = true;
@@ -151,6 +131,12 @@ function endSession(title, text, code = "") {
   $("password").focus();
 }
 
+/** Nothing is kept of a session whose user has ended it. */
+function logOut() {
+  endSession("You logged out.", "The token is forgotten.");
+  leftRooms = null;
+}
+
 const endExpired = (code) => endSession("Disconnected: your session expired.", "Log in again to go on.", code);
 
 function onConnect() {
@@ -162,7 +148,7 @@ function onConnect() {
   $("connection-notice").hidden = true;
   announce(session.admitted ? "Reconnected." : `Authenticated as ${me.name}.`);
   session.admitted = true;
-  rooms.forEach(subscribe);
+  rooms.connected();
 }
 
 function onConnectError({ message }) {
@@ -185,6 +171,7 @@ function onDisconnect(reason) {
   if (!session.socket.active) return endSession("Disconnected: the server ended this session.", "Log in again to go on.", reason);
   const text = RECONNECTING[reason] ?? "Disconnected, reconnecting…";
   setStatus("reconnecting");
+  session.rooms.lost();
   showNotice(text, reason);
   announce(text);
 }
@@ -203,108 +190,6 @@ function tick() {
   }
   const overdue = Date.now() - session.expiresAt;
   if (overdue > EXPIRY_GRACE_MS || (overdue > 0 && !session.socket.connected)) endExpired();
-}
-
-// ---- rooms
-
-function addRoom(name, label, testId) {
-  const room = new Room(name, label, session.me);
-  room.button.dataset.testid = testId;
-  room.button.addEventListener("click", () => selectRoom(room));
-  room.log.addEventListener("unseen", () => room.isShown && ($("newer").hidden = false));
-  room.log.addEventListener("scroll", () => room.isFollowed && ($("newer").hidden = true));
-  const item = element("li");
-  item.append(room.button);
-  $("room-list").append(item);
-  $("messages").append(room.log);
-  session.rooms.set(name, room);
-  return room;
-}
-
-function selectRoom(room) {
-  session.current = room;
-  for (const other of session.rooms.values()) other.show(other === room);
-  $("newer").hidden = true;
-  $("composer-error").textContent = "";
-  showRoomHead();
-}
-
-function showRoomHead() {
-  const { label, name, standing, isSilent } = session.current;
-  $("room-title").textContent = label;
-  $("room-can").textContent = name === label ? standing : `${name} · ${standing}`;
-  $("text").readOnly = isSilent;
-  $("text").placeholder = isSilent ? "You may not write here" : `Write to ${label}`;
-  $("send-button").setAttribute("aria-disabled", String(isSilent));
-}
-
-function subscribe(room) {
-  const { socket } = session;
-  socket.timeout(ACK_MS).emit("rt:subscribe", { room: room.name }, (late, answer) => {
-    if (session?.socket !== socket || (late && !socket.connected)) return;
-    if (late || !answer?.ok) return leaveRoom(room, refusalText("Could not join", late, answer));
-    room.joined(answer);
-    showRoomHead();
-  });
-}
-
-function leaveRoom(room, why) {
-  room?.left(why);
-  showRoomHead();
-}
-
-function submitJoin(event) {
-  event.preventDefault();
-  const name = $("join-room").value.trim();
-  if (name === "") return $("join-room").focus();
-  const room = session.rooms.get(name) ?? addRoom(name, name, `room-${name}`);
-  selectRoom(room);
-  room.button.scrollIntoView({ block: "nearest", inline: "nearest" });
-  $("join-room").value = "";
-  if (session.socket.connected && room.state !== "joined") subscribe(room);
-}
-
-// ---- messages
-
-/** The user's own messages come this way too: the broadcast is the truth. */
-function onPublished(event, data, meta) {
-  if (event.startsWith("rt:")) return;
-  session.rooms.get(meta?.room)?.receive(event, data, meta);
-  if (session.unsent && meta?.id === session.unsent.id) {
-    if ($("text").value === session.unsent.text) $("text").value = "";
-    session.unsent = null;
-    $("composer-error").textContent = "";
-  }
-}
-
-function submitMessage(event) {
-  event.preventDefault();
-  const { socket, current: room } = session;
-  const text = $("text").value.trim();
-  $("text").focus();
-  if (text === "" || $("text").readOnly) return;
-  if (!socket.connected) return void ($("composer-error").textContent = "Not sent: the connection is down.");
-  // A repeat keeps its id, so that the gateway can tell it from a new message.
-  const isRepeat = session.unsent?.text === text && session.unsent.room === room;
-  const id = isRepeat ? session.unsent.id : randomId();
-  $("text").value = "";
-  $("composer-error").textContent = "";
-  socket.timeout(ACK_MS).emit("rt:publish", { room: room.name, event: "message", data: { text }, id }, (late, answer) => {
-    if (session?.socket !== socket || (!late && answer?.ok)) return;
-    session.unsent = { room, text, id };
-    if (session.current === room && $("text").value === "") $("text").value = text;
-    $("composer-error").textContent = refusalText("Not sent", late, answer);
-  });
-}
-
-function refusalText(what, late, answer) {
-  if (late) return `${what}: the gateway did not answer.`;
-  const { message, code } = answer?.error ?? {};
-  return `${what}: ${message ?? "the gateway refused"}${code ? ` (${code})` : ""}`;
-}
-
-function randomId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // ---- the page
@@ -329,22 +214,49 @@ function showNotice(text, code) {
   $("connection-notice").hidden = false;
 }
 
-function announce(text) {
-  $("announcer").textContent = text;
+function showPeople(shown) {
+  const { log } = session.rooms.current;
+  const follow = log.isFollowed;
+  $("people").hidden = !shown;
+  $("people-button").setAttribute("aria-expanded", String(shown));
+  // On a narrow screen the list takes its height from the messages.
+  if (follow) log.scrollToEnd();
+}
+
+/** On a touch screen the composer would call up the keyboard at once. */
+function focusRoom() {
+  (matchMedia("(pointer: coarse)").matches ? $("room-title") : $("text")).focus();
+}
+
+function submitJoin(event) {
+  event.preventDefault();
+  const name = $("join-room").value.trim();
+  if (name === "") return $("join-room").focus();
+  $("join-room").value = "";
+  $("join").open = false;
+  session.rooms.open(name);
+  focusRoom();
 }
 
 $("login-form").addEventListener("submit", submitLogin);
-$("logout").addEventListener("click", () => endSession("You logged out.", "The token is forgotten."));
+$("logout").addEventListener("click", logOut);
 $("join-form").addEventListener("submit", submitJoin);
-$("composer").addEventListener("submit", submitMessage);
+$("people-button").addEventListener("click", () => showPeople($("people").hidden));
+$("enter-leave").addEventListener("click", () => session.rooms.toggle());
+$("messages").addEventListener("shown", ({ detail }) => session?.composer.shown(detail));
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  session.composer.submit();
+});
 $("text").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   $("composer").requestSubmit();
 });
 $("newer").addEventListener("click", () => {
-  session.current.scrollToEnd();
-  session.current.log.focus();
+  const { log } = session.rooms.current;
+  log.scrollToEnd();
+  log.node.focus();
 });
 showView("view-login");
 $("username").focus();

@@ -1,39 +1,29 @@
-// One room on the page: its button, its log, and what was said in it.
+// One room on the page: how far its messages have been seen, what one may do in it, and its button.
 
-const GROUP_MS = 5 * 60_000;
-const MAX_SHOWN = 500;
-/** A log this close to its end is being followed. */
-const FOLLOW_PX = 60;
-
-/** Makes an element with a class and a text. Text from the network goes through here, hence never into markup. */
-export function element(tag, className = "", text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
-}
-
-export function initials(name) {
-  return name.trim().split(/\s+/).slice(0, 2).map((word) => [...word][0] ?? "").join("").toUpperCase();
-}
+import { standing } from "./grants.js";
+import { Log } from "./log.js";
+import { counted, element } from "./page.js";
+import { People } from "./people.js";
 
 export class Room {
-  /** `me` is `{sub, name}` of the user, whose own messages are shown on the other side. */
+  /** `me` is `{sub, name}` of the user. */
   constructor(name, label, me) {
-    Object.assign(this, { name, label, me });
-    this.state = "joining";
+    Object.assign(this, { name, label });
+    /** `outside`, `entering`, `inside`, or `refused` by the gateway. */
+    this.state = "outside";
     this.can = [];
-    this.epoch = null;
-    this.offset = -1;
+    /** The last message that was shown, or told to be missing: `{epoch, offset}`; null before the first visit. */
+    this.position = null;
+    /** Counts the visits, so that an answer to an earlier one is known to be late. */
+    this.visit = 0;
+    /** Whether the user wants to be here, as soon as there is a connection. */
+    this.isWanted = false;
+    this.waiting = [];
+    /** Who came in and has not been named yet. */
+    this.arrivals = [];
     this.unread = 0;
-    this.lastShown = null;
-
-    this.log = element("div", "log");
-    this.log.setAttribute("role", "log");
-    this.log.setAttribute("aria-label", `Messages in ${label}`);
-    this.log.tabIndex = 0;
-    this.log.hidden = true;
-    this.log.append(element("p", "empty", "No messages yet. What you write here reaches everyone in the room."));
+    this.log = new Log(label, me);
+    this.people = new People(me);
 
     this.button = element("button", "room-button");
     this.button.type = "button";
@@ -42,119 +32,97 @@ export class Room {
     this.button.append(element("span", "room-name", label), this.badge);
   }
 
-  get isShown() {
-    return !this.log.hidden;
-  }
-
-  get isFollowed() {
-    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < FOLLOW_PX;
-  }
-
   /** What the user may do here, in words. */
   get standing() {
-    if (this.state !== "joined") return this.state === "joining" ? "joining…" : "not joined";
-    const may = [this.can.includes("sub") && "read", this.can.includes("pub") && "write"].filter(Boolean);
-    return may.length ? `you may ${may.join(" and ")}` : "joined";
+    const words = { outside: "you are not in this room", entering: "entering…", refused: "you are not in this room" };
+    return words[this.state] ?? standing(this.can);
   }
 
   get isSilent() {
-    return this.state === "refused" || (this.state === "joined" && !this.can.includes("pub"));
+    return this.state === "outside" || this.state === "refused" || (this.state === "inside" && !this.can.includes("pub"));
   }
 
   show(shown) {
-    this.log.hidden = !shown;
+    this.log.node.hidden = !shown;
     if (!shown) return this.button.removeAttribute("aria-current");
     this.button.setAttribute("aria-current", "true");
-    this.setUnread(0);
-    this.scrollToEnd();
+    this.#setUnread(0);
+    this.log.scrollToEnd();
   }
 
-  scrollToEnd() {
-    this.log.scrollTop = this.log.scrollHeight;
+  /** The user is on the way in: messages wait until it is known what came before them. */
+  enter() {
+    this.#begin("entering");
+    return this.visit;
   }
 
-  /** Takes the answer to `rt:subscribe`, and says what went by since the last one. */
-  joined({ epoch, offset, can }) {
-    if (this.epoch !== null && this.epoch !== epoch) {
-      this.addLine("The room started anew while you were away.");
-    } else if (this.epoch !== null && offset > this.offset) {
-      const missed = offset - this.offset;
-      this.addLine(`${missed} message${missed === 1 ? " was" : "s were"} sent while you were away.`);
+  /** The user is in. `messages` are those from before, which may begin after a gap. */
+  entered({ epoch, offset, can }, messages) {
+    const before = this.position;
+    Object.assign(this, { state: "inside", can });
+    this.log.quietly(() => {
+      if (before && messages.length) this.log.addLine(`${counted(messages.length, "message")} from while you were away`);
+      for (const message of messages) this.#take(message);
+      this.#skipTo({ epoch, offset });
+      if (messages.length) this.log.addLine(before ? "You are back" : "You came in");
+      for (const message of this.waiting.splice(0)) this.#take(message);
+    });
+  }
+
+  /** The user is not in, or not in any more: `state` is `outside` or `refused`. */
+  left(state, why) {
+    this.#begin(state);
+    this.can = [];
+    this.people.forget("Enter the room to see who is here.");
+    this.log.addLine(why, state === "refused" ? "refusal" : "");
+  }
+
+  /** The connection is gone, and the user will come back. */
+  lost() {
+    if (this.state === "inside" || this.state === "entering") this.#begin("entering");
+    this.people.forget("Not known while the connection is down.");
+  }
+
+  #begin(state) {
+    Object.assign(this, { state, waiting: [], arrivals: [] });
+    this.visit += 1;
+  }
+
+  /** Takes a message that was broadcast. */
+  receive(message) {
+    if (this.state === "entering") return void this.waiting.push(message);
+    if (this.state === "inside") this.#take(message);
+  }
+
+  /** Shows a message once, however often it comes. */
+  #take({ event, data, meta }) {
+    const { epoch, offset } = meta;
+    if (this.#hasSeen({ epoch, offset })) return;
+    if (this.position) this.#skipTo({ epoch, offset: offset - 1 });
+    this.position = { epoch, offset };
+    this.log.addMessage(event, data, meta);
+    this.log.node.dispatchEvent(new CustomEvent("shown", { bubbles: true, detail: meta.id }));
+    if (!this.log.isShown) this.#setUnread(this.unread + 1);
+  }
+
+  /** Whatever is up to `position` and was not shown is missing: says so, unless this is the first visit. */
+  #skipTo(position) {
+    if (this.#hasSeen(position)) return;
+    if (this.position && this.position.epoch !== position.epoch) {
+      this.log.addLine("The room began anew: some messages are missing here", "gap");
+    } else if (this.position) {
+      this.log.addLine(`Some messages are missing here (${position.offset - this.position.offset})`, "gap");
     }
-    // A broadcast may have overtaken the answer.
-    const seen = this.epoch === epoch ? Math.max(offset, this.offset) : offset;
-    Object.assign(this, { state: "joined", can: can ?? [], epoch, offset: seen });
+    this.position = position;
   }
 
-  left(why) {
-    Object.assign(this, { state: "refused", can: [] });
-    this.addLine(why);
+  #hasSeen({ epoch, offset }) {
+    return this.position?.epoch === epoch && offset <= this.position.offset;
   }
 
-  /** Shows what the gateway broadcast, once. */
-  receive(event, data, meta) {
-    if (this.epoch === meta.epoch && meta.offset <= this.offset) return;
-    Object.assign(this, { epoch: meta.epoch, offset: meta.offset });
-    const text = typeof data?.text === "string" ? data.text : JSON.stringify(data ?? null);
-    this.#append(this.#message(event === "message" ? text : `${event} ${text}`, meta));
-    if (!this.isShown) this.setUnread(this.unread + 1);
-  }
-
-  addLine(text) {
-    this.lastShown = null;
-    this.#append(element("p", "line", text));
-  }
-
-  setUnread(count) {
+  #setUnread(count) {
     this.unread = count;
     this.badge.textContent = count > 99 ? "99+" : count || "";
     this.button.setAttribute("aria-label", count ? `${this.label}, ${count} unread` : this.label);
   }
-
-  #append(node) {
-    const follow = this.isFollowed || node.classList.contains("mine");
-    this.log.querySelector(".empty")?.remove();
-    this.log.append(node);
-    while (this.log.childElementCount > MAX_SHOWN) this.log.firstElementChild.remove();
-    if (follow) this.scrollToEnd();
-    else this.log.dispatchEvent(new Event("unseen"));
-  }
-
-  #message(text, { from, ts }) {
-    const mine = Boolean(from) && from.sub === this.me.sub;
-    const name = mine ? "You" : from?.name || from?.sub || "the server";
-    const key = from?.sub ?? "";
-    const grouped = this.lastShown?.key === key && ts - this.lastShown.ts < GROUP_MS;
-    this.lastShown = { key, ts };
-
-    const avatar = element("i", `avatar hue-${hue(key)}`, initials(mine ? this.me.name : name));
-    avatar.setAttribute("aria-hidden", "true");
-    const author = element("span", "from", name);
-    author.dataset.testid = "message-from";
-    const by = element("p", "by");
-    by.append(author, timeElement(ts));
-    const words = element("p", "text", text);
-    words.dataset.testid = "message-text";
-    const bubble = element("div", "bubble");
-    bubble.append(by, words);
-    const item = element("article", `message${mine ? " mine" : ""}${grouped ? " grouped" : ""}`);
-    item.dataset.testid = "message";
-    item.append(avatar, bubble);
-    return item;
-  }
-}
-
-function timeElement(ts) {
-  const when = new Date(ts);
-  const time = element("time", "", when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  time.dateTime = when.toISOString();
-  time.title = when.toLocaleString();
-  return time;
-}
-
-/** One of six colours, always the same for the same subject. */
-export function hue(key) {
-  let sum = 0;
-  for (const char of key) sum = (sum * 31 + char.codePointAt(0)) % 997;
-  return sum % 6;
 }

@@ -34,33 +34,34 @@ const PAGE: &str = include_str!("../console/index.html");
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The files beside the page: path, content type, content.
-const ASSETS: [(&str, &str, &str); 5] = [
-    (
-        "/console/app.js",
-        JAVASCRIPT,
-        include_str!("../console/app.js"),
-    ),
-    (
-        "/console/login.js",
-        JAVASCRIPT,
-        include_str!("../console/login.js"),
-    ),
-    (
-        "/console/room.js",
-        JAVASCRIPT,
-        include_str!("../console/room.js"),
-    ),
-    (
-        "/console/style.css",
-        "text/css; charset=utf-8",
-        include_str!("../console/style.css"),
-    ),
-    (
-        "/console/icon.svg",
-        "image/svg+xml",
-        include_str!("../console/icon.svg"),
-    ),
+const STYLE_SHEET: &str = "text/css; charset=utf-8";
+
+/// A file of `console/`: path, content type, content.
+macro_rules! asset {
+    ($name:literal, $content_type:expr) => {
+        (
+            concat!("/console/", $name),
+            $content_type,
+            include_str!(concat!("../console/", $name)),
+        )
+    };
+}
+
+/// The files beside the page.
+const ASSETS: [(&str, &str, &str); 13] = [
+    asset!("app.js", JAVASCRIPT),
+    asset!("composer.js", JAVASCRIPT),
+    asset!("gateway.js", JAVASCRIPT),
+    asset!("grants.js", JAVASCRIPT),
+    asset!("log.js", JAVASCRIPT),
+    asset!("login.js", JAVASCRIPT),
+    asset!("page.js", JAVASCRIPT),
+    asset!("people.js", JAVASCRIPT),
+    asset!("room.js", JAVASCRIPT),
+    asset!("rooms.js", JAVASCRIPT),
+    asset!("session.css", STYLE_SHEET),
+    asset!("style.css", STYLE_SHEET),
+    asset!("icon.svg", "image/svg+xml"),
 ];
 
 /// Routes of the page, its assets, and the configuration that it reads.

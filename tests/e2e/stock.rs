@@ -22,6 +22,14 @@ async fn the_stock_client_for_python_connects_and_comes_back() {
 #[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
     run_node_tests("page.test.mjs", usual_stacks()).await;
+    // Little is kept, and who leaves is told of at once.
+    let small = Options::default()
+        .gateway("history.messages", 3)
+        .gateway("presence.leave_delay_secs", 0);
+    let crowd = Options::default().gateway("presence.users", 1);
+    let mut stacks = usual_stacks();
+    stacks.extend([("SMALL", small), ("CROWD", crowd)]);
+    run_node_tests("page-rooms.test.mjs", stacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

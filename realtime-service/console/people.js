@@ -1,0 +1,68 @@
+// Who is in a room, as far as one may know.
+
+import { avatar, counted, element, nameOf, userKey } from "./page.js";
+
+export class People {
+  /** `me` is `{sub, name}` of the user, who stands first. */
+  constructor(me) {
+    this.me = me;
+    this.forget();
+  }
+
+  /** Nothing is known, for the reason `why`. */
+  forget(why = "") {
+    Object.assign(this, { why, users: new Map(), count: 0, connections: 0, isKnown: false, isCrowd: false });
+  }
+
+  /** Takes the answer of `rt:presence`. */
+  know({ users, count, connections, truncated }) {
+    const known = new Map(users.map((user) => [userKey(user), user]));
+    Object.assign(this, { why: "", users: known, count, connections, isKnown: true, isCrowd: Boolean(truncated) });
+  }
+
+  /** Takes an `rt:join` or `rt:leave`, which name nobody but by the subject. */
+  change({ count, connections }) {
+    Object.assign(this, { count, connections });
+  }
+
+  /** What to call a user who was in the last answer. */
+  nameOf(user) {
+    return nameOf(this.users.get(userKey(user)) ?? user);
+  }
+
+  /** Takes out who has left. */
+  remove(user) {
+    this.users.delete(userKey(user));
+  }
+
+  get summary() {
+    return this.isKnown ? `${this.count} here` : "Who is here";
+  }
+
+  /** The list, the user first and the others by name. */
+  show(list, note) {
+    const isMe = (user) => userKey(user) === userKey(this.me);
+    const byName = (a, b) => isMe(b) - isMe(a) || nameOf(a).localeCompare(nameOf(b));
+    list.replaceChildren(...[...this.users.values()].sort(byName).map((user) => person(user, isMe(user))));
+    note.textContent = this.why || (this.isKnown ? this.#rest : "");
+  }
+
+  /** Those who are not named, and how many connections there are. */
+  get #rest() {
+    const more = this.count - this.users.size;
+    const others = more > 0 ? `and ${counted(more, "other")}; ` : "";
+    return `${others}${counted(this.connections, "connection")} in all`;
+  }
+}
+
+function person(user, isMe) {
+  const item = element("li", "person");
+  item.dataset.testid = "person";
+  const name = element("span", "person-name", nameOf(user));
+  item.append(avatar(nameOf(user), userKey(user)), name);
+  if (isMe) item.append(element("span", "fine", "you"));
+  // Who has no connection has just left, and may come back before that is told.
+  if (user.connections === 0) item.append(element("span", "fine", "away"));
+  if (user.connections > 1) item.append(element("span", "fine", counted(user.connections, "connection")));
+  return item;
+}

@@ -1,0 +1,213 @@
+// The rooms of the signed-in user: which there are, which one is shown, and what the gateway says of them.
+
+import { ask, refusalText } from "./gateway.js";
+import { grantedRooms, ownRoom } from "./grants.js";
+import { $, element } from "./page.js";
+import { Room } from "./room.js";
+
+/** How many messages from before one's first visit are shown. */
+const FIRST_MESSAGES = 50;
+
+/** The rooms, which outlive a connection: who comes back to one is shown what was missed. */
+export class Rooms {
+  /** `me` is `{sub, name}`; `claims` are those of the token. */
+  constructor(me, claims) {
+    Object.assign(this, { me, socket: null, current: null, all: new Map() });
+    this.add("lobby").isWanted = true;
+    if (me.sub) this.add(ownRoom(me.sub), "your room", "room-own").isWanted = true;
+    this.allow(claims);
+  }
+
+  /** Adds the rooms that a token names. */
+  allow(claims) {
+    const { rooms, patterns } = grantedRooms(claims);
+    for (const name of rooms) if (!this.all.has(name)) this.add(name);
+    this.patterns = patterns;
+  }
+
+  add(name, label = name, testId = `room-${name}`) {
+    const room = new Room(name, label, this.me);
+    room.button.dataset.testid = testId;
+    room.button.addEventListener("click", () => this.select(room));
+    room.log.node.addEventListener("unseen", () => room.log.isShown && ($("newer").hidden = false));
+    room.log.node.addEventListener("scroll", () => room.log.isFollowed && ($("newer").hidden = true));
+    this.all.set(name, room);
+    this.#list(room);
+    return room;
+  }
+
+  /** Puts the rooms on the page, also those of a session before this one. */
+  show() {
+    $("room-list").replaceChildren();
+    $("messages").replaceChildren();
+    for (const room of this.all.values()) this.#list(room);
+    $("patterns").hidden = this.patterns.length === 0;
+    $("patterns-list").replaceChildren(...this.patterns.map((pattern) => element("code", "", pattern)));
+    this.select(this.current ?? this.all.get("lobby"));
+  }
+
+  #list(room) {
+    const item = element("li");
+    item.append(room.button);
+    $("room-list").append(item);
+    $("messages").append(room.log.node);
+  }
+
+  // ---- the connection
+
+  listen(socket) {
+    this.socket = socket;
+    socket.on("rt:join", (change) => this.#someoneCame(change));
+    socket.on("rt:leave", (change) => this.#someoneLeft(change));
+    socket.on("rt:unsubscribed", ({ room, code }) => {
+      const left = this.all.get(room);
+      if (left) this.#leftTo(left, "refused", refusalText("You are no longer in this room", { error: { code } }));
+    });
+    socket.onAny((event, data, meta) => {
+      if (!event.startsWith("rt:") && meta?.room) this.all.get(meta.room)?.receive({ event, data, meta });
+    });
+  }
+
+  /** The connection is there, perhaps again. */
+  connected() {
+    for (const room of this.all.values()) if (room.isWanted) this.enter(room);
+  }
+
+  lost() {
+    for (const room of this.all.values()) room.lost();
+    this.showHead();
+  }
+
+  // ---- coming and going
+
+  /** Enters a room, where the user left it before, and fetches what was said meanwhile. */
+  async enter(room) {
+    const { socket } = this;
+    const visit = room.enter();
+    const isLate = () => room.visit !== visit || this.socket !== socket;
+    room.isWanted = true;
+    this.#changed(room);
+    const since = room.position ? { since: room.position } : {};
+    const answer = await ask(socket, "rt:subscribe", { room: room.name, ...since });
+    if (isLate()) return;
+    if (!answer.ok) return this.#leftTo(room, "refused", refusalText("Could not enter", answer));
+
+    let messages = answer.messages ?? [];
+    let problem = "";
+    if (!answer.recovered && answer.can.includes("hst")) {
+      const kept = await ask(socket, "rt:history", { room: room.name, limit: FIRST_MESSAGES });
+      if (isLate()) return;
+      if (kept.ok) messages = kept.messages;
+      else problem = refusalText("Could not read what was said before", kept);
+    }
+    if (problem) room.log.addLine(problem, "refusal");
+    room.entered(answer, messages);
+    this.#changed(room);
+    await this.#look(room);
+  }
+
+  async leave(room) {
+    const { socket } = this;
+    room.isWanted = false;
+    const answer = socket.connected ? await ask(socket, "rt:unsubscribe", { room: room.name }) : { ok: true };
+    if (this.socket !== socket || room.isWanted) return;
+    if (answer.ok) return this.#leftTo(room, "outside", "You left");
+    room.isWanted = true;
+    room.log.addLine(refusalText("Could not leave", answer), "refusal");
+  }
+
+  #leftTo(room, state, why) {
+    room.isWanted = false;
+    room.left(state, why);
+    this.#changed(room);
+  }
+
+  // ---- who is there
+
+  /** Asks who is in a room, and to be told of changes. Resolves to whether that is known now. */
+  async #look(room) {
+    const { socket } = this;
+    const { visit } = room;
+    if (!room.can.includes("prs")) {
+      room.people.forget("You may not see who is here.");
+    } else {
+      const answer = await ask(socket, "rt:presence", { room: room.name, mode: "full" });
+      if (room.visit !== visit || this.socket !== socket) return false;
+      if (answer.ok) room.people.know(answer);
+      else room.people.forget(refusalText("Could not see who is here", answer));
+    }
+    this.#changed(room);
+    return room.people.isKnown;
+  }
+
+  /** Joins come without a name, so the list is asked for again; in a crowd they are counted only. */
+  async #someoneCame({ room: name, user, ...counts }) {
+    const room = this.all.get(name);
+    if (room?.state !== "inside") return;
+    room.people.change(counts);
+    this.#changed(room);
+    if (room.people.isCrowd) return;
+    room.arrivals.push(user);
+    // Those who come while it is asked for are named with it.
+    if (room.arrivals.length > 1) return;
+    const { visit } = room;
+    const isKnown = await this.#look(room);
+    if (room.visit !== visit) return;
+    const names = room.arrivals.splice(0).map((arrived) => room.people.nameOf(arrived));
+    if (isKnown) room.log.addLine(`${names.length > 3 ? `${names.length} people` : names.join(", ")} came in`, "presence");
+  }
+
+  #someoneLeft({ room: name, user, missed, ...counts }) {
+    const room = this.all.get(name);
+    if (room?.state !== "inside") return;
+    room.people.change(counts);
+    if (user && !room.people.isCrowd) room.log.addLine(`${room.people.nameOf(user)} left`, "presence");
+    if (user) room.people.remove(user);
+    this.#changed(room);
+    if (missed) this.#look(room);
+  }
+
+  // ---- what is shown
+
+  select(room) {
+    this.current = room;
+    for (const other of this.all.values()) other.show(other === room);
+    $("newer").hidden = true;
+    $("composer-error").textContent = "";
+    this.showHead();
+    if (this.socket?.connected && room.state === "outside" && room.visit === 0) this.enter(room);
+  }
+
+  /** Shows the room of this name, which may be a new one, and enters it. */
+  open(name) {
+    const room = this.all.get(name) ?? this.add(name);
+    this.select(room);
+    room.button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (this.socket.connected && (room.state === "outside" || room.state === "refused")) this.enter(room);
+  }
+
+  #changed(room) {
+    if (room === this.current) this.showHead();
+  }
+
+  showHead() {
+    const { label, name, isSilent, state, people } = this.current;
+    const standing = this.socket.connected || state !== "entering" ? this.current.standing : "waiting for the connection…";
+    $("room-title").textContent = label;
+    $("room-can").textContent = name === label ? standing : `${name} · ${standing}`;
+    $("enter-leave").textContent = state === "inside" || state === "entering" ? "Leave" : "Enter";
+    $("people-button").textContent = people.summary;
+    people.show($("people-list"), $("people-note"));
+    $("text").readOnly = isSilent;
+    $("text").placeholder = isSilent ? "You may not write here" : `Write to ${label}`;
+    $("send-button").setAttribute("aria-disabled", String(isSilent));
+  }
+
+  /** Enters the room that is shown, or leaves it. */
+  toggle() {
+    const room = this.current;
+    if (room.state === "inside" || room.state === "entering") return this.leave(room);
+    if (this.socket.connected) return this.enter(room);
+    room.isWanted = true;
+  }
+}
