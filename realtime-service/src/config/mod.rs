@@ -68,7 +68,8 @@ pub struct Config {
     /// default `auth,header,query`.
     pub credentials: Vec<CredentialSource>,
     /// Who may do what in which rooms, whatever their token says. Only in the TOML file, as
-    /// `[[rooms]]`; by default everybody may use `lobby`, and each their own `user:{sub}`.
+    /// `[[rooms]]`; by default everybody may use `lobby`, and each their own `user:{sub}`: see
+    /// [policy](policy.md).
     pub rooms: Vec<RoomRule>,
     /// What is kept of each room for those who come back.
     pub history: HistorySettings,
