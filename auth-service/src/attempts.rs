@@ -1,12 +1,16 @@
 //! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    pin::Pin,
+};
 
 use actix_web::{FromRequest, HttpRequest, dev, http::header::HeaderMap, web};
+use futures_util::future::Either;
 use zeroize::Zeroizing;
 
 use crate::{
-    cookies,
+    body, cookies,
     devices::KnownDevice,
     error::ApiError,
     limits::{Key, Limit},
@@ -22,22 +26,32 @@ use crate::{
 };
 
 /// Room in the queue for passwords. As the first argument of a handler it turns requests away before
-/// anything of them is read: a flood should cost little more than saying no.
+/// anything of them is looked at: a flood should cost little more than saying no.
 pub(crate) struct Room;
 
 impl FromRequest for Room {
     type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
+    type Future = Either<Ready<Result<Self, ApiError>>, TurnedAway>;
 
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let state = request.app_data::<web::Data<AppState>>();
         let is_full = |state: &&web::Data<AppState>| !state.users().passwords().has_room();
-        ready(match state.filter(is_full) {
-            Some(state) => Err(refuse(state, PoolError::Overloaded.into())),
-            None => Ok(Self),
-        })
+        let Some(state) = state.filter(is_full) else {
+            return Either::Left(ready(Ok(Self)));
+        };
+        let refusal = refuse(state, PoolError::Overloaded.into());
+        let (request, payload) = (request.clone(), payload.take());
+        Either::Right(Box::pin(async move {
+            // What is left unread would end the connection, and a new one costs more than a login
+            // that is refused.
+            body::discard(&request, payload).await;
+            Err(refusal)
+        }))
     }
 }
+
+/// Ends in a refusal.
+type TurnedAway = Pin<Box<dyn Future<Output = Result<Room, ApiError>>>>;
 
 /// A name and a password, and who presents them.
 pub(crate) struct Attempt<'a> {

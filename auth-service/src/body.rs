@@ -78,6 +78,17 @@ pub(crate) async fn read_form(
         .collect())
 }
 
+/// Reads a body to its end and forgets it, as far as it is one that could be taken.
+pub(crate) async fn discard(request: &HttpRequest, payload: dev::Payload) {
+    let Some(state) = request.app_data::<web::Data<AppState>>() else {
+        return;
+    };
+    let login = &state.settings().login;
+    let deadline = Duration::from_secs(login.body_deadline_secs);
+    // One that is too long or too slow ends the connection, as it does elsewhere.
+    let _ = read(request, payload, login.body_limit_bytes, deadline).await;
+}
+
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     // A struct would also be taken from an array.
     let is_object = body.trim_ascii_start().first() == Some(&b'{');
