@@ -1,12 +1,13 @@
 //! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
 
-use std::{
-    future::{Ready, ready},
-    pin::Pin,
+use actix_web::{
+    Error, HttpMessage as _,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{Method, header::HeaderMap},
+    middleware::Next,
+    web,
 };
-
-use actix_web::{FromRequest, HttpRequest, dev, http::header::HeaderMap, web};
-use futures_util::future::Either;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -25,33 +26,24 @@ use crate::{
     visitor::Visitor,
 };
 
-/// Room in the queue for passwords. As the first argument of a handler it turns requests away before
-/// anything of them is looked at: a flood should cost little more than saying no.
-pub(crate) struct Room;
-
-impl FromRequest for Room {
-    type Error = ApiError;
-    type Future = Either<Ready<Result<Self, ApiError>>, TurnedAway>;
-
-    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let state = request.app_data::<web::Data<AppState>>();
-        let is_full = |state: &&web::Data<AppState>| !state.users().passwords().has_room();
-        let Some(state) = state.filter(is_full) else {
-            return Either::Left(ready(Ok(Self)));
-        };
-        let refusal = refuse(state, PoolError::Overloaded.into());
-        let (request, payload) = (request.clone(), payload.take());
-        Either::Right(Box::pin(async move {
-            // What is left unread would end the connection, and a new one costs more than a login
-            // that is refused.
-            body::discard(&request, payload).await;
-            Err(refusal)
-        }))
+/// Turns a login away before anything of it is looked at when there is no room for its password: a
+/// flood should cost little more than saying no.
+pub(crate) async fn require_room<B: MessageBody>(
+    state: web::Data<AppState>,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if request.method() != Method::POST || state.users().passwords().has_room() {
+        let answer = next.call(request).await?;
+        return Ok(answer.map_into_left_body());
     }
+    // What is left unread would end the connection, and a new one costs more than a login that is
+    // refused.
+    let payload = request.take_payload();
+    body::discard(request.request(), payload).await;
+    let refusal = refuse(&state, PoolError::Overloaded.into());
+    Ok(request.error_response(refusal).map_into_right_body())
 }
-
-/// Ends in a refusal.
-type TurnedAway = Pin<Box<dyn Future<Output = Result<Room, ApiError>>>>;
 
 /// A name and a password, and who presents them.
 pub(crate) struct Attempt<'a> {

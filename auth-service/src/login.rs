@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::{self, Attempt, Room},
+    attempts::{self, Attempt},
     body::{Body, BodyKind, Parsed},
     cookies,
     devices::KnownDevice,
@@ -63,7 +63,6 @@ impl Body for LoginBody {
     )
 )]
 pub(crate) async fn post_login(
-    _: Room,
     request: HttpRequest,
     state: web::Data<AppState>,
     visitor: Visitor,

@@ -3,11 +3,12 @@
 use actix_cors::Cors;
 use actix_web::{
     http::header,
-    middleware::DefaultHeaders,
+    middleware::{DefaultHeaders, from_fn},
     web::{self, ServiceConfig},
 };
 
 use crate::{
+    attempts::require_room,
     change_password::post_password,
     config::Settings,
     cookies::PAGE_HEADER,
@@ -39,6 +40,7 @@ const HTTPS_ONLY: &str = "max-age=31536000";
 pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(
         web::resource("/login")
+            .wrap(from_fn(require_room))
             .route(web::post().to(post_login))
             .default_service(web::to(only_post)),
     )

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use harness::{Opening, Options, Stack, WebSocket, soon, websocket::parse};
+use harness::{Opening, Options, Stack, WebSocket, websocket::parse};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -102,12 +102,12 @@ impl Run {
         opening.admitted(&forge.token()).await
     }
 
-    /// Waits until so many messages more were published, or all.
+    /// Waits until so many messages more were published, or all; however long that takes.
     async fn await_messages(&self, count: u64) {
         let mut progress = self.progress.subscribe();
         let target = progress.borrow().published + count;
-        let reached = progress.wait_for(|now| now.is_over || now.published >= target);
-        soon("some messages", reached).await.expect("publishers");
+        let is_reached = |now: &Progress| now.is_over || now.published >= target;
+        progress.wait_for(is_reached).await.expect("publishers");
     }
 }
 
@@ -186,7 +186,7 @@ impl Subscriber {
                 3 => self.enter().await,
                 4 => self.leave().await,
                 // It reads nothing meanwhile.
-                5 => self.be_away(3000).await,
+                5 => self.be_away(2000).await,
                 count => self.read(5 * count).await,
             }
         }
