@@ -85,6 +85,12 @@ impl History {
         self.bytes
     }
 
+    /// When the newest message that is kept was published.
+    #[must_use]
+    pub fn newest_at(&self) -> Option<Instant> {
+        self.kept.back().map(|(at, _)| *at)
+    }
+
     /// Whether nothing is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@ mod room;
 pub(crate) mod subscription;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, hash_map::Entry as Slot},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -187,16 +188,17 @@ impl Rooms {
         self.lock().retain(|_, room| !room.retire_if_idle(now));
     }
 
-    /// Forgets the messages of the rooms that keep most, until a quarter of the memory is free.
+    /// Forgets the messages of the rooms that keep most, and of those the ones that were silent for
+    /// longest, until a quarter of the memory is free.
     fn make_room(&self) {
-        let mut by_weight: Vec<_> = self
+        let mut rooms: Vec<_> = self
             .lock()
             .values()
-            .map(|room| (room.kept_bytes(), room.clone()))
+            .map(|room| (room.kept(), room.clone()))
             .collect();
-        by_weight.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        rooms.sort_unstable_by_key(|((bytes, newest_at), _)| (Reverse(*bytes), *newest_at));
         let enough = self.terms.history.total_bytes / 4 * 3;
-        for (_, room) in by_weight {
+        for (_, room) in rooms {
             if self.terms.kept_bytes.load(Ordering::Relaxed) <= enough {
                 break;
             }

@@ -410,9 +410,9 @@ impl Room {
         });
     }
 
-    /// About how much it keeps, in bytes.
-    pub(super) fn kept_bytes(&self) -> usize {
-        self.change(|state| state.kept_bytes())
+    /// About how much it keeps, in bytes, and when the newest of that was published.
+    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
+        self.change(|state| (state.kept_bytes(), state.history.newest_at()))
     }
 
     fn position(&self, offset: u64) -> Position {
