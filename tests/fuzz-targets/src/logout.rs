@@ -74,14 +74,17 @@ fn check_claims(token: &str, issuer: &str, accepted: &VerifiedLogout) {
         );
     }
     assert_eq!((accepted.iss.as_str(), accepted.iat), (issuer, iat));
-    // A session is the narrower of the two: it must never become all of a subject.
-    let named = match &accepted.scope {
-        LogoutScope::Session(session) => (session, &claims["sid"]),
-        LogoutScope::Subject(subject) => {
-            assert!(claims.get("sid").is_none_or(Value::is_null), "{claims}");
-            (subject, &claims["sub"])
-        }
-    };
-    assert_eq!(named.1, named.0);
-    assert!(identifies(named.1), "{claims}");
+    assert!(!accepted.scopes.is_empty(), "accepted about nobody");
+    let names_session = !claims.get("sid").is_none_or(Value::is_null);
+    for scope in &accepted.scopes {
+        // A session is the narrower of the two: it must never become all of a subject.
+        let (named, claim, is_right) = match scope {
+            LogoutScope::Session(session) => (session, &claims["sid"], names_session),
+            LogoutScope::Unnamed(subject) => (subject, &claims["sub"], names_session),
+            LogoutScope::Subject(subject) => (subject, &claims["sub"], !names_session),
+        };
+        assert!(is_right, "{claims}");
+        assert_eq!(claim, named);
+        assert!(identifies(claim), "{claims}");
+    }
 }
