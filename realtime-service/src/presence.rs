@@ -136,19 +136,41 @@ impl People {
     /// What is told in `mode` about a room with so many `connections`, naming `most` users at most.
     #[must_use]
     pub fn describe(&self, mode: PresenceMode, connections: usize, most: usize) -> Presence {
-        let named = || {
-            let named = self.0.iter().take(most).map(|(user, entry)| Present {
-                user: user.clone(),
-                name: entry.name.clone(),
-                connections: entry.connections,
-            });
-            named.collect()
+        self.describe_with(None, mode, (connections, most))
+    }
+
+    /// The same as it is once `newcomer` has entered with one more connection, who is named first.
+    #[must_use]
+    pub fn describe_with(
+        &self,
+        newcomer: Option<(&User, Option<&String>)>,
+        mode: PresenceMode,
+        (connections, most): (usize, usize),
+    ) -> Presence {
+        let present = |user: &User, entry: &Entry, more: usize| Present {
+            user: user.clone(),
+            name: entry.name.clone(),
+            connections: entry.connections + more,
         };
+        let known = newcomer.and_then(|(user, _)| self.0.get_key_value(user));
+        let first = match (newcomer, known) {
+            (_, Some((user, entry))) => Some(present(user, entry, 1)),
+            (Some((user, name)), None) => Some(Present {
+                user: user.clone(),
+                name: name.cloned(),
+                connections: 1,
+            }),
+            (None, None) => None,
+        };
+        let count = self.count() + usize::from(first.is_some() && known.is_none());
         let is_full = mode == PresenceMode::Full;
+        let others = self.0.iter();
+        let others = others.filter(|(user, _)| newcomer.is_none_or(|(new, _)| new != *user));
+        let others = others.map(|(user, entry)| present(user, entry, 0));
         Presence {
-            users: is_full.then(named),
-            truncated: is_full && self.count() > most,
-            count: self.count(),
+            users: is_full.then(|| first.into_iter().chain(others).take(most).collect()),
+            truncated: is_full && count > most,
+            count,
             connections,
         }
     }

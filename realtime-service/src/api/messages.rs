@@ -16,7 +16,7 @@ use super::{
     rooms::room,
 };
 use crate::{
-    messages::{Data, Message, MessageKey, is_publishable, milliseconds},
+    messages::{Data, Message, MessageKey, is_publishable, milliseconds, null},
     rooms::Position,
     session::{Sender, random_id},
 };
@@ -87,10 +87,6 @@ impl Meta {
             from: caller.sender(),
         }
     }
-}
-
-fn null() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
 }
 
 /// # Errors

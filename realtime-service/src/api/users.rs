@@ -20,6 +20,7 @@ use super::{
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
 use crate::{
+    messages::null,
     metrics::Cause,
     rooms::{RoomName, policy::percent_encode},
     session::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged, Session},
@@ -71,10 +72,6 @@ pub(super) struct Acknowledged {
     /// Why there is none: `timeout`, `gone`, or `invalid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
-}
-
-fn null() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
 }
 
 /// Sends a message to every socket of a user, and gathers their acknowledgements. Scope `rt.publish`;

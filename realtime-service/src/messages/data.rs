@@ -5,6 +5,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value, json, value::RawValue};
 
+/// What a message says whose publisher says nothing.
+pub(crate) fn null() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}
+
 /// What a message says.
 pub struct Data {
     /// The JSON, byte for byte as it came, with a placeholder wherever binary data belongs.

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use shared_claims::ids::is_identifier;
 
-pub(crate) use self::publish::publish;
+pub(crate) use self::{data::null, publish::publish};
 pub use self::{
     data::{Data, MisplacedAttachments},
     recent_ids::{ID_LIFETIME, MessageKey, RecentIds},

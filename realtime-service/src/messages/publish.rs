@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, ids::is_identifier};
 
-use super::{Data, Message, MessageKey, is_publishable, milliseconds};
+use super::{Data, Message, MessageKey, is_publishable, milliseconds, null};
 use crate::{
     events::{Call, EventError, room},
     rooms::Position,
@@ -34,10 +34,6 @@ struct Accepted {
     id: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
-}
-
-fn null() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
 }
 
 /// Publishes a message in a room; one need not be in it. What was published under the same id by the

@@ -81,3 +81,18 @@ fn each_mode_tells_so_much_and_names_so_many() {
     );
     assert_eq!(part["users"].as_array().map(Vec::len), Some(2));
 }
+
+#[test]
+fn who_is_about_to_enter_is_told_of_as_if_already_there_and_is_not() {
+    let (mut people, alice, bob) = (People::default(), user("alice"), user("bob"));
+    people.enter(&alice, None);
+    let told = |newcomer| {
+        let presence = people.describe_with(Some((newcomer, None)), PresenceMode::Full, (2, 1));
+        let users = presence.users.expect("users").into_iter();
+        let users: Vec<_> = users.map(|one| (one.user, one.connections)).collect();
+        (users, presence.count, presence.truncated)
+    };
+    assert_eq!(told(&bob), (vec![(bob.clone(), 1)], 2, true));
+    assert_eq!(told(&alice), (vec![(alice.clone(), 2)], 1, false));
+    assert_eq!(named(&people), [("alice".to_owned(), 1)]);
+}

@@ -1,7 +1,9 @@
 //! Rooms in memory: who is in which, the order of their messages, and what is kept of them.
 
+mod members;
 mod name;
 pub mod policy;
+mod position;
 mod room;
 pub(crate) mod subscription;
 
@@ -17,10 +19,11 @@ use std::{
 use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
 
-use self::room::{Outside, Terms};
+use self::room::{Outside, Room, Terms};
 pub use self::{
     name::{InvalidRoomName, RoomName},
-    room::{Acceptance, Entry, Epoch, Extract, Member, Position, Room, Wanted},
+    position::{Epoch, Position},
+    room::{Acceptance, Entry, Extract, Wanted},
 };
 use crate::{
     config::Config,
@@ -92,7 +95,7 @@ impl Rooms {
         session.rooms().remove(name);
         if let Some(room) = self.get(name) {
             room.leave(session);
-            self.retire_if_idle(name);
+            self.retire_if_idle(name, &room);
         }
     }
 
@@ -124,10 +127,11 @@ impl Rooms {
         metrics: &Metrics,
     ) -> Acceptance {
         let name = message.room.clone();
-        let sent = loop {
-            match self.get_or_open(&name).publish(message, key) {
-                Ok(sent) => break sent,
-                Err(given_back) => (_, message, key) = *given_back,
+        let (room, sent) = loop {
+            let room = self.get_or_open(&name);
+            match room.publish(message, key) {
+                Ok(sent) => break (room, sent),
+                Err(given_back) => (message, key) = *given_back,
             }
         };
         if !sent.acceptance.is_duplicate {
@@ -140,7 +144,7 @@ impl Rooms {
         if self.terms.kept_bytes.load(Ordering::Relaxed) > self.terms.history.total_bytes {
             self.make_room();
         } else if self.terms.history.messages == 0 {
-            self.retire_if_idle(&name);
+            self.retire_if_idle(&name, &room);
         }
         sent.acceptance
     }
@@ -148,9 +152,10 @@ impl Rooms {
     /// What is kept of a room: after `since`, or the last ones, `limit` at most.
     #[must_use]
     pub fn read(&self, name: &RoomName, since: Option<&Since>, limit: usize) -> Extract {
-        let extract = self.get_or_open(name).read(since, limit);
+        let room = self.get_or_open(name);
+        let extract = room.read(since, limit);
         // Whoever reads keeps no room in being.
-        self.retire_if_idle(name);
+        self.retire_if_idle(name, &room);
         extract
     }
 
@@ -175,8 +180,8 @@ impl Rooms {
     /// The rooms that somebody is in, each with its number of sockets, in no order.
     #[must_use]
     pub fn occupied(&self) -> Vec<(RoomName, usize)> {
-        let rooms: Vec<_> = self.lock().clone().into_iter().collect();
-        let counts = rooms
+        let counts = self
+            .all()
             .into_iter()
             .map(|(name, room)| (name, room.connections()));
         counts.filter(|(_, count)| *count > 0).collect()
@@ -184,18 +189,16 @@ impl Rooms {
 
     /// Lets go of what is too old, and of rooms that nobody needs any more. Call it now and then.
     pub fn sweep(&self) {
-        let now = Instant::now();
-        self.lock().retain(|_, room| !room.retire_if_idle(now));
+        for (name, room) in self.all() {
+            self.retire_if_idle(&name, &room);
+        }
     }
 
     /// Forgets the messages of the rooms that keep most, and of those the ones that were silent for
     /// longest, until a quarter of the memory is free.
     fn make_room(&self) {
-        let mut rooms: Vec<_> = self
-            .lock()
-            .values()
-            .map(|room| (room.kept(), room.clone()))
-            .collect();
+        let rooms = self.all().into_iter();
+        let mut rooms: Vec<_> = rooms.map(|(_, room)| (room.kept(), room)).collect();
         rooms.sort_unstable_by_key(|((bytes, newest_at), _)| (Reverse(*bytes), *newest_at));
         let enough = self.terms.history.total_bytes / 4 * 3;
         for (_, room) in rooms {
@@ -216,9 +219,21 @@ impl Rooms {
         self.lock().entry(name.clone()).or_insert_with(open).clone()
     }
 
-    fn retire_if_idle(&self, name: &RoomName) {
-        if let Slot::Occupied(slot) = self.lock().entry(name.clone())
-            && slot.get().retire_if_idle(Instant::now())
+    /// Every room of this moment. What is done with each is done without the lock of all: it may have
+    /// to wait for a room in which much goes on.
+    fn all(&self) -> Vec<(RoomName, Arc<Room>)> {
+        let rooms = self.lock();
+        rooms
+            .iter()
+            .map(|(name, room)| (name.clone(), room.clone()))
+            .collect()
+    }
+
+    fn retire_if_idle(&self, name: &RoomName, room: &Arc<Room>) {
+        if room.is_idle(Instant::now())
+            && let Slot::Occupied(slot) = self.lock().entry(name.clone())
+            && Arc::ptr_eq(slot.get(), room)
+            && room.retire()
         {
             slot.remove();
         }

@@ -1,7 +1,6 @@
 //! One room: its members, the order of its messages, what is kept of them, and who is there.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -9,14 +8,13 @@ use std::{
     time::Duration,
 };
 
-use serde::{Serialize, Serializer};
-use serde_json::json;
-use shared_claims::authorization::Action;
 use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
-use super::RoomName;
+use super::{
+    Epoch, Position, RoomName,
+    members::{Change, Member, Members},
+};
 use crate::{
     config::{HistorySettings, PresenceSettings},
     history::{History, Since},
@@ -37,28 +35,8 @@ pub(super) struct Terms {
     pub(super) kept_bytes: AtomicUsize,
 }
 
-/// Which life of a room: it changes when the numbering begins anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch(pub(super) Arc<str>);
-
-impl Serialize for Epoch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-/// Where in a room's stream of messages something stands.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Position {
-    /// Which life of the room.
-    #[schema(value_type = String)]
-    pub epoch: Epoch,
-    /// The number of the message in that life, from 1; 0 is before the first.
-    pub offset: u64,
-}
-
 /// A room that somebody is in, or of which something is kept.
-pub struct Room {
+pub(super) struct Room {
     name: RoomName,
     epoch: Epoch,
     terms: Arc<Terms>,
@@ -70,25 +48,12 @@ pub struct Room {
 #[derive(Default)]
 struct State {
     offset: u64,
-    members: HashMap<String, Member>,
+    members: Members,
     history: History,
     recent_ids: RecentIds,
     people: People,
     /// Whether another room stands in its place by now. Whoever finds it so looks again.
     is_gone: bool,
-}
-
-/// A socket in a room.
-pub struct Member {
-    socket: SocketRef,
-    session: Arc<Session>,
-    user: Option<User>,
-    mode: PresenceMode,
-    /// Whether it was not told of somebody who came or left, since too much waited for it.
-    has_missed: bool,
-    /// Whether a message did not fit into its queue. Its session ends on account of that, and until
-    /// then nothing may follow in the place of what is missing.
-    is_short: bool,
 }
 
 /// What somebody who enters a room wants to know.
@@ -143,11 +108,9 @@ pub(super) struct Sent {
     pub(super) overflowed: Vec<Arc<Session>>,
 }
 
-/// The room is not the one of its name any more.
-pub(super) struct Gone;
-
 /// Why somebody is not in a room.
 pub(super) enum Outside<E> {
+    /// Another room stands in the place of this one.
     Gone,
     /// Its session has ended.
     Ended,
@@ -185,37 +148,31 @@ impl Room {
             }
             let sender = &session.identity().sender;
             let user = User::of(sender);
-            let is_member = state.members.contains_key(&session.connection);
-            let mut is_first = false;
-            if let Some(user) = user.as_ref().filter(|_| !is_member) {
-                is_first = state.people.enter(user, sender.name.as_ref());
-            }
-            let connections = state.members.len() + usize::from(!is_member);
-            let entry = self.entry(state, wanted, connections);
-            if let Err(error) = tell(&entry) {
-                if let Some(user) = user.filter(|_| !is_member) {
-                    self.part(state, &user);
-                }
-                return Err(Outside::Untold(error));
-            }
-            let member = Member {
-                socket: socket.clone(),
-                session: session.clone(),
-                user: user.clone(),
-                mode: wanted.presence,
-                has_missed: false,
-                is_short: false,
-            };
-            state.members.insert(session.connection.clone(), member);
+            let is_new = !state.members.contains(session);
+            let newcomer = user.as_ref().filter(|_| is_new);
+            let newcomer = newcomer.map(|user| (user, sender.name.as_ref()));
+            let connections = state.members.len() + usize::from(is_new);
+            // Nothing has changed yet: who cannot be told has not been there for anybody.
+            tell(&self.entry(state, wanted, (newcomer, connections))).map_err(Outside::Untold)?;
+            let member = Member::new((session, socket), user.clone(), wanted.presence);
+            state.members.insert(member);
             joined.insert(self.name.clone());
-            if let Some(user) = user.filter(|_| is_first) {
-                self.announce(state, "rt:join", &user, Some(&session.connection));
+            if let Some((user, name)) = newcomer
+                && state.people.enter(user, name)
+            {
+                self.announce(state, "rt:join", (user, Some(&session.connection)));
             }
             Ok(())
         })
     }
 
-    fn entry(&self, state: &State, wanted: &Wanted, connections: usize) -> Entry {
+    /// What somebody is told who enters: of who is there, with themselves, and so many `connections`.
+    fn entry(
+        &self,
+        state: &State,
+        wanted: &Wanted,
+        (newcomer, connections): (Option<(&User, Option<&String>)>, usize),
+    ) -> Entry {
         let missed = wanted.since.as_ref().map(|since| {
             let is_same_life = *since.epoch == *self.epoch.0;
             let missed = is_same_life.then(|| state.history.after(since.offset, state.offset));
@@ -228,14 +185,17 @@ impl Room {
             position: self.position(state.offset),
             recovered: missed.as_ref().map(Option::is_some),
             messages: missed.flatten().or_else(last),
-            presence: is_asked.then(|| state.people.describe(wanted.presence, connections, most)),
+            presence: is_asked.then(|| {
+                let people = &state.people;
+                people.describe_with(newcomer, wanted.presence, (connections, most))
+            }),
         }
     }
 
     /// Takes a session out; nothing happens when it is not in.
     pub(super) fn leave(self: &Arc<Self>, session: &Session) {
         self.change(|state| {
-            let member = state.members.remove(&session.connection);
+            let member = state.members.remove(session);
             if let Some(user) = member.and_then(|member| member.user) {
                 self.part(state, &user);
             }
@@ -247,7 +207,7 @@ impl Room {
         let sender = &session.identity().sender;
         let Some(user) = User::of(sender) else { return };
         self.change(|state| {
-            let Some(member) = state.members.get_mut(&session.connection) else {
+            let Some(member) = state.members.get_mut(session) else {
                 return;
             };
             if member.user.is_some() {
@@ -255,7 +215,7 @@ impl Room {
             }
             member.user = Some(user.clone());
             if state.people.enter(&user, sender.name.as_ref()) {
-                self.announce(state, "rt:join", &user, Some(&session.connection));
+                self.announce(state, "rt:join", (&user, Some(&session.connection)));
             }
         });
     }
@@ -272,7 +232,7 @@ impl Room {
             if let Some(room) = room.upgrade() {
                 room.change(|state| {
                     if state.people.remove(&gone) {
-                        room.announce(state, "rt:leave", &gone, None);
+                        room.announce(state, "rt:leave", (&gone, None));
                     }
                 });
             }
@@ -280,46 +240,35 @@ impl Room {
         state.people.await_return(user, timer);
     }
 
-    /// Tells those who want to know that somebody has come or left. A client for which too much
-    /// waits is not closed on account of it: it is told with the next one that it has missed some.
-    fn announce(&self, state: &mut State, event: &str, user: &User, except: Option<&String>) {
-        let (count, connections) = (state.people.count(), state.members.len());
-        for (connection, member) in &mut state.members {
-            let is_meant = member.mode != PresenceMode::Off && except != Some(connection);
-            let may = |member: &Member| {
-                let grants = &member.session.identity().grants;
-                member.session.is_live() && grants.allow(Action::Presence, &self.name)
-            };
-            if !is_meant || !may(member) {
-                continue;
-            }
-            let mut data = json!({
-                "room": self.name, "count": count, "connections": connections,
-            });
-            if member.mode == PresenceMode::Full {
-                data["user"] = json!(user);
-            }
-            if member.has_missed {
-                data["missed"] = json!(true);
-            }
-            let bytes = data.to_string().len();
-            // Messages go first: half of what may wait is for them alone.
-            let most = self.terms.outbound_bytes / 2;
-            member.has_missed = !member.emit(event, &data, bytes, most);
-        }
+    /// Tells the members that `user` has come or left.
+    fn announce(
+        &self,
+        state: &mut State,
+        event: &'static str,
+        (user, except): (&User, Option<&str>),
+    ) {
+        let change = Change {
+            event,
+            room: &self.name,
+            user,
+            count: state.people.count(),
+            except,
+        };
+        state.members.announce(&change, self.terms.outbound_bytes);
     }
 
     /// Gives a message the next number, keeps it, and sends it to everybody in the room, its sender
-    /// included. What was published before under the same key is not published again.
+    /// included. What was published before under the same key is not published again. When another
+    /// room stands in the place of this one, the message is given back.
     pub(super) fn publish(
         &self,
         message: Message,
         key: Option<MessageKey>,
-    ) -> Result<Sent, Box<(Gone, Message, Option<MessageKey>)>> {
+    ) -> Result<Sent, Box<(Message, Option<MessageKey>)>> {
         let now = Instant::now();
         self.change(|state| {
             if state.is_gone {
-                return Err(Box::new((Gone, message, key)));
+                return Err(Box::new((message, key)));
             }
             state.recent_ids.trim(now);
             if let Some(offset) = key.as_ref().and_then(|key| state.recent_ids.find(key)) {
@@ -338,7 +287,8 @@ impl Room {
             }
             let position = self.position(state.offset);
             let published = Arc::new(Published { message, position });
-            let (delivered, overflowed) = state.deliver(&published, self.terms.outbound_bytes);
+            let most = self.terms.outbound_bytes;
+            let (delivered, overflowed) = state.members.deliver(&published, most);
             let acceptance = Acceptance {
                 position: published.position.clone(),
                 is_duplicate: false,
@@ -375,7 +325,7 @@ impl Room {
     /// Tells a member of those who come and leave as `mode` says.
     pub(super) fn watch(&self, session: &Session, mode: PresenceMode) {
         self.change(|state| {
-            if let Some(member) = state.members.get_mut(&session.connection) {
+            if let Some(member) = state.members.get_mut(session) {
                 member.mode = mode;
             }
         });
@@ -392,11 +342,18 @@ impl Room {
         self.change(|state| state.members.len())
     }
 
-    /// Lets go of what is too old, and tells whether the room is needed no more: then it is gone.
-    pub(super) fn retire_if_idle(&self, now: Instant) -> bool {
+    /// Lets go of what is too old, and tells whether the room is needed no more.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.change(|state| {
             state.history.trim(now, &self.terms.history);
             state.recent_ids.trim(now);
+            state.is_idle()
+        })
+    }
+
+    /// Is gone from now on, if it is needed no more; tells whether it is.
+    pub(super) fn retire(&self) -> bool {
+        self.change(|state| {
             state.is_gone = state.is_idle();
             state.is_gone
         })
@@ -439,40 +396,11 @@ impl Room {
 }
 
 impl State {
-    /// Queues a message for every member; gives how many there were, and those whose queue is full.
-    fn deliver(&mut self, published: &Published, most: usize) -> (usize, Vec<Arc<Session>>) {
-        let (mut delivered, mut overflowed) = (0, Vec::new());
-        let bytes = published.message.data.bytes();
-        let live = |member: &&mut Member| member.session.is_live() && !member.is_short;
-        for member in self.members.values_mut().filter(live) {
-            if member.emit(
-                &published.message.event,
-                &published.arguments(),
-                bytes,
-                most,
-            ) {
-                delivered += 1;
-            } else {
-                member.is_short = true;
-                overflowed.push(member.session.clone());
-            }
-        }
-        (delivered, overflowed)
-    }
-
     fn kept_bytes(&self) -> usize {
         self.history.bytes() + self.recent_ids.bytes()
     }
 
     fn is_idle(&self) -> bool {
         self.members.is_empty() && self.people.count() == 0 && self.kept_bytes() == 0
-    }
-}
-
-impl Member {
-    /// Queues an event; `false` when too much waits already.
-    fn emit(&self, event: &str, data: &impl Serialize, bytes: usize, most: usize) -> bool {
-        self.session
-            .send(&self.socket, (event, data), (bytes, most))
     }
 }

@@ -12,6 +12,7 @@ use shared_claims::{
     secret::{SECRET_VARIABLE, Secrets},
     verify::LogoutScope,
 };
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -24,6 +25,8 @@ use crate::{
     guard::guard,
     keys::KeySource,
     listener::{Connection, KillSwitch, Place, refusal_data::RefusalData},
+    presence::PresenceMode,
+    rooms::{Entry, NotEntered, Wanted},
 };
 
 const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
@@ -108,6 +111,17 @@ fn gateway(config: &Config) -> (Arc<Gateway>, Gate) {
     (gateway, gate)
 }
 
+/// A gateway's settings whose files are in `directory`.
+fn settings(directory: &TempDir) -> Config {
+    Config {
+        revocations: RevocationSettings {
+            file: directory.path().join("revocations.jsonl"),
+            ..Default::default()
+        },
+        ..Config::default()
+    }
+}
+
 /// A token of `subject` that ends at `exp`.
 fn token(config: &Config, subject: &str, exp: u64) -> String {
     let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',').expect("a good secret");
@@ -132,16 +146,12 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
             sessions_per_address: 2 * SOCKETS,
             ..Limits::default()
         },
-        revocations: RevocationSettings {
-            file: directory.path().join("revocations.jsonl"),
-            ..Default::default()
-        },
         // Pings of a thousand clients are not what this is about.
         heartbeat: Heartbeat {
             interval_secs: 2 * LIFETIME_SECS,
             timeout_secs: 20,
         },
-        ..Config::default()
+        ..settings(&directory)
     };
     let (gateway, gate) = gateway(&config);
     let exp = seconds(SystemTime::now()) + LIFETIME_SECS;
@@ -166,4 +176,45 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
     }
     assert_eq!(gateway.quotas.sockets.count(), 1);
     assert!(!lasting.is_finished(), "the other one is gone too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_told_of_a_room_at_first_comes_into_it_like_everybody_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = settings(&directory);
+    let (gateway, gate) = gateway(&config);
+    let exp = seconds(SystemTime::now()) + LIFETIME_SECS;
+    let room = RoomName::parse("lobby").expect("a room name");
+    let mut sockets = Vec::new();
+    for subject in ["watcher", "slow"] {
+        let client = Client::admitted(&gate, &token(&config, subject, exp)).await;
+        let session = gateway.sessions_of_user(None, subject).pop();
+        let session = session.expect("a session");
+        let socket = lock(&session.socket).clone().expect("a socket");
+        sockets.push((client, session, socket));
+    }
+    let enter = |number: usize, is_told: bool| {
+        let (_, session, socket) = &sockets[number];
+        let wanted = Wanted {
+            presence: PresenceMode::Full,
+            ..Wanted::default()
+        };
+        let tell = |entry: &Entry| {
+            let presence = entry.presence.as_ref().expect("presence");
+            assert_eq!(
+                (presence.count, presence.connections),
+                (number + 1, number + 1)
+            );
+            is_told.then_some(()).ok_or(())
+        };
+        gateway.rooms.enter(&room, (session, socket), &wanted, tell)
+    };
+    assert_eq!(enter(0, true), Ok(()));
+    let outside = NotEntered::Untold(());
+    assert_eq!(enter(1, false), Err(outside));
+    assert_eq!(gateway.rooms.presence(&room, PresenceMode::Count).count, 1);
+    assert_eq!(enter(1, true), Ok(()));
+    let (watcher, ..) = &sockets[0];
+    let (_, packets) = watcher.poll().await;
+    assert_eq!(packets.matches("rt:join").count(), 1, "{packets}");
 }

@@ -1,0 +1,26 @@
+//! Places in a room's stream of messages.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// Which life of a room: it changes when the numbering begins anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch(pub(super) Arc<str>);
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Where in a room's stream of messages something stands.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Position {
+    /// Which life of the room.
+    #[schema(value_type = String)]
+    pub epoch: Epoch,
+    /// The number of the message in that life, from 1; 0 is before the first.
+    pub offset: u64,
+}
