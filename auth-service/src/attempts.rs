@@ -92,7 +92,7 @@ impl Attempt<'_> {
 
     /// The same with a place in the queue, for somebody whose attempt was counted.
     async fn judge_at(
-        self,
+        mut self,
         place: Place<'_>,
         address: Key,
         state: &AppState,
@@ -126,10 +126,10 @@ impl Attempt<'_> {
 
     /// The password, if it can be one, and the account, if there is one.
     async fn prepare(
-        &self,
+        &mut self,
         state: &AppState,
     ) -> Result<(Password, Option<AccountWithHash>), ApiError> {
-        let password = Password::parse(self.password.clone())
+        let password = Password::parse(std::mem::take(&mut self.password))
             .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
         let found = state.users().find(self.username).await;
         Ok((

@@ -5,26 +5,29 @@
 //! connection as its client sees it, and how many survived. Exits with 1 when the 99th percentile
 //! is above 100 ms, or when one survived. The clients share this process and its cores.
 
+mod client;
+
 use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use futures_util::{SinkExt, StreamExt};
-use jsonwebtoken::{EncodingKey, Header};
 use realtime_service::{
     config::{Config, RevocationSettings},
     keys::KeySource,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use shared_claims::{
     revocation::LOGOUT_EVENT,
     secret::{SECRET_VARIABLE, Secrets},
 };
-use tokio::{net::TcpSocket, sync::oneshot, task::JoinSet, time::timeout};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use self::client::{ISSUER, SECRET, Socket, connect, sign, until};
 
 const SOCKETS: usize = 1_000;
 const STALLED: usize = 50;
@@ -38,11 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What waits for each stalled socket: more than the systems between take.
 const BULK_MESSAGES: usize = 120;
 const BULK_BYTES: usize = 100_000;
-
-const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
-const ISSUER: &str = "http://issuer.example";
-
-type Socket = WebSocketStream<tokio::net::TcpStream>;
 
 fn main() -> anyhow::Result<ExitCode> {
     // An error means that a provider is there already.
@@ -118,45 +116,11 @@ fn settings(revocations: std::path::PathBuf) -> Config {
     config
 }
 
-fn sign(typ: &str, claims: Value) -> anyhow::Result<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',')?;
-    let mut all = json!({
-        "iss": ISSUER, "aud": "latchkey-realtime", "iat": now, "exp": now + 120, "jti": "bench",
-    });
-    for (name, value) in claims.as_object().context("claims")? {
-        all[name] = value.clone();
-    }
-    if typ == "at+jwt" {
-        all["sid"] = json!("bench");
-    }
-    let header = Header {
-        typ: Some(typ.to_owned()),
-        kid: Some(secrets.signing().key_id()?),
-        ..Header::default()
-    };
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    Ok(jsonwebtoken::encode(&header, &all, &key)?)
-}
-
-async fn connect(address: SocketAddr, token: &str, buffer: Option<u32>) -> anyhow::Result<Socket> {
-    let tcp = TcpSocket::new_v4()?;
-    if let Some(bytes) = buffer {
-        tcp.set_recv_buffer_size(bytes)?;
-    }
-    let tcp = tcp.connect(address).await?;
-    let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tokio_tungstenite::client_async(url, tcp).await?;
-    let connect = format!("40{}", json!({ "token": token }));
-    socket.send(Message::text(connect)).await?;
-    until(&mut socket, "40").await?;
-    Ok(socket)
-}
-
 async fn subscribe(socket: &mut Socket) -> anyhow::Result<()> {
     let event = format!("421{}", json!(["rt:subscribe", {"room": "lobby"}]));
     socket.send(Message::text(event)).await?;
-    until(socket, "431").await
+    until(socket, "431").await?;
+    Ok(())
 }
 
 /// Publishes to whoever is in the room, and sees each message acknowledged.
@@ -170,21 +134,6 @@ async fn fill(address: SocketAddr) -> anyhow::Result<()> {
         until(&mut speaker, "432").await?;
     }
     Ok(())
-}
-
-async fn until(socket: &mut Socket, prefix: &str) -> anyhow::Result<()> {
-    loop {
-        let message = socket.next().await.context("the connection ended")??;
-        let Message::Text(text) = message else {
-            continue;
-        };
-        if text.as_str() == "2" {
-            socket.send(Message::text("3")).await?;
-        }
-        if text.starts_with(prefix) {
-            return Ok(());
-        }
-    }
 }
 
 /// How long it took until the connection ended; `None` when it did not.

@@ -3,15 +3,16 @@
 //!
 //! Prints the mean of each; there is no bound, since it depends on the machine.
 
+mod client;
+
 use std::{
     hint::black_box,
     net::{SocketAddr, TcpListener},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use futures_util::{SinkExt, StreamExt};
-use jsonwebtoken::{EncodingKey, Header};
+use futures_util::SinkExt;
 use realtime_service::{
     config::{Config, RevocationSettings},
     keys::KeySource,
@@ -25,8 +26,10 @@ use shared_claims::{
     authorization::Action,
     secret::{SECRET_VARIABLE, Secrets},
 };
-use tokio::{net::TcpStream, sync::oneshot};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
+
+use self::client::{ISSUER, SECRET, Socket, sign, until};
 
 const DECISIONS: u32 = 100_000;
 const ROUNDS: u32 = 500;
@@ -36,11 +39,6 @@ const MEMBERS: usize = 100;
 
 /// The messages of one recovery: as many as are kept.
 const MISSED: u64 = 100;
-
-const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
-const ISSUER: &str = "http://issuer.example";
-
-type Socket = WebSocketStream<TcpStream>;
 
 fn main() -> anyhow::Result<()> {
     // An error means that a provider is there already.
@@ -176,31 +174,10 @@ async fn measure_recovery(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn sign(sub: &str) -> anyhow::Result<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',')?;
-    let claims = json!({
-        "iss": ISSUER, "sub": sub, "aud": "latchkey-realtime", "iat": now, "exp": now + 900,
-        "jti": "bench", "sid": "bench", "client_id": "bench",
-    });
-    let header = Header {
-        typ: Some("at+jwt".to_owned()),
-        kid: Some(secrets.signing().key_id()?),
-        ..Header::default()
-    };
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    Ok(jsonwebtoken::encode(&header, &claims, &key)?)
-}
-
+/// Connects as somebody.
 async fn connect(address: SocketAddr, sub: &str) -> anyhow::Result<Socket> {
-    let tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
-    let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tokio_tungstenite::client_async(url, tcp).await?;
-    let connect = format!("40{}", json!({ "token": sign(sub)? }));
-    socket.send(Message::text(connect)).await?;
-    until(&mut socket, "40").await?;
-    Ok(socket)
+    let token = sign("at+jwt", json!({ "sub": sub, "client_id": "bench" }))?;
+    client::connect(address, &token, None).await
 }
 
 /// Emits an event, and gives what it is answered.
@@ -211,20 +188,4 @@ async fn call(socket: &mut Socket, event: &str, payload: Value) -> anyhow::Resul
     let [answer]: [Value; 1] = serde_json::from_str(&answer)?;
     ensure!(answer["ok"] == true, "{answer}");
     Ok(answer)
-}
-
-/// What comes after `prefix` in the next packet that has it.
-async fn until(socket: &mut Socket, prefix: &str) -> anyhow::Result<String> {
-    loop {
-        let message = socket.next().await.context("the connection ended")??;
-        let Message::Text(text) = message else {
-            continue;
-        };
-        if text.as_str() == "2" {
-            socket.send(Message::text("3")).await?;
-        }
-        if let Some(rest) = text.strip_prefix(prefix) {
-            return Ok(rest.to_owned());
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod binary;
 pub mod client;
 pub mod forge;
 pub mod oidc_provider;
+pub mod opening;
 pub mod options;
 pub mod other_issuer;
 pub mod polling;
@@ -23,11 +24,12 @@ use std::time::Duration;
 pub use client::SocketClient;
 pub use forge::Forge;
 pub use oidc_provider::OidcProvider;
+pub use opening::Opening;
 pub use options::{Mode, Options};
 pub use other_issuer::OtherIssuer;
 pub use polling::Polling;
 pub use stack::Stack;
-pub use websocket::{Opening, WebSocket};
+pub use websocket::WebSocket;
 
 /// How long anything may take that should take no time. It only shows when a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(15);

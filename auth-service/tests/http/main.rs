@@ -15,6 +15,7 @@ mod login;
 mod logout;
 mod me;
 mod oauth;
+mod oauth_sessions;
 mod openapi;
 mod outbox;
 mod password;

@@ -23,7 +23,8 @@ use self::room::{Outside, Room, Terms};
 pub use self::{
     name::{InvalidRoomName, RoomName},
     position::{Epoch, Position},
-    room::{Acceptance, Entry, Extract, Wanted},
+    room::{Acceptance, Extract},
+    subscription::{Entry, Wanted},
 };
 use crate::{
     config::Config,

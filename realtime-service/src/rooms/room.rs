@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     Epoch, Position, RoomName,
     members::{Change, Member, Members},
+    subscription::{Entry, Wanted},
 };
 use crate::{
     config::{HistorySettings, PresenceSettings},
@@ -54,30 +55,6 @@ struct State {
     people: People,
     /// Whether another room stands in its place by now. Whoever finds it so looks again.
     is_gone: bool,
-}
-
-/// What somebody who enters a room wants to know.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// The last message that it has, when it was there before.
-    pub since: Option<Since>,
-    /// How many of the last messages it wants, when there is no coming back.
-    pub history: Option<usize>,
-    /// What it wants to know of who is there, now and later.
-    pub presence: PresenceMode,
-}
-
-/// What somebody who enters a room is told: all that comes later follows it.
-pub struct Entry {
-    /// Where the room's messages stand.
-    pub position: Position,
-    /// Whether nothing is missing between the last message that it had and `messages`; `None` when
-    /// it named none.
-    pub recovered: Option<bool>,
-    /// What it missed, or the last messages.
-    pub messages: Option<Vec<Arc<Published>>>,
-    /// Who is there, with itself.
-    pub presence: Option<Presence>,
 }
 
 /// What became of a message.
@@ -173,11 +150,8 @@ impl Room {
         wanted: &Wanted,
         (newcomer, connections): (Option<(&User, Option<&String>)>, usize),
     ) -> Entry {
-        let missed = wanted.since.as_ref().map(|since| {
-            let is_same_life = *since.epoch == *self.epoch.0;
-            let missed = is_same_life.then(|| state.history.after(since.offset, state.offset));
-            missed.flatten()
-        });
+        let missed = wanted.since.as_ref();
+        let missed = missed.map(|since| self.missed(state, since));
         let last = || wanted.history.map(|count| state.history.last(count));
         let is_asked = wanted.presence != PresenceMode::Off;
         let most = self.terms.presence.users;
@@ -306,11 +280,10 @@ impl Room {
     pub(super) fn read(&self, since: Option<&Since>, limit: usize) -> Extract {
         self.change(|state| {
             state.history.trim(Instant::now(), &self.terms.history);
-            let missed = since
-                .filter(|since| *since.epoch == *self.epoch.0)
-                .and_then(|since| state.history.after(since.offset, state.offset));
-            let recovered = since.map(|_| missed.is_some());
-            let mut messages = missed.unwrap_or_else(|| state.history.last(limit));
+            let missed = since.map(|since| self.missed(state, since));
+            let recovered = missed.as_ref().map(Option::is_some);
+            let last = || state.history.last(limit);
+            let mut messages = missed.flatten().unwrap_or_else(last);
             let more = messages.len() > limit;
             messages.truncate(limit);
             Extract {
@@ -370,6 +343,12 @@ impl Room {
     /// About how much it keeps, in bytes, and when the newest of that was published.
     pub(super) fn kept(&self) -> (usize, Option<Instant>) {
         self.change(|state| (state.kept_bytes(), state.history.newest_at()))
+    }
+
+    /// What was said after `since`; `None` when it is not all there.
+    fn missed(&self, state: &State, since: &Since) -> Option<Vec<Arc<Published>>> {
+        let is_same_life = *since.epoch == *self.epoch.0;
+        is_same_life.then(|| state.history.after(since.offset, state.offset))?
     }
 
     fn position(&self, offset: u64) -> Position {

@@ -1,4 +1,4 @@
-//! `rt:subscribe` and `rt:unsubscribe`.
+//! Entering a room and leaving it: `rt:subscribe` and `rt:unsubscribe`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared_claims::authorization::Action;
 use socketioxide::extract::SocketRef;
 
-use super::{Entry, NotEntered, Position, RoomName, Wanted};
+use super::{NotEntered, Position, RoomName};
 use crate::{
     events::{Call, EventError, room},
     history::Since,
@@ -15,6 +15,30 @@ use crate::{
     presence::{Presence, PresenceMode},
     session::{QueueFull, wait_for_room},
 };
+
+/// What somebody who enters a room wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The last message that it has, when it was there before.
+    pub since: Option<Since>,
+    /// How many of the last messages it wants, when there is no coming back.
+    pub history: Option<usize>,
+    /// What it wants to know of who is there, now and later.
+    pub presence: PresenceMode,
+}
+
+/// What somebody who enters a room is told: all that comes later follows it.
+pub struct Entry {
+    /// Where the room's messages stand.
+    pub position: Position,
+    /// Whether nothing is missing between the last message that it had and `messages`; `None` when
+    /// it named none.
+    pub recovered: Option<bool>,
+    /// What it missed, or the last messages.
+    pub messages: Option<Vec<Arc<Published>>>,
+    /// Who is there, with itself.
+    pub presence: Option<Presence>,
+}
 
 /// The payload of `rt:subscribe`.
 #[derive(Deserialize)]

@@ -125,9 +125,25 @@ pub(crate) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// The input's two lines: a header and claims, both as the fuzzer likes.
-pub(crate) fn header_and_claims(input: &str) -> Option<(&str, &str)> {
-    input.split_once('\n')
+/// Calls `verify` with the token that the input is; or, when the input has two lines, with one that an
+/// issuer signed, of that header and those claims, both as the fuzzer likes. What a stranger signs of
+/// them is refused.
+pub(crate) fn check_each(
+    input: &[u8],
+    verify: impl Fn(&str),
+    refuses: impl Fn(&Verifier, &str) -> bool,
+) {
+    let Ok(input) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Some((header, claims)) = input.split_once('\n') else {
+        return verify(input);
+    };
+    verify(&MINT.sign(header, claims));
+    let forged = MINT.sign_as_stranger(header, claims);
+    for verifier in [&MINT.ours, &MINT.provider] {
+        assert!(refuses(verifier, &forged), "a stranger's");
+    }
 }
 
 fn published(pair: &Ed25519KeyPair) -> Value {

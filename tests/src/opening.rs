@@ -1,0 +1,157 @@
+//! How a WebSocket to the gateway is opened.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::json;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::{
+    Error,
+    client::IntoClientRequest,
+    http::{HeaderName, HeaderValue},
+};
+
+use crate::{
+    Stack, soon,
+    tls::Root,
+    websocket::{WebSocket, parse},
+};
+
+/// How a WebSocket is to be opened.
+#[derive(Clone)]
+pub struct Opening {
+    gateway: SocketAddr,
+    root: Root,
+    query: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    from: Option<IpAddr>,
+    receive_buffer_bytes: Option<u32>,
+}
+
+impl Opening {
+    /// A WebSocket to the gateway of `stack`, with version 4 of Engine.IO and no credential.
+    #[must_use]
+    pub fn of(stack: &Stack) -> Self {
+        Self {
+            gateway: stack.gateway_address,
+            root: stack.root.clone(),
+            query: "EIO=4&transport=websocket".to_owned(),
+            headers: Vec::new(),
+            from: None,
+            receive_buffer_bytes: None,
+        }
+    }
+
+    /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.
+    #[must_use]
+    pub fn version_3(mut self) -> Self {
+        self.query = self.query.replace("EIO=4", "EIO=3");
+        self
+    }
+
+    /// Adds `name=value` to the query, as it is.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.query += &format!("&{name}={value}");
+        self
+    }
+
+    /// Adds a header.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = value.parse().expect("a header's value");
+        self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    /// Comes from another address of this machine.
+    #[must_use]
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
+    /// Lets the system take no more than about this much that is not read.
+    #[must_use]
+    pub fn receive_buffer_bytes(mut self, bytes: u32) -> Self {
+        self.receive_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Opens the WebSocket, or gives the status that it is refused with.
+    ///
+    /// # Errors
+    ///
+    /// The status of the HTTP answer.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer at all.
+    pub async fn open(&self) -> Result<WebSocket, u16> {
+        soon("a WebSocket", async {
+            let tcp = self.connect().await.expect("a TCP connection");
+            let url = format!("ws://{}/socket.io/?{}", self.gateway, self.query);
+            let mut request = url.into_client_request().expect("a request");
+            request.headers_mut().extend(self.headers.iter().cloned());
+            let stream = self.root.wrap(tcp).await.expect("a TLS handshake");
+            match tokio_tungstenite::client_async(request, stream).await {
+                Ok((stream, _)) => Ok(WebSocket::new(stream)),
+                Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+                Err(error) => panic!("no WebSocket and no answer: {error}"),
+            }
+        })
+        .await
+    }
+
+    /// Opens a WebSocket that is a session of its own, and reads the packet that says so.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused, or something else is said.
+    pub async fn session(&self) -> WebSocket {
+        self.try_session().await.expect("a WebSocket")
+    }
+
+    /// The same, when the gateway may refuse it.
+    ///
+    /// # Errors
+    ///
+    /// The status of the HTTP answer.
+    ///
+    /// # Panics
+    ///
+    /// When something else is said.
+    pub async fn try_session(&self) -> Result<WebSocket, u16> {
+        let mut socket = self.open().await?;
+        let packet = socket.packet().await;
+        let open = packet
+            .strip_prefix('0')
+            .unwrap_or_else(|| panic!("no open packet: {packet}"));
+        socket.sid = parse(open)["sid"].as_str().expect("a sid").to_owned();
+        Ok(socket)
+    }
+
+    /// Opens a session and presents `token` with CONNECT.
+    pub async fn admitted(&self, token: &str) -> WebSocket {
+        let mut socket = self.session().await;
+        socket
+            .connect(&json!({ "token": token }))
+            .await
+            .expect("a token that is accepted");
+        socket
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(address) = self.from {
+            socket.bind((address, 0).into())?;
+        }
+        if let Some(bytes) = self.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.connect(self.gateway).await
+    }
+}
