@@ -6,6 +6,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, http::header, w
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use shared_claims::json;
 use zeroize::Zeroizing;
 
 use crate::{error::ApiError, state::AppState};
@@ -40,7 +41,7 @@ impl<T: Body + 'static> FromRequest for Parsed<T> {
             let deadline = Duration::from_secs(login.body_deadline_secs);
             let body = read(&request, payload, login.body_limit_bytes, deadline).await?;
             let parsed = match kind {
-                BodyKind::Json => from_json(&body),
+                BodyKind::Json => json::from_object(&body),
                 BodyKind::Form => from_form(&body),
             };
             // What serde says may repeat a piece of a password.
@@ -87,12 +88,6 @@ pub(crate) async fn discard(request: &HttpRequest, payload: dev::Payload) {
     let deadline = Duration::from_secs(login.body_deadline_secs);
     // One that is too long or too slow ends the connection, as it does elsewhere.
     let _ = read(request, payload, login.body_limit_bytes, deadline).await;
-}
-
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
-    // A struct would also be taken from an array.
-    let is_object = body.trim_ascii_start().first() == Some(&b'{');
-    is_object.then(|| serde_json::from_slice(body).ok())?
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {

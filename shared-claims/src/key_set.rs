@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::secret::Secrets;
+use crate::{json, secret::Secrets};
 
 /// The most keys of a set that are looked at.
 pub const MAXIMUM_KEYS: usize = 100;
@@ -103,7 +103,7 @@ impl KeySet {
         if document.len() > MAXIMUM_JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let set: Jwks = serde_json::from_slice(document).map_err(|_| JwksError::Malformed)?;
+        let set: Jwks = json::from_object(document).ok_or(JwksError::Malformed)?;
         if set.keys.len() > MAXIMUM_KEYS {
             return Err(JwksError::TooMany);
         }

@@ -10,6 +10,7 @@ pub mod address;
 pub mod authorization;
 pub mod claims;
 pub mod ids;
+pub mod json;
 pub mod key_set;
 pub mod rejection;
 pub mod revocation;

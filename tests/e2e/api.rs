@@ -312,6 +312,7 @@ async fn what_is_no_request_is_told_so_in_a_problem_document() {
             json!({"room": "lobby", "event": "news", "id": ""}),
         ),
         ("/v1/publish", json!([])),
+        ("/v1/publish", json!(["lobby", "news", 1, null])),
         ("/v1/broadcast", json!({"event": "disconnect"})),
         (
             "/v1/users/alice/emit",

@@ -170,6 +170,21 @@ async fn a_client_may_present_its_token_afterwards_where_that_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_in_a_payload_that_is_no_object_is_none() {
+    let stack = Stack::start_with(deferred()).await;
+    let mut socket = Opening::of(&stack).session().await;
+    socket.connect(&json!({})).await.expect("let in for now");
+    let good = stack.forge().token();
+    for payload in [json!([good]), json!(good)] {
+        let answer = socket.call("authenticate", payload).await;
+        assert_eq!(answer["error"]["reason"], "payload_malformed", "{answer}");
+        assert_eq!(socket.event().await[0], "unauthorized");
+    }
+    let answer = authenticate(&mut socket, &good).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_is_told_in_the_shapes_of_socketio_jwt() {
     let stack = Stack::start_with(deferred()).await;
     let mut socket = Opening::of(&stack).session().await;

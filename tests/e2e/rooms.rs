@@ -303,6 +303,7 @@ async fn a_payload_of_another_shape_is_told_so_and_does_nothing() {
         json!("lobby"),
         json!(null),
         json!([]),
+        json!(["lobby", "message", 1, null]),
         json!({}),
         json!(1),
         json!({"room": "lobby"}),

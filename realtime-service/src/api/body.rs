@@ -1,13 +1,13 @@
 //! What a request says, in a body or in the query.
 
 use axum::{
-    Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request},
     http::{StatusCode, header, request::Parts},
     response::IntoResponse as _,
 };
 use serde::de::DeserializeOwned;
+use shared_claims::json;
 
 use super::problem::ApiError;
 use crate::messages::is_shallow;
@@ -33,10 +33,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             _ => ApiError::InvalidRequest("the body cannot be read".into()),
         })?;
         let is_plain = str::from_utf8(&bytes).is_ok_and(is_shallow);
-        let parsed = is_plain
-            .then(|| Json::<T>::from_bytes(&bytes).ok())
-            .flatten();
-        let Json(value) = parsed.ok_or(ApiError::InvalidRequest(
+        let parsed = is_plain.then(|| json::from_object(&bytes)).flatten();
+        let value = parsed.ok_or(ApiError::InvalidRequest(
             "the body does not have the shape that this endpoint takes".into(),
         ))?;
         Ok(Self(value))

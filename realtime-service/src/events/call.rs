@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use shared_claims::authorization::Action;
+use shared_claims::{authorization::Action, json};
 
 use crate::{
     gateway::Gateway,
@@ -104,7 +104,7 @@ impl Call<'_> {
         if !is_shallow(argument.get()) {
             return Err(EventError::invalid("the payload is nested too deeply"));
         }
-        serde_json::from_str(argument.get()).map_err(|_| {
+        json::from_object(argument.get().as_bytes()).ok_or_else(|| {
             EventError::invalid("the payload does not have the shape that this event takes")
         })
     }

@@ -6,7 +6,10 @@ use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwapOption;
 use reqwest::{Client, Response, header, redirect::Policy};
 use serde::Deserialize;
-use shared_claims::key_set::{KeySet, MAXIMUM_JWKS_BYTES};
+use shared_claims::{
+    json,
+    key_set::{KeySet, MAXIMUM_JWKS_BYTES},
+};
 
 /// The bounds on what the issuer says about how long its keys can be kept, and what counts when it
 /// says nothing.
@@ -114,7 +117,7 @@ impl Publication {
             .get(&format!("{base}/.well-known/openid-configuration"))
             .await?;
         let metadata: Metadata =
-            serde_json::from_slice(&document).context("the metadata names no keys")?;
+            json::from_object(&document).context("the metadata names no keys")?;
         let uri = metadata.keys_of(issuer)?;
         self.discovered.store(Some(Arc::new(uri.clone())));
         Ok(uri)

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared_claims::{Rejection, VerifiedClaims, authorization::Action};
+use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json};
 use socketioxide::extract::SocketRef;
 
 use super::{
@@ -184,7 +184,12 @@ impl Session {
 }
 
 fn token_of(received: &Received) -> Result<String, Rejection> {
-    let (Authenticate { token },) = received.parse().map_err(|_| Rejection::PayloadMalformed)?;
+    let arguments = received.arguments().unwrap_or_default();
+    let [payload] = arguments[..] else {
+        return Err(Rejection::PayloadMalformed);
+    };
+    let Authenticate { token } =
+        json::from_object(payload.get().as_bytes()).ok_or(Rejection::PayloadMalformed)?;
     let token = handshake::token_of_text(&token)?.ok_or(Rejection::TokenMissing)?;
     Ok(token.to_owned())
 }

@@ -254,6 +254,7 @@ fn a_document_that_is_no_set_is_refused_and_its_length_is_bounded() {
     for bad in [
         "",
         "[]",
+        "[[]]",
         "{}",
         r#"{"keys": {}}"#,
         "{\"keys\": []} rubbish",
