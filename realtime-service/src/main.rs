@@ -4,6 +4,7 @@ use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use realtime_service::{
     cli::{self, ExplainArguments},
     config::{Config, ConfigError, load_keys},
@@ -12,6 +13,11 @@ use realtime_service::{
     serve, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The system's own gives memory back with the end of each burst and takes it again with the next,
+/// which costs a gateway a third of its time when many connections end at once.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Admits Socket.IO clients by their token, and carries their messages.
 #[derive(Parser)]

@@ -1,5 +1,5 @@
 //! The yardstick: Argon2 and nothing else, with the parameters, the threads and the reused memory of
-//! the service.
+//! the service, but the system's allocator, as any program has it.
 
 use std::{
     thread::{self, available_parallelism},

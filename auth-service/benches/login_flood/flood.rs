@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-use tokio::task::JoinSet;
+use futures_util::future::try_join_all;
+use tokio::runtime::Runtime;
 
 use crate::{
     http::{Connection, post},
@@ -33,7 +33,7 @@ impl Flooded {
         self.accepted.len() as u64 + self.refused + self.unexpected
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.accepted.extend(other.accepted);
         self.refused += other.refused;
         self.without_retry_after += other.without_retry_after;
@@ -41,59 +41,93 @@ impl Flooded {
     }
 }
 
-/// Sends `rate` logins a second, on one thread.
-pub(crate) fn run(to: SocketAddr, rate: f64, until: Instant) -> anyhow::Result<Flooded> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let interval = Duration::from_secs_f64(f64::from(CONNECTIONS) / rate);
-    runtime.block_on(async {
-        let start = Instant::now();
-        let mut sending = JoinSet::new();
-        for number in 0..CONNECTIONS {
-            let first = start + interval * number / CONNECTIONS;
-            sending.spawn(send(to, number, (first, interval), until));
-        }
-        let mut flooded = Flooded::default();
-        while let Some(one) = sending.join_next().await {
-            flooded.add(one.context("a task")??);
-        }
-        Ok(flooded)
-    })
+/// Everybody who sends logins, with a connection that stays.
+pub(crate) struct Flood {
+    runtime: Runtime,
+    senders: Vec<Sender>,
 }
 
-/// Sends a login at each moment that is due.
-async fn send(
-    to: SocketAddr,
-    number: u32,
-    (mut due, interval): (Instant, Duration),
-    until: Instant,
-) -> anyhow::Result<Flooded> {
-    let [low, high, ..] = (number + 1).to_le_bytes();
-    let from = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
-    let form = format!(
-        "username={}&password={}",
-        username(number % USERS),
-        PASSWORD.replace(' ', "+")
-    );
-    let request = post("/login", &form);
-    let mut connection = Connection::open(from, to).await?;
-    let mut flooded = Flooded::default();
-    while due < until {
-        tokio::time::sleep_until(due.into()).await;
-        match connection.ask(&request).await {
-            Ok(answer) if answer.status == 200 => flooded.accepted.push(due.elapsed()),
-            Ok(answer) if [429, 503].contains(&answer.status) => {
-                flooded.refused += 1;
-                flooded.without_retry_after += u64::from(!answer.has_retry_after);
+impl Flood {
+    /// Connects all of them, on one thread.
+    pub(crate) fn open(to: SocketAddr) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let senders = runtime.block_on(async {
+            let mut senders = Vec::new();
+            for number in 0..CONNECTIONS {
+                senders.push(Sender::open(to, number).await?);
             }
-            Ok(_) => flooded.unexpected += 1,
-            Err(_) => {
-                flooded.unexpected += 1;
-                connection = Connection::open(from, to).await?;
-            }
-        }
-        due += interval;
+            anyhow::Ok(senders)
+        })?;
+        Ok(Self { runtime, senders })
     }
-    Ok(flooded)
+
+    /// Sends `rate` logins a second.
+    pub(crate) fn run(&mut self, rate: f64, until: Instant) -> anyhow::Result<Flooded> {
+        let interval = Duration::from_secs_f64(f64::from(CONNECTIONS) / rate);
+        let start = Instant::now();
+        let sending = (0..CONNECTIONS)
+            .zip(&mut self.senders)
+            .map(|(number, sender)| {
+                let first = start + interval * number / CONNECTIONS;
+                sender.send((first, interval), until)
+            });
+        let all = self.runtime.block_on(try_join_all(sending))?;
+        let mut flooded = Flooded::default();
+        all.into_iter().for_each(|one| flooded.add(one));
+        Ok(flooded)
+    }
+}
+
+/// One of them, at an address of its own.
+struct Sender {
+    from: IpAddr,
+    to: SocketAddr,
+    request: Vec<u8>,
+    connection: Connection,
+}
+
+impl Sender {
+    async fn open(to: SocketAddr, number: u32) -> anyhow::Result<Self> {
+        let [low, high, ..] = (number + 1).to_le_bytes();
+        let from = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
+        let form = format!(
+            "username={}&password={}",
+            username(number % USERS),
+            PASSWORD.replace(' ', "+")
+        );
+        Ok(Self {
+            from,
+            to,
+            request: post("/login", &form),
+            connection: Connection::open(from, to).await?,
+        })
+    }
+
+    /// Sends a login at each moment that is due.
+    async fn send(
+        &mut self,
+        (mut due, interval): (Instant, Duration),
+        until: Instant,
+    ) -> anyhow::Result<Flooded> {
+        let mut flooded = Flooded::default();
+        while due < until {
+            tokio::time::sleep_until(due.into()).await;
+            match self.connection.ask(&self.request).await {
+                Ok(answer) if answer.status == 200 => flooded.accepted.push(due.elapsed()),
+                Ok(answer) if [429, 503].contains(&answer.status) => {
+                    flooded.refused += 1;
+                    flooded.without_retry_after += u64::from(!answer.has_retry_after);
+                }
+                Ok(_) => flooded.unexpected += 1,
+                Err(_) => {
+                    flooded.unexpected += 1;
+                    self.connection = Connection::open(self.from, self.to).await?;
+                }
+            }
+            due += interval;
+        }
+        Ok(flooded)
+    }
 }

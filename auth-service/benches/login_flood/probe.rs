@@ -17,34 +17,48 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the answers took, from the moment when each request was due.
+#[derive(Default)]
 pub(crate) struct Probed {
     pub(crate) refreshes: Vec<Duration>,
     pub(crate) key_sets: Vec<Duration>,
 }
 
-/// Signs in, and returns the refresh token.
-pub(crate) fn sign_in(to: SocketAddr) -> anyhow::Result<String> {
-    let form = format!(
-        "username={}&password={}",
-        username(0),
-        PASSWORD.replace(' ', "+")
-    );
-    runtime()?.block_on(async {
-        let mut connection = connect(to, 1).await?;
-        refresh_token(&connection.ask(&post("/login", &form)).await?)
-    })
+/// Somebody with a session, and somebody who verifies tokens.
+pub(crate) struct Probe {
+    to: SocketAddr,
+    refresh_token: String,
 }
 
-/// Refreshes the session of `token`, and reads the keys, on one thread.
-pub(crate) fn run(to: SocketAddr, token: String, until: Instant) -> anyhow::Result<Probed> {
-    runtime()?.block_on(async {
-        let (refreshes, key_sets) =
-            tokio::try_join!(refresh_until(to, token, until), read_keys_until(to, until))?;
-        Ok(Probed {
-            refreshes,
-            key_sets,
-        })
-    })
+impl Probe {
+    /// Signs in.
+    pub(crate) fn sign_in(to: SocketAddr) -> anyhow::Result<Self> {
+        let form = format!(
+            "username={}&password={}",
+            username(0),
+            PASSWORD.replace(' ', "+")
+        );
+        let refresh_token = runtime()?.block_on(async {
+            let mut connection = connect(to, 1).await?;
+            refresh_token(&connection.ask(&post("/login", &form)).await?)
+        })?;
+        Ok(Self { to, refresh_token })
+    }
+
+    /// Refreshes the session, and reads the keys, on one thread.
+    pub(crate) fn run(&mut self, probed: &mut Probed, until: Instant) -> anyhow::Result<()> {
+        runtime()?.block_on(async {
+            tokio::try_join!(
+                refresh_until(
+                    self.to,
+                    &mut self.refresh_token,
+                    until,
+                    &mut probed.refreshes
+                ),
+                read_keys_until(self.to, until, &mut probed.key_sets),
+            )
+        })?;
+        Ok(())
+    }
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -55,25 +69,30 @@ fn runtime() -> std::io::Result<Runtime> {
 
 async fn refresh_until(
     to: SocketAddr,
-    mut token: String,
+    token: &mut String,
     until: Instant,
-) -> anyhow::Result<Vec<Duration>> {
+    latencies: &mut Vec<Duration>,
+) -> anyhow::Result<()> {
     let mut connection = connect(to, 1).await?;
-    let (mut latencies, mut due) = (Vec::new(), Instant::now());
+    let mut due = Instant::now();
     while due < until {
         tokio::time::sleep_until(due.into()).await;
         let request = post("/token/refresh", &format!("refresh_token={token}"));
-        token = refresh_token(&connection.ask(&request).await?)?;
+        *token = refresh_token(&connection.ask(&request).await?)?;
         latencies.push(due.elapsed());
         due += INTERVAL;
     }
-    Ok(latencies)
+    Ok(())
 }
 
-async fn read_keys_until(to: SocketAddr, until: Instant) -> anyhow::Result<Vec<Duration>> {
+async fn read_keys_until(
+    to: SocketAddr,
+    until: Instant,
+    latencies: &mut Vec<Duration>,
+) -> anyhow::Result<()> {
     let mut connection = connect(to, 2).await?;
     let request = get("/.well-known/jwks.json");
-    let (mut latencies, mut due) = (Vec::new(), Instant::now());
+    let mut due = Instant::now();
     while due < until {
         tokio::time::sleep_until(due.into()).await;
         let answer = connection.ask(&request).await?;
@@ -81,7 +100,7 @@ async fn read_keys_until(to: SocketAddr, until: Instant) -> anyhow::Result<Vec<D
         latencies.push(due.elapsed());
         due += INTERVAL;
     }
-    Ok(latencies)
+    Ok(())
 }
 
 async fn connect(to: SocketAddr, host: u8) -> anyhow::Result<Connection> {

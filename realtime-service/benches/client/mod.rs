@@ -11,10 +11,19 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_VARIABLE, Secrets};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 
 pub(crate) const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
 pub(crate) const ISSUER: &str = "http://issuer.example";
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
@@ -53,7 +62,10 @@ pub(crate) async fn connect(
     let tcp = tcp.connect(address).await?;
     tcp.set_nodelay(true)?;
     let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tokio_tungstenite::client_async(url, tcp).await?;
+    // The default is zeroed before each read, and takes more of the machine than the gateway does.
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_with_config(url, tcp, Some(config)).await?;
     let connect = format!("40{}", json!({ "token": token }));
     socket.send(Message::text(connect)).await?;
     until(&mut socket, "40").await?;

@@ -30,8 +30,12 @@ use crate::{
     timers::Timer,
 };
 
-/// How long a packet that was just queued has to reach the client before its stream is closed.
+/// How long a packet that was just queued has to leave before its stream is closed.
 const FLUSH_GRACE: Duration = Duration::from_millis(50);
+
+/// How often that is granted again while the stream takes what it is given: then it is this machine
+/// that is slow, and not the client.
+const FLUSH_RENEWALS: u32 = 20;
 
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
@@ -165,29 +169,58 @@ impl EngineSession {
         let limits = &self.gateway.limits;
         let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
         if refusals >= limits.refusals {
-            self.end_once_flushed(Cause::Refused);
+            self.end_soon(Cause::Refused);
         } else {
             self.end_unless_admitted(limits.refusal_linger());
         }
     }
 
-    /// Ends the session after the moment that a packet queued just now needs to get out.
-    pub fn end_once_flushed(self: &Arc<Self>, cause: Cause) {
+    /// Ends the session once its last packet, of so many `bytes` and queued right after this, has
+    /// left; or after the moment that it needs for that.
+    pub fn end_once_flushed(self: &Arc<Self>, bytes: usize, cause: Cause) {
         let session = Arc::downgrade(self);
-        let end = move || {
+        self.backlog.add_last(bytes, move || {
             if let Some(session) = session.upgrade() {
                 session.end(cause);
             }
-        };
+        });
         let mut life = self.life();
         if !life.is_ending {
             life.is_ending = true;
-            life.deadline = Some(
-                self.gateway
-                    .timers
-                    .schedule(Instant::now() + FLUSH_GRACE, end),
-            );
+            life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
         }
+    }
+
+    /// Ends the session after the moment that a packet queued just now needs to leave.
+    fn end_soon(self: &Arc<Self>, cause: Cause) {
+        let mut life = self.life();
+        if !life.is_ending {
+            life.is_ending = true;
+            life.deadline = Some(self.end_after_grace(cause, 0));
+        }
+    }
+
+    fn end_after_grace(self: &Arc<Self>, cause: Cause, renewals: u32) -> Timer {
+        let session = Arc::downgrade(self);
+        let end = move || {
+            let Some(session) = session.upgrade() else {
+                return;
+            };
+            if renewals > 0 && session.is_flushing() {
+                session.life().deadline = Some(session.end_after_grace(cause, renewals - 1));
+            } else {
+                session.end(cause);
+            }
+        };
+        self.gateway
+            .timers
+            .schedule(Instant::now() + FLUSH_GRACE, end)
+    }
+
+    /// Whether something waits to leave by a WebSocket that is not blocked.
+    fn is_flushing(&self) -> bool {
+        let stream = self.stream();
+        !self.backlog.is_empty() && stream.as_ref().is_some_and(|one| !one.switch.is_blocked())
     }
 
     /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or

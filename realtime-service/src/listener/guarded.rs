@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -28,6 +31,7 @@ pub struct KillSwitch {
     token: CancellationToken,
     /// Why the stream ended, when it was not this switch that ended it.
     cause: Arc<OnceLock<Cause>>,
+    is_blocked: Arc<AtomicBool>,
 }
 
 impl KillSwitch {
@@ -37,6 +41,7 @@ impl KillSwitch {
         Self {
             token: parent.child_token(),
             cause: Arc::default(),
+            is_blocked: Arc::default(),
         }
     }
 
@@ -55,6 +60,13 @@ impl KillSwitch {
     pub fn is_closed(&self) -> bool {
         self.token.is_cancelled()
     }
+
+    /// Whether a write waits for the peer to take something.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Acquire)
+    }
+
     /// Why the stream ended by itself, once it has.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
@@ -82,7 +94,6 @@ pub struct GuardedStream {
     write_killed: Pin<Box<WaitForCancellationFutureOwned>>,
     write_stall: Duration,
     stalled: Pin<Box<Sleep>>,
-    is_stalling: bool,
     _permit: Permit<AddressKey>,
 }
 
@@ -102,15 +113,13 @@ impl GuardedStream {
             switch,
             write_stall,
             stalled: Box::pin(tokio::time::sleep(write_stall)),
-            is_stalling: false,
             _permit: permit,
         }
     }
 
     /// Fails a write that has waited for too long, or whose stream was killed.
     fn poll_guard(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if !self.is_stalling {
-            self.is_stalling = true;
+        if !self.switch.is_blocked.swap(true, Ordering::AcqRel) {
             self.stalled
                 .as_mut()
                 .reset(Instant::now() + self.write_stall);
@@ -134,7 +143,7 @@ impl GuardedStream {
         }
         match write(Pin::new(&mut self.tcp), context) {
             Poll::Ready(result) => {
-                self.is_stalling = false;
+                self.switch.is_blocked.store(false, Ordering::Release);
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_guard(context).map(Err),
@@ -144,6 +153,11 @@ impl GuardedStream {
 
 impl Drop for GuardedStream {
     fn drop(&mut self) {
+        if self.switch.is_blocked() {
+            // Else the system would keep megabytes for a peer that takes none of them, long after
+            // the stream's end; and that peer, should it read again, would read them.
+            let _ = self.tcp.set_zero_linger();
+        }
         // Whoever holds the switch learns that there is nothing left to kill.
         self.switch.ended(if self.switch.is_closed() {
             Cause::Drained

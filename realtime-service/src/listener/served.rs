@@ -21,12 +21,19 @@ use crate::limits::{AddressKey, Permit};
 /// Bytes that wait for a client. It counts what is sent to it, and not the few bytes that Socket.IO
 /// adds, so it is never more than there is.
 #[derive(Clone, Default)]
-pub struct Backlog(Arc<AtomicUsize>);
+pub struct Backlog(Arc<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    /// What follows when there is nothing left.
+    when_flushed: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 impl Backlog {
     /// Adds what was queued, and tells how much waits now.
     pub fn add(&self, bytes: usize) -> usize {
-        self.0.fetch_add(bytes, Ordering::AcqRel) + bytes
+        self.0.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes
     }
 
     /// Takes off what was written.
@@ -35,19 +42,37 @@ impl Backlog {
         // The closure always gives a value, so this cannot fail.
         let _ = self
             .0
+            .bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken);
     }
 
     /// How much waits.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.load(Ordering::Acquire)
+        self.0.bytes.load(Ordering::Acquire)
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting() == 0
+    }
+
+    /// Adds the `bytes` of the last packet that there will be, before it is queued. Once it has left
+    /// by a WebSocket, `action` follows.
+    pub fn add_last(&self, bytes: usize, action: impl Fn() + Send + Sync + 'static) {
+        self.add(bytes);
+        // Of two ends the first counts.
+        let _ = self.0.when_flushed.set(Box::new(action));
+    }
+
+    /// Notes that all that was written has left.
+    fn flushed(&self) {
+        if let Some(action) = self.0.when_flushed.get()
+            && self.is_empty()
+        {
+            action();
+        }
     }
 }
 
@@ -194,7 +219,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_write_rewritten(context))?;
-        Pin::new(&mut this.inner).poll_flush(context)
+        ready!(Pin::new(&mut this.inner).poll_flush(context))?;
+        if let Some(backlog) = this.backlog.get() {
+            backlog.flushed();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

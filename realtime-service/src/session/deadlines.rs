@@ -100,8 +100,9 @@ impl Session {
         };
         tracing::info!(connection = %self.connection, "token expired");
         let told = unauthorized(Rejection::TokenExpired);
-        let is_told = self.backlog().is_empty() && socket.emit("unauthorized", &told).is_ok();
-        self.end_transport(is_told, Cause::Expired);
+        self.end_transport(told.to_string().len(), Cause::Expired, || {
+            socket.emit("unauthorized", &told).is_ok()
+        });
     }
 
     /// Ends the session of a guest who has not authenticated in time.

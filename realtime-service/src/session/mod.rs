@@ -275,9 +275,8 @@ impl Session {
         let Some(socket) = socket.filter(|_| self.close()) else {
             return;
         };
-        // Whatever waits must not follow the end, so a backlogged client is told nothing.
-        let is_told = self.backlog().is_empty() && socket.disconnect().is_ok();
-        self.end_transport(is_told, cause);
+        // The packet is `41`, and the name of a namespace that is not the main one.
+        self.end_transport("41".len(), cause, || socket.disconnect().is_ok());
     }
 
     /// Takes back a session that was never admitted; its transport stays.
@@ -309,10 +308,14 @@ impl Session {
         Ok(())
     }
 
-    fn end_transport(&self, is_told: bool, cause: Cause) {
-        if is_told {
-            self.engine.end_once_flushed(cause);
-        } else {
+    /// Ends the transport after a last packet of `bytes` or a little more, which `tell` queues.
+    fn end_transport(&self, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
+        // Whatever waits must not follow the end, so a backlogged client is told nothing.
+        let can_be_told = self.backlog().is_empty();
+        if can_be_told {
+            self.engine.end_once_flushed(bytes, cause);
+        }
+        if !(can_be_told && tell()) {
             self.engine.end(cause);
         }
     }
