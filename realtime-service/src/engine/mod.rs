@@ -35,7 +35,7 @@ const FLUSH_GRACE: Duration = Duration::from_millis(50);
 
 /// How often that is granted again while the stream takes what it is given: then it is this machine
 /// that is slow, and not the client.
-const FLUSH_RENEWALS: u32 = 20;
+const FLUSH_RENEWALS: u32 = 10;
 
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
@@ -175,20 +175,35 @@ impl EngineSession {
         }
     }
 
-    /// Ends the session once its last packet, of so many `bytes` and queued right after this, has
-    /// left; or after the moment that it needs for that.
-    pub fn end_once_flushed(self: &Arc<Self>, bytes: usize, cause: Cause) {
+    /// Ends the session once a last packet of about so many `bytes`, which `tell` queues, has left;
+    /// or after the moment that it needs for that.
+    ///
+    /// Whatever waits must not follow the end, so a backlogged client is told nothing, and neither
+    /// is one whom `tell` does not reach: then the session ends at once.
+    pub fn end_with(self: &Arc<Self>, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
+        if !(self.expect_last(bytes, cause) && tell()) {
+            self.end(cause);
+        }
+    }
+
+    /// Has the session end once a last packet has left; `false` when something else waits.
+    fn expect_last(self: &Arc<Self>, bytes: usize, cause: Cause) -> bool {
+        let mut life = self.life();
+        // Each namespace of the session has a last packet of its own.
+        if !(self.backlog.is_empty() || self.backlog.has_last()) {
+            return false;
+        }
         let session = Arc::downgrade(self);
         self.backlog.add_last(bytes, move || {
             if let Some(session) = session.upgrade() {
                 session.end(cause);
             }
         });
-        let mut life = self.life();
         if !life.is_ending {
             life.is_ending = true;
             life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
         }
+        true
     }
 
     /// Ends the session after the moment that a packet queued just now needs to leave.

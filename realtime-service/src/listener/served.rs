@@ -58,12 +58,18 @@ impl Backlog {
         self.waiting() == 0
     }
 
-    /// Adds the `bytes` of the last packet that there will be, before it is queued. Once it has left
-    /// by a WebSocket, `action` follows.
+    /// Adds the `bytes` of a last packet, before it is queued. Once it has left by a WebSocket, with
+    /// all that was added meanwhile, the first such `action` follows.
     pub fn add_last(&self, bytes: usize, action: impl Fn() + Send + Sync + 'static) {
         self.add(bytes);
         // Of two ends the first counts.
         let _ = self.0.when_flushed.set(Box::new(action));
+    }
+
+    /// Whether a last packet was added.
+    #[must_use]
+    pub fn has_last(&self) -> bool {
+        self.0.when_flushed.get().is_some()
     }
 
     /// Notes that all that was written has left.

@@ -100,7 +100,8 @@ impl Session {
         };
         tracing::info!(connection = %self.connection, "token expired");
         let told = unauthorized(Rejection::TokenExpired);
-        self.end_transport(told.to_string().len(), Cause::Expired, || {
+        let bytes = told.to_string().len();
+        self.engine.end_with(bytes, Cause::Expired, || {
             socket.emit("unauthorized", &told).is_ok()
         });
     }

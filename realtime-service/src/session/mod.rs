@@ -276,7 +276,8 @@ impl Session {
             return;
         };
         // The packet is `41`, and the name of a namespace that is not the main one.
-        self.end_transport("41".len(), cause, || socket.disconnect().is_ok());
+        self.engine
+            .end_with("41".len(), cause, || socket.disconnect().is_ok());
     }
 
     /// Takes back a session that was never admitted; its transport stays.
@@ -306,18 +307,6 @@ impl Session {
         self.is_admitted.store(true, Ordering::Release);
         self.look_soon();
         Ok(())
-    }
-
-    /// Ends the transport after a last packet of `bytes` or a little more, which `tell` queues.
-    fn end_transport(&self, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
-        // Whatever waits must not follow the end, so a backlogged client is told nothing.
-        let can_be_told = self.backlog().is_empty();
-        if can_be_told {
-            self.engine.end_once_flushed(bytes, cause);
-        }
-        if !(can_be_told && tell()) {
-            self.engine.end(cause);
-        }
     }
 
     /// Closes the session; `false` when it was closed before.
