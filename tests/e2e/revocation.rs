@@ -117,7 +117,9 @@ async fn a_stalled_client_goes_with_the_others() {
         StatusCode::OK
     );
     let last = stalled.closed().await;
-    assert!(last.len() < MESSAGES, "all messages were kept for it");
+    // What the gateway had for it is gone, and what the system had too.
+    let bytes: usize = last.iter().map(String::len).sum();
+    assert!(bytes < 1_000_000, "{bytes} bytes were kept for it");
     speaker.subscribe("lobby").await;
 }
 

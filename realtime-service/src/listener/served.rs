@@ -236,3 +236,86 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
         Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::listener::KillSwitch;
+
+    /// A stream for `backlog` with room for so many bytes, and its other end.
+    fn serving(backlog: &Backlog, room: usize) -> (ServedStream<impl AsyncWrite>, impl AsyncRead) {
+        let (near, far) = duplex(room);
+        let connection = Connection {
+            peer: ([127, 0, 0, 1], 1).into(),
+            trusted_proxies: Arc::default(),
+            switch: KillSwitch::new(&CancellationToken::new()),
+            refusal_data: RefusalData::default(),
+            place: Place::default(),
+            backlog: Arc::new(OnceLock::from(backlog.clone())),
+        };
+        (ServedStream::new(near, &connection), far)
+    }
+
+    /// A last packet of two bytes, and how often its action has followed.
+    fn add_last(backlog: &Backlog) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = count.clone();
+        backlog.add_last(2, move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        count
+    }
+
+    #[tokio::test]
+    async fn a_last_packet_has_left_once_it_is_flushed_and_not_with_an_earlier_one() {
+        let backlog = Backlog::default();
+        let (mut stream, _far) = serving(&backlog, 100);
+        stream.flush().await.expect("flushed");
+        let ended = add_last(&backlog);
+        stream.flush().await.expect("flushed");
+        assert_eq!(ended.load(Ordering::Relaxed), 0, "nothing has left yet");
+        stream.write_all(b"41").await.expect("written");
+        assert_eq!(ended.load(Ordering::Relaxed), 0, "it may be in a buffer");
+        stream.flush().await.expect("flushed");
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn of_several_last_packets_all_have_to_leave() {
+        let backlog = Backlog::default();
+        let (mut stream, _far) = serving(&backlog, 100);
+        let (first, second) = (add_last(&backlog), add_last(&backlog));
+        stream.write_all(b"41").await.expect("written");
+        stream.flush().await.expect("flushed");
+        assert_eq!(first.load(Ordering::Relaxed), 0, "one waits");
+        stream.write_all(b"41").await.expect("written");
+        stream.flush().await.expect("flushed");
+        assert_eq!(first.load(Ordering::Relaxed), 1);
+        assert_eq!(second.load(Ordering::Relaxed), 0, "the first counts");
+    }
+
+    #[tokio::test]
+    async fn what_the_client_does_not_take_has_not_left() {
+        let backlog = Backlog::default();
+        let (mut stream, mut far) = serving(&backlog, 1);
+        let ended = add_last(&backlog);
+        let leaving = async {
+            stream.write_all(b"41").await.expect("written");
+            stream.flush().await.expect("flushed");
+        };
+        tokio::select! {
+            biased;
+            () = leaving => panic!("there is no room"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(ended.load(Ordering::Relaxed), 0);
+        let mut taken = [0; 1];
+        far.read_exact(&mut taken).await.expect("a byte");
+        stream.write_all(b"1").await.expect("written");
+        stream.flush().await.expect("flushed");
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
+    }
+}
