@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared_claims::authorization::Action;
+use shared_claims::{authorization::Action, json::Object};
 use tokio::time::Instant;
 
 use crate::{
@@ -114,7 +114,7 @@ fn weight(message: &Published) -> usize {
 #[serde(deny_unknown_fields)]
 struct Read {
     room: Value,
-    since: Option<Since>,
+    since: Option<Object<Since>>,
     limit: Option<usize>,
 }
 
@@ -136,7 +136,8 @@ pub(crate) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     call.require(Action::History, &room)?;
     let limit = payload.limit.unwrap_or(usize::MAX);
     let rooms = &call.gateway.rooms;
-    let extract = rooms.read(&room, payload.since.as_ref(), limit);
+    let since = payload.since.map(|Object(since)| since);
+    let extract = rooms.read(&room, since.as_ref(), limit);
     let answer = Kept {
         messages: &extract.messages,
         position: &extract.position,

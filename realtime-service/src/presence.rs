@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     events::{Call, EventError, room},
-    session::Sender,
+    session::{Sender, wait_for_room},
     timers::Timer,
 };
 
@@ -195,8 +195,12 @@ pub(crate) async fn tell(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Ask = call.argument()?;
     let room = room(payload.room)?;
     call.require(Action::Presence, &room)?;
-    let presence = call.gateway.rooms.watch(&room, call.session, payload.mode);
-    call.succeed(&presence).await;
+    let watching = (&**call.session, payload.mode);
+    let tell = |presence: &Presence| call.try_succeed(presence);
+    let rooms = &call.gateway.rooms;
+    while call.session.is_live() && rooms.watch(&room, watching, tell).is_err() {
+        wait_for_room().await;
+    }
     Ok(())
 }
 

@@ -115,6 +115,45 @@ async fn whoever_hangs_up_finds_what_was_done_under_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_too_long_an_answer_to_be_kept_is_done_once_all_the_same() {
+    let api = WithApi::start().await;
+    for (name, length, again) in [
+        ("alice", 60_000, Ok(StatusCode::OK)),
+        ("bob", 70_000, Err("answer_not_kept")),
+    ] {
+        let mut user = api.user(name).await;
+        let path = format!("/v1/users/{name}/emit");
+        let bearer = format!("Bearer {}", api.back_end(ALL_SCOPES).token());
+        let ask = async || {
+            let headers = [
+                ("authorization", bearer.as_str()),
+                ("idempotency-key", name),
+            ];
+            let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
+            api.call_with(Method::POST, &path, &headers, Some(body))
+                .await
+        };
+        let answering = async {
+            let packet = user.packet().await;
+            let (number, _) = packet[2..].split_once('[').expect("an event");
+            let answer = "x".repeat(length);
+            user.send(format!("43{number}[\"{answer}\"]")).await;
+        };
+        let (answer, ()) = tokio::join!(ask(), answering);
+        let answer = answer.ok()["acks"][0]["answer"][0].take();
+        assert_eq!(answer.as_str().map(str::len), Some(length), "{name}");
+        let repeated = ask().await;
+        match again {
+            Ok(status) => assert_eq!(repeated.status, status),
+            Err(code) => assert_eq!(repeated.code(), code),
+        }
+        // It was asked once.
+        api.post(&path, json!({"event": "notice"})).await.ok();
+        assert_eq!(user.event().await[0], "notice", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_lists_are_read_page_by_page() {
     let api = WithApi::start().await;
     let mut sockets = Vec::new();

@@ -252,3 +252,22 @@ async fn a_logout_at_the_issuer_ends_the_sockets_of_that_session_alone() {
     assert_eq!(again.expect_err("a logout").message(), "jwt revoked");
     call(&mut twin, "echo", &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_namespace_of_a_session_that_is_logged_out_is_told() {
+    let stack = start().await;
+    let forge = stack.forge().claim("scope", "admin");
+    let token = forge.token();
+    let mut socket = Opening::of(&stack).admitted(&token).await;
+    let joined = join(&mut socket, "/admin", &json!({ "token": token })).await;
+    joined.expect("the scope");
+    call(&mut socket, "echo", &[]).await;
+    let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
+    let logout = forge.logout(&["sid"]).token();
+    let request = stack.http().post(url).form(&[("logout_token", logout)]);
+    let answer = soon("an answer", request.send()).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut packets = socket.closed().await;
+    packets.sort();
+    assert_eq!(packets, ["41", "41/admin,"]);
+}

@@ -226,6 +226,26 @@ async fn a_guest_who_guesses_is_let_go_at_the_third_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_bad_token_of_a_guest_is_answered_before_the_end() {
+    let stack = Stack::start_with(deferred()).await;
+    let mut socket = Opening::of(&stack).session().await;
+    socket.connect(&json!({})).await.expect("let in for now");
+    for _ in 0..3 {
+        socket.send(r#"421["authenticate",{"token":"x"}]"#).await;
+    }
+    let packets = socket.closed().await;
+    let count = |start: &str| {
+        packets
+            .iter()
+            .filter(|packet| packet.starts_with(start))
+            .count()
+    };
+    assert_eq!(count(r#"42["unauthorized","#), 3, "{packets:?}");
+    assert_eq!(count(r#"431[{"error":"#), 3, "{packets:?}");
+    assert_eq!(packets.last().map(String::as_str), Some("41"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_never_authenticates_is_let_go_on_every_version_and_transport() {
     let stack = Stack::start_with(deferred().gateway("auth.deferred_secs", 1)).await;
     let started = Instant::now();

@@ -124,6 +124,24 @@ async fn a_stalled_client_goes_with_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_became_no_websocket_at_first_serves_the_next_session_as_any_other() {
+    let stack = Stack::start().await;
+    let without_key = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    for earlier in [None, Some(without_key)] {
+        let forge = stack.forge();
+        let opening = Opening::of(&stack).after(earlier.map(|request| (request, 400)));
+        let mut socket = opening.admitted(&forge.token()).await;
+        socket.subscribe("lobby").await;
+        socket.publish("lobby", json!("x".repeat(100_000))).await;
+        assert_eq!(socket.event().await[0], "message");
+        post(&stack, &logout_of(&forge).token()).await;
+        // Did anything seem to wait for it, it would be told nothing.
+        assert_eq!(socket.closed().await, ["41"], "{earlier:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_logout_token_ends_nothing() {
     let stack = Stack::start().await;
     let forge = stack.forge();

@@ -228,6 +228,7 @@ async fn a_subscription_of_another_shape_is_refused_and_enters_no_room() {
     for (name, value) in [
         ("since", json!({"epoch": "e"})),
         ("since", json!({"epoch": "e", "offset": -1})),
+        ("since", json!(["e", 1])),
         ("history", json!("10")),
         ("presence", json!(true)),
         ("presence", json!("everybody")),

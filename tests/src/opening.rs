@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::json;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 use tokio_tungstenite::tungstenite::{
     Error,
     client::IntoClientRequest,
@@ -25,6 +28,7 @@ pub struct Opening {
     headers: Vec<(HeaderName, HeaderValue)>,
     from: Option<IpAddr>,
     receive_buffer_bytes: Option<u32>,
+    earlier: Option<(&'static str, u16)>,
 }
 
 impl Opening {
@@ -38,6 +42,7 @@ impl Opening {
             headers: Vec::new(),
             from: None,
             receive_buffer_bytes: None,
+            earlier: None,
         }
     }
 
@@ -81,6 +86,14 @@ impl Opening {
         self
     }
 
+    /// Sends a request on the same connection first, if there is one, and sees it answered with this
+    /// status and an empty body.
+    #[must_use]
+    pub fn after(mut self, earlier: Option<(&'static str, u16)>) -> Self {
+        self.earlier = earlier;
+        self
+    }
+
     /// Opens the WebSocket, or gives the status that it is refused with.
     ///
     /// # Errors
@@ -96,7 +109,17 @@ impl Opening {
             let url = format!("ws://{}/socket.io/?{}", self.gateway, self.query);
             let mut request = url.into_client_request().expect("a request");
             request.headers_mut().extend(self.headers.iter().cloned());
-            let stream = self.root.wrap(tcp).await.expect("a TLS handshake");
+            let mut stream = self.root.wrap(tcp).await.expect("a TLS handshake");
+            if let Some((request, status)) = self.earlier {
+                stream.write_all(request.as_bytes()).await.expect("sent");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.expect("an answer"));
+                }
+                let head = String::from_utf8(head).expect("text").to_lowercase();
+                assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
+                assert!(head.contains("\r\ncontent-length: 0\r\n"), "{head}");
+            }
             match tokio_tungstenite::client_async(request, stream).await {
                 Ok((stream, _)) => Ok(WebSocket::new(stream)),
                 Err(Error::Http(answer)) => Err(answer.status().as_u16()),

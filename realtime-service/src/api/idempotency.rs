@@ -28,7 +28,8 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How long answers are kept: longer than back ends try again.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// How many answers are kept, and of what length: those of the endpoints that take a key are short.
+/// How many answers are kept, and of what length. Those of the endpoints that take a key are short,
+/// but for what clients acknowledge.
 const MOST_ANSWERS: usize = 10_000;
 const MAXIMUM_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -55,17 +56,20 @@ struct Slot {
     begun_at: Instant,
     asked: Asked,
     /// `None` while the first request runs.
-    answer: Option<(StatusCode, Bytes)>,
+    answer: Option<Answer>,
+}
+
+/// What is kept of a request that was carried out.
+#[derive(Clone, Debug, PartialEq)]
+enum Answer {
+    Whole(StatusCode, Bytes),
+    /// It is longer than what is kept.
+    TooLong,
 }
 
 impl Answers {
     /// The answer to the same request before; `None` when there was none, and this one is to run.
-    fn begin(
-        &self,
-        key: &Key,
-        asked: Asked,
-        now: Instant,
-    ) -> Result<Option<(StatusCode, Bytes)>, ApiError> {
+    fn begin(&self, key: &Key, asked: Asked, now: Instant) -> Result<Option<Answer>, ApiError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.trim(now);
         match kept.answers.get(key) {
@@ -86,7 +90,7 @@ impl Answers {
     }
 
     /// Keeps the answer, or forgets the key when nothing was done.
-    fn end(&self, key: &Key, answer: Option<(StatusCode, Bytes)>) {
+    fn end(&self, key: &Key, answer: Option<Answer>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Some(answer) => {
@@ -155,9 +159,13 @@ pub(super) async fn answer_once(
         .map_err(|_| ApiError::BodyTooLarge)?;
     let key = (caller.id().to_owned(), key);
     let asked = api.answers.hasher.hash_one((parts.uri.path(), &bytes));
-    if let Some((status, answer)) = api.answers.begin(&key, asked, Instant::now())? {
-        let kind = [(header::CONTENT_TYPE, "application/json")];
-        return Ok((status, kind, answer).into_response());
+    match api.answers.begin(&key, asked, Instant::now())? {
+        Some(Answer::Whole(status, answer)) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            return Ok((status, kind, answer).into_response());
+        }
+        Some(Answer::TooLong) => return Err(ApiError::AnswerNotKept),
+        None => {}
     }
     let running = Running {
         api,
@@ -180,11 +188,15 @@ async fn carry_out(
     next: Next,
 ) -> Result<Response, ApiError> {
     let (parts, body) = next.run(request).await.into_parts();
-    let answer = to_bytes(body, MAXIMUM_ANSWER_BYTES).await;
+    // It is in memory already.
+    let answer = to_bytes(body, usize::MAX).await;
     let answer = answer.map_err(|_| ApiError::Unavailable)?;
     if parts.status.is_success() {
-        let kept = Some((parts.status, answer.clone()));
-        running.api.answers.end(&running.key, kept);
+        let kept = match answer.len() {
+            0..=MAXIMUM_ANSWER_BYTES => Answer::Whole(parts.status, answer.clone()),
+            _ => Answer::TooLong,
+        };
+        running.api.answers.end(&running.key, Some(kept));
         running.is_answered = true;
     }
     Ok(Response::from_parts(parts, Body::from(answer)))
@@ -220,7 +232,7 @@ mod tests {
         answers.end(&key, None);
         tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(asked), Ok(None)));
-        let answer = (StatusCode::OK, Bytes::from_static(b"{\"offset\":1}"));
+        let answer = Answer::Whole(StatusCode::OK, Bytes::from_static(b"{\"offset\":1}"));
         answers.end(&key, Some(answer.clone()));
         assert!(matches!(begin(asked), Ok(Some(kept)) if kept == answer));
         assert!(matches!(begin(other), Err(ApiError::KeyReused)));

@@ -38,6 +38,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     /// The first request with this `Idempotency-Key` is not answered yet.
     StillRunning,
+    /// What was asked with this `Idempotency-Key` was done, and the answer was too long to be kept.
+    AnswerNotKept,
     /// The `Idempotency-Key` was used for another request.
     KeyReused,
     /// Too many requests of this back end; the next is taken after so many seconds.
@@ -78,6 +80,7 @@ impl ApiError {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::StillRunning => (StatusCode::CONFLICT, "still_running"),
+            Self::AnswerNotKept => (StatusCode::CONFLICT, "answer_not_kept"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -96,6 +99,9 @@ impl ApiError {
             Self::MethodNotAllowed => "the path does not take this method".into(),
             Self::StillRunning => {
                 "the first request with this Idempotency-Key is not answered yet".into()
+            }
+            Self::AnswerNotKept => {
+                "this was done, and the answer was too long to be kept for a second time".into()
             }
             Self::KeyReused => "this Idempotency-Key was used for another request".into(),
             Self::RateLimited(secs) => {

@@ -35,7 +35,7 @@ const FLUSH_GRACE: Duration = Duration::from_millis(50);
 
 /// How often that is granted again while the stream takes what it is given: then it is this machine
 /// that is slow, and not the client.
-const FLUSH_RENEWALS: u32 = 10;
+const FLUSH_RENEWALS: u32 = 5;
 
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
@@ -179,39 +179,38 @@ impl EngineSession {
     /// or after the moment that it needs for that.
     ///
     /// Whatever waits must not follow the end, so a backlogged client is told nothing, and neither
-    /// is one whom `tell` does not reach: then the session ends at once.
+    /// is one whom `tell` does not reach: then the session ends at once. Where its end is decided
+    /// already, it follows in its time: each namespace has a last packet of its own.
     pub fn end_with(self: &Arc<Self>, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
-        if !(self.expect_last(bytes, cause) && tell()) {
+        let is_backlogged = !self.backlog.is_empty();
+        let mut life = self.life();
+        let was_ending = life.is_ending;
+        if !was_ending && !is_backlogged {
+            life.is_ending = true;
+            life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
+            // The packets of several namespaces leave when they will: only a single one is waited for.
+            if self.admitted.load(Ordering::Acquire) <= 1 {
+                let session = Arc::downgrade(self);
+                self.backlog.add_last(bytes, move || {
+                    if let Some(session) = session.upgrade() {
+                        session.end(cause);
+                    }
+                });
+            }
+        }
+        drop(life);
+        let is_told = !is_backlogged && tell();
+        if !is_told && !was_ending {
             self.end(cause);
         }
     }
 
-    /// Has the session end once a last packet has left; `false` when something else waits.
-    fn expect_last(self: &Arc<Self>, bytes: usize, cause: Cause) -> bool {
+    /// Ends the session after the moment that packets queued just now need to leave.
+    pub fn end_soon(self: &Arc<Self>, cause: Cause) {
         let mut life = self.life();
-        // Each namespace of the session has a last packet of its own.
-        if !(self.backlog.is_empty() || self.backlog.has_last()) {
-            return false;
-        }
-        let session = Arc::downgrade(self);
-        self.backlog.add_last(bytes, move || {
-            if let Some(session) = session.upgrade() {
-                session.end(cause);
-            }
-        });
         if !life.is_ending {
             life.is_ending = true;
             life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
-        }
-        true
-    }
-
-    /// Ends the session after the moment that a packet queued just now needs to leave.
-    fn end_soon(self: &Arc<Self>, cause: Cause) {
-        let mut life = self.life();
-        if !life.is_ending {
-            life.is_ending = true;
-            life.deadline = Some(self.end_after_grace(cause, 0));
         }
     }
 
@@ -232,10 +231,11 @@ impl EngineSession {
             .schedule(Instant::now() + FLUSH_GRACE, end)
     }
 
-    /// Whether something waits to leave by a WebSocket that is not blocked.
+    /// Whether something waits to leave by a WebSocket that takes it.
     fn is_flushing(&self) -> bool {
         let stream = self.stream();
-        !self.backlog.is_empty() && stream.as_ref().is_some_and(|one| !one.switch.is_blocked())
+        let takes = |one: &Connection| !one.switch.is_blocked() && !one.switch.is_closed();
+        !self.backlog.is_empty() && stream.as_ref().is_some_and(takes)
     }
 
     /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or
@@ -304,8 +304,9 @@ impl EngineSession {
         }
         let connection = stream.insert(connection);
         connection.refusal_data.start(self.dialect);
-        // A connection becomes a WebSocket, and so a session's, once.
-        let _ = connection.backlog.set(self.backlog.clone());
+        connection
+            .backlog
+            .store(Some(Arc::new(self.backlog.clone())));
         true
     }
 
@@ -313,6 +314,8 @@ impl EngineSession {
     fn detach(&self) {
         if let Some(connection) = self.stream().take() {
             connection.refusal_data.stop();
+            // It may come to serve another session.
+            connection.backlog.store(None);
         }
     }
 }

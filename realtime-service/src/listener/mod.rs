@@ -12,10 +12,11 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use axum::{Router, body::Body};
 use http::HeaderMap;
 use hyper::{body::Incoming, server::conn::http1};
@@ -63,8 +64,8 @@ pub struct Connection {
     pub refusal_data: RefusalData,
     /// A place that is given back when this connection ends.
     pub place: Place,
-    /// What waits for the session that this connection serves, once it serves one.
-    pub backlog: Arc<OnceLock<Backlog>>,
+    /// What waits for the session that this connection serves, while it serves one.
+    pub backlog: Arc<ArcSwapOption<Backlog>>,
 }
 
 impl Connection {

@@ -117,10 +117,10 @@ impl Writer {
         file.write_all(joined(lines).as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;
-        sync_directory_of(&self.path)?;
+        // From here on the other file is nobody's, whatever fails.
         self.file = file;
         self.lines.store(lines.len(), Ordering::Relaxed);
-        Ok(())
+        sync_directory_of(&self.path)
     }
 
     fn run(mut self, commands: &Receiver<Command>) {

@@ -171,9 +171,11 @@ impl Revocations {
     /// When it is not.
     pub(crate) async fn write(&self, pending: Pending) -> Result<(), RevocationError> {
         self.log.append(pending.0).await?;
-        let live = self.len();
-        if self.log.lines() > 2 * live + SPARE_LINES {
-            self.log.rewrite_later(self.lines());
+        let mut entries = self.entries();
+        if self.log.lines() > 2 * entries.len() + SPARE_LINES {
+            // Queued before anything else can be remembered: what is appended after these lines is
+            // written after them, too.
+            self.log.rewrite_later(lines_of(&mut entries));
         }
         Ok(())
     }
@@ -181,16 +183,6 @@ impl Revocations {
     /// Lets go of the file; nothing can be written any more.
     pub(crate) async fn close(&self) {
         self.log.close().await;
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let now = seconds(SystemTime::now());
-        let mut entries = self.entries();
-        entries.retain(|_, entry| entry.until > now);
-        let records = entries.iter().map(|((iss, scope), entry)| {
-            Record::of(iss, std::slice::from_ref(scope), (entry.iat, entry.until))
-        });
-        records.map(|record| line_of(&record)).collect()
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -240,6 +232,16 @@ fn remember(entries: &mut HashMap<Key, Entry>, record: &Record) {
         entry.iat = entry.iat.max(record.iat);
         entry.until = entry.until.max(record.until);
     }
+}
+
+/// What still counts, as the file has it.
+fn lines_of(entries: &mut HashMap<Key, Entry>) -> Vec<String> {
+    let now = seconds(SystemTime::now());
+    entries.retain(|_, entry| entry.until > now);
+    let records = entries.iter().map(|((iss, scope), entry)| {
+        Record::of(iss, std::slice::from_ref(scope), (entry.iat, entry.until))
+    });
+    records.map(|record| line_of(&record)).collect()
 }
 
 fn line_of(record: &Record) -> String {

@@ -96,7 +96,7 @@ async fn a_line_with_a_session_and_the_unnamed_ones_of_its_subject_is_both_or_ne
         .await
         .expect("durable");
     assert_eq!(revocations.len(), 3);
-    let anew = revocations.lines();
+    let anew = lines_of(&mut revocations.entries());
     revocations.close().await;
     fs::write(&settings.file, format!("{}\n", anew.join("\n"))).expect("written");
     let again = Revocations::open(&settings).expect("the same file");

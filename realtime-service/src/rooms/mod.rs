@@ -169,13 +169,22 @@ impl Rooms {
         }
     }
 
-    /// The same for a session, which is told of changes as `mode` says from now on, if it is in the
-    /// room.
-    pub fn watch(&self, name: &RoomName, session: &Session, mode: PresenceMode) -> Presence {
-        if let Some(room) = self.get(name) {
-            room.watch(session, mode);
+    /// Tells the same to a session, and of changes from the same moment on, as `mode` says, if it is
+    /// in the room. `tell` runs while nobody comes or leaves, so it must not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of `tell`; then nothing changes.
+    pub fn watch<E>(
+        &self,
+        name: &RoomName,
+        (session, mode): (&Session, PresenceMode),
+        tell: impl FnOnce(&Presence) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.get(name) {
+            Some(room) => room.watch(session, mode, tell),
+            None => tell(&self.presence(name, mode)),
         }
-        self.presence(name, mode)
     }
 
     /// The rooms that somebody is in, each with its number of sockets, in no order.

@@ -295,13 +295,22 @@ impl Room {
         })
     }
 
-    /// Tells a member of those who come and leave as `mode` says.
-    pub(super) fn watch(&self, session: &Session, mode: PresenceMode) {
+    /// Tells a session who is in it, and, if it is a member, of those who come and leave from the same
+    /// moment on, as `mode` says.
+    pub(super) fn watch<E>(
+        &self,
+        session: &Session,
+        mode: PresenceMode,
+        tell: impl FnOnce(&Presence) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let most = self.terms.presence.users;
         self.change(|state| {
+            tell(&state.people.describe(mode, state.members.len(), most))?;
             if let Some(member) = state.members.get_mut(session) {
                 member.mode = mode;
             }
-        });
+            Ok(())
+        })
     }
 
     /// Who is in it.

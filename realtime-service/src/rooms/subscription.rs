@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
-use shared_claims::authorization::Action;
+use shared_claims::{authorization::Action, json::Object};
 use socketioxide::extract::SocketRef;
 
 use super::{NotEntered, Position, RoomName};
@@ -45,7 +45,7 @@ pub struct Entry {
 #[serde(deny_unknown_fields)]
 struct Subscribe {
     room: Value,
-    since: Option<Since>,
+    since: Option<Object<Since>>,
     history: Option<usize>,
     #[serde(default)]
     presence: PresenceMode,
@@ -93,8 +93,9 @@ pub(crate) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
     require_place(call, &room)?;
     let can = identity.grants.actions_in(&room);
     let is_returning = payload.since.is_some();
+    let since = payload.since.map(|Object(since)| since);
     let wanted = Wanted {
-        since: payload.since.filter(|_| may_read),
+        since: since.filter(|_| may_read),
         history: payload.history,
         presence: payload.presence,
     };

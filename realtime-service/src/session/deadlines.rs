@@ -108,6 +108,10 @@ impl Session {
 
     /// Ends the session of a guest who has not authenticated in time.
     fn time_out(self: &Arc<Self>) {
+        // Somebody may have authenticated in this very moment.
+        if self.identity().principal.is_some() {
+            return;
+        }
         tracing::info!(connection = %self.connection, "closed: it has not authenticated in time");
         self.emit(
             "unauthorized",

@@ -275,9 +275,15 @@ impl Session {
         let Some(socket) = socket.filter(|_| self.close()) else {
             return;
         };
-        // The packet is `41`, and the name of a namespace that is not the main one.
-        self.engine
-            .end_with("41".len(), cause, || socket.disconnect().is_ok());
+        let tell = || socket.disconnect().is_ok();
+        if self.identity().principal.is_none() {
+            // What waits for a guest is mostly why this end comes.
+            tell();
+            self.engine.end_soon(cause);
+        } else {
+            // The packet is `41`, and the name of a namespace that is not the main one.
+            self.engine.end_with("41".len(), cause, tell);
+        }
     }
 
     /// Takes back a session that was never admitted; its transport stays.

@@ -186,14 +186,17 @@ impl Received {
         session.backlog().add(bytes);
         let mut unused = Value::Bytes(Bytes::new());
         let ack = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
-        match ack.map(|ack| ack.send(answer)) {
-            Ok(Err(SendError::Socket(SocketError::InternalChannelFull))) => {
-                session.backlog().remove(bytes);
-                Err(QueueFull)
-            }
-            // What fails otherwise is on its way out.
-            Ok(_) => Ok(()),
+        let sent = match ack {
+            Ok(ack) => ack.send(answer),
             Err(never) => match never {},
+        };
+        if sent.is_err() {
+            session.backlog().remove(bytes);
+        }
+        match sent {
+            Err(SendError::Socket(SocketError::InternalChannelFull)) => Err(QueueFull),
+            // What fails otherwise is on its way out.
+            _ => Ok(()),
         }
     }
 }

@@ -54,10 +54,10 @@ impl Session {
         }
         let sent = socket.emit(event, data);
         let is_full = matches!(
-            sent,
+            &sent,
             Err(SendError::Socket(SocketError::InternalChannelFull))
         );
-        if is_full {
+        if sent.is_err() {
             self.backlog().remove(bytes);
         }
         // What fails otherwise is on its way out, and its session will take it from there.
