@@ -1,6 +1,9 @@
 //! What the handlers of all sockets share.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use shared_claims::{VerifiedClaims, VerifiedLogout, verify::LogoutScope};
 
@@ -27,6 +30,8 @@ pub struct Gateway {
     pub policy: Policy,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
+    /// How long nothing is heard of a client that is there, at most.
+    pub silence: Duration,
     /// What exists now of that.
     pub quotas: Quotas,
     /// Who is refused too often.
@@ -68,6 +73,7 @@ impl Gateway {
             auth: config.auth.clone(),
             policy: Policy::new(config),
             limits: config.limits.clone(),
+            silence: config.heartbeat.silence(),
             rooms: Rooms::new(config, &timers),
             sessions: Index::default(),
             revocations: Revocations::open(&config.revocations)?,

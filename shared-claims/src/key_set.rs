@@ -103,6 +103,8 @@ impl KeySet {
         if document.len() > MAXIMUM_JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
+        // serde skips a member that nobody reads without looking at its text, be it no UTF-8.
+        let _: Value = serde_json::from_slice(document).map_err(|_| JwksError::Malformed)?;
         let set: Jwks = json::from_object(document).ok_or(JwksError::Malformed)?;
         if set.keys.len() > MAXIMUM_KEYS {
             return Err(JwksError::TooMany);

@@ -133,3 +133,25 @@ async fn headers_that_do_not_end_are_not_waited_for() {
     other.publish("lobby", json!("fine")).await;
     assert_eq!(other.event().await[1], "fine");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_transport_ends_while_it_connects_takes_no_place_afterwards() {
+    let options = Options::default().gateway("limits.sockets_per_subject", 1);
+    let stack = Stack::start_with(options).await;
+    let token = stack.forge().token();
+    let connect = format!("40{}", json!({ "token": token }));
+    // To leave who has not come yet ends the transport.
+    let packets: Vec<String> = (0..10)
+        .flat_map(|_| ["41".to_owned(), connect.clone()])
+        .collect();
+    for _ in 0..10 {
+        let mut socket = Opening::of(&stack).session().await;
+        socket.send_at_once(&packets).await;
+        while socket.next().await.is_some() {}
+    }
+    eventually("a place for the subject", || async {
+        let mut socket = Opening::of(&stack).session().await;
+        socket.connect(&json!({ "token": token })).await.is_ok()
+    })
+    .await;
+}

@@ -309,6 +309,7 @@ async fn a_payload_of_another_shape_is_told_so_and_does_nothing() {
         json!(1),
         json!({"room": "lobby"}),
         json!({"room": "lobby", "event": 1}),
+        json!({"room": "lobby", "event": "message", "data": [{"_placeholder": true, "num": 0}]}),
         json!({"room": "lobby", "event": null, "data": 1}),
         json!({"event": "message", "data": 1}),
         json!({"room": "lobby", "event": "message", "data": 1, "id": 1}),

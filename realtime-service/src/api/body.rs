@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use shared_claims::json;
 
 use super::problem::ApiError;
-use crate::messages::is_shallow;
+use crate::messages::{is_portable, is_shallow};
 
 /// A JSON body of the shape of a `T`, whose struct denies unknown members.
 pub(super) struct Body<T>(pub(super) T);
@@ -32,7 +32,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
             _ => ApiError::InvalidRequest("the body cannot be read".into()),
         })?;
-        let is_plain = str::from_utf8(&bytes).is_ok_and(is_shallow);
+        let text = str::from_utf8(&bytes);
+        let is_plain = text.is_ok_and(|text| is_shallow(text) && is_portable(text));
         let parsed = is_plain.then(|| json::from_object(&bytes)).flatten();
         let value = parsed.ok_or(ApiError::InvalidRequest(
             "the body does not have the shape that this endpoint takes".into(),

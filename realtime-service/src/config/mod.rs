@@ -18,7 +18,7 @@ mod revocations;
 mod secret_file;
 mod tls;
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use http::Uri;
 use ipnet::IpNet;
@@ -145,6 +145,14 @@ impl Default for Config {
             },
             log_format: LogFormat::Text,
         }
+    }
+}
+
+impl Heartbeat {
+    /// How long nothing is heard of a client that is there, at most.
+    #[must_use]
+    pub const fn silence(&self) -> Duration {
+        Duration::from_secs(self.interval_secs + self.timeout_secs)
     }
 }
 

@@ -309,11 +309,14 @@ impl Shared {
         } else {
             request.map(|_| Full::default())
         };
-        tokio::select! {
+        session.heard();
+        let answer = tokio::select! {
             biased;
             () = session.ended.cancelled() => Err(Refusal::UnknownSession),
             response = self.forward(request) => finish_poll(response, &session).await,
-        }
+        };
+        session.heard();
+        answer
     }
 
     /// Reads a whole body, which is bounded in size and time.

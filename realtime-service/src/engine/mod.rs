@@ -49,6 +49,8 @@ pub struct EngineSession {
     dialect: Dialect,
     /// Set for a session that began by polling.
     polling: OnceLock<Polling>,
+    /// When a request of this session came or was answered last.
+    heard_at: Mutex<Instant>,
     /// How many sockets of it are admitted: one for each namespace.
     admitted: AtomicU32,
     refusals: AtomicU32,
@@ -87,6 +89,7 @@ impl EngineSession {
             stream: Mutex::default(),
             dialect,
             polling: OnceLock::new(),
+            heard_at: Mutex::new(Instant::now()),
             admitted: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             life: Mutex::default(),
@@ -99,6 +102,27 @@ impl EngineSession {
     #[must_use]
     pub fn credentials(&self) -> &RequestCredentials {
         self.opener.credentials()
+    }
+
+    /// Whether the client has gone: its WebSocket is closed, or it polls no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        match &*self.stream() {
+            Some(stream) => stream.switch.is_closed(),
+            None => self.heard_at().elapsed() > self.gateway.silence,
+        }
+    }
+
+    /// Whether it began by polling; it may have come to a WebSocket since.
+    pub(crate) fn began_by_polling(&self) -> bool {
+        self.polling.get().is_some()
+    }
+
+    fn heard(&self) {
+        *self.heard_at() = Instant::now();
+    }
+
+    fn heard_at(&self) -> MutexGuard<'_, Instant> {
+        self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a socket of this session was admitted and is still there.
@@ -178,11 +202,11 @@ impl EngineSession {
     /// Ends the session once a last packet of about so many `bytes`, which `tell` queues, has left;
     /// or after the moment that it needs for that.
     ///
-    /// Whatever waits must not follow the end, so a backlogged client is told nothing, and neither
-    /// is one whom `tell` does not reach: then the session ends at once. Where its end is decided
+    /// A client that does not take what waits for it is told nothing, and neither is one whom `tell`
+    /// does not reach: then the session ends at once. Where its end is decided
     /// already, it follows in its time: each namespace has a last packet of its own.
     pub fn end_with(self: &Arc<Self>, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
-        let is_backlogged = !self.backlog.is_empty();
+        let is_backlogged = !self.backlog.is_empty() && !self.is_flushing();
         let mut life = self.life();
         let was_ending = life.is_ending;
         if !was_ending && !is_backlogged {

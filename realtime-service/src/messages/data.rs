@@ -5,6 +5,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value, json, value::RawValue};
 
+use super::portable::{PLACEHOLDER, is_portable};
+
 /// What a message says whose publisher says nothing.
 pub(crate) fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
@@ -23,21 +25,25 @@ struct Binary {
     attachments: Vec<Bytes>,
 }
 
-/// The placeholders and the attachments of an event are not one for one.
+/// The placeholders and the attachments of an event are not one for one, or not every client could
+/// read the data.
 #[derive(Debug, thiserror::Error)]
-#[error("each attachment must have one place in the data")]
+#[error("each attachment must have one place in the data, and every parser must take it")]
 pub struct MisplacedAttachments;
 
 impl Data {
     /// `json`, in which the placeholder `{"_placeholder":true,"num":N}` stands for attachment `N`.
-    /// Without attachments it is not looked into.
     ///
     /// # Errors
     ///
-    /// When an attachment has no place in `json` or more than one, or a placeholder no attachment.
+    /// When an attachment has no place in `json` or more than one, or a placeholder no attachment;
+    /// when `json` is not [portable](is_portable) otherwise.
     pub fn new(json: Box<RawValue>, attachments: Vec<Bytes>) -> Result<Self, MisplacedAttachments> {
         if attachments.is_empty() {
-            return Ok(Self::json(json));
+            return match is_portable(json.get()) {
+                true => Ok(Self::json(json)),
+                false => Err(MisplacedAttachments),
+            };
         }
         let tree = serde_json::from_str(json.get()).map_err(|_| MisplacedAttachments)?;
         let mut is_placed = vec![false; attachments.len()];
@@ -49,7 +55,7 @@ impl Data {
         Ok(Self { json, binary })
     }
 
-    /// `json`, without binary data.
+    /// `json`, which is [portable](is_portable), without binary data.
     #[must_use]
     pub fn json(json: Box<RawValue>) -> Self {
         Self { json, binary: None }
@@ -106,6 +112,7 @@ fn place(value: &Value, is_placed: &mut [bool]) -> Result<(), MisplacedAttachmen
                     _ => Err(MisplacedAttachments),
                 }
             }
+            None if members.contains_key(PLACEHOLDER) => Err(MisplacedAttachments),
             None => members
                 .values()
                 .try_for_each(|member| place(member, is_placed)),
@@ -116,7 +123,7 @@ fn place(value: &Value, is_placed: &mut [bool]) -> Result<(), MisplacedAttachmen
 
 /// The number of the attachment that an object stands for, if it is a placeholder.
 fn number_of(members: &Map<String, Value>) -> Option<u64> {
-    let is_placeholder = members.get("_placeholder") == Some(&Value::Bool(true));
+    let is_placeholder = members.get(PLACEHOLDER) == Some(&Value::Bool(true));
     is_placeholder.then(|| members.get("num").and_then(Value::as_u64))?
 }
 
@@ -184,8 +191,7 @@ mod tests {
         for (json, attachments) in [
             (first.to_owned(), 1),
             (format!("[{second},{{\"a\":[{first}]}}]"), 2),
-            // Without attachments an object that looks so is like any other.
-            (format!("[{first},{first}]"), 0),
+            ("[{\"num\":0}]".to_owned(), 0),
         ] {
             assert!(data(&json, attachments).is_ok(), "{json}");
         }
@@ -196,6 +202,14 @@ mod tests {
             (first.to_owned(), 2),
             (r#"{"_placeholder":true,"num":-1}"#.to_owned(), 1),
             (r#"{"_placeholder":true,"num":1e30}"#.to_owned(), 1),
+            // Clients would look for what is not there, here or in a list with other messages.
+            (format!("[{first},{{\"_placeholder\":true}}]"), 1),
+            (
+                format!("[{first},{{\"_placeholder\":true,\"num\":\"0\"}}]"),
+                1,
+            ),
+            (format!("[{first},{{\"_placeholder\":1,\"num\":0}}]"), 1),
+            (first.to_owned(), 0),
         ] {
             assert!(data(&json, attachments).is_err(), "{json}");
         }

@@ -1,6 +1,7 @@
 //! Messages: what is published, what may not be, and what subscribers get with it.
 
 mod data;
+mod portable;
 mod publish;
 mod recent_ids;
 
@@ -12,6 +13,7 @@ use shared_claims::ids::is_identifier;
 pub(crate) use self::{data::null, publish::publish};
 pub use self::{
     data::{Data, MisplacedAttachments},
+    portable::is_portable,
     recent_ids::{ID_LIFETIME, MessageKey, RecentIds},
 };
 use crate::{

@@ -51,7 +51,9 @@ pub(crate) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     }
     let data = Data::new(payload.data, call.received.attachments().to_vec());
     let data = data.map_err(|_| {
-        EventError::invalid("each binary attachment must have one place in the data")
+        EventError::invalid(
+            "each binary attachment must have one place in the data, and every parser must take it",
+        )
     })?;
     let key = payload.id.as_ref().map(|id| MessageKey {
         publisher: publisher_of(&identity),

@@ -3,7 +3,9 @@
 //! socketioxide has one disconnect handler for each socket, and the application may put its own in
 //! the place of ours. Ours notices when it is dropped without having been called: from then on the
 //! session looks at its socket from time to time. It looks once after admission too, since a socket
-//! whose CONNECT could not be acknowledged goes without a word.
+//! whose CONNECT could not be acknowledged goes without a word, and one whose transport ended while it
+//! was connecting does not go at all. A polling transport shows only by its silence that it has gone,
+//! so its sessions go on looking.
 
 use std::{
     future::ready,
@@ -90,7 +92,13 @@ impl Session {
         let socket = lock(&self.socket).clone();
         match socket {
             Some(socket) if !socket.connected() => self.disconnected(),
+            Some(socket) if self.engine.is_gone() => {
+                self.disconnected();
+                // Nobody hears it, but socketioxide lets go of the socket.
+                let _ = socket.disconnect();
+            }
             Some(_) if self.is_unheard.load(Ordering::Acquire) => self.look_soon(),
+            Some(_) if self.engine.began_by_polling() => self.look_in(self.gateway.silence),
             _ => {}
         }
     }

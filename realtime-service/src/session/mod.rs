@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use shared_claims::{Rejection, ids};
 use socketioxide::extract::SocketRef;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::received::{QueueFull, wait_for_room};
 use self::{
@@ -66,6 +67,8 @@ pub struct Session {
     socket: Mutex<Option<SocketRef>>,
     deadlines: Mutex<Deadlines>,
     is_closed: AtomicBool,
+    /// For whoever waits for something from this client.
+    ended: CancellationToken,
     /// Whether it counts among the admitted sockets of its transport.
     is_admitted: AtomicBool,
     /// Whether the application's disconnect handler has taken the place of ours.
@@ -111,6 +114,7 @@ impl Session {
             socket: Mutex::new(Some(socket.clone())),
             deadlines: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            ended: CancellationToken::new(),
             is_admitted: AtomicBool::new(false),
             is_unheard: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
@@ -318,6 +322,7 @@ impl Session {
     /// Closes the session; `false` when it was closed before.
     fn close(&self) -> bool {
         let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+        self.ended.cancel();
         self.gateway.rooms.leave_all(self);
         self.gateway.sessions.remove(self);
         if let Some(principal) = &self.identity().principal {

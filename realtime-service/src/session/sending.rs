@@ -100,7 +100,13 @@ impl Session {
             self.backlog().remove(bytes);
             NotAcknowledged::Gone
         })?;
-        match tokio::time::timeout(wait, answer).await {
+        // socketioxide waits for the answer of a socket that has gone, too.
+        let answer = tokio::select! {
+            biased;
+            answer = tokio::time::timeout(wait, answer) => answer,
+            () = self.ended.cancelled() => return Err(NotAcknowledged::Gone),
+        };
+        match answer {
             Ok(Ok(Arguments(arguments))) => Ok(arguments),
             Ok(Err(AckError::Decode(_))) => Err(NotAcknowledged::Invalid),
             Err(_) | Ok(Err(AckError::Timeout)) => Err(NotAcknowledged::TimedOut),

@@ -263,6 +263,10 @@ fn a_document_that_is_no_set_is_refused_and_its_length_is_bounded() {
         let refused = KeySet::from_jwks(bad.as_bytes()).err();
         assert_eq!(refused, Some(JwksError::Malformed), "{bad}");
     }
+    // Nobody reads that member, and its text is looked at all the same.
+    let refused = KeySet::from_jwks(b"{\"keys\": [], \"x\": \"\xC4\"}").err();
+    assert_eq!(refused, Some(JwksError::Malformed));
+    assert!(KeySet::from_jwks("{\"keys\": [], \"x\": \"\u{c4}\"}".as_bytes()).is_ok());
     let many: Vec<Value> = (0..101).map(|id| ec.with("kid", id.to_string())).collect();
     let of = |keys: &[Value]| KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes());
     assert_eq!(of(&many).err(), Some(JwksError::TooMany));
