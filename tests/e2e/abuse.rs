@@ -141,12 +141,13 @@ async fn whose_transport_ends_while_it_connects_takes_no_place_afterwards() {
     let token = stack.forge().token();
     let connect = format!("40{}", json!({ "token": token }));
     // To leave who has not come yet ends the transport.
-    let packets: Vec<String> = (0..10)
-        .flat_map(|_| ["41".to_owned(), connect.clone()])
-        .collect();
-    for _ in 0..10 {
+    for _ in 0..20 {
         let mut socket = Opening::of(&stack).session().await;
-        socket.send_at_once(&packets).await;
+        socket.send(connect.clone()).await;
+        for _ in 0..10 {
+            socket.try_send("41").await;
+            socket.try_send(connect.clone()).await;
+        }
         while socket.next().await.is_some() {}
     }
     eventually("a place for the subject", || async {
