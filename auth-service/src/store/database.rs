@@ -128,15 +128,20 @@ impl Pool {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
+        // All are there from the start, and stay: one that is opened after somebody has removed the
+        // write-ahead log begins another, and what stands in the old one is lost at the end.
         let pool = |connections| {
             SqlitePoolOptions::new()
+                .min_connections(connections)
                 .max_connections(connections)
+                .idle_timeout(None)
+                .max_lifetime(None)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .after_release(|connection, _| Box::pin(is_reusable(connection)))
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         SQLITE_MIGRATIONS.run(&writer).await?;
-        let readers = pool(SQLITE_READERS).connect_lazy_with(options);
+        let readers = pool(SQLITE_READERS).connect_with(options).await?;
         Ok((Self::Sqlite(writer), Self::Sqlite(readers)))
     }
 

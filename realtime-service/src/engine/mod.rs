@@ -206,14 +206,16 @@ impl EngineSession {
     /// does not reach: then the session ends at once. Where its end is decided
     /// already, it follows in its time: each namespace has a last packet of its own.
     pub fn end_with(self: &Arc<Self>, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
-        let is_backlogged = !self.backlog.is_empty() && !self.is_flushing();
+        let is_empty = self.backlog.is_empty();
+        let is_backlogged = !is_empty && !self.is_flushing();
         let mut life = self.life();
         let was_ending = life.is_ending;
         if !was_ending && !is_backlogged {
             life.is_ending = true;
             life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
-            // The packets of several namespaces leave when they will: only a single one is waited for.
-            if self.admitted.load(Ordering::Acquire) <= 1 {
+            // Only a single packet can be seen to leave: not those of several namespaces, nor one
+            // behind others, of which less is counted than is written.
+            if is_empty && self.admitted.load(Ordering::Acquire) <= 1 {
                 let session = Arc::downgrade(self);
                 self.backlog.add_last(bytes, move || {
                     if let Some(session) = session.upgrade() {
