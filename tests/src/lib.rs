@@ -61,8 +61,7 @@ pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
 /// When there is none.
 #[must_use]
 pub fn free_address() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("an address").to_string()
+    service::address(&service::listener()).to_string()
 }
 
 /// Random text in base64url, from as many random bytes.

@@ -1,6 +1,13 @@
 //! One of the two services, running one way or the other.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -83,9 +90,21 @@ impl Service {
     }
 }
 
+/// The ports that are tried one after the other. The system gives none of them to a client, which
+/// could take a service's between the choice and the start.
+const PORTS: Range<u16> = 20_000..32_000;
+
 /// A listener on a free port of this machine.
 pub(crate) fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("a free port")
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((std::process::id() % 12_000) as u16));
+    let count = PORTS.end - PORTS.start;
+    { PORTS }
+        .find_map(|_| {
+            let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % count;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+        })
+        .expect("a free port")
 }
 
 /// The address of `listener`.
