@@ -123,22 +123,6 @@ async fn every_connection_of_a_user_is_asked_and_the_answers_are_gathered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_before_answering_is_not_waited_for() {
-    let api = WithApi::start().await;
-    // By Socket.IO and by Engine.IO.
-    for leave in ["41", "1"] {
-        let mut alice = api.user("alice").await;
-        let leaving = async {
-            assert!(alice.packet().await.contains("question"));
-            alice.send(leave).await;
-        };
-        let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
-        let (answer, ()) = tokio::join!(api.post("/v1/users/alice/emit", body), leaving);
-        assert_eq!(answer.ok()["acks"][0]["error"], "gone", "{leave}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_user_a_session_or_a_connection_is_disconnected_and_nobody_else() {
     let api = WithApi::start().await;
     let mut kept = api.user("kept").await;

@@ -116,6 +116,22 @@ async fn whoever_hangs_up_finds_what_was_done_under_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_answering_is_not_waited_for() {
+    let api = WithApi::start().await;
+    // By Socket.IO and by Engine.IO.
+    for leave in ["41", "1"] {
+        let mut alice = api.user("alice").await;
+        let leaving = async {
+            assert!(alice.packet().await.contains("question"));
+            alice.send(leave).await;
+        };
+        let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
+        let (answer, ()) = tokio::join!(api.post("/v1/users/alice/emit", body), leaving);
+        assert_eq!(answer.ok()["acks"][0]["error"], "gone", "{leave}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_too_long_an_answer_to_be_kept_is_done_once_all_the_same() {
     let api = WithApi::start().await;
     for (name, length, again) in [

@@ -96,8 +96,8 @@ const PORTS: Range<u16> = 20_000..32_000;
 
 /// A listener on a free port of this machine.
 pub(crate) fn listener() -> TcpListener {
-    static NEXT: LazyLock<AtomicU16> =
-        LazyLock::new(|| AtomicU16::new((std::process::id() % 12_000) as u16));
+    /// From which one on: that of two checkouts at once is another.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(std::process::id() as u16));
     let count = PORTS.end - PORTS.start;
     { PORTS }
         .find_map(|_| {

@@ -143,7 +143,7 @@ impl Stack {
     ///
     /// When it does not end well, or its port is taken.
     pub async fn restart_gateway(&mut self) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = listener();
         let idle = Service::in_process(|stopped| async {
             drop(listener);
             let _ = stopped.await;

@@ -203,8 +203,8 @@ impl EngineSession {
     /// or after the moment that it needs for that.
     ///
     /// A client that does not take what waits for it is told nothing, and neither is one whom `tell`
-    /// does not reach: then the session ends at once. Where its end is decided
-    /// already, it follows in its time: each namespace has a last packet of its own.
+    /// does not reach: then the session ends at once. Where its end is decided already, it follows in
+    /// its time: each namespace has a last packet of its own.
     pub fn end_with(self: &Arc<Self>, bytes: usize, cause: Cause, tell: impl FnOnce() -> bool) {
         let is_empty = self.backlog.is_empty();
         let is_backlogged = !is_empty && !self.is_flushing();

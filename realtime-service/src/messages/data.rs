@@ -29,7 +29,7 @@ struct Binary {
 /// read the data.
 #[derive(Debug, thiserror::Error)]
 #[error("each attachment must have one place in the data, and every parser must take it")]
-pub struct MisplacedAttachments;
+pub struct InvalidData;
 
 impl Data {
     /// `json`, in which the placeholder `{"_placeholder":true,"num":N}` stands for attachment `N`.
@@ -38,18 +38,18 @@ impl Data {
     ///
     /// When an attachment has no place in `json` or more than one, or a placeholder no attachment;
     /// when `json` is not [portable](is_portable) otherwise.
-    pub fn new(json: Box<RawValue>, attachments: Vec<Bytes>) -> Result<Self, MisplacedAttachments> {
+    pub fn new(json: Box<RawValue>, attachments: Vec<Bytes>) -> Result<Self, InvalidData> {
         if attachments.is_empty() {
             return match is_portable(json.get()) {
                 true => Ok(Self::json(json)),
-                false => Err(MisplacedAttachments),
+                false => Err(InvalidData),
             };
         }
-        let tree = serde_json::from_str(json.get()).map_err(|_| MisplacedAttachments)?;
+        let tree = serde_json::from_str(json.get()).map_err(|_| InvalidData)?;
         let mut is_placed = vec![false; attachments.len()];
         place(&tree, &mut is_placed)?;
         if is_placed.contains(&false) {
-            return Err(MisplacedAttachments);
+            return Err(InvalidData);
         }
         let binary = Some(Binary { tree, attachments });
         Ok(Self { json, binary })
@@ -98,21 +98,21 @@ fn encoded(value: &Value, attachments: &[Bytes]) -> Value {
 }
 
 /// Marks the attachments that have a place in `value`.
-fn place(value: &Value, is_placed: &mut [bool]) -> Result<(), MisplacedAttachments> {
+fn place(value: &Value, is_placed: &mut [bool]) -> Result<(), InvalidData> {
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| place(item, is_placed)),
         Value::Object(members) => match number_of(members) {
             Some(number) => {
-                let number = usize::try_from(number).map_err(|_| MisplacedAttachments)?;
+                let number = usize::try_from(number).map_err(|_| InvalidData)?;
                 match is_placed.get_mut(number) {
                     Some(slot) if !*slot => {
                         *slot = true;
                         Ok(())
                     }
-                    _ => Err(MisplacedAttachments),
+                    _ => Err(InvalidData),
                 }
             }
-            None if members.contains_key(PLACEHOLDER) => Err(MisplacedAttachments),
+            None if members.contains_key(PLACEHOLDER) => Err(InvalidData),
             None => members
                 .values()
                 .try_for_each(|member| place(member, is_placed)),
@@ -179,7 +179,7 @@ impl Serialize for Placed<'_> {
 mod tests {
     use super::*;
 
-    fn data(json: &str, attachments: usize) -> Result<Data, MisplacedAttachments> {
+    fn data(json: &str, attachments: usize) -> Result<Data, InvalidData> {
         let json = RawValue::from_string(json.to_owned()).expect("JSON");
         Data::new(json, vec![Bytes::from_static(b"\x01\x02"); attachments])
     }

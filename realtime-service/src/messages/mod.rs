@@ -12,7 +12,7 @@ use shared_claims::ids::is_identifier;
 
 pub(crate) use self::{data::null, publish::publish};
 pub use self::{
-    data::{Data, MisplacedAttachments},
+    data::{Data, InvalidData},
     portable::is_portable,
     recent_ids::{ID_LIFETIME, MessageKey, RecentIds},
 };

@@ -185,11 +185,8 @@ impl Received {
         // There is one answer an event, so the queue of events bounds them.
         session.backlog().add(bytes);
         let mut unused = Value::Bytes(Bytes::new());
-        let ack = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
-        let sent = match ack {
-            Ok(ack) => ack.send(answer),
-            Err(never) => match never {},
-        };
+        let Ok(ack) = AckSender::from_message_parts(&self.socket, &mut unused, &self.ack_id);
+        let sent = ack.send(answer);
         if sent.is_err() {
             session.backlog().remove(bytes);
         }
