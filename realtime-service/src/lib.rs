@@ -32,6 +32,7 @@ pub mod session;
 pub mod telemetry;
 pub mod timers;
 pub mod tls;
+pub mod transport;
 
 // An application has to have them in the versions that these types are of.
 pub use axum;

@@ -1,5 +1,6 @@
 //! How much of a thing there may be: at once, in all and for each who has it; and how often.
 
+mod budget;
 mod flood;
 mod pace;
 
@@ -10,6 +11,7 @@ use std::{
 };
 
 pub use self::{
+    budget::{Budget, Charge},
     flood::RefusalFlood,
     pace::{Pace, Verdict},
 };

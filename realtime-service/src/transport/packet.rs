@@ -1,0 +1,261 @@
+//! Packets in the bytes in which they leave the gateway.
+
+use std::{ops::Range, sync::Arc};
+
+use axum::body::Bytes;
+use smallvec::SmallVec;
+
+/// The longest header of an unmasked WebSocket frame, in bytes (RFC 6455, section 5.2).
+const MAXIMUM_HEADER_BYTES: usize = 10;
+
+/// The Engine.IO packet type of a message, which precedes each Socket.IO packet.
+const MESSAGE: u8 = b'4';
+
+/// A packet for clients, encoded once: clones share the bytes.
+///
+/// The bytes are WebSocket frames of Engine.IO 4: a text frame, then a binary frame for each
+/// attachment. A carrier with another framing reads the [payloads](Packet::payloads).
+#[derive(Clone)]
+pub struct Packet(Arc<Encoded>);
+
+struct Encoded {
+    /// The buffer. The first frame begins at `start`.
+    bytes: Box<[u8]>,
+    start: usize,
+    frames: SmallVec<[Frame; 1]>,
+}
+
+struct Frame {
+    opcode: Opcode,
+    payload: Range<usize>,
+}
+
+/// What a WebSocket frame carries (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// UTF-8 text.
+    Text = 0x1,
+    /// Binary data.
+    Binary = 0x2,
+    /// The closing handshake.
+    Close = 0x8,
+    /// A WebSocket ping, which Engine.IO does not use.
+    Ping = 0x9,
+    /// The answer to a WebSocket ping.
+    Pong = 0xA,
+}
+
+/// The content of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// An Engine.IO packet as text, its type first.
+    Text(&'a str),
+    /// The data of an attachment, without an Engine.IO packet type.
+    Binary(&'a [u8]),
+}
+
+impl Packet {
+    /// Encodes an Engine.IO packet, for example `2` for a ping.
+    #[must_use]
+    pub fn engine(text: &str) -> Self {
+        Self::encode(
+            text.len(),
+            |buffer| buffer.extend_from_slice(text.as_bytes()),
+            &[],
+        )
+    }
+
+    /// Encodes a Socket.IO packet: the text that `write` appends (without the Engine.IO type), and
+    /// its attachments. `capacity` is the expected length of the text in bytes.
+    ///
+    /// `write` must append valid UTF-8.
+    #[must_use]
+    pub fn message(
+        capacity: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+        attachments: &[Bytes],
+    ) -> Self {
+        let write = |buffer: &mut Vec<u8>| {
+            buffer.push(MESSAGE);
+            write(buffer);
+        };
+        Self::encode(capacity + 1, write, attachments)
+    }
+
+    /// Encodes a WebSocket control frame. It has no payload for other carriers.
+    #[must_use]
+    pub fn control(opcode: Opcode, payload: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(MAXIMUM_HEADER_BYTES + payload.len());
+        let payload = append_frame(&mut bytes, opcode, payload);
+        Self(Arc::new(Encoded {
+            bytes: bytes.into_boxed_slice(),
+            start: 0,
+            frames: SmallVec::from_iter([Frame { opcode, payload }]),
+        }))
+    }
+
+    fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>), attachments: &[Bytes]) -> Self {
+        let attached: usize = attachments
+            .iter()
+            .map(|data| data.len() + MAXIMUM_HEADER_BYTES)
+            .sum();
+        let mut bytes = Vec::with_capacity(MAXIMUM_HEADER_BYTES + capacity + attached);
+        // The header's length depends on the text's, so the header is right-aligned before it.
+        bytes.resize(MAXIMUM_HEADER_BYTES, 0);
+        write(&mut bytes);
+        let text = MAXIMUM_HEADER_BYTES..bytes.len();
+        let (header, length) = header(Opcode::Text, text.len());
+        let start = MAXIMUM_HEADER_BYTES - length;
+        bytes[start..MAXIMUM_HEADER_BYTES].copy_from_slice(&header[..length]);
+        let mut frames = SmallVec::with_capacity(1 + attachments.len());
+        frames.push(Frame {
+            opcode: Opcode::Text,
+            payload: text,
+        });
+        for data in attachments {
+            let payload = append_frame(&mut bytes, Opcode::Binary, data);
+            frames.push(Frame {
+                opcode: Opcode::Binary,
+                payload,
+            });
+        }
+        Self(Arc::new(Encoded {
+            bytes: bytes.into_boxed_slice(),
+            start,
+            frames,
+        }))
+    }
+
+    /// The WebSocket frames, one after the other.
+    #[must_use]
+    pub fn frames(&self) -> &[u8] {
+        &self.0.bytes[self.0.start..]
+    }
+
+    /// The content of the text and binary frames, in order.
+    pub fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
+        self.0.frames.iter().filter_map(|frame| {
+            let payload = &self.0.bytes[frame.payload.clone()];
+            match frame.opcode {
+                // Only UTF-8 is written there.
+                Opcode::Text => Some(Payload::Text(
+                    std::str::from_utf8(payload).unwrap_or_default(),
+                )),
+                Opcode::Binary => Some(Payload::Binary(payload)),
+                Opcode::Close | Opcode::Ping | Opcode::Pong => None,
+            }
+        })
+    }
+
+    /// The Engine.IO packet in the first frame, as text: for a Socket.IO packet it begins with `4`.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self.payloads().next() {
+            Some(Payload::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The data of the attachments, in order.
+    pub fn attachments(&self) -> impl Iterator<Item = &[u8]> {
+        self.payloads().filter_map(|payload| match payload {
+            Payload::Binary(data) => Some(data),
+            Payload::Text(_) => None,
+        })
+    }
+
+    /// The length of the frames, in bytes: what a WebSocket client receives.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames().len()
+    }
+
+    /// The memory that the packet takes, in bytes, however many clones share it.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let inline = size_of::<Encoded>() + 2 * size_of::<usize>();
+        let spilled = match self.0.frames.spilled() {
+            true => self.0.frames.capacity() * size_of::<Frame>(),
+            false => 0,
+        };
+        inline + spilled + self.0.bytes.len()
+    }
+}
+
+/// Appends a frame, and returns where its payload is.
+fn append_frame(bytes: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) -> Range<usize> {
+    let (header, length) = header(opcode, payload.len());
+    bytes.extend_from_slice(&header[..length]);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    start..bytes.len()
+}
+
+/// The header of an unmasked final frame (RFC 6455, section 5.2), and its length.
+fn header(opcode: Opcode, payload: usize) -> ([u8; MAXIMUM_HEADER_BYTES], usize) {
+    const FINAL: u8 = 0x80;
+    let mut header = [0; MAXIMUM_HEADER_BYTES];
+    header[0] = FINAL | opcode as u8;
+    match payload {
+        0..=125 => {
+            header[1] = payload as u8;
+            (header, 2)
+        }
+        126..=0xFFFF => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(payload as u16).to_be_bytes());
+            (header, 4)
+        }
+        _ => {
+            header[1] = 127;
+            header[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+            (header, 10)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_the_length_that_its_payload_needs() {
+        for (length, header) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (0xFFFF, vec![0x81, 126, 0xFF, 0xFF]),
+            (0x1_0000, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let text = "a".repeat(length);
+            let packet = Packet::engine(&text);
+            assert_eq!(packet.frames()[..header.len()], header, "{length}");
+            assert_eq!(packet.len(), header.len() + length);
+            assert_eq!(packet.text(), text);
+        }
+    }
+
+    #[test]
+    fn attachments_follow_the_text_in_frames_of_their_own() {
+        let attachments = [Bytes::from_static(b"\x01\x02"), Bytes::new()];
+        let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"52-[\"a\"]");
+        let packet = Packet::message(8, write, &attachments);
+        let expected = [
+            Payload::Text("452-[\"a\"]"),
+            Payload::Binary(b"\x01\x02"),
+            Payload::Binary(b""),
+        ];
+        assert_eq!(packet.payloads().collect::<Vec<_>>(), expected);
+        assert_eq!(
+            packet.frames(),
+            b"\x81\x09452-[\"a\"]\x82\x02\x01\x02\x82\x00"
+        );
+    }
+
+    #[test]
+    fn a_control_frame_is_for_websockets_alone() {
+        let packet = Packet::control(Opcode::Close, &1009_u16.to_be_bytes());
+        assert_eq!(packet.frames(), [0x88, 2, 0x03, 0xF1]);
+        assert_eq!(packet.payloads().count(), 0);
+    }
+}

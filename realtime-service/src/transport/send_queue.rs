@@ -1,0 +1,306 @@
+//! The packets that wait for one connection, in the order in which they leave.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::Packet;
+use crate::limits::Charge;
+
+/// How many packets one vectored write takes at most.
+const PACKETS_PER_WRITE: usize = 64;
+
+/// A packet in a queue, with the charge that all queues which hold the packet share.
+#[derive(Clone)]
+pub struct Queued {
+    packet: Packet,
+    _charge: Option<Arc<Charge>>,
+}
+
+impl Queued {
+    /// A packet that keeps `charge` until the last queue has let go of it.
+    #[must_use]
+    pub fn new(packet: Packet, charge: Option<Arc<Charge>>) -> Self {
+        Self {
+            packet,
+            _charge: charge,
+        }
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn packet(&self) -> &Packet {
+        &self.packet
+    }
+}
+
+/// The packets that wait for one connection, in the order in which they leave.
+///
+/// Its count is exact: the bytes of the frames that were queued and not yet written.
+#[derive(Default)]
+pub struct SendQueue(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    packets: VecDeque<Queued>,
+    /// How many bytes of the first packet are written already.
+    written: usize,
+    /// How many bytes wait.
+    bytes: usize,
+    /// Since when the connection has taken nothing, while a write waits for it.
+    blocked_since: Option<Instant>,
+    is_closed: bool,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing waits any more.
+    All,
+    /// The connection takes nothing more for now.
+    Blocked,
+}
+
+impl SendQueue {
+    /// Appends a packet, and returns how many bytes wait now; `None` once the queue is closed.
+    pub fn push(&self, packet: Queued) -> Option<usize> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return None;
+        }
+        state.bytes += packet.packet.len();
+        state.packets.push_back(packet);
+        Some(state.bytes)
+    }
+
+    /// Drops what waits, except the rest of a packet that is written in part, and queues `last`
+    /// behind that. Nothing is queued after it. Returns `false` once the queue is closed.
+    pub fn finish(&self, last: Option<Queued>) -> bool {
+        let mut state = self.lock();
+        if state.is_closed {
+            return false;
+        }
+        state.is_closed = true;
+        let kept = usize::from(state.written > 0);
+        state.packets.truncate(kept);
+        state.packets.extend(last);
+        state.recount();
+        true
+    }
+
+    /// Drops everything. Nothing is queued any more.
+    pub fn clear(&self) {
+        let mut state = self.lock();
+        *state = State {
+            is_closed: true,
+            ..State::default()
+        };
+    }
+
+    /// Writes what waits by `write`, which behaves as a non-blocking vectored write.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`, other than that it would block.
+    pub fn write_with(
+        &self,
+        now: Instant,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Written> {
+        let mut state = self.lock();
+        while !state.packets.is_empty() {
+            let result = {
+                let slices = state.slices();
+                write(&slices)
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => state.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    state.blocked_since.get_or_insert(now);
+                    return Ok(Written::Blocked);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An idle connection keeps no buffer.
+        state.packets = VecDeque::new();
+        Ok(Written::All)
+    }
+
+    /// Takes the first packets out, until they have `limit` bytes or more.
+    pub fn take(&self, limit: usize) -> Vec<Queued> {
+        let mut state = self.lock();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while bytes < limit
+            && let Some(packet) = state.packets.pop_front()
+        {
+            bytes += packet.packet.len();
+            taken.push(packet);
+        }
+        state.blocked_since = None;
+        state.recount();
+        taken
+    }
+
+    /// How many bytes wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().packets.is_empty()
+    }
+
+    /// Notes that what waits cannot be taken now.
+    pub fn block(&self, now: Instant) {
+        self.lock().blocked_since.get_or_insert(now);
+    }
+
+    /// How long the connection has taken nothing, while something waits for it.
+    #[must_use]
+    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.lock().blocked_since?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What the next write takes.
+    fn slices(&self) -> SmallVec<[IoSlice<'_>; 16]> {
+        let packets = self.packets.iter().take(PACKETS_PER_WRITE);
+        let frames = packets.map(|queued| queued.packet.frames());
+        let mut slices: SmallVec<_> = frames.map(IoSlice::new).collect();
+        if let Some(first) = self.packets.front() {
+            slices[0] = IoSlice::new(&first.packet.frames()[self.written..]);
+        }
+        slices
+    }
+
+    /// Takes off what was written.
+    fn advance(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.blocked_since = None;
+        let mut written = self.written + bytes;
+        while let Some(first) = self.packets.front()
+            && written >= first.packet.len()
+        {
+            written -= first.packet.len();
+            self.packets.pop_front();
+        }
+        self.written = written;
+    }
+
+    fn recount(&mut self) {
+        if self.packets.is_empty() {
+            self.written = 0;
+            self.packets = VecDeque::new();
+        }
+        let all: usize = self.packets.iter().map(|queued| queued.packet.len()).sum();
+        self.bytes = all - self.written;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(text: &str) -> Queued {
+        Queued::new(Packet::engine(text), None)
+    }
+
+    /// Writes into `out`, so many bytes at a time and `room` in all.
+    fn writer(
+        out: &mut Vec<u8>,
+        at_once: usize,
+        room: usize,
+    ) -> impl FnMut(&[IoSlice<'_>]) -> io::Result<usize> {
+        let end = out.len() + room;
+        move |slices| {
+            let bytes: Vec<u8> = slices
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
+            let taken = bytes.len().min(at_once).min(end - out.len());
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            out.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_in_parts_arrives_whole_and_is_counted_exactly() {
+        let (queue, mut out) = (SendQueue::default(), Vec::new());
+        let texts = ["first", "second", "third"];
+        for text in texts {
+            queue.push(packet(text));
+        }
+        let all: Vec<u8> = texts
+            .iter()
+            .flat_map(|text| Packet::engine(text).frames().to_vec())
+            .collect();
+        assert_eq!(queue.waiting(), all.len());
+        let written = queue.write_with(Instant::now(), writer(&mut out, 3, 10));
+        assert_eq!(written.expect("written"), Written::Blocked);
+        assert_eq!(queue.waiting(), all.len() - 10);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(
+            queue.blocked_for(Instant::now()),
+            Some(Duration::from_secs(2))
+        );
+        let written = queue.write_with(Instant::now(), writer(&mut out, 3, 100));
+        assert_eq!(written.expect("written"), Written::All);
+        assert_eq!((out, queue.waiting()), (all, 0));
+        assert_eq!(queue.blocked_for(Instant::now()), None);
+    }
+
+    #[test]
+    fn the_last_packet_goes_before_what_waits_and_behind_what_is_written_in_part() {
+        let (queue, mut out) = (SendQueue::default(), Vec::new());
+        for text in ["first", "second"] {
+            queue.push(packet(text));
+        }
+        let now = Instant::now();
+        queue
+            .write_with(now, writer(&mut out, 3, 3))
+            .expect("written");
+        assert!(queue.finish(Some(packet("41"))));
+        assert!(!queue.finish(Some(packet("41"))));
+        assert_eq!(queue.push(packet("late")), None);
+        assert_eq!(queue.waiting(), "\0\0first\0\041".len() - 3);
+        queue
+            .write_with(now, writer(&mut out, 3, 100))
+            .expect("written");
+        assert_eq!(out, b"\x81\x05first\x81\x0241");
+    }
+
+    #[test]
+    fn packets_are_taken_until_there_is_enough() {
+        let queue = SendQueue::default();
+        for text in ["first", "second", "third"] {
+            queue.push(packet(text));
+        }
+        let taken = queue.take(8);
+        let texts: Vec<_> = taken.iter().map(|queued| queued.packet().text()).collect();
+        assert_eq!(texts, ["first", "second"]);
+        assert_eq!(queue.waiting(), packet("third").packet().len());
+        assert_eq!(queue.take(usize::MAX).len(), 1);
+        assert!(queue.is_empty());
+    }
+}
