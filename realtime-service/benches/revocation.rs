@@ -15,10 +15,7 @@ use std::{
 
 use anyhow::ensure;
 use futures_util::{SinkExt, StreamExt};
-use realtime_service::{
-    config::{Config, RevocationSettings},
-    keys::KeySource,
-};
+use realtime_service::config::{Config, KeySource, RevocationSettings};
 use serde_json::json;
 use shared_claims::{
     revocation::LOGOUT_EVENT,

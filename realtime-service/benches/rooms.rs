@@ -14,12 +14,8 @@ use std::{
 use anyhow::{Context, ensure};
 use futures_util::SinkExt;
 use realtime_service::{
-    config::{Config, RevocationSettings},
-    keys::KeySource,
-    rooms::{
-        RoomName,
-        policy::{Grants, Holder, RoomRule},
-    },
+    auth::policy::{Grants, Holder, RoomName, RoomRule},
+    config::{Config, KeySource, RevocationSettings},
 };
 use serde_json::{Value, json};
 use shared_claims::{

@@ -7,9 +7,8 @@ use std::convert::Infallible;
 use realtime_service::{
     App, SessionRef,
     axum::{Router, body::Bytes, routing::get},
-    config::{Config, load_keys},
+    config::{Config, KeySource, load_keys},
     guard,
-    keys::KeySource,
     session::Arguments,
     socketioxide::{extract::SocketRef, handler::ConnectHandler},
 };

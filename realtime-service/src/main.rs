@@ -6,10 +6,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use realtime_service::{
+    auth::policy::Policy,
     cli::{self, ExplainArguments},
-    config::{Config, ConfigError, load_keys},
-    health,
-    keys::KeySource,
+    config::{Config, ConfigError, KeySource, load_keys},
+    http::health,
     serve, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +62,8 @@ fn main() -> ExitCode {
     // The only failure is that another provider is installed, and there is no other.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let loaded = Config::load(arguments.config.as_deref());
+    // The rules for rooms are understood by the policy alone.
+    let loaded = loaded.and_then(|config| Policy::new(&config).map(|_| config));
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded
             .inspect(|config| telemetry::init(config.log_format))

@@ -312,9 +312,13 @@ impl Metrics {
         self.events.get_or_create(&labels).inc();
     }
 
-    /// A message was given its number in a room, and queued for so many members.
-    pub fn message_published(&self, members: usize) {
+    /// A message was given its number in a room.
+    pub fn message_published(&self) {
         self.messages_published.inc();
+    }
+
+    /// A message was queued for so many members.
+    pub fn message_delivered(&self, members: usize) {
         self.messages_delivered
             .inc_by(u64::try_from(members).unwrap_or(u64::MAX));
     }
@@ -361,7 +365,8 @@ mod tests {
         metrics.refusal(Rejection::TokenExpired);
         metrics.limited(Limit::EventsPerSec);
         metrics.event("rt:publish", "ok");
-        metrics.message_published(3);
+        metrics.message_published();
+        metrics.message_delivered(3);
         metrics.key_fetch(FetchOutcome::Failed);
         let text = metrics.render(&quotas).expect("text");
         for line in [

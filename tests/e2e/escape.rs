@@ -212,7 +212,7 @@ async fn two_issuers() -> (Stack, OtherIssuer) {
 
 /// The text as it stands in the name of a room.
 fn encoded(text: &str) -> String {
-    realtime_service::rooms::policy::percent_encode(text)
+    realtime_service::auth::policy::percent_encode(text)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,11 +10,10 @@ use std::{
 use harness::{Opening, Options, Stack, eventually};
 use realtime_service::{
     App, SessionRef,
+    app::AppState,
     axum::{Router, extract::Path, routing::post},
-    config::Config,
-    gateway::Gateway,
+    config::{Config, KeySource},
     guard,
-    keys::KeySource,
     socketioxide::{extract::SocketRef, handler::ConnectHandler},
 };
 use reqwest::StatusCode;
@@ -38,9 +37,9 @@ fn noted(subject: &str) -> Vec<String> {
 
 fn app(config: Config, keys: KeySource) -> anyhow::Result<App> {
     let app = App::new(config, keys)?;
-    let gateway = app.gateway().clone();
+    let state = app.state().clone();
     app.io().ns("/", guard(take_over).with(register));
-    let kick = post(move |Path(subject): Path<String>| ready(kick(&gateway, subject)));
+    let kick = post(move |Path(subject): Path<String>| ready(kick(&state, subject)));
     Ok(app.with_routes(Router::new().route("/kick/{subject}", kick)))
 }
 
@@ -64,9 +63,9 @@ async fn register(socket: SocketRef, session: SessionRef) -> Result<(), Infallib
 }
 
 /// Ends every socket of a subject, and tells how many there were.
-fn kick(gateway: &Arc<Gateway>, subject: String) -> String {
+fn kick(state: &Arc<AppState>, subject: String) -> String {
     let whom = LogoutScope::Subject(subject);
-    gateway.dismiss(gateway.issuer(), &whom).to_string()
+    state.disconnect(state.issuer(), &whom).to_string()
 }
 
 async fn start() -> Stack {

@@ -1,6 +1,9 @@
 //! What a test wants to be different about its stack.
 
-use realtime_service::{App, config::Config, keys::KeySource};
+use realtime_service::{
+    App,
+    config::{Config, KeySource},
+};
 use serde_json::{Value, json};
 
 use crate::tls::{Certificate, Root};

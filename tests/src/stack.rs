@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use auth_service::users::NewUser;
-use realtime_service::{config::KeyMode, keys::KeySource};
+use realtime_service::config::{KeyMode, KeySource};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};

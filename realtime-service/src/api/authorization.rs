@@ -15,8 +15,11 @@ use super::{
     rooms::room,
 };
 use crate::{
-    keys::Unverified,
-    rooms::policy::{Explanation, Holder},
+    auth::{
+        keys::Unverified,
+        policy::{Explanation, Holder},
+    },
+    session::Identity,
 };
 
 /// Who, what and where: either `token` or `connection`.
@@ -58,21 +61,21 @@ pub(super) async fn post_explain(
     caller.require(Scope::Read)?;
     caller.require_all_rooms()?;
     let room = room(body.room)?;
-    let gateway = &api.gateway;
+    let context = &api.state.sessions;
     let identity = match (body.token, body.connection) {
         (Some(token), None) => {
             let now = SystemTime::now();
-            let verified = gateway.keys.verify(&token, now).await;
+            let verified = context.keys.verify(&token, now).await;
             let claims = verified.map_err(|error| match error {
                 Unverified::Rejected(rejection) => {
                     ApiError::InvalidRequest(format!("token: {}", rejection.message()).into())
                 }
                 Unverified::NoKeys => ApiError::Unavailable,
             })?;
-            Arc::new(gateway.identity_of(claims, String::new(), now))
+            Arc::new(Identity::of(claims, &context.policy, "", now))
         }
         (None, Some(connection)) => {
-            let session = gateway.sessions.find_connection(&connection);
+            let session = context.sessions.find_connection(&connection);
             let session = session.ok_or(ApiError::InvalidRequest(
                 "there is no such connection".into(),
             ))?;
@@ -83,7 +86,7 @@ pub(super) async fn post_explain(
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };
-    let policy = &gateway.policy;
+    let policy = &context.policy;
     let holder = match identity.claims() {
         Some(claims) => policy.bearer(claims),
         None => Holder::Guest,

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use shared_claims::json;
 
 use super::problem::ApiError;
-use crate::messages::{is_portable, is_shallow};
+use crate::rooms::is_portable;
 
 /// A JSON body of the shape of a `T`, whose struct denies unknown members.
 pub(super) struct Body<T>(pub(super) T);
@@ -33,7 +33,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             _ => ApiError::InvalidRequest("the body cannot be read".into()),
         })?;
         let text = str::from_utf8(&bytes);
-        let is_plain = text.is_ok_and(|text| is_shallow(text) && is_portable(text));
+        let is_plain = text.is_ok_and(is_portable);
         let parsed = is_plain.then(|| json::from_object(&bytes)).flatten();
         let value = parsed.ok_or(ApiError::InvalidRequest(
             "the body does not have the shape that this endpoint takes".into(),

@@ -17,14 +17,13 @@ use tokio::time::Instant;
 
 use super::{Api, problem::ApiError};
 use crate::{
-    config::ApiSettings,
-    keys::Unverified,
-    metrics::Limit,
-    rooms::{
-        RoomName,
+    auth::{
+        keys::Unverified,
         policy::{Grants, Holder},
     },
-    session::Sender,
+    config::ApiSettings,
+    metrics::Limit,
+    rooms::{RoomName, Sender},
 };
 
 /// What a token lets a back end do, one scope each.
@@ -165,18 +164,23 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let token = token_of(request.headers()).map_err(ApiError::TokenRejected)?;
-    let keys = &api.gateway.keys;
+    let keys = &api.state.sessions.keys;
     let verified = keys.verify_back_end(token, SystemTime::now()).await;
     let claims = verified.map_err(|error| match error {
         Unverified::Rejected(rejection) => ApiError::TokenRejected(rejection),
         Unverified::NoKeys => ApiError::Unavailable,
     })?;
-    if api.gateway.revocations.covers(&claims) {
+    if api.state.sessions.revocations.covers(&claims) {
         return Err(ApiError::TokenRejected(Rejection::TokenRevoked));
     }
     let caller = Caller::new(claims);
     let counted = api.callers.count(caller.id(), Instant::now());
-    counted.inspect_err(|_| api.gateway.metrics.limited(Limit::ApiRequestsPerSec))?;
+    counted.inspect_err(|_| {
+        api.state
+            .transport
+            .metrics
+            .limited(Limit::ApiRequestsPerSec)
+    })?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

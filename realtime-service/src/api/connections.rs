@@ -13,7 +13,7 @@ use super::{
     problem::{ApiError, PROBLEM_TYPE, Problem},
     rooms::{LISTED, MOST_LISTED},
 };
-use crate::{messages::milliseconds, session::Session};
+use crate::{clock::unix_millis, session::Session};
 
 /// Which connections to list.
 #[derive(Deserialize, IntoParams)]
@@ -73,13 +73,13 @@ impl Connected {
         let sender = identity.sender.clone();
         let principal = identity.principal.as_ref();
         Self {
-            connection: session.connection.clone(),
+            connection: session.connection.to_string(),
             iss: sender.iss,
             sub: sender.sub,
             name: sender.name,
             session: principal.and_then(|principal| principal.session.clone()),
-            connected_at: milliseconds(session.admitted_at),
-            expires_at: identity.expires_at().map(|(_, wall)| milliseconds(wall)),
+            connected_at: unix_millis(session.admitted_at),
+            expires_at: identity.expires_at().map(|(_, wall)| unix_millis(wall)),
             rooms: session.rooms().len(),
         }
     }
@@ -107,8 +107,8 @@ pub(super) async fn list_connections(
     caller.require(Scope::Read)?;
     caller.require_all_rooms()?;
     let mut sessions = match (&query.sub, &query.iss) {
-        (Some(sub), iss) => api.gateway.sessions_of_user(iss.as_deref(), sub),
-        (None, None) => api.gateway.sessions.all(),
+        (Some(sub), iss) => api.state.sessions_of_user(iss.as_deref(), sub),
+        (None, None) => api.state.sessions.sessions.all(),
         (None, Some(_)) => {
             let detail = "iss is the issuer of a sub";
             return Err(ApiError::InvalidRequest(detail.into()));
@@ -119,13 +119,13 @@ pub(super) async fn list_connections(
     sessions.sort_unstable_by(|one, other| one.connection.cmp(&other.connection));
     let is_next = |session: &Arc<Session>| {
         let after = query.after.as_ref();
-        after.is_none_or(|after| session.connection > *after)
+        after.is_none_or(|after| *session.connection > **after)
     };
     sessions.retain(is_next);
     let has_more = sessions.len() > limit;
     sessions.truncate(limit);
     let next = sessions.last().filter(|_| has_more);
-    let next = next.map(|session| session.connection.clone());
+    let next = next.map(|session| session.connection.to_string());
     Ok(Json(ConnectionsAnswer {
         connections: sessions.iter().map(|one| Connected::of(one)).collect(),
         count,

@@ -16,9 +16,10 @@ use super::{
     rooms::room,
 };
 use crate::{
-    messages::{Data, Message, MessageKey, is_publishable, milliseconds, null},
-    rooms::Position,
-    session::{Sender, random_id},
+    clock::unix_millis,
+    ids::random_id,
+    rooms::{Data, Draft, MessageKey, Position, Sender, is_publishable, null},
+    session::Event,
 };
 
 /// A message to a room.
@@ -83,7 +84,7 @@ impl Meta {
     pub(super) fn new(caller: &Caller) -> Self {
         Self {
             id: random_id(),
-            ts: milliseconds(SystemTime::now()),
+            ts: unix_millis(SystemTime::now()),
             from: caller.sender(),
         }
     }
@@ -139,21 +140,23 @@ pub(super) async fn post_publish(
     });
     let Meta { id, ts, from } = Meta::new(&caller);
     let id = body.id.unwrap_or(id);
-    let data = Data::json(body.data);
-    let message = Message {
+    let data = Data::new(body.data, Vec::new());
+    let data =
+        data.map_err(|_| ApiError::InvalidRequest("every parser must take the data".into()))?;
+    let draft = Draft {
         room,
         event: body.event,
         data,
-        id: id.clone(),
+        id,
         from,
         ts,
     };
-    let gateway = &api.gateway;
-    let acceptance = gateway.rooms.publish(message, key, &gateway.metrics);
+    let published = api.state.sessions.rooms.publish(&draft, key.as_ref()).await;
+    let published = published.map_err(|_| ApiError::Unavailable)?;
     Ok(Json(PublishAnswer {
-        position: acceptance.position,
-        id,
-        duplicate: acceptance.is_duplicate,
+        position: published.position,
+        id: draft.id,
+        duplicate: published.is_duplicate,
     }))
 }
 
@@ -185,12 +188,13 @@ pub(super) async fn post_broadcast(
     caller.require_all_rooms()?;
     require_publishable(&body.event)?;
     let meta = Meta::new(&caller);
-    let bytes = body.data.get().len();
-    let sessions = api.gateway.sessions.all();
-    let sent = sessions
+    let sessions = api.state.sessions.sessions.all();
+    let arguments = (&body.data, &meta);
+    let mut event = Event::new(&body.event, &arguments);
+    let sockets = sessions
         .iter()
-        .filter(|session| session.deliver(&body.event, &(&body.data, &meta), bytes));
-    let sockets = sent.count();
+        .filter(|session| event.deliver(session))
+        .count();
     Ok(Json(BroadcastAnswer {
         id: meta.id,
         sockets,

@@ -26,10 +26,10 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{caller::Callers, idempotency::Answers, problem::ApiError};
 use crate::{
+    app::AppState,
     config::ApiSettings,
-    gateway::Gateway,
     limits::Quota,
-    listener::{self, Terms},
+    transport::listener::{self, Terms},
 };
 
 /// Back ends keep their connections, and are few.
@@ -40,7 +40,7 @@ const BODY_MARGIN_BYTES: usize = 64 * 1024;
 
 /// What the endpoints share.
 pub(crate) struct Api {
-    gateway: Arc<Gateway>,
+    state: Arc<AppState>,
     callers: Callers,
     answers: Answers,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Api {
 impl Api {
     /// The most that a body may have.
     fn body_bytes(&self) -> usize {
-        self.gateway.limits.message_bytes + BODY_MARGIN_BYTES
+        self.state.transport.limits.message_bytes + BODY_MARGIN_BYTES
     }
 }
 
@@ -59,7 +59,7 @@ impl Api {
 /// When the address is taken.
 pub async fn start(
     address: SocketAddr,
-    gateway: Arc<Gateway>,
+    state: Arc<AppState>,
     (settings, tls): (&ApiSettings, Option<TlsAcceptor>),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<impl Future<Output = ()>> {
@@ -68,16 +68,16 @@ pub async fn start(
         .with_context(|| format!("cannot listen on {address} for back ends"))?;
     tracing::info!(address = %listener.local_addr()?, "listening for back ends");
     let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS);
-    let terms = Terms::new(&gateway.limits, quota, Arc::default()).with_tls(tls);
-    let router = routes(gateway, settings);
+    let terms = Terms::new(&state.transport.limits, quota, Arc::default()).with_tls(tls);
+    let router = routes(state, settings);
     let drained = std::future::ready(());
     Ok(listener::serve(listener, router, terms, shutdown, drained))
 }
 
 /// Every path.
-fn routes(gateway: Arc<Gateway>, settings: &ApiSettings) -> Router {
+fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
     let api = Arc::new(Api {
-        gateway,
+        state,
         callers: Callers::new(settings),
         answers: Answers::default(),
     });

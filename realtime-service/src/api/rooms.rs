@@ -17,12 +17,7 @@ use super::{
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
-use crate::{
-    history::Since,
-    messages::Published,
-    presence::{Presence, PresenceMode},
-    rooms::{Position, RoomName},
-};
+use crate::rooms::{Message, Position, Presence, PresenceMode, RoomName, Selection, Since};
 
 /// The most that one answer lists, and what it lists unless it is asked for less.
 pub(super) const MOST_LISTED: usize = 1000;
@@ -93,7 +88,8 @@ pub(super) async fn list_rooms(
     caller.require(Scope::Read)?;
     let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
     let mut rooms: Vec<RoomCount> = api
-        .gateway
+        .state
+        .sessions
         .rooms
         .occupied()
         .into_iter()
@@ -151,7 +147,7 @@ pub(super) async fn show_presence(
     caller.require(Scope::Read)?;
     let room = room(name)?;
     caller.require_room(Action::Presence, &room)?;
-    Ok(Json(api.gateway.rooms.presence(&room, query.mode)))
+    Ok(Json(api.state.sessions.rooms.presence(&room, query.mode)))
 }
 
 /// Which messages to read.
@@ -192,11 +188,11 @@ pub(super) struct Said {
 }
 
 impl Said {
-    fn of(published: &Published) -> Self {
+    fn of(message: &Message) -> Self {
         Self {
-            event: published.message.event.clone(),
-            data: published.message.data.to_json(),
-            meta: serde_json::to_value(published.meta()).unwrap_or_default(),
+            event: message.event(),
+            data: message.data(),
+            meta: message.meta(),
         }
     }
 }
@@ -234,7 +230,13 @@ pub(super) async fn show_history(
         }
     };
     let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
-    let extract = api.gateway.rooms.read(&room, since.as_ref(), limit);
+    let selection = Selection {
+        since,
+        last: limit,
+        limit: Some(limit),
+    };
+    let extract = api.state.sessions.rooms.read(&room, &selection).await;
+    let extract = extract.map_err(|_| ApiError::Unavailable)?;
     Ok(Json(HistoryAnswer {
         messages: extract.messages.iter().map(|one| Said::of(one)).collect(),
         position: extract.position,

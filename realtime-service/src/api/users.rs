@@ -20,10 +20,10 @@ use super::{
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
 use crate::{
-    messages::null,
+    auth::policy::percent_encode,
     metrics::Cause,
-    rooms::{RoomName, policy::percent_encode},
-    session::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged, Session},
+    rooms::{RoomName, null},
+    session::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged, Session},
 };
 
 /// How long acknowledgements are waited for unless the request says otherwise.
@@ -112,13 +112,13 @@ pub(super) async fn post_emit(
     }
     let meta = Meta::new(&caller);
     let arguments = (&body.data, &meta);
-    let bytes = body.data.get().len();
-    let sessions = api.gateway.sessions_of_user(body.iss.as_deref(), &sub);
+    let sessions = api.state.sessions_of_user(body.iss.as_deref(), &sub);
     if !body.ack {
-        let sent = sessions
+        let mut event = Event::new(&body.event, &arguments);
+        let sockets = sessions
             .iter()
-            .filter(|session| session.deliver(&body.event, &arguments, bytes));
-        let sockets = sent.count();
+            .filter(|session| event.deliver(session))
+            .count();
         return Ok(Json(EmitAnswer {
             id: meta.id,
             sockets,
@@ -126,19 +126,20 @@ pub(super) async fn post_emit(
         }));
     }
     let asking = sessions.iter().map(|session| async {
-        let answer = session.ask(&body.event, &arguments, (bytes, wait)).await;
+        let answer = session.ask(&body.event, &arguments, wait).await;
         acknowledged(session, answer)
     });
     let acks = join_all(asking).await;
+    let was_asked = |one: &&Acknowledged| one.error != Some(NotAcknowledged::Gone.name());
     Ok(Json(EmitAnswer {
-        sockets: acks.len(),
+        sockets: acks.iter().filter(was_asked).count(),
         acks: Some(acks),
         id: meta.id,
     }))
 }
 
 fn acknowledged(session: &Session, answer: Result<Vec<Value>, NotAcknowledged>) -> Acknowledged {
-    let connection = session.connection.clone();
+    let connection = session.connection.to_string();
     match answer {
         Ok(arguments) => Acknowledged {
             connection,
@@ -215,11 +216,12 @@ pub(super) async fn post_disconnect(
 ) -> Result<Json<DisconnectAnswer>, ApiError> {
     caller.require(Scope::Kick)?;
     caller.require_all_rooms()?;
-    let (gateway, iss) = (&api.gateway, body.iss.as_deref());
+    let (state, iss) = (&api.state, body.iss.as_deref());
     let sessions = match (body.sub, body.session, body.connection) {
-        (Some(sub), None, None) => gateway.sessions_of_user(iss, &sub),
-        (None, Some(sid), None) => gateway.sessions_of_session(iss, &sid),
-        (None, None, Some(connection)) if iss.is_none() => gateway
+        (Some(sub), None, None) => state.sessions_of_user(iss, &sub),
+        (None, Some(sid), None) => state.sessions_of_session(iss, &sid),
+        (None, None, Some(connection)) if iss.is_none() => state
+            .sessions
             .sessions
             .find_connection(&connection)
             .into_iter()
@@ -232,8 +234,8 @@ pub(super) async fn post_disconnect(
     for session in &sessions {
         tracing::info!(connection = %session.connection, by = caller.id(), "disconnected by a back end");
         match body.reconnect {
-            true => session.end(Cause::Dismissed),
-            false => session.dismiss(Cause::Dismissed),
+            true => session.close(Cause::Dismissed),
+            false => session.disconnect(Cause::Dismissed),
         }
     }
     Ok(Json(DisconnectAnswer {

@@ -13,13 +13,12 @@ use clap::Args;
 use shared_claims::authorization::Action;
 
 use crate::{
-    config::{Config, load_keys},
-    keys::{Keys, Unverified},
-    metrics::Metrics,
-    rooms::{
-        RoomName,
-        policy::{Explanation, Policy},
+    auth::{
+        keys::{Keys, Unverified},
+        policy::{Explanation, Policy, RoomName},
     },
+    config::{Config, load_keys},
+    metrics::Metrics,
     telemetry,
 };
 
@@ -64,7 +63,7 @@ pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::R
         Unverified::Rejected(rejection) => anyhow!("the token is refused: {}", rejection.message()),
         Unverified::NoKeys => anyhow!("no keys of the token's issuer can be had"),
     })?;
-    let policy = Policy::new(config);
+    let policy = Policy::new(config)?;
     let explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
     print(&explanation, arguments.json)?;
     Ok(explanation.allowed)

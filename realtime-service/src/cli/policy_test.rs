@@ -23,11 +23,8 @@ use shared_claims::{
 };
 
 use crate::{
+    auth::policy::{Holder, Policy, RoomName, RoomRule},
     config::Config,
-    rooms::{
-        RoomName,
-        policy::{Holder, Policy, RoomRule},
-    },
 };
 
 /// How long the tokens of a run would last.
@@ -87,7 +84,7 @@ fn report(config: &Config, text: &str) -> anyhow::Result<Report> {
     let mut config = config.clone();
     config.rooms = rooms.unwrap_or(config.rooms);
     config.check()?;
-    let (policy, issuers) = (Policy::new(&config), Issuers::new(&config)?);
+    let (policy, issuers) = (Policy::new(&config)?, Issuers::new(&config)?);
     let outcomes = cases.into_iter().map(|case| {
         let outcome = case.outcome(&policy, &issuers);
         (case.name, outcome)

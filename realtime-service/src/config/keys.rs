@@ -1,16 +1,45 @@
 //! By which keys tokens are verified, and where the secrets are read.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
 
 use super::{Config, ConfigError, secret_file};
-use crate::keys::KeySource;
 
 /// What a gateway that verifies published keys must not have.
 const SECRETS_ARE_TOO_MUCH: &str = "is set, but keys.mode is asymmetric: whoever reads this \
                                     gateway's secrets must not be able to sign";
+
+/// Where the keys of our own issuer come from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// Secrets that the issuer has too, and how they are read again.
+    Shared(Secrets, ReloadSecrets),
+    /// What the issuer publishes.
+    Published,
+}
+
+/// Reads the secrets again.
+pub type ReloadSecrets = Arc<dyn Fn() -> Result<Secrets, ConfigError> + Send + Sync>;
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Shared(..) => "Shared",
+            Self::Published => "Published",
+        })
+    }
+}
+
+impl KeySource {
+    /// Secrets that stay as they are.
+    #[must_use]
+    pub fn fixed(secrets: Secrets) -> Self {
+        let same = secrets.clone();
+        Self::Shared(secrets, Arc::new(move || Ok(same.clone())))
+    }
+}
 
 /// Where the keys come from, as the settings and the environment say.
 ///

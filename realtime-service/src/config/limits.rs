@@ -56,6 +56,10 @@ pub struct Limits {
     /// Bytes that wait for one client; a client that lets more pile up is closed.
     /// `REALTIME__LIMITS__OUTBOUND_BYTES`, default 4194304.
     pub outbound_bytes: usize,
+    /// Bytes that wait for all clients; what many clients wait for counts once. When there are more,
+    /// the clients that have taken nothing for longest are closed.
+    /// `REALTIME__LIMITS__OUTBOUND_TOTAL_BYTES`, default 67108864.
+    pub outbound_total_bytes: usize,
     /// Events of one client that wait to be handled; a client that sends more is closed.
     /// `REALTIME__LIMITS__INBOUND_EVENTS`, default 4096.
     pub inbound_events: usize,
@@ -96,6 +100,7 @@ impl Default for Limits {
             message_bytes: 1024 * 1024,
             outbound_packets: 4096,
             outbound_bytes: 4 * 1024 * 1024,
+            outbound_total_bytes: 64 * 1024 * 1024,
             inbound_events: 4096,
             inbound_bytes: 4 * 1024 * 1024,
             events_per_sec: 1000,
@@ -177,6 +182,7 @@ impl Limits {
             ("limits.message_bytes", self.message_bytes),
             ("limits.outbound_packets", self.outbound_packets),
             ("limits.outbound_bytes", self.outbound_bytes),
+            ("limits.outbound_total_bytes", self.outbound_total_bytes),
             ("limits.inbound_events", self.inbound_events),
             ("limits.inbound_bytes", self.inbound_bytes),
             ("limits.rooms_per_socket", self.rooms_per_socket),
@@ -203,6 +209,12 @@ impl Limits {
         let fits = self.outbound_bytes >= self.message_bytes;
         check(
             "limits.outbound_bytes",
+            fits,
+            "must not be less than limits.message_bytes",
+        )?;
+        let fits = self.outbound_total_bytes >= self.message_bytes;
+        check(
+            "limits.outbound_total_bytes",
             fits,
             "must not be less than limits.message_bytes",
         )

@@ -110,7 +110,6 @@ mod tests {
             ("[tls]\ncert_file = 'hunter2'", "tls.key_file"),
             ("[limits]\nevents_burst = 0", "limits.events_burst"),
             ("secret = hunter2", "line 1"),
-            ("[[rooms]]\nrooms = ['hunter2**']\nactions = []", "rooms"),
             ("[limits]\nsessions = 0", "limits.sessions"),
             (
                 "[limits]\nunauthenticated_secs = 100000000",

@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod auth;
+mod credentials;
 mod history;
 mod issuers;
 mod keys;
@@ -15,6 +16,7 @@ mod networks;
 mod optional_address;
 mod presence;
 mod revocations;
+mod rooms;
 mod secret_file;
 mod tls;
 
@@ -25,19 +27,18 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shared_claims::secret::SecretError;
 
-use crate::rooms::policy::RoomRule;
-
-pub use crate::handshake::CredentialSource;
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::AuthSettings;
+pub use credentials::CredentialSource;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
-pub use keys::{KeyMode, KeySettings, load_keys};
+pub use keys::{KeyMode, KeySettings, KeySource, ReloadSecrets, load_keys};
 pub use limits::Limits;
 pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use revocations::RevocationSettings;
+pub use rooms::{ANY_ISSUER, RoomRule};
 pub use tls::TlsSettings;
 
 /// The settings of one gateway.
@@ -149,9 +150,9 @@ impl Default for Config {
 }
 
 impl Heartbeat {
-    /// How long nothing is heard of a client that is there, at most.
+    /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
     #[must_use]
-    pub const fn silence(&self) -> Duration {
+    pub const fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.interval_secs + self.timeout_secs)
     }
 }
@@ -225,8 +226,6 @@ impl Config {
         let is_named = !self.auth.cookie_name.is_empty();
         let rule = "must be set when credentials list cookie, and only then";
         check("auth.cookie_name", reads_cookies == is_named, rule)?;
-        let problem = self.rooms.iter().find_map(RoomRule::problem);
-        check("rooms", problem.is_none(), problem.unwrap_or_default())?;
         let problem = self.issuers.iter().find_map(IssuerSettings::problem);
         check("issuers", problem.is_none(), problem.unwrap_or_default())?;
         let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use shared_claims::{authorization::Action, json};
 
 use crate::{
-    gateway::Gateway,
-    messages::is_shallow,
-    rooms::RoomName,
-    session::{Identity, QueueFull, Received, Session},
+    outbox,
+    rooms::{PublishError, RoomName},
+    session::{Argument, Identity, Received, Session, SessionContext},
+    transport::Packet,
 };
+
+/// How long a client should wait before it publishes again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
 
 /// An event that a client has sent.
 pub(crate) struct Call<'a> {
@@ -19,8 +23,8 @@ pub(crate) struct Call<'a> {
     pub(crate) received: &'a Received,
     /// Who sent it.
     pub(crate) session: &'a Arc<Session>,
-    /// Where.
-    pub(crate) gateway: &'a Gateway,
+    /// What all sessions share.
+    pub(crate) context: &'a SessionContext,
 }
 
 /// Why an event was not carried out: the `error` of its acknowledgement.
@@ -29,6 +33,8 @@ pub(crate) struct EventError {
     code: &'static str,
     message: &'static str,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<RoomName>,
 }
@@ -39,6 +45,7 @@ impl EventError {
             code,
             message,
             retryable: false,
+            retry_after_ms: None,
             room: None,
         }
     }
@@ -61,6 +68,15 @@ impl EventError {
 
     pub(crate) fn forbidden(room: RoomName) -> Self {
         Self::new("forbidden", "no grant allows this in this room").in_room(room)
+    }
+
+    /// The gateway cannot do it now, and may in a moment.
+    pub(crate) fn unavailable(message: &'static str) -> Self {
+        Self {
+            retryable: true,
+            retry_after_ms: Some(RETRY_AFTER_MS),
+            ..Self::new("unavailable", message)
+        }
     }
 
     pub(crate) fn internal() -> Self {
@@ -94,16 +110,11 @@ impl Call<'_> {
 
     /// The same, where its attachments belong to it.
     pub(crate) fn argument_with_attachments<T: DeserializeOwned>(&self) -> Result<T, EventError> {
-        let arguments = self
-            .received
-            .arguments()
-            .map_err(|_| EventError::invalid("the arguments are no JSON"))?;
-        let [argument] = arguments[..] else {
-            return Err(EventError::invalid("exactly one argument is expected"));
-        };
-        if !is_shallow(argument.get()) {
-            return Err(EventError::invalid("the payload is nested too deeply"));
-        }
+        let arguments = self.received.arguments();
+        let arguments = arguments.map_err(|_| EventError::invalid("the arguments are no JSON"))?;
+        let [argument]: [Argument<'_>; 1] = arguments
+            .try_into()
+            .map_err(|_| EventError::invalid("exactly one argument is expected"))?;
         json::from_object(argument.get().as_bytes()).ok_or_else(|| {
             EventError::invalid("the payload does not have the shape that this event takes")
         })
@@ -126,20 +137,34 @@ impl Call<'_> {
         }
     }
 
-    /// Says yes with `answer`, which may hold binary data.
+    /// Acknowledges the event as carried out, with `answer`.
     pub(crate) async fn succeed(&self, answer: &(impl Serialize + Sync)) {
         let answer = Success { ok: true, answer };
-        self.received.acknowledge_with(self.session, &answer).await;
+        self.received.acknowledge(self.session, &answer).await;
     }
 
-    /// The same at once.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room in the client's queue.
-    pub(crate) fn try_succeed(&self, answer: &impl Serialize) -> Result<(), QueueFull> {
-        let answer = Success { ok: true, answer };
-        self.received.try_acknowledge(self.session, &answer)
+    /// Encodes the same with attachments, whose placeholders are in `answer`; `None` when the client
+    /// waits for no acknowledgement.
+    pub(crate) fn success(&self, answer: &impl Serialize, attachments: &[Bytes]) -> Option<Packet> {
+        let ack_id = self.received.ack_id()?;
+        // Names, numbers and JSON are always JSON.
+        let json = serde_json::to_string(&[Success { ok: true, answer }]).ok()?;
+        let namespace = self.session.outbox().namespace();
+        Some(outbox::acknowledgement_of(
+            namespace,
+            ack_id,
+            &json,
+            attachments,
+        ))
+    }
+}
+
+impl From<PublishError> for EventError {
+    fn from(error: PublishError) -> Self {
+        Self::unavailable(match error {
+            PublishError::Unavailable => "the room cannot be reached now",
+            PublishError::Overloaded => "too much waits for the clients of this gateway",
+        })
     }
 }
 

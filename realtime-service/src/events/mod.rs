@@ -1,21 +1,20 @@
 //! The table of events: what each name does.
 
 mod call;
+mod history;
+mod presence;
+mod publish;
+mod subscribe;
+mod unsubscribe;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use socketioxide::extract::{SocketRef, State};
+use socketioxide::extract::SocketRef;
 
-pub(crate) use self::call::{Call, EventError, room};
-use crate::{
-    gateway::Gateway,
-    guard::SessionRef,
-    history, messages, presence,
-    rooms::subscription,
-    session::{Received, Session},
-};
+use self::call::{Call, EventError, room};
+use crate::session::{Received, Session};
 
 /// What a client can ask for.
 #[derive(Clone, Copy)]
@@ -52,35 +51,24 @@ const EVENTS: [Event; 5] = [
     Event::Presence,
 ];
 
-/// Registers every event on a socket that is about to be admitted: a connect middleware behind the
-/// [`crate::guard`].
-///
-/// # Errors
-///
-/// None that can happen.
-pub async fn register(
-    socket: SocketRef,
-    session: SessionRef,
-    State(gateway): State<Arc<Gateway>>,
-) -> Result<(), std::convert::Infallible> {
+/// Registers every event on a socket that is about to be admitted.
+pub fn register(socket: &SocketRef, session: &Arc<Session>) {
     for event in EVENTS {
-        let gateway = gateway.clone();
-        session.on(&socket, event.name(), move |session, received| {
-            answer(event, received, session, gateway.clone())
+        session.on(socket, event.name(), move |session, received| {
+            answer(event, received, session)
         });
     }
-    session.on_any_other(&socket, move |session, received| {
-        answer(Event::Unknown, received, session, gateway.clone())
+    session.on_any_other(socket, |session, received| {
+        answer(Event::Unknown, received, session)
     });
-    Ok(())
 }
 
 /// Carries an event out, and tells why if it cannot.
-async fn answer(event: Event, received: Received, session: Arc<Session>, gateway: Arc<Gateway>) {
+async fn answer(event: Event, received: Received, session: Arc<Session>) {
     let call = Call {
         received: &received,
         session: &session,
-        gateway: &gateway,
+        context: session.context(),
     };
     let handling = AssertUnwindSafe(handle(event, &call)).catch_unwind();
     let result = handling.await.unwrap_or_else(|_| {
@@ -88,7 +76,7 @@ async fn answer(event: Event, received: Received, session: Arc<Session>, gateway
         Err(EventError::internal())
     });
     let outcome = result.as_ref().err().map_or("ok", EventError::code);
-    gateway.metrics.event(event.name(), outcome);
+    call.context.metrics.event(event.name(), outcome);
     if let Err(error) = result {
         let answer = json!({ "ok": false, "error": error });
         received.acknowledge(&session, &answer).await;
@@ -97,11 +85,11 @@ async fn answer(event: Event, received: Received, session: Arc<Session>, gateway
 
 async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
     match event {
-        Event::Subscribe => subscription::subscribe(call).await,
-        Event::Unsubscribe => subscription::unsubscribe(call).await,
-        Event::Publish => messages::publish(call).await,
+        Event::Subscribe => subscribe::subscribe(call).await,
+        Event::Unsubscribe => unsubscribe::unsubscribe(call).await,
+        Event::Publish => publish::publish(call).await,
         Event::History => history::read(call).await,
-        Event::Presence => presence::tell(call).await,
+        Event::Presence => presence::show(call).await,
         Event::Unknown => Err(EventError::new("unknown_event", "there is no such event")),
     }
 }

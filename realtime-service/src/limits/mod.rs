@@ -1,8 +1,8 @@
 //! How much of a thing there may be: at once, in all and for each who has it; and how often.
 
 mod budget;
-mod flood;
 mod pace;
+mod refusal_limiter;
 
 use std::{
     collections::HashMap,
@@ -12,8 +12,8 @@ use std::{
 
 pub use self::{
     budget::{Budget, Charge},
-    flood::RefusalFlood,
     pace::{Pace, Verdict},
+    refusal_limiter::RefusalLimiter,
 };
 use crate::config::Limits;
 pub use shared_claims::address::AddressKey;

@@ -1,149 +1,172 @@
-//! The sockets in a room, and how they are told what goes on in it.
+//! The subscribers of a room, and the delivery of messages to them.
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde::Serialize;
-use serde_json::json;
-use shared_claims::authorization::Action;
-use socketioxide::extract::SocketRef;
-
-use super::RoomName;
+use super::{PresenceMode, Subscriber, User};
 use crate::{
-    messages::Published,
-    presence::{PresenceMode, User},
-    session::Session,
+    outbox::{Now, Outbox, SendError},
+    transport::Queued,
 };
 
-/// The sockets in a room, by their connections.
+/// The subscribers of a room.
 #[derive(Default)]
-pub(super) struct Members(HashMap<String, Member>);
+pub(super) struct Members {
+    list: Vec<Member>,
+    /// Where each connection is in the list.
+    places: HashMap<Arc<str>, usize>,
+    /// How many wait for the answer to their subscription.
+    joining: usize,
+}
 
-/// A socket in a room.
+/// A subscriber.
 pub(super) struct Member {
-    pub(super) socket: SocketRef,
-    pub(super) session: Arc<Session>,
+    pub(super) connection: Arc<str>,
+    pub(super) outbox: Arc<Outbox>,
     pub(super) user: Option<User>,
     pub(super) mode: PresenceMode,
-    /// Whether it was not told of somebody who came or left, since too much waited for it.
-    has_missed: bool,
-    /// Whether a message did not fit into its queue. Its session ends on account of that, and until
-    /// then nothing may follow in the place of what is missing.
-    is_short: bool,
+    /// Whether its grants let it know who is in the room.
+    pub(super) may_watch: bool,
+    pub(super) phase: Phase,
+    /// Whether it missed an announcement, since too much waited for it.
+    pub(super) has_missed: bool,
 }
 
-/// Somebody has come or left.
-pub(super) struct Change<'a> {
-    /// `rt:join` or `rt:leave`.
-    pub(super) event: &'static str,
-    /// Where.
-    pub(super) room: &'a RoomName,
-    /// Who.
-    pub(super) user: &'a User,
-    /// How many users there are now.
-    pub(super) count: usize,
-    /// The connection that it is about, which knows.
-    pub(super) except: Option<&'a str>,
+/// How far a subscriber has come.
+pub(super) enum Phase {
+    /// It waits for the answer to its subscription. What is delivered meanwhile follows that.
+    Joining(Waiting),
+    /// It has its answer, and gets the messages after this offset.
+    Live(u64),
 }
 
-impl Member {
-    pub(super) fn new(
-        (session, socket): (&Arc<Session>, &SocketRef),
-        user: Option<User>,
-        mode: PresenceMode,
-    ) -> Self {
-        Self {
-            socket: socket.clone(),
-            session: session.clone(),
-            user,
-            mode,
-            has_missed: false,
-            is_short: false,
-        }
-    }
+/// The messages that wait behind the answer to a subscription.
+#[derive(Default)]
+pub(super) struct Waiting {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+}
 
-    /// Queues an event; `false` when too much waits already.
-    fn emit(&self, event: &str, data: &impl Serialize, bytes: usize, most: usize) -> bool {
-        self.session
-            .send(&self.socket, (event, data), (bytes, most))
-    }
-
-    /// Whether it is to be told who comes and leaves.
-    fn watches(&self, room: &RoomName) -> bool {
-        self.mode != PresenceMode::Off
-            && self.session.is_live()
-            && self.session.identity().grants.allow(Action::Presence, room)
-    }
+/// A message for all subscribers.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    pub(super) offset: u64,
+    pub(super) packet: Queued,
 }
 
 impl Members {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// How many have the answer to their subscription.
+    pub(super) fn connections(&self) -> usize {
+        self.list.len() - self.joining
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
-    pub(super) fn contains(&self, session: &Session) -> bool {
-        self.0.contains_key(&session.connection)
+    pub(super) fn get_mut(&mut self, connection: &str) -> Option<&mut Member> {
+        let place = *self.places.get(connection)?;
+        self.list.get_mut(place)
     }
 
-    pub(super) fn get_mut(&mut self, session: &Session) -> Option<&mut Member> {
-        self.0.get_mut(&session.connection)
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.list.iter_mut()
     }
 
-    pub(super) fn insert(&mut self, member: Member) {
-        self.0.insert(member.session.connection.clone(), member);
-    }
-
-    pub(super) fn remove(&mut self, session: &Session) -> Option<Member> {
-        self.0.remove(&session.connection)
-    }
-
-    /// Queues a message for every member; gives how many there were, and those for which too much
-    /// waits: they may not miss a message without a word.
-    pub(super) fn deliver(
-        &mut self,
-        published: &Published,
-        most: usize,
-    ) -> (usize, Vec<Arc<Session>>) {
-        let (mut delivered, mut overflowed) = (0, Vec::new());
-        let (event, arguments) = (&published.message.event, published.arguments());
-        let bytes = published.message.data.bytes();
-        let live = |member: &&mut Member| member.session.is_live() && !member.is_short;
-        for member in self.0.values_mut().filter(live) {
-            if member.emit(event, &arguments, bytes, most) {
-                delivered += 1;
-            } else {
-                member.is_short = true;
-                overflowed.push(member.session.clone());
+    /// Adds a subscriber that waits for its answer, or lets one wait that is there already; what it
+    /// has missed stays known.
+    pub(super) fn join(&mut self, subscriber: &Subscriber) {
+        let joining = Phase::Joining(Waiting::default());
+        if let Some(place) = self.places.get(&subscriber.connection) {
+            let member = &mut self.list[*place];
+            if matches!(member.phase, Phase::Live(_)) {
+                member.phase = joining;
+                self.joining += 1;
             }
+            return;
         }
-        (delivered, overflowed)
-    }
-
-    /// Tells those who want to know that somebody has come or left. A client for which too much
-    /// waits is not closed on account of it: it is told with the next one that it has missed some.
-    pub(super) fn announce(&mut self, change: &Change<'_>, most: usize) {
-        let counted = json!({
-            "room": change.room, "count": change.count, "connections": self.len(),
+        self.places
+            .insert(subscriber.connection.clone(), self.list.len());
+        self.joining += 1;
+        self.list.push(Member {
+            connection: subscriber.connection.clone(),
+            outbox: subscriber.outbox.clone(),
+            user: None,
+            mode: PresenceMode::Off,
+            may_watch: false,
+            phase: joining,
+            has_missed: false,
         });
-        let mut named = counted.clone();
-        named["user"] = json!(change.user);
-        for (connection, member) in &mut self.0 {
-            if change.except == Some(connection) || !member.watches(change.room) {
-                continue;
-            }
-            let mut data = match member.mode {
-                PresenceMode::Full => named.clone(),
-                PresenceMode::Count | PresenceMode::Off => counted.clone(),
-            };
-            if member.has_missed {
-                data["missed"] = json!(true);
-            }
-            let bytes = data.to_string().len();
-            // Messages go first: half of what may wait is for them alone.
-            member.has_missed = !member.emit(change.event, &data, bytes, most / 2);
+    }
+
+    pub(super) fn remove(&mut self, connection: &str) -> Option<Member> {
+        let place = self.places.remove(connection)?;
+        let member = self.list.swap_remove(place);
+        self.joining -= usize::from(matches!(member.phase, Phase::Joining(_)));
+        if let Some(moved) = self.list.get(place) {
+            self.places.insert(moved.connection.clone(), place);
         }
+        Some(member)
+    }
+
+    /// Queues a message for every subscriber, and returns the outboxes to flush.
+    pub(super) fn deliver(&mut self, delivery: &Delivery, now: Now) -> Vec<Arc<Outbox>> {
+        let mut outboxes = Vec::with_capacity(self.list.len());
+        for member in &mut self.list {
+            match &mut member.phase {
+                Phase::Joining(waiting) => {
+                    waiting.bytes += delivery.packet.packet().wire_bytes();
+                    waiting.deliveries.push(delivery.clone());
+                    if waiting.bytes > member.outbox.limit_bytes() {
+                        *waiting = Waiting::default();
+                        member.outbox.overflow();
+                    }
+                }
+                Phase::Live(after) if delivery.offset > *after => {
+                    // An outbox that is full has been closed, and one that is closed gets nothing.
+                    if member.outbox.queue(&delivery.packet, now).is_ok() {
+                        outboxes.push(member.outbox.clone());
+                    }
+                }
+                Phase::Live(_) => {}
+            }
+        }
+        outboxes
+    }
+
+    /// Lets a subscriber get messages: those that were delivered meanwhile first, as far as they come
+    /// after `offset`.
+    ///
+    /// # Errors
+    ///
+    /// When its outbox takes nothing more.
+    pub(super) fn go_live(
+        &mut self,
+        connection: &str,
+        offset: u64,
+        now: Now,
+    ) -> Result<(), SendError> {
+        let Some(place) = self.places.get(connection) else {
+            return Err(SendError::Closed);
+        };
+        let member = &mut self.list[*place];
+        let phase = std::mem::replace(&mut member.phase, Phase::Live(offset));
+        if let Phase::Joining(waiting) = phase {
+            self.joining -= 1;
+            let deliveries = waiting.deliveries.iter();
+            for delivery in deliveries.filter(|delivery| delivery.offset > offset) {
+                member.outbox.queue(&delivery.packet, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a packet for every subscriber that has its answer, and returns the outboxes to flush.
+    pub(super) fn notify(&self, packet: &Queued, now: Now) -> Vec<Arc<Outbox>> {
+        let live = self
+            .list
+            .iter()
+            .filter(|member| matches!(member.phase, Phase::Live(_)));
+        let queued = live.filter(|member| member.outbox.queue(packet, now).is_ok());
+        queued.map(|member| member.outbox.clone()).collect()
     }
 }

@@ -1,39 +1,37 @@
-//! Rooms in memory: who is in which, the order of their messages, and what is kept of them.
+//! Rooms: who is in which, the order of their messages, and what is kept of them.
 
+mod announce;
+mod log;
 mod members;
-mod name;
-pub mod policy;
+mod message;
 mod position;
+mod presence;
 mod room;
-pub(crate) mod subscription;
+mod sender;
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, hash_map::Entry as Slot},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use socketioxide::extract::SocketRef;
-use tokio::time::Instant;
-
-use self::room::{Outside, Room, Terms};
 pub use self::{
-    name::{InvalidRoomName, RoomName},
-    position::{Epoch, Position},
-    room::{Acceptance, Extract},
-    subscription::{Entry, Wanted},
+    log::{Appended, Extract, MessageKey, Selection},
+    message::{Data, Draft, InvalidData, Message, is_portable, is_publishable, list, null},
+    position::{Epoch, Position, Since},
+    presence::{Presence, PresenceMode, Present},
+    sender::{Sender, User},
 };
+use self::{
+    log::{LogError, MemoryLogs, RoomLog},
+    room::{Room, RoomError},
+};
+pub use crate::auth::policy::{InvalidRoomName, RoomName};
 use crate::{
-    config::Config,
-    history::Since,
-    messages::{Message, MessageKey},
-    metrics::{Cause, Metrics},
-    presence::{People, Presence, PresenceMode},
-    session::Session,
+    config::{Config, PresenceSettings},
+    outbox::{Outbox, OutboxContext, SendError},
     timers::Timers,
+    transport::Packet,
 };
 
 /// All rooms of this gateway. A room exists while somebody is in it, or something of it is kept.
@@ -42,152 +40,222 @@ pub struct Rooms {
     terms: Arc<Terms>,
 }
 
-/// Why somebody did not enter a room.
-#[derive(Debug, PartialEq, Eq)]
-pub enum NotEntered<E> {
-    /// The session has ended.
-    SessionEnded,
-    /// What it wants to know could not be told, for this reason.
-    Untold(E),
+/// What all rooms share.
+struct Terms {
+    logs: Arc<MemoryLogs>,
+    #[cfg(test)]
+    faults: Option<Arc<log::Faults>>,
+    presence: PresenceSettings,
+    outboxes: Arc<OutboxContext>,
+    timers: Arc<Timers>,
 }
+
+/// A connection that subscribes to rooms.
+pub struct Subscriber {
+    /// Its public id.
+    pub connection: Arc<str>,
+    /// The way to its client.
+    pub outbox: Arc<Outbox>,
+    /// Who it is, as others see it.
+    pub sender: Sender,
+    /// Whether its grants let it know who is in the room.
+    pub may_watch: bool,
+}
+
+/// What a client that subscribes to a room wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeOptions {
+    /// The last message that it has, when it was there before.
+    pub since: Option<Since>,
+    /// How many of the last messages it wants, when there is no coming back.
+    pub history: Option<usize>,
+    /// What it wants to know of who is there, now and later.
+    pub presence: PresenceMode,
+}
+
+/// The state of a room at the moment of a subscription: every later message follows it.
+pub struct Subscription<'a> {
+    /// The place of the room's newest message.
+    pub position: &'a Position,
+    /// Whether nothing is missing between the last message that the client had and `messages`;
+    /// `None` when it named none.
+    pub recovered: Option<bool>,
+    /// The messages that it missed, or the last ones.
+    pub messages: Option<&'a Vec<Arc<Message>>>,
+    /// Who is there, with the client itself.
+    pub presence: Option<Presence>,
+}
+
+/// Why a client is not in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// Its session has ended.
+    SessionEnded,
+    /// The room's log cannot be reached now.
+    Unavailable,
+}
+
+/// Why a message was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// The room's log cannot be reached now.
+    Unavailable,
+    /// Too much waits for the clients of this gateway.
+    Overloaded,
+}
+
+/// The room's log cannot be reached now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
 
 impl Rooms {
     /// No rooms yet.
     #[must_use]
-    pub fn new(config: &Config, timers: &Arc<Timers>) -> Self {
+    pub fn new(config: &Config, outboxes: &Arc<OutboxContext>, timers: &Arc<Timers>) -> Self {
         Self {
             rooms: Mutex::default(),
             terms: Arc::new(Terms {
-                history: config.history.clone(),
+                logs: MemoryLogs::new(config.history.clone()),
+                #[cfg(test)]
+                faults: None,
                 presence: config.presence.clone(),
-                outbound_bytes: config.limits.outbound_bytes,
+                outboxes: outboxes.clone(),
                 timers: timers.clone(),
-                kept_bytes: AtomicUsize::new(0),
             }),
         }
     }
 
-    /// Puts a session into a room, and tells it where the room stands by `tell` in the same moment:
-    /// what is published later, it will receive later. `tell` must not wait.
+    /// Subscribes a client to a room. `answer` makes the packet that tells it so; every message that
+    /// is published later follows that packet.
     ///
     /// # Errors
     ///
-    /// When the session has ended meanwhile, or `tell` fails; then it is not in the room.
-    pub fn enter<E>(
+    /// See [`JoinError`]; then the client is not in the room.
+    pub async fn subscribe(
         &self,
         name: &RoomName,
-        (session, socket): (&Arc<Session>, &SocketRef),
-        wanted: &Wanted,
-        tell: impl Fn(&Entry) -> Result<(), E>,
-    ) -> Result<(), NotEntered<E>> {
+        subscriber: &Subscriber,
+        options: &SubscribeOptions,
+        answer: impl Fn(&Subscription<'_>) -> Option<Packet>,
+    ) -> Result<(), JoinError> {
         loop {
             let room = self.get_or_open(name);
-            match room.enter((session, socket), wanted, &tell) {
+            match room.subscribe(subscriber, options, &answer).await {
                 Ok(()) => return Ok(()),
-                Err(Outside::Gone) => {}
-                Err(Outside::Ended) => return Err(NotEntered::SessionEnded),
-                Err(Outside::Untold(error)) => return Err(NotEntered::Untold(error)),
+                Err(RoomError::Retired) => {}
+                Err(RoomError::Other(error)) => return Err(error),
             }
         }
     }
 
-    /// Takes a session out of a room; nothing happens when it is not in it.
-    pub fn leave(&self, name: &RoomName, session: &Session) {
-        session.rooms().remove(name);
+    /// Takes a connection out of a room; nothing happens when it is not in it.
+    pub fn leave(&self, name: &RoomName, connection: &str) {
         if let Some(room) = self.get(name) {
-            room.leave(session);
+            room.leave(connection);
             self.retire_if_idle(name, &room);
         }
     }
 
-    /// Takes a session out of all its rooms.
-    pub fn leave_all(&self, session: &Session) {
-        let names = std::mem::take(&mut *session.rooms());
-        for name in names {
-            self.leave(&name, session);
+    /// Counts a guest as the user that it has turned out to be.
+    pub fn identify(&self, name: &RoomName, subscriber: &Subscriber) {
+        if let Some(room) = self.get(name) {
+            room.identify(subscriber);
         }
     }
 
-    /// Counts a guest as the user that it has turned out to be, in all its rooms.
-    pub fn identify(&self, session: &Session) {
-        let names: Vec<_> = session.rooms().iter().cloned().collect();
-        for room in names.iter().filter_map(|name| self.get(name)) {
-            room.identify(session);
+    /// Notes whether a member's grants let it know who is in a room.
+    pub fn let_watch(&self, name: &RoomName, connection: &str, may_watch: bool) {
+        if let Some(room) = self.get(name) {
+            room.let_watch(connection, may_watch);
         }
     }
 
-    /// Gives `message` the next number of its room and sends it to everybody in it, the sender
-    /// included if it is there. With a `key`, what was published under it lately is not published
-    /// again.
+    /// Gives a message the next number of its room and delivers it to everybody in the room, its
+    /// sender included. With a `key`, what was published under it lately is not published again.
     ///
-    /// A member whose queue is full is closed: it may not miss a message without a word.
-    pub fn publish(
+    /// # Errors
+    ///
+    /// See [`PublishError`].
+    pub async fn publish(
         &self,
-        mut message: Message,
-        mut key: Option<MessageKey>,
-        metrics: &Metrics,
-    ) -> Acceptance {
-        let name = message.room.clone();
-        let (room, sent) = loop {
-            let room = self.get_or_open(&name);
-            match room.publish(message, key) {
-                Ok(sent) => break (room, sent),
-                Err(given_back) => (message, key) = *given_back,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+    ) -> Result<Appended, PublishError> {
+        let (room, appended) = loop {
+            let room = self.get_or_open(&draft.room);
+            match room.publish(draft, key).await {
+                Ok(appended) => break (room, appended),
+                Err(RoomError::Retired) => {}
+                Err(RoomError::Other(error)) => return Err(error),
             }
         };
-        if !sent.acceptance.is_duplicate {
-            metrics.message_published(sent.delivered);
+        if !appended.is_duplicate {
+            self.terms.outboxes.metrics().message_published();
         }
-        for session in sent.overflowed {
-            tracing::warn!(connection = %session.connection, "closed: it takes messages too slowly");
-            session.end(Cause::Overflowed);
-        }
-        if self.terms.kept_bytes.load(Ordering::Relaxed) > self.terms.history.total_bytes {
+        if self.terms.logs.kept_bytes() > self.terms.logs.limit_bytes() {
             self.make_room();
-        } else if self.terms.history.messages == 0 {
-            self.retire_if_idle(&name, &room);
+        } else if !self.terms.logs.keep_messages() {
+            self.retire_if_idle(&draft.room, &room);
         }
-        sent.acceptance
+        Ok(appended)
     }
 
-    /// What is kept of a room: after `since`, or the last ones, `limit` at most.
-    #[must_use]
-    pub fn read(&self, name: &RoomName, since: Option<&Since>, limit: usize) -> Extract {
-        let room = self.get_or_open(name);
-        let extract = room.read(since, limit);
-        // Whoever reads keeps no room in being.
-        self.retire_if_idle(name, &room);
-        extract
+    /// Reads a part of what is kept of a room.
+    ///
+    /// # Errors
+    ///
+    /// When its log cannot be reached.
+    pub async fn read(
+        &self,
+        name: &RoomName,
+        selection: &Selection,
+    ) -> Result<Extract, Unavailable> {
+        loop {
+            let room = self.get_or_open(name);
+            match room.read(selection).await {
+                Ok(extract) => {
+                    // Whoever reads keeps no room in being.
+                    self.retire_if_idle(name, &room);
+                    return Ok(extract);
+                }
+                Err(LogError::Closed) => {}
+                Err(LogError::Unavailable) => return Err(Unavailable),
+            }
+        }
     }
 
-    /// Who is in a room.
+    /// Describes who is in a room.
     #[must_use]
     pub fn presence(&self, name: &RoomName, mode: PresenceMode) -> Presence {
         match self.get(name) {
             Some(room) => room.presence(mode),
-            None => People::default().describe(mode, 0, 0),
+            None => Presence::of_nobody(mode),
         }
     }
 
-    /// Tells the same to a session, and of changes from the same moment on, as `mode` says, if it is
-    /// in the room. `tell` runs while nobody comes or leaves, so it must not wait.
+    /// Describes who is in a room to a client by the packet that `answer` makes and, if the client
+    /// is in the room, tells it of changes from the same moment on, as `mode` says.
     ///
     /// # Errors
     ///
-    /// Those of `tell`; then nothing changes.
-    pub fn watch<E>(
+    /// When the packet cannot be queued.
+    pub fn watch(
         &self,
         name: &RoomName,
-        (session, mode): (&Session, PresenceMode),
-        tell: impl FnOnce(&Presence) -> Result<(), E>,
-    ) -> Result<(), E> {
+        subscriber: &Subscriber,
+        mode: PresenceMode,
+        answer: impl FnOnce(&Presence) -> Option<Packet>,
+    ) -> Result<(), SendError> {
         match self.get(name) {
-            Some(room) => room.watch(session, mode, tell),
-            None => tell(&self.presence(name, mode)),
+            Some(room) => room.watch(subscriber, mode, answer),
+            None => match answer(&Presence::of_nobody(mode)) {
+                Some(packet) => subscriber.outbox.send(packet),
+                None => Ok(()),
+            },
         }
     }
 
-    /// The rooms that somebody is in, each with its number of sockets, in no order.
+    /// Returns the rooms that somebody is in, each with its number of connections, in no order.
     #[must_use]
     pub fn occupied(&self) -> Vec<(RoomName, usize)> {
         let counts = self
@@ -197,7 +265,8 @@ impl Rooms {
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Lets go of what is too old, and of rooms that nobody needs any more. Call it now and then.
+    /// Forgets what is too old, and rooms that nobody needs any more. Expired messages are never
+    /// delivered, even before this removes them.
     pub fn sweep(&self) {
         for (name, room) in self.all() {
             self.retire_if_idle(&name, &room);
@@ -208,14 +277,17 @@ impl Rooms {
     /// longest, until a quarter of the memory is free.
     fn make_room(&self) {
         let rooms = self.all().into_iter();
-        let mut rooms: Vec<_> = rooms.map(|(_, room)| (room.kept(), room)).collect();
-        rooms.sort_unstable_by_key(|((bytes, newest_at), _)| (Reverse(*bytes), *newest_at));
-        let enough = self.terms.history.total_bytes / 4 * 3;
+        let mut rooms: Vec<_> = rooms.map(|(_, room)| (room.log().kept(), room)).collect();
+        // Rooms that differ by less than a factor of two keep as much.
+        rooms.sort_unstable_by_key(|((bytes, newest_at), _)| {
+            (Reverse(bytes.checked_ilog2()), *newest_at)
+        });
+        let enough = self.terms.logs.limit_bytes() / 4 * 3;
         for (_, room) in rooms {
-            if self.terms.kept_bytes.load(Ordering::Relaxed) <= enough {
+            if self.terms.logs.kept_bytes() <= enough {
                 break;
             }
-            room.forget_messages();
+            room.log().forget();
         }
         self.sweep();
     }
@@ -225,12 +297,12 @@ impl Rooms {
     }
 
     fn get_or_open(&self, name: &RoomName) -> Arc<Room> {
-        let open = || Arc::new(Room::new(name.clone(), self.terms.clone()));
+        let open = || Room::new(name.clone(), self.terms.clone(), self.terms.open_log());
         self.lock().entry(name.clone()).or_insert_with(open).clone()
     }
 
-    /// Every room of this moment. What is done with each is done without the lock of all: it may have
-    /// to wait for a room in which much goes on.
+    /// Returns every room of this moment. They are changed without the lock of all: each may be
+    /// busy.
     fn all(&self) -> Vec<(RoomName, Arc<Room>)> {
         let rooms = self.lock();
         rooms
@@ -240,17 +312,26 @@ impl Rooms {
     }
 
     fn retire_if_idle(&self, name: &RoomName, room: &Arc<Room>) {
-        if room.is_idle(Instant::now())
-            && let Slot::Occupied(slot) = self.lock().entry(name.clone())
-            && Arc::ptr_eq(slot.get(), room)
-            && room.retire()
+        if room.retire_if_idle()
+            && let Entry::Occupied(entry) = self.lock().entry(name.clone())
+            && Arc::ptr_eq(entry.get(), room)
         {
-            slot.remove();
+            entry.remove();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Terms {
+    fn open_log(&self) -> RoomLog {
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            return RoomLog::Faulty(log::FaultyLog::new(self.logs.clone(), faults.clone()));
+        }
+        RoomLog::Memory(log::MemoryLog::new(self.logs.clone()))
     }
 }
 

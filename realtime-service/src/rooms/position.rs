@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// Which life of a room: it changes when the numbering begins anew.
@@ -15,12 +15,22 @@ impl Serialize for Epoch {
     }
 }
 
-/// Where in a room's stream of messages something stands.
+/// A place in a room's stream of messages.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Position {
     /// Which life of the room.
     #[schema(value_type = String)]
     pub epoch: Epoch,
     /// The number of the message in that life, from 1; 0 is before the first.
+    pub offset: u64,
+}
+
+/// The last message of a room that a client has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    /// The life of the room that the offset belongs to.
+    pub epoch: String,
+    /// The number of the last message that the client has; 0 for none.
     pub offset: u64,
 }

@@ -1,197 +1,334 @@
-//! One room: its members, the order of its messages, what is kept of them, and who is there.
+//! One room: the delivery of its messages in the order of their offsets, and who is in it.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use socketioxide::extract::SocketRef;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    Epoch, Position, RoomName,
-    members::{Change, Member, Members},
-    subscription::{Entry, Wanted},
+    Draft, JoinError, Message, Presence, PresenceMode, PublishError, RoomName, SubscribeOptions,
+    Subscriber, Subscription, Terms, User,
+    announce::{Announcement, BATCH_INTERVAL, Batch, Change, is_crowded},
+    log::{Appended, Extract, LogError, MessageKey, RoomLog, Selection},
+    members::{Delivery, Members},
+    presence::People,
 };
 use crate::{
-    config::{HistorySettings, PresenceSettings},
-    history::{History, Since},
-    messages::{Message, MessageKey, Published, RecentIds},
-    presence::{People, Presence, PresenceMode, User},
-    session::{Session, random_id},
-    timers::Timers,
+    outbox::{self, Now, Outbox, SendError},
+    transport::Packet,
 };
 
-/// What all rooms share.
-pub(super) struct Terms {
-    pub(super) history: HistorySettings,
-    pub(super) presence: PresenceSettings,
-    /// The most bytes that may wait for one client.
-    pub(super) outbound_bytes: usize,
-    pub(super) timers: Arc<Timers>,
-    /// About how many bytes all rooms keep for those who come back.
-    pub(super) kept_bytes: AtomicUsize,
-}
+/// How long delivery waits before it reads a log again that could not be reached.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 
 /// A room that somebody is in, or of which something is kept.
 pub(super) struct Room {
     name: RoomName,
-    epoch: Epoch,
     terms: Arc<Terms>,
+    log: RoomLog,
     state: Mutex<State>,
 }
 
-/// Behind one lock, so that every member gets a room's messages in the order of their numbers, and
-/// a new one all of those that come after what it is told.
 #[derive(Default)]
 struct State {
-    offset: u64,
+    /// The offset up to which messages were delivered.
+    delivered: u64,
+    /// The newest offset that is known to be in the log, when a message before it was missing.
+    newest: u64,
+    /// Whether a task reads messages from the log that were not delivered.
+    is_catching_up: bool,
     members: Members,
-    history: History,
-    recent_ids: RecentIds,
     people: People,
-    /// Whether another room stands in its place by now. Whoever finds it so looks again.
-    is_gone: bool,
+    batch: Batch,
+    /// Whether another room has taken the place of this one.
+    is_retired: bool,
 }
 
-/// What became of a message.
-pub struct Acceptance {
-    /// Its place in the room.
-    pub position: Position,
-    /// Whether it had been published before.
-    pub is_duplicate: bool,
+impl State {
+    /// Whether messages are missing that are in the log; when none is, the task ends.
+    fn must_catch_up(&mut self) -> bool {
+        self.is_catching_up = self.delivered < self.newest;
+        self.is_catching_up
+    }
 }
 
-/// A part of what is kept.
-pub struct Extract {
-    /// Where the room's messages stand.
-    pub position: Position,
-    /// The messages, oldest first.
-    pub messages: Vec<Arc<Published>>,
-    /// Whether there is more after the last of them.
-    pub more: bool,
-    /// Whether nothing is missing before the first of them; `None` when nobody asked.
-    pub recovered: Option<bool>,
-}
-
-/// What a message has done.
-pub(super) struct Sent {
-    pub(super) acceptance: Acceptance,
-    pub(super) delivered: usize,
-    /// Members for which too much waits: they may not miss a message without a word.
-    pub(super) overflowed: Vec<Arc<Session>>,
-}
-
-/// Why somebody is not in a room.
-pub(super) enum Outside<E> {
-    /// Another room stands in the place of this one.
-    Gone,
-    /// Its session has ended.
-    Ended,
-    /// What it wants to know could not be told.
-    Untold(E),
+/// Why a room did not do what it was asked for.
+pub(super) enum RoomError<E> {
+    /// Another room has taken its place.
+    Retired,
+    /// Another reason.
+    Other(E),
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, terms: Arc<Terms>) -> Self {
-        Self {
+    pub(super) fn new(name: RoomName, terms: Arc<Terms>, log: RoomLog) -> Arc<Self> {
+        Arc::new(Self {
             name,
-            epoch: Epoch(random_id().into()),
             terms,
+            log,
             state: Mutex::default(),
-        }
-    }
-
-    /// Puts a socket in, and tells it `Entry` in the same moment: what is published before has its
-    /// place in it, and what is published after follows it.
-    pub(super) fn enter<E>(
-        self: &Arc<Self>,
-        (session, socket): (&Arc<Session>, &SocketRef),
-        wanted: &Wanted,
-        tell: impl FnOnce(&Entry) -> Result<(), E>,
-    ) -> Result<(), Outside<E>> {
-        self.change(|state| {
-            if state.is_gone {
-                return Err(Outside::Gone);
-            }
-            state.history.trim(Instant::now(), &self.terms.history);
-            let mut joined = session.rooms();
-            // Whoever ends a session takes its rooms away after the flag is set.
-            if !session.is_live() {
-                return Err(Outside::Ended);
-            }
-            let sender = &session.identity().sender;
-            let user = User::of(sender);
-            let is_new = !state.members.contains(session);
-            let newcomer = user.as_ref().filter(|_| is_new);
-            let newcomer = newcomer.map(|user| (user, sender.name.as_ref()));
-            let connections = state.members.len() + usize::from(is_new);
-            // Nothing has changed yet: who cannot be told has not been there for anybody.
-            tell(&self.entry(state, wanted, (newcomer, connections))).map_err(Outside::Untold)?;
-            let member = Member::new((session, socket), user.clone(), wanted.presence);
-            state.members.insert(member);
-            joined.insert(self.name.clone());
-            if let Some((user, name)) = newcomer
-                && state.people.enter(user, name)
-            {
-                self.announce(state, "rt:join", (user, Some(&session.connection)));
-            }
-            Ok(())
         })
     }
 
-    /// What somebody is told who enters: of who is there, with themselves, and so many `connections`.
-    fn entry(
-        &self,
-        state: &State,
-        wanted: &Wanted,
-        (newcomer, connections): (Option<(&User, Option<&String>)>, usize),
-    ) -> Entry {
-        let missed = wanted.since.as_ref();
-        let missed = missed.map(|since| self.missed(state, since));
-        let last = || wanted.history.map(|count| state.history.last(count));
-        let is_asked = wanted.presence != PresenceMode::Off;
-        let most = self.terms.presence.users;
-        Entry {
-            position: self.position(state.offset),
-            recovered: missed.as_ref().map(Option::is_some),
-            messages: missed.flatten().or_else(last),
-            presence: is_asked.then(|| {
-                let people = &state.people;
-                people.describe_with(newcomer, wanted.presence, (connections, most))
-            }),
+    /// Appends a message to the log, and delivers it.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+    ) -> Result<Appended, RoomError<PublishError>> {
+        if self.terms.outboxes.is_overloaded() {
+            return Err(RoomError::Other(PublishError::Overloaded));
+        }
+        let appended = match self.log.append(draft, key).await {
+            Ok(appended) => appended,
+            Err(LogError::Closed) => return Err(RoomError::Retired),
+            Err(LogError::Unavailable) => {
+                return Err(RoomError::Other(PublishError::Unavailable));
+            }
+        };
+        match &appended.message {
+            Some(message) => self.receive(message),
+            None if appended.is_duplicate => {}
+            None => self.catch_up(appended.position.offset),
+        }
+        Ok(appended)
+    }
+
+    /// Delivers a message that follows the one before, and reads the log when one is missing between
+    /// them.
+    fn receive(self: &Arc<Self>, message: &Arc<Message>) {
+        let mut state = self.lock();
+        if message.offset() <= state.delivered {
+            return;
+        }
+        if message.offset() > state.delivered + 1 {
+            drop(state);
+            return self.catch_up(message.offset());
+        }
+        let outboxes = self.deliver(&mut state, message);
+        drop(state);
+        flush(&outboxes);
+    }
+
+    /// Delivers the next message to the members; the caller flushes their outboxes.
+    fn deliver(&self, state: &mut State, message: &Arc<Message>) -> Vec<Arc<Outbox>> {
+        state.delivered = message.offset();
+        let delivery = Delivery {
+            offset: message.offset(),
+            packet: self.terms.outboxes.share(message.packet().clone()),
+        };
+        let outboxes = state.members.deliver(&delivery, Now::read());
+        self.terms
+            .outboxes
+            .metrics()
+            .message_delivered(outboxes.len());
+        outboxes
+    }
+
+    /// Reads from the log what was not delivered, up to `offset` at least; one task does it.
+    fn catch_up(self: &Arc<Self>, offset: u64) {
+        let mut state = self.lock();
+        state.newest = state.newest.max(offset);
+        if std::mem::replace(&mut state.is_catching_up, true) {
+            return;
+        }
+        drop(state);
+        let room = self.clone();
+        tokio::spawn(async move {
+            while room.lock().must_catch_up() {
+                if room.deliver_missing().await.is_err() {
+                    tokio::time::sleep(CATCH_UP_PAUSE).await;
+                }
+            }
+        });
+    }
+
+    /// Delivers what the log has beyond what was delivered. Messages that it does not keep any more
+    /// are announced as a gap.
+    async fn deliver_missing(&self) -> Result<(), LogError> {
+        let newest = Selection {
+            last: usize::MAX,
+            ..Selection::default()
+        };
+        let extract = self.log.read(&newest).await?;
+        let mut outboxes = Vec::new();
+        let mut state = self.lock();
+        for message in &extract.messages {
+            if message.offset() <= state.delivered {
+                continue;
+            }
+            if message.offset() > state.delivered + 1 {
+                outboxes.extend(self.announce_gap(&mut state, &extract, message.offset() - 1));
+            }
+            outboxes.extend(self.deliver(&mut state, message));
+        }
+        if state.delivered < extract.position.offset {
+            outboxes.extend(self.announce_gap(&mut state, &extract, extract.position.offset));
+        }
+        drop(state);
+        flush(&outboxes);
+        Ok(())
+    }
+
+    /// Tells the members that the messages up to `until` are not kept any more.
+    fn announce_gap(&self, state: &mut State, extract: &Extract, until: u64) -> Vec<Arc<Outbox>> {
+        let gap = json!({
+            "room": self.name, "epoch": extract.position.epoch,
+            "from": state.delivered + 1, "to": until,
+        });
+        state.delivered = until;
+        tracing::warn!(room = %self.name, %gap, "messages were lost before they were delivered");
+        let Ok(packet) = outbox::event("/", "rt:gap", &gap) else {
+            return Vec::new();
+        };
+        let packet = self.terms.outboxes.share(packet);
+        state.members.notify(&packet, Now::read())
+    }
+
+    /// Lets a client in: it joins, the log is read, and then it gets its answer and, after that,
+    /// every message that the answer does not cover.
+    pub(super) async fn subscribe(
+        self: &Arc<Self>,
+        subscriber: &Subscriber,
+        options: &SubscribeOptions,
+        answer: impl Fn(&Subscription) -> Option<Packet>,
+    ) -> Result<(), RoomError<JoinError>> {
+        self.join(subscriber)?;
+        let selection = Selection {
+            since: options.since.clone(),
+            last: options.history.unwrap_or_default(),
+            limit: None,
+        };
+        let extract = match self.log.read(&selection).await {
+            Ok(extract) => extract,
+            Err(LogError::Closed) => return Err(RoomError::Retired),
+            Err(LogError::Unavailable) => {
+                self.leave(&subscriber.connection);
+                return Err(RoomError::Other(JoinError::Unavailable));
+            }
+        };
+        loop {
+            subscriber.outbox.wait_for_room().await;
+            match self.admit(subscriber, options, &extract, &answer) {
+                Err(SendError::Full) => {}
+                Err(SendError::Closed) => return Err(RoomError::Other(JoinError::SessionEnded)),
+                Ok(()) => return Ok(()),
+            }
         }
     }
 
-    /// Takes a session out; nothing happens when it is not in.
-    pub(super) fn leave(self: &Arc<Self>, session: &Session) {
-        self.change(|state| {
-            let member = state.members.remove(session);
-            if let Some(user) = member.and_then(|member| member.user) {
-                self.part(state, &user);
+    fn join(&self, subscriber: &Subscriber) -> Result<(), RoomError<JoinError>> {
+        let mut state = self.lock();
+        if state.is_retired {
+            return Err(RoomError::Retired);
+        }
+        // Whoever ends a session closes its outbox before it leaves its rooms.
+        if !subscriber.outbox.is_open(Now::read()) {
+            return Err(RoomError::Other(JoinError::SessionEnded));
+        }
+        state.members.join(subscriber);
+        Ok(())
+    }
+
+    /// Answers a subscription, and lets its messages follow.
+    fn admit(
+        self: &Arc<Self>,
+        subscriber: &Subscriber,
+        options: &SubscribeOptions,
+        extract: &Extract,
+        answer: impl Fn(&Subscription) -> Option<Packet>,
+    ) -> Result<(), SendError> {
+        let (now, mut outboxes) = (Now::read(), Vec::new());
+        let mut state = self.lock();
+        let user = User::of(&subscriber.sender);
+        let was_member = state
+            .members
+            .get_mut(&subscriber.connection)
+            .is_some_and(|member| member.user.is_some());
+        let is_first = user
+            .as_ref()
+            .filter(|_| !was_member)
+            .is_some_and(|user| state.people.enter(user, subscriber.sender.name.as_ref()));
+        let is_asked = options.presence != PresenceMode::Off;
+        let connections = state.members.connections() + usize::from(!was_member);
+        let subscription = Subscription {
+            position: &extract.position,
+            recovered: extract.recovered,
+            messages: (options.since.is_some() && extract.recovered == Some(true)
+                || options.history.is_some())
+            .then_some(&extract.messages),
+            presence: is_asked.then(|| {
+                let limit = self.terms.presence.users;
+                let people = &state.people;
+                people.describe(options.presence, connections, limit, user.as_ref())
+            }),
+        };
+        if let Some(packet) = answer(&subscription) {
+            let packet = self.terms.outboxes.share(packet);
+            if let Err(error) = subscriber.outbox.queue(&packet, now) {
+                // Whoever cannot be answered has not been there for anybody.
+                state
+                    .people
+                    .undo_enter(user.as_ref().filter(|_| !was_member));
+                return Err(error);
             }
-        });
+        }
+        outboxes.push(subscriber.outbox.clone());
+        let offset = extract.position.offset;
+        state.members.go_live(&subscriber.connection, offset, now)?;
+        if let Some(member) = state.members.get_mut(&subscriber.connection) {
+            member.user.clone_from(&user);
+            member.mode = options.presence;
+            member.may_watch = subscriber.may_watch;
+        }
+        if is_first && let Some(user) = user {
+            let except = Some(&*subscriber.connection);
+            outboxes.extend(self.announce(&mut state, Change::Join, user, except));
+        }
+        drop(state);
+        flush(&outboxes);
+        Ok(())
+    }
+
+    /// Takes a connection out; nothing happens when it is not in.
+    pub(super) fn leave(self: &Arc<Self>, connection: &str) {
+        let mut state = self.lock();
+        let member = state.members.remove(connection);
+        if let Some(user) = member.and_then(|member| member.user) {
+            self.part(&mut state, &user);
+        }
     }
 
     /// Counts a guest as the user that it has turned out to be.
-    pub(super) fn identify(self: &Arc<Self>, session: &Session) {
-        let sender = &session.identity().sender;
-        let Some(user) = User::of(sender) else { return };
-        self.change(|state| {
-            let Some(member) = state.members.get_mut(session) else {
-                return;
-            };
-            if member.user.is_some() {
-                return;
-            }
-            member.user = Some(user.clone());
-            if state.people.enter(&user, sender.name.as_ref()) {
-                self.announce(state, "rt:join", (&user, Some(&session.connection)));
-            }
-        });
+    pub(super) fn identify(self: &Arc<Self>, subscriber: &Subscriber) {
+        let Some(user) = User::of(&subscriber.sender) else {
+            return;
+        };
+        let mut state = self.lock();
+        let Some(member) = state.members.get_mut(&subscriber.connection) else {
+            return;
+        };
+        if member.user.is_some() {
+            return;
+        }
+        member.user = Some(user.clone());
+        let mut outboxes = Vec::new();
+        if state.people.enter(&user, subscriber.sender.name.as_ref()) {
+            let except = Some(&*subscriber.connection);
+            outboxes = self.announce(&mut state, Change::Join, user, except);
+        }
+        drop(state);
+        flush(&outboxes);
+    }
+
+    /// Notes whether a member's grants let it know who is in the room.
+    pub(super) fn let_watch(&self, connection: &str, may_watch: bool) {
+        if let Some(member) = self.lock().members.get_mut(connection) {
+            member.may_watch = may_watch;
+        }
     }
 
     /// Counts a connection of `user` off. Whether they have left is told when they have not come
@@ -204,191 +341,149 @@ impl Room {
         let at = Instant::now() + Duration::from_secs(self.terms.presence.leave_delay_secs);
         let timer = self.terms.timers.schedule(at, move || {
             if let Some(room) = room.upgrade() {
-                room.change(|state| {
-                    if state.people.remove(&gone) {
-                        room.announce(state, "rt:leave", (&gone, None));
-                    }
-                });
+                room.remove(&gone);
             }
         });
         state.people.await_return(user, timer);
     }
 
-    /// Tells the members that `user` has come or left.
+    fn remove(self: &Arc<Self>, user: &User) {
+        let mut state = self.lock();
+        if state.people.remove(user) {
+            let outboxes = self.announce(&mut state, Change::Leave, user.clone(), None);
+            drop(state);
+            flush(&outboxes);
+        }
+    }
+
+    /// Announces that a user has come or left, or adds it to the next batch of a crowded room.
     fn announce(
+        self: &Arc<Self>,
+        state: &mut State,
+        change: Change,
+        user: User,
+        except: Option<&str>,
+    ) -> Vec<Arc<Outbox>> {
+        if !is_crowded(state.members.connections()) {
+            let mut outboxes = self.announce_batch(state);
+            outboxes.extend(self.announce_now(state, change, &[user], except));
+            return outboxes;
+        }
+        if state.batch.push(change, user) {
+            let room = Arc::downgrade(self);
+            let at = Instant::now() + BATCH_INTERVAL;
+            let timer = self.terms.timers.schedule(at, move || {
+                if let Some(room) = room.upgrade() {
+                    let mut state = room.lock();
+                    let outboxes = room.announce_batch(&mut state);
+                    drop(state);
+                    flush(&outboxes);
+                }
+            });
+            state.batch.set_timer(timer);
+        }
+        Vec::new()
+    }
+
+    /// Announces what a crowded room has collected.
+    fn announce_batch(&self, state: &mut State) -> Vec<Arc<Outbox>> {
+        let changes = state.batch.take();
+        let mut outboxes = Vec::new();
+        for run in changes.chunk_by(|(one, _), (other, _)| one == other) {
+            for part in run.chunks(self.terms.presence.users.max(1)) {
+                let users: Vec<User> = part.iter().map(|(_, user)| user.clone()).collect();
+                outboxes.extend(self.announce_now(state, part[0].0, &users, None));
+            }
+        }
+        outboxes
+    }
+
+    fn announce_now(
         &self,
         state: &mut State,
-        event: &'static str,
-        (user, except): (&User, Option<&str>),
-    ) {
-        let change = Change {
-            event,
+        change: Change,
+        users: &[User],
+        except: Option<&str>,
+    ) -> Vec<Arc<Outbox>> {
+        let announcement = Announcement {
+            change,
             room: &self.name,
-            user,
+            users,
             count: state.people.count(),
+            connections: state.members.connections(),
             except,
         };
-        state.members.announce(&change, self.terms.outbound_bytes);
+        announcement.announce(&mut state.members, &self.terms.outboxes, Now::read())
     }
 
-    /// Gives a message the next number, keeps it, and sends it to everybody in the room, its sender
-    /// included. What was published before under the same key is not published again. When another
-    /// room stands in the place of this one, the message is given back.
-    pub(super) fn publish(
+    /// Reads a part of what is kept.
+    pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
+        self.log.read(selection).await
+    }
+
+    /// Describes who is in the room to a client, and, if it is a member, tells it of changes from
+    /// the same moment on, as `mode` says.
+    pub(super) fn watch(
         &self,
-        message: Message,
-        key: Option<MessageKey>,
-    ) -> Result<Sent, Box<(Message, Option<MessageKey>)>> {
-        let now = Instant::now();
-        self.change(|state| {
-            if state.is_gone {
-                return Err(Box::new((message, key)));
-            }
-            state.recent_ids.trim(now);
-            if let Some(offset) = key.as_ref().and_then(|key| state.recent_ids.find(key)) {
-                return Ok(Sent {
-                    acceptance: Acceptance {
-                        position: self.position(offset),
-                        is_duplicate: true,
-                    },
-                    delivered: 0,
-                    overflowed: Vec::new(),
-                });
-            }
-            state.offset += 1;
-            if let Some(key) = key {
-                state.recent_ids.insert(key, state.offset, now);
-            }
-            let position = self.position(state.offset);
-            let published = Arc::new(Published { message, position });
-            let most = self.terms.outbound_bytes;
-            let (delivered, overflowed) = state.members.deliver(&published, most);
-            let acceptance = Acceptance {
-                position: published.position.clone(),
-                is_duplicate: false,
-            };
-            state.history.push(published, now, &self.terms.history);
-            Ok(Sent {
-                acceptance,
-                delivered,
-                overflowed,
-            })
-        })
-    }
-
-    /// What is kept: after `since`, or the last ones, `limit` at most.
-    pub(super) fn read(&self, since: Option<&Since>, limit: usize) -> Extract {
-        self.change(|state| {
-            state.history.trim(Instant::now(), &self.terms.history);
-            let missed = since.map(|since| self.missed(state, since));
-            let recovered = missed.as_ref().map(Option::is_some);
-            let last = || state.history.last(limit);
-            let mut messages = missed.flatten().unwrap_or_else(last);
-            let more = messages.len() > limit;
-            messages.truncate(limit);
-            Extract {
-                position: self.position(state.offset),
-                messages,
-                more,
-                recovered,
-            }
-        })
-    }
-
-    /// Tells a session who is in it, and, if it is a member, of those who come and leave from the same
-    /// moment on, as `mode` says.
-    pub(super) fn watch<E>(
-        &self,
-        session: &Session,
+        subscriber: &Subscriber,
         mode: PresenceMode,
-        tell: impl FnOnce(&Presence) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let most = self.terms.presence.users;
-        self.change(|state| {
-            tell(&state.people.describe(mode, state.members.len(), most))?;
-            if let Some(member) = state.members.get_mut(session) {
-                member.mode = mode;
-            }
-            Ok(())
-        })
+        answer: impl FnOnce(&Presence) -> Option<Packet>,
+    ) -> Result<(), SendError> {
+        let mut state = self.lock();
+        let presence = self.describe(&state, mode);
+        if let Some(packet) = answer(&presence) {
+            let packet = self.terms.outboxes.share(packet);
+            subscriber.outbox.queue(&packet, Now::read())?;
+        }
+        if let Some(member) = state.members.get_mut(&subscriber.connection) {
+            member.mode = mode;
+            member.may_watch = subscriber.may_watch;
+        }
+        drop(state);
+        subscriber.outbox.flush();
+        Ok(())
     }
 
-    /// Who is in it.
+    /// Describes who is in the room.
     pub(super) fn presence(&self, mode: PresenceMode) -> Presence {
-        let most = self.terms.presence.users;
-        self.change(|state| state.people.describe(mode, state.members.len(), most))
+        self.describe(&self.lock(), mode)
     }
 
-    /// How many sockets are in it.
+    fn describe(&self, state: &State, mode: PresenceMode) -> Presence {
+        let connections = state.members.connections();
+        let limit = self.terms.presence.users;
+        state.people.describe(mode, connections, limit, None)
+    }
+
+    /// How many connections are in it.
     pub(super) fn connections(&self) -> usize {
-        self.change(|state| state.members.len())
+        self.lock().members.connections()
     }
 
-    /// Lets go of what is too old, and tells whether the room is needed no more.
-    pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.change(|state| {
-            state.history.trim(now, &self.terms.history);
-            state.recent_ids.trim(now);
-            state.is_idle()
-        })
-    }
-
-    /// Is gone from now on, if it is needed no more; tells whether it is.
-    pub(super) fn retire(&self) -> bool {
-        self.change(|state| {
-            state.is_gone = state.is_idle();
-            state.is_gone
-        })
-    }
-
-    /// Forgets what it keeps, to make room for others; what its members have seen stands.
-    pub(super) fn forget_messages(&self) {
-        self.change(|state| {
-            state.history.clear();
-            state.recent_ids.clear();
-        });
-    }
-
-    /// About how much it keeps, in bytes, and when the newest of that was published.
-    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
-        self.change(|state| (state.kept_bytes(), state.history.newest_at()))
-    }
-
-    /// What was said after `since`; `None` when it is not all there.
-    fn missed(&self, state: &State, since: &Since) -> Option<Vec<Arc<Published>>> {
-        let is_same_life = *since.epoch == *self.epoch.0;
-        is_same_life.then(|| state.history.after(since.offset, state.offset))?
-    }
-
-    fn position(&self, offset: u64) -> Position {
-        Position {
-            epoch: self.epoch.clone(),
-            offset,
+    /// Forgets what is too old, and retires a room that nobody is in and of which nothing is kept;
+    /// returns whether it is retired.
+    pub(super) fn retire_if_idle(&self) -> bool {
+        let is_empty = self.log.trim(Instant::now());
+        let mut state = self.lock();
+        let is_idle = is_empty && state.members.is_empty() && state.people.count() == 0;
+        if is_idle && self.log.close_if_empty() {
+            state.is_retired = true;
         }
+        state.is_retired
     }
 
-    /// Does something to the room, and counts what it keeps afterwards.
-    fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.kept_bytes();
-        let result = work(&mut state);
-        let after = state.kept_bytes();
-        let total = &self.terms.kept_bytes;
-        if after >= before {
-            total.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            total.fetch_sub(before - after, Ordering::Relaxed);
-        }
-        result
+    pub(super) fn log(&self) -> &RoomLog {
+        &self.log
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn kept_bytes(&self) -> usize {
-        self.history.bytes() + self.recent_ids.bytes()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.members.is_empty() && self.people.count() == 0 && self.kept_bytes() == 0
+/// Sends on its way what was queued under the room's lock.
+fn flush(outboxes: &[Arc<Outbox>]) {
+    for outbox in outboxes {
+        outbox.flush();
     }
 }

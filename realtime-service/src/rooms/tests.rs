@@ -3,14 +3,16 @@ use std::time::Duration;
 use serde_json::{json, value::to_raw_value};
 
 use super::*;
-use crate::{config::HistorySettings, messages::Data, session::Sender};
+use crate::{config::HistorySettings, metrics::Metrics, transport::TransportContext};
 
 fn rooms_with(history: HistorySettings) -> Rooms {
     let config = Config {
         history,
         ..Config::default()
     };
-    Rooms::new(&config, &Arc::default())
+    let timers = Arc::default();
+    let transport = TransportContext::new(&config, &Arc::new(Metrics::new()), &timers);
+    Rooms::new(&config, &OutboxContext::new(&transport), &timers)
 }
 
 fn name(text: &str) -> RoomName {
@@ -18,58 +20,64 @@ fn name(text: &str) -> RoomName {
 }
 
 /// Publishes so many bytes.
-fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
+async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
     let sender = Sender {
         iss: None,
         sub: Some("alice".to_owned()),
         name: None,
         connection: "c".to_owned(),
     };
-    let message = Message {
+    let data = to_raw_value(&json!("x".repeat(bytes))).expect("JSON");
+    let draft = Draft {
         room: name(room),
         event: "message".to_owned(),
-        data: Data::json(to_raw_value(&json!("x".repeat(bytes))).expect("JSON")),
+        data: Data::new(data, Vec::new()).expect("data"),
         id: "m".to_owned(),
         from: sender,
         ts: 0,
     };
-    let acceptance = rooms.publish(message, None, &Metrics::new());
-    acceptance.position
+    let published = rooms.publish(&draft, None).await;
+    published.expect("a log in memory").position
 }
 
 /// Whether whoever has the message at `position` misses nothing.
-fn recovers(rooms: &Rooms, room: &str, position: &Position) -> bool {
+async fn recovers(rooms: &Rooms, room: &str, position: &Position) -> bool {
     let since = Since {
         epoch: position.epoch.0.to_string(),
         offset: position.offset,
     };
-    let extract = rooms.read(&name(room), Some(&since), usize::MAX);
+    let selection = Selection {
+        since: Some(since),
+        ..Selection::default()
+    };
+    let extract = rooms.read(&name(room), &selection).await;
+    let extract = extract.expect("a log in memory");
     extract.recovered.expect("an answer to since")
 }
 
 fn kept_bytes(rooms: &Rooms) -> usize {
-    rooms.terms.kept_bytes.load(Ordering::Relaxed)
+    rooms.terms.logs.kept_bytes()
 }
 
-#[test]
-fn the_rooms_that_keep_most_forget_theirs_when_all_keep_too_much() {
+#[tokio::test]
+async fn the_rooms_that_keep_most_forget_theirs_when_all_keep_too_much() {
     let rooms = rooms_with(HistorySettings {
         bytes: 20_000,
         total_bytes: 20_000,
         ..HistorySettings::default()
     });
-    let small = publish(&rooms, "small", 1000);
-    publish(&rooms, "small", 1000);
-    let large = publish(&rooms, "large", 1000);
+    let small = publish(&rooms, "small", 1000).await;
+    publish(&rooms, "small", 1000).await;
+    let large = publish(&rooms, "large", 1000).await;
     while kept_bytes(&rooms) < 18_000 {
-        publish(&rooms, "large", 1000);
+        publish(&rooms, "large", 1000).await;
     }
-    assert!(recovers(&rooms, "small", &small) && recovers(&rooms, "large", &large));
+    assert!(recovers(&rooms, "small", &small).await && recovers(&rooms, "large", &large).await);
     // One more is too much, wherever it is said.
-    let last = publish(&rooms, "small", 2000);
+    let last = publish(&rooms, "small", 2000).await;
     assert!(kept_bytes(&rooms) <= 15_000, "{}", kept_bytes(&rooms));
-    assert!(recovers(&rooms, "small", &small) && recovers(&rooms, "small", &last));
-    assert!(!recovers(&rooms, "large", &large));
+    assert!(recovers(&rooms, "small", &small).await && recovers(&rooms, "small", &last).await);
+    assert!(!recovers(&rooms, "large", &large).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,57 +86,62 @@ async fn a_room_begins_a_new_life_when_nobody_needs_the_old_one() {
         secs: 60,
         ..HistorySettings::default()
     });
-    let first = publish(&rooms, "lobby", 10);
+    let first = publish(&rooms, "lobby", 10).await;
     tokio::time::advance(Duration::from_secs(59)).await;
     rooms.sweep();
-    assert!(recovers(&rooms, "lobby", &first));
-    let second = publish(&rooms, "lobby", 10);
+    assert!(recovers(&rooms, "lobby", &first).await);
+    let second = publish(&rooms, "lobby", 10).await;
     assert_eq!((&second.epoch, second.offset), (&first.epoch, 2));
 
     tokio::time::advance(Duration::from_secs(59)).await;
     rooms.sweep();
     // The first is too old by now, and the second is not.
-    assert!(recovers(&rooms, "lobby", &first) && recovers(&rooms, "lobby", &second));
+    assert!(recovers(&rooms, "lobby", &first).await && recovers(&rooms, "lobby", &second).await);
     let start = Position { offset: 0, ..first };
-    assert!(!recovers(&rooms, "lobby", &start));
+    assert!(!recovers(&rooms, "lobby", &start).await);
     tokio::time::advance(Duration::from_secs(1)).await;
     rooms.sweep();
     assert_eq!((rooms.lock().len(), kept_bytes(&rooms)), (0, 0));
-    assert!(!recovers(&rooms, "lobby", &second));
-    let third = publish(&rooms, "lobby", 10);
+    assert!(!recovers(&rooms, "lobby", &second).await);
+    let third = publish(&rooms, "lobby", 10).await;
     assert_eq!(third.offset, 1);
     assert_ne!(third.epoch, second.epoch);
 }
 
-#[test]
-fn reading_a_room_that_is_not_there_makes_none() {
+#[tokio::test]
+async fn reading_a_room_that_is_not_there_makes_none() {
     let rooms = rooms_with(HistorySettings::default());
-    let extract = rooms.read(&name("lobby"), None, 10);
+    let selection = Selection {
+        last: 10,
+        ..Selection::default()
+    };
+    let extract = rooms.read(&name("lobby"), &selection).await;
+    let extract = extract.expect("a log in memory");
     assert_eq!((extract.position.offset, extract.messages.len()), (0, 0));
     assert_eq!((rooms.lock().len(), kept_bytes(&rooms)), (0, 0));
-    publish(&rooms, "lobby", 10);
+    publish(&rooms, "lobby", 10).await;
     assert_eq!(rooms.lock().len(), 1);
 }
 
-#[test]
-fn a_room_that_keeps_nothing_is_gone_with_its_message() {
+#[tokio::test]
+async fn a_room_that_keeps_nothing_is_gone_with_its_message() {
     let rooms = rooms_with(HistorySettings {
         messages: 0,
         ..HistorySettings::default()
     });
-    let first = publish(&rooms, "lobby", 10);
-    let second = publish(&rooms, "lobby", 10);
+    let first = publish(&rooms, "lobby", 10).await;
+    let second = publish(&rooms, "lobby", 10).await;
     assert_eq!((first.offset, second.offset), (1, 1));
     assert_ne!(first.epoch, second.epoch);
     assert_eq!((rooms.lock().len(), kept_bytes(&rooms)), (0, 0));
 }
 
-#[test]
-fn a_part_of_what_is_kept_says_whether_there_is_more() {
+#[tokio::test]
+async fn a_part_of_what_is_kept_says_whether_there_is_more() {
     let rooms = rooms_with(HistorySettings::default());
-    let start = publish(&rooms, "lobby", 10);
+    let start = publish(&rooms, "lobby", 10).await;
     for _ in 0..3 {
-        publish(&rooms, "lobby", 10);
+        publish(&rooms, "lobby", 10).await;
     }
     let since = Since {
         epoch: start.epoch.0.to_string(),
@@ -136,7 +149,7 @@ fn a_part_of_what_is_kept_says_whether_there_is_more() {
     };
     let offsets = |extract: &Extract| -> Vec<u64> {
         let messages = extract.messages.iter();
-        messages.map(|message| message.position.offset).collect()
+        messages.map(|message| message.offset()).collect()
     };
     let lobby = name("lobby");
     for (since, limit, expected, more) in [
@@ -145,7 +158,13 @@ fn a_part_of_what_is_kept_says_whether_there_is_more() {
         (None, 2, vec![3, 4], false),
         (None, 9, vec![1, 2, 3, 4], false),
     ] {
-        let extract = rooms.read(&lobby, since, limit);
+        let selection = Selection {
+            since: since.cloned(),
+            last: limit,
+            limit: Some(limit),
+        };
+        let extract = rooms.read(&lobby, &selection).await;
+        let extract = extract.expect("a log in memory");
         assert_eq!((offsets(&extract), extract.more), (expected, more));
         assert_eq!(extract.recovered, since.map(|_| true));
     }

@@ -1,12 +1,15 @@
-//! Who is behind a socket, what they may do, and until when: what the last accepted token says.
+//! The identity of a session: who the client is, what it may do, and until when, as its last accepted
+//! token says.
 
 use std::time::SystemTime;
 
-use serde::Serialize;
 use shared_claims::VerifiedClaims;
 use tokio::time::Instant;
 
-use crate::rooms::policy::{Grants, Holder, Policy};
+use crate::{
+    auth::policy::{Grants, Holder, Policy},
+    rooms::Sender,
+};
 
 /// Somebody, by the issuer that vouches for them: a subject alone is nobody, since two issuers can
 /// have the same one.
@@ -20,13 +23,13 @@ pub struct Principal {
     pub session: Option<String>,
 }
 
-/// What a socket stands for at a moment. It is replaced as a whole when a token is renewed.
+/// The identity of a session at a moment. It is replaced as a whole when a token is renewed.
 pub struct Identity {
     /// Who it is; `None` for a guest, who has presented no token yet.
     pub principal: Option<Principal>,
-    /// What others are shown.
+    /// The sender of its messages, as others see it.
     pub sender: Sender,
-    /// What the token and the rules let it do.
+    /// The grants of the token and of the rules.
     pub grants: Grants,
     claims: Option<VerifiedClaims>,
     /// The end of the token by the clock that timers go by, and by the one on the wall: the former
@@ -34,35 +37,17 @@ pub struct Identity {
     expires_at: Option<(Instant, SystemTime)>,
 }
 
-/// Who sent a message.
-#[derive(Clone, Debug, Serialize)]
-pub struct Sender {
-    /// The issuer, when it is another than our own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub iss: Option<String>,
-    /// The subject of the token; a guest has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sub: Option<String>,
-    /// The name to show, when the token has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// A random id of this connection. It is not Socket.IO's `socket.id`, which is the Engine.IO
-    /// `sid`, and whoever knows that one can take the connection over. A back end has none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub connection: String,
-}
-
 impl Identity {
-    /// Somebody who has presented no token: they may do what `policy` opens to guests.
+    /// The identity of a client without a token, which may do what `policy` opens to guests.
     #[must_use]
-    pub fn guest(policy: &Policy, connection: String) -> Self {
+    pub fn guest(policy: &Policy, connection: &str) -> Self {
         Self {
             principal: None,
             sender: Sender {
                 iss: None,
                 sub: None,
                 name: None,
-                connection,
+                connection: connection.to_owned(),
             },
             grants: policy.grants(&Holder::Guest),
             claims: None,
@@ -70,13 +55,9 @@ impl Identity {
         }
     }
 
-    /// The owner of a token that was accepted at `now`.
+    /// Builds the identity of a connection from claims that were verified at `now`.
     #[must_use]
-    pub fn of(
-        claims: VerifiedClaims,
-        policy: &Policy,
-        (connection, now): (String, SystemTime),
-    ) -> Self {
+    pub fn of(claims: VerifiedClaims, policy: &Policy, connection: &str, now: SystemTime) -> Self {
         let left = claims.expires_at().duration_since(now).unwrap_or_default();
         let profile = &claims.profile;
         let name = profile
@@ -95,7 +76,7 @@ impl Identity {
                 iss: is_foreign.then(|| claims.iss.clone()),
                 sub: Some(claims.sub.clone()),
                 name: name.cloned(),
-                connection,
+                connection: connection.to_owned(),
             },
             grants: policy.grants(&holder),
             expires_at: Some((Instant::now() + left, claims.expires_at())),
@@ -103,7 +84,7 @@ impl Identity {
         }
     }
 
-    /// What the token says; `None` for a guest.
+    /// The claims of the token; `None` for a guest.
     #[must_use]
     pub fn claims(&self) -> Option<&VerifiedClaims> {
         self.claims.as_ref()

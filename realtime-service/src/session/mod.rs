@@ -1,73 +1,66 @@
-//! A socket that was admitted: who it is, what it may do, and until when.
+//! A session: a client that was admitted to a namespace, from the verification of its token to the
+//! end of its connection.
+//!
+//! A session ends in one of these ways, each with a verb of its own: it expires with its token, it is
+//! disconnected for good, its transport is closed, or its client leaves.
 
-mod deadlines;
-mod departure;
+mod context;
+mod expiry;
+mod handlers;
 mod identity;
-mod index;
-mod queue;
+mod intake;
+mod liveness;
 mod received;
+mod registry;
 mod renewal;
 mod sending;
-#[cfg(test)]
-mod tests;
 
 use std::{
-    borrow::Cow,
     collections::HashSet,
-    future::ready,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 use serde_json::{Value, json};
-use shared_claims::{Rejection, ids};
-use socketioxide::extract::SocketRef;
+use shared_claims::{Rejection, authorization::Action};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::received::{QueueFull, wait_for_room};
-use self::{
-    deadlines::Deadlines,
-    queue::{Full, Queue, is_connected},
-};
 pub use self::{
-    identity::{Identity, Principal, Sender},
-    index::Index,
-    received::{Arguments, InvalidArguments, Received},
+    context::SessionContext,
+    identity::{Identity, Principal},
+    received::{Argument, Arguments, InvalidArguments, Received},
+    registry::Registry,
     renewal::Renewed,
-    sending::{ACKNOWLEDGEMENT_DEADLINE, NotAcknowledged},
+    sending::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged},
 };
+use self::{expiry::Deadlines, intake::Intake};
 use crate::{
-    engine::EngineSession,
-    gateway::Gateway,
-    limits::{Pace, Permit, Subject, Verdict},
-    listener::Backlog,
+    limits::{Pace, Permit, Subject},
     metrics::{Cause, Limit},
-    rooms::RoomName,
+    outbox::{self, Now, Outbox},
+    rooms::{RoomName, Subscriber},
+    transport::EngineSession,
 };
 
-/// A socket that was admitted. It exists from the verification of its token to the end of its
-/// connection, and belongs to the same principal all the time.
+/// A client that was admitted to a namespace. It belongs to the same principal all the time.
 pub struct Session {
     /// A random id of this connection, which others may know.
-    pub connection: String,
+    pub connection: Arc<str>,
     /// When it was admitted.
     pub admitted_at: SystemTime,
-    gateway: Arc<Gateway>,
-    engine: Arc<EngineSession>,
+    context: Arc<SessionContext>,
+    outbox: Arc<Outbox>,
     identity: ArcSwap<Identity>,
     /// Held while the identity is replaced, so that two tokens are not taken at once.
     renewing: Mutex<()>,
-    /// What is still to be sent goes by it; `None` once the session has ended.
-    socket: Mutex<Option<SocketRef>>,
     deadlines: Mutex<Deadlines>,
-    is_closed: AtomicBool,
-    /// For whoever waits for something from this client.
+    is_terminated: AtomicBool,
+    /// Cancelled when the session ends.
     ended: CancellationToken,
     /// Whether it counts among the admitted sockets of its transport.
     is_admitted: AtomicBool,
@@ -78,54 +71,45 @@ pub struct Session {
     seat: Mutex<Option<Permit<Subject>>>,
     pace: Mutex<Pace>,
     rooms: Mutex<HashSet<RoomName>>,
-    queue: Queue,
-}
-
-/// Who may send an event.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Audience {
-    /// Whoever was admitted as somebody, or as a guest where guests are let in for good.
-    Members,
-    /// Also those who have yet to say who they are.
-    Everybody,
+    intake: Intake,
 }
 
 impl Session {
-    /// Opens the session of a socket whose CONNECT is about to be acknowledged.
+    /// Opens the session of a client whose CONNECT to `namespace` is about to be acknowledged.
     ///
     /// # Errors
     ///
     /// When its subject has as many sockets as it may.
     pub(crate) fn open(
-        gateway: &Arc<Gateway>,
+        context: &Arc<SessionContext>,
         engine: Arc<EngineSession>,
-        socket: &SocketRef,
+        namespace: &str,
         identity: Identity,
     ) -> Result<Arc<Self>, Rejection> {
         let seat = identity.principal.as_ref();
-        let seat = seat.map(|principal| take_seat(gateway, principal));
+        let seat = seat.map(|principal| take_seat(context, principal));
+        let ended = CancellationToken::new();
         let session = Arc::new(Self {
-            connection: identity.sender.connection.clone(),
+            connection: identity.sender.connection.as_str().into(),
             admitted_at: SystemTime::now(),
-            gateway: gateway.clone(),
-            engine,
+            outbox: Outbox::new(&context.outboxes, engine, namespace),
             identity: ArcSwap::from_pointee(identity),
             renewing: Mutex::default(),
-            socket: Mutex::new(Some(socket.clone())),
             deadlines: Mutex::default(),
-            is_closed: AtomicBool::new(false),
-            ended: CancellationToken::new(),
+            is_terminated: AtomicBool::new(false),
             is_admitted: AtomicBool::new(false),
             is_unheard: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
             seat: Mutex::new(seat.transpose()?),
-            pace: Mutex::new(Pace::new(&gateway.limits, Instant::now())),
+            pace: Mutex::new(Pace::new(&context.limits, Instant::now())),
             rooms: Mutex::default(),
-            queue: Queue::start(&gateway.limits),
+            intake: Intake::new(&context.limits, ended.clone()),
+            ended,
+            context: context.clone(),
         });
-        gateway.sessions.insert(&session);
+        context.sessions.insert(&session);
         if let Some(principal) = &session.identity().principal {
-            gateway.sessions.insert_as(principal, &session);
+            context.sessions.insert_as(principal, &session);
         }
         session.arm();
         Ok(session)
@@ -137,11 +121,27 @@ impl Session {
         self.identity.load_full()
     }
 
+    /// What all sessions share.
+    #[must_use]
+    pub fn context(&self) -> &Arc<SessionContext> {
+        &self.context
+    }
+
+    /// The way to its client.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    fn engine(&self) -> &Arc<EngineSession> {
+        self.outbox.engine()
+    }
+
     /// Whether the session may still send and receive. It is asked before every event in either
     /// direction, so that not a byte passes after the end, however late the timer.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.is_closed.load(Ordering::Acquire) && !self.identity.load().has_expired()
+        self.outbox.is_open(Now::read())
     }
 
     /// The rooms that it is in.
@@ -149,157 +149,73 @@ impl Session {
         lock(&self.rooms)
     }
 
-    /// What waits to be sent to this client.
+    /// How the session shows in `room`.
     #[must_use]
-    pub fn backlog(&self) -> &Backlog {
-        self.engine.backlog()
-    }
-
-    /// Whether as much waits for this client as may.
-    pub(crate) fn is_backlogged(&self) -> bool {
-        self.backlog().waiting() > self.gateway.limits.outbound_bytes
-    }
-
-    /// Handles the event `name` of this socket. Call it in a connect middleware, or what the client
-    /// sends right after CONNECT is lost.
-    ///
-    /// Events of one socket are handled one after the other in the order in which they were sent,
-    /// whatever their names; each only while the session lives, and none of a guest who has yet to
-    /// authenticate. A client that sends faster than its events are handled is closed.
-    pub fn on<F, Done>(
-        self: &Arc<Self>,
-        socket: &SocketRef,
-        name: impl Into<Cow<'static, str>>,
-        handler: F,
-    ) where
-        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
-        Done: Future<Output = ()> + Send + 'static,
-    {
-        self.register(socket, name.into(), Audience::Members, handler);
-    }
-
-    /// Handles the events of this socket that nothing else handles, as [`Self::on`] does.
-    pub fn on_any_other<F, Done>(self: &Arc<Self>, socket: &SocketRef, handler: F)
-    where
-        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
-        Done: Future<Output = ()> + Send + 'static,
-    {
-        let (session, handler) = (self.clone(), Arc::new(handler));
-        socket.on_fallback(move |received: Received| {
-            session.push(received, Audience::Members, handler.clone());
-            ready(())
-        });
-    }
-
-    fn register<F, Done>(
-        self: &Arc<Self>,
-        socket: &SocketRef,
-        name: Cow<'static, str>,
-        audience: Audience,
-        handler: F,
-    ) where
-        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
-        Done: Future<Output = ()> + Send + 'static,
-    {
-        let (session, handler) = (self.clone(), Arc::new(handler));
-        socket.on(name, move |received: Received| {
-            session.push(received, audience, handler.clone());
-            ready(())
-        });
-    }
-
-    /// Takes an event in, or closes the socket when its queue is full.
-    fn push<F, Done>(self: &Arc<Self>, received: Received, audience: Audience, handler: Arc<F>)
-    where
-        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
-        Done: Future<Output = ()> + Send + 'static,
-    {
-        if !self.is_live() {
-            return;
-        }
-        let verdict = lock(&self.pace).count(Instant::now());
-        if verdict != Verdict::Pass {
-            self.gateway.metrics.limited(Limit::EventsPerSec);
-        }
-        if verdict == Verdict::Close {
-            return self.end(Cause::Flooded);
-        }
-        let session = self.clone();
-        let size = received.bytes();
-        let job = Box::pin(async move {
-            if !is_connected(&received.socket, &session).await {
-                session.end(Cause::Overflowed);
-            }
-            if !session.is_live() {
-                return;
-            }
-            if let Verdict::Wait(wait) = verdict {
-                let answer = too_fast(wait);
-                return received.acknowledge(&session, &answer).await;
-            }
-            if audience == Audience::Members && !session.is_member() {
-                let error = json!({ "code": "unauthenticated", "retryable": false,
-                    "message": "this socket has yet to authenticate" });
-                let answer = json!({ "ok": false, "error": error });
-                return received.acknowledge(&session, &answer).await;
-            }
-            handler(session, received).await;
-        });
-        if let Err(Full) = self.queue.push(size, job) {
-            tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
-            self.end(Cause::Flooded);
+    pub fn subscriber(&self, room: &RoomName) -> Subscriber {
+        let identity = self.identity();
+        Subscriber {
+            connection: self.connection.clone(),
+            outbox: self.outbox.clone(),
+            sender: identity.sender.clone(),
+            may_watch: identity.grants.allow(Action::Presence, room),
         }
     }
 
-    /// Whether the socket may do more than authenticate.
+    /// Takes the session out of a room.
+    pub(crate) fn leave(&self, room: &RoomName) {
+        self.rooms().remove(room);
+        self.context.rooms.leave(room, &self.connection);
+    }
+
+    /// Whether the client may do more than authenticate.
     fn is_member(&self) -> bool {
-        self.gateway.auth.anonymous || self.identity.load().principal.is_some()
+        self.context.auth.anonymous || self.identity.load().principal.is_some()
     }
 
-    /// Sends an event with its arguments: a tuple is as many as it has members, [`Arguments`] are as
-    /// many as they are, and `Bytes` are binary data. `false` when it cannot be queued, before CONNECT is acknowledged and after the end.
-    pub fn emit(&self, event: &str, data: &impl Serialize) -> bool {
-        let socket = lock(&self.socket);
-        self.is_live()
-            && socket
-                .as_ref()
-                .is_some_and(|socket| socket.emit(event, data).is_ok())
-    }
-
-    /// Ends the session and its transport at once, whatever waits to be sent.
-    pub fn end(&self, cause: Cause) {
-        self.close();
-        self.engine.end(cause);
+    /// Closes the transport at once, whatever waits to be sent. Stock clients come back by
+    /// themselves.
+    pub fn close(&self, cause: Cause) {
+        self.terminate();
+        self.engine().end(cause);
     }
 
     /// Ends the session for good: the client is told by a DISCONNECT packet, after which stock
-    /// clients do not come back by themselves, and then its transport is closed.
-    pub fn dismiss(&self, cause: Cause) {
-        let socket = lock(&self.socket).clone();
-        let Some(socket) = socket.filter(|_| self.close()) else {
+    /// clients do not come back by themselves, and then its transport is closed. The packet goes
+    /// before everything that waits. A client that does not take it in time is closed all the same,
+    /// and its token is refused for a minute, so that it stays away too.
+    pub fn disconnect(self: &Arc<Self>, cause: Cause) {
+        let identity = self.identity();
+        if !self.terminate() {
             return;
-        };
-        let tell = || socket.disconnect().is_ok();
-        if self.identity().principal.is_none() {
-            // What waits for a guest is mostly why this end comes.
-            tell();
-            self.engine.end_soon(cause);
-        } else {
-            // The packet is `41`, and the name of a namespace that is not the main one.
-            self.engine.end_with("41".len(), cause, tell);
         }
+        let packet = outbox::disconnect(self.outbox.namespace());
+        if identity.principal.is_none() {
+            // A guest is told before why this end comes.
+            self.engine()
+                .queue()
+                .push(self.context.outboxes.share(packet));
+            self.engine().end_soon(cause);
+            return self.outbox.flush();
+        }
+        let session = self.clone();
+        self.outbox.finish(packet, cause, move || {
+            if let Some(claims) = identity.claims() {
+                session.context.suspended.suspend(claims, Instant::now());
+            }
+        });
     }
 
     /// Takes back a session that was never admitted; its transport stays.
-    pub(crate) fn forget(&self) {
-        self.close();
+    pub(crate) fn discard(&self) {
+        self.terminate();
+        self.engine().carrier().remove(self.outbox.namespace());
     }
 
     /// Takes back a session that the application refuses, whatever its token.
-    pub(crate) fn turn_away(&self) {
+    pub(crate) fn reject_by_application(&self) {
         tracing::info!(connection = %self.connection, "refused by the application");
-        self.close();
-        self.engine.turn_away();
+        self.discard();
+        self.engine().reject_by_application();
     }
 
     /// Admits the session: CONNECT is acknowledged next.
@@ -309,56 +225,55 @@ impl Session {
     /// When the end of its transport was decided meanwhile. What is returned after that reaches
     /// nobody.
     pub(crate) async fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
-        if !self.engine.admit() {
-            self.close();
-            self.engine.wait_if_ending().await;
+        if !self.engine().admit() {
+            self.terminate();
+            self.engine().wait_if_ending().await;
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
-        self.look_soon();
+        self.check_liveness_soon();
         Ok(())
     }
 
-    /// Closes the session; `false` when it was closed before.
-    fn close(&self) -> bool {
-        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+    /// Ends what the session is in the gateway, whatever becomes of its transport; `false` when that
+    /// was done before.
+    fn terminate(&self) -> bool {
+        let was_terminated = self.is_terminated.swap(true, Ordering::AcqRel);
+        self.outbox.close();
         self.ended.cancel();
-        self.gateway.rooms.leave_all(self);
-        self.gateway.sessions.remove(self);
+        let rooms = std::mem::take(&mut *self.rooms());
+        for room in rooms {
+            self.context.rooms.leave(&room, &self.connection);
+        }
+        self.context.sessions.remove(self);
         if let Some(principal) = &self.identity().principal {
-            self.gateway.sessions.remove_as(principal, self);
+            self.context.sessions.remove_as(principal, self);
         }
         let timers = std::mem::take(&mut *lock(&self.deadlines));
         drop(timers);
-        let socket = lock(&self.socket).take();
-        drop(socket);
         lock(&self.seat).take();
-        self.queue.end();
-        !was_closed
+        self.intake.end();
+        !was_terminated
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.is_terminated.load(Ordering::Acquire)
     }
 }
 
 /// A place among the sockets of a subject.
-fn take_seat(gateway: &Gateway, principal: &Principal) -> Result<Permit<Subject>, Rejection> {
+fn take_seat(
+    context: &SessionContext,
+    principal: &Principal,
+) -> Result<Permit<Subject>, Rejection> {
     let subject = (principal.issuer.clone(), principal.subject.clone());
-    gateway.quotas.sockets.acquire(Some(subject)).map_err(|_| {
-        gateway.metrics.limited(Limit::SocketsPerSubject);
+    context.quotas.sockets.acquire(Some(subject)).map_err(|_| {
+        context.metrics.limited(Limit::SocketsPerSubject);
         Rejection::TooManySockets
     })
 }
 
-/// The answer to one event too many.
-fn too_fast(wait: Duration) -> Value {
-    // Rounded up: whoever comes back after it is not too early.
-    let wait_ms = u64::try_from(wait.as_millis() + 1).unwrap_or(u64::MAX);
-    let error = json!({
-        "code": "rate_limited", "message": "this socket sends events too fast",
-        "retryable": true, "retry_after_ms": wait_ms,
-    });
-    json!({ "ok": false, "error": error })
-}
-
-/// What `socketio-jwt` sends with its event `unauthorized`, and our reason.
+/// The payload of `unauthorized`: what `socketio-jwt` sends, and our reason.
 fn unauthorized(rejection: Rejection) -> Value {
     let message = rejection.message();
     json!({
@@ -373,25 +288,6 @@ fn unauthorized(rejection: Rejection) -> Value {
     })
 }
 
-/// Whole seconds since the epoch.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A fresh random id.
-///
-/// # Panics
-///
-/// When the system has no randomness, without which nothing here would be safe.
-#[must_use]
-pub fn random_id() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    ids::from_random(bytes)
 }

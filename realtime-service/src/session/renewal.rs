@@ -12,9 +12,14 @@ use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json};
 use socketioxide::extract::SocketRef;
 
 use super::{
-    Arguments, Audience, Identity, Received, Session, lock, seconds, take_seat, unauthorized,
+    Arguments, Identity, Received, Session, handlers::Audience, lock, take_seat, unauthorized,
 };
-use crate::{handshake, keys::Unverified, metrics::Cause};
+use crate::{
+    auth::{keys::Unverified, token_of_text},
+    clock::unix_secs,
+    metrics::Cause,
+    rooms::RoomName,
+};
 
 /// The event, in the name that `socketio-jwt` gave it.
 const AUTHENTICATE: &str = "authenticate";
@@ -74,7 +79,7 @@ impl Session {
             }
             Err(Unverified::Rejected(rejection)) => {
                 tracing::info!(connection = %self.connection, reason = rejection.reason(), "a token was refused");
-                self.gateway.metrics.refusal(rejection);
+                self.context.metrics.refusal(rejection);
                 if with_event {
                     self.emit("unauthorized", &unauthorized(rejection));
                 }
@@ -104,16 +109,16 @@ impl Session {
     /// When the token is refused, revoked, or somebody else's; then nothing changes.
     pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, Unverified> {
         let now = SystemTime::now();
-        let claims = self.gateway.keys.verify(token, now).await?;
+        let claims = self.context.keys.verify(token, now).await?;
         let revoked = Unverified::Rejected(Rejection::TokenRevoked);
-        if self.gateway.revocations.covers(&claims) {
+        if self.context.revocations.covers(&claims) {
             return Err(revoked);
         }
         let renewed = self.replace_identity(claims.clone(), now);
         let renewed = renewed.map_err(Unverified::Rejected)?;
         // Whoever revoked it meanwhile did not find this session in the index, or found it.
-        if self.gateway.revocations.covers(&claims) {
-            self.dismiss(Cause::Revoked);
+        if self.context.revocations.covers(&claims) {
+            self.disconnect(Cause::Revoked);
             return Err(revoked);
         }
         Ok(renewed)
@@ -126,32 +131,33 @@ impl Session {
     ) -> Result<Renewed, Rejection> {
         let _alone = lock(&self.renewing);
         let old = self.identity();
-        let connection = self.connection.clone();
-        let new = self.gateway.identity_of(claims, connection, now);
+        let new = Identity::of(claims, &self.context.policy, &self.connection, now);
         if old.principal.is_some() && old.principal != new.principal {
             return Err(Rejection::IdentityMismatch);
         }
         if old.principal.is_none()
             && let Some(principal) = &new.principal
         {
-            *lock(&self.seat) = Some(take_seat(&self.gateway, principal)?);
+            *lock(&self.seat) = Some(take_seat(&self.context, principal)?);
         }
         let (added, dropped) = new.grants.difference(&old.grants);
-        let expires_at = new.expires_at().map_or(0, |(_, wall)| seconds(wall));
+        let expires_at = new.expires_at().map_or(0, |(_, wall)| unix_secs(wall));
         let principal = new.principal.clone();
         self.identity.store(Arc::new(new));
         if old.principal.is_none()
             && let Some(principal) = &principal
         {
-            self.gateway.sessions.insert_as(principal, self);
-            if self.is_closed.load(Ordering::Acquire) {
-                self.gateway.sessions.remove_as(principal, self);
+            self.context.sessions.insert_as(principal, self);
+            if self.is_terminated() {
+                self.context.sessions.remove_as(principal, self);
                 lock(&self.seat).take();
             }
-            self.gateway.rooms.identify(self);
+            for room in self.joined() {
+                self.context.rooms.identify(&room, &self.subscriber(&room));
+            }
             tracing::info!(sub = %principal.subject, connection = %self.connection, "authenticated");
         }
-        self.gateway.metrics.token_renewed();
+        self.context.metrics.token_renewed();
         self.arm();
         self.leave_forbidden_rooms();
         Ok(Renewed {
@@ -164,21 +170,29 @@ impl Session {
     /// Takes the session out of the rooms that its token does not let it hear any more.
     fn leave_forbidden_rooms(&self) {
         let identity: Arc<Identity> = self.identity();
-        let joined: Vec<_> = self.rooms().iter().cloned().collect();
-        for room in joined {
-            if !identity.grants.allow(Action::Subscribe, &room) {
-                self.gateway.rooms.leave(&room, self);
+        for room in self.joined() {
+            if identity.grants.allow(Action::Subscribe, &room) {
+                let may_watch = identity.grants.allow(Action::Presence, &room);
+                self.context
+                    .rooms
+                    .let_watch(&room, &self.connection, may_watch);
+            } else {
+                self.leave(&room);
                 let data = json!({ "room": room, "code": "forbidden" });
                 self.emit("rt:unsubscribed", &data);
             }
         }
     }
 
-    /// A guest who presents one bad token after the other is let go.
-    fn count_refusal(&self, was_guest: bool) {
+    fn joined(&self) -> Vec<RoomName> {
+        self.rooms().iter().cloned().collect()
+    }
+
+    /// Disconnects a guest who presents one bad token after the other.
+    fn count_refusal(self: &Arc<Self>, was_guest: bool) {
         let refusals = self.refusals.fetch_add(1, Ordering::AcqRel) + 1;
-        if was_guest && refusals >= self.gateway.limits.refusals {
-            self.dismiss(Cause::Refused);
+        if was_guest && refusals >= self.context.limits.refusals {
+            self.disconnect(Cause::Refused);
         }
     }
 }
@@ -190,6 +204,6 @@ fn token_of(received: &Received) -> Result<String, Rejection> {
     };
     let Authenticate { token } =
         json::from_object(payload.get().as_bytes()).ok_or(Rejection::PayloadMalformed)?;
-    let token = handshake::token_of_text(&token)?.ok_or(Rejection::TokenMissing)?;
+    let token = token_of_text(&token)?.ok_or(Rejection::TokenMissing)?;
     Ok(token.to_owned())
 }

@@ -1,17 +1,15 @@
-//! What a session's client is sent, without waiting: a client that takes too little is closed or told,
-//! never silently short.
+//! What is sent to a session's client.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{SeqAccess, Visitor},
-};
+use serde::Serialize;
 use serde_json::Value;
-use socketioxide::{AckError, SendError, SocketError, extract::SocketRef};
 
-use super::{Session, lock};
-use crate::metrics::Cause;
+use super::Session;
+use crate::{
+    outbox::{self, Now},
+    transport::Queued,
+};
 
 /// The longest time that an acknowledgement can be waited for.
 pub const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(30);
@@ -39,44 +37,54 @@ impl NotAcknowledged {
     }
 }
 
-impl Session {
-    /// Sends an event of about so many `bytes`; `false` when it cannot be queued.
-    pub(crate) fn send(
-        &self,
-        socket: &SocketRef,
-        (event, data): (&str, &impl Serialize),
-        (bytes, most): (usize, usize),
-    ) -> bool {
-        // Counted before it is sent, or it could be written, and taken off, before it is counted.
-        if self.backlog().add(bytes) > most {
-            self.backlog().remove(bytes);
-            return false;
+/// An event for many sessions, encoded once for each namespace.
+pub struct Event<'a, T> {
+    name: &'a str,
+    arguments: &'a T,
+    packets: HashMap<Box<str>, Queued>,
+}
+
+impl<'a, T: Serialize> Event<'a, T> {
+    /// An event with its arguments: a tuple is as many as it has members.
+    #[must_use]
+    pub fn new(name: &'a str, arguments: &'a T) -> Self {
+        Self {
+            name,
+            arguments,
+            packets: HashMap::new(),
         }
-        let sent = socket.emit(event, data);
-        let is_full = matches!(
-            &sent,
-            Err(SendError::Socket(SocketError::InternalChannelFull))
-        );
-        if sent.is_err() {
-            self.backlog().remove(bytes);
-        }
-        // What fails otherwise is on its way out, and its session will take it from there.
-        !is_full
     }
 
-    /// Sends a message that is in no room; `false` when the client is not there, or not admitted to
-    /// hear it. One whose queue is full is closed.
-    pub(crate) fn deliver(&self, event: &str, data: &impl Serialize, bytes: usize) -> bool {
-        let Some(socket) = self.listener() else {
+    /// Sends the event to a client; `false` when it is not there, not admitted to hear it, or was
+    /// closed since it takes messages too slowly.
+    pub fn deliver(&mut self, session: &Session) -> bool {
+        if !session.is_member() {
             return false;
-        };
-        let most = self.gateway.limits.outbound_bytes;
-        let is_sent = self.send(&socket, (event, data), (bytes, most));
-        if !is_sent {
-            tracing::warn!(connection = %self.connection, "closed: it takes messages too slowly");
-            self.end(Cause::Overflowed);
         }
-        is_sent
+        let namespace = session.outbox.namespace();
+        if !self.packets.contains_key(namespace) {
+            let Ok(packet) = outbox::event(namespace, self.name, self.arguments) else {
+                return false;
+            };
+            let packet = session.context.outboxes.share(packet);
+            self.packets.insert(namespace.into(), packet);
+        }
+        let is_queued = session
+            .outbox
+            .queue(&self.packets[namespace], Now::read())
+            .is_ok();
+        session.outbox.flush();
+        is_queued
+    }
+}
+
+impl Session {
+    /// Sends an event with its arguments: a tuple is as many as it has members,
+    /// [`Arguments`](super::Arguments) are as many as they are, and `Bytes` are binary data. Returns
+    /// `false` when it cannot be queued, as after the end.
+    pub fn emit(&self, event: &str, data: &impl Serialize) -> bool {
+        outbox::event(self.outbox.namespace(), event, data)
+            .is_ok_and(|packet| self.outbox.send(packet).is_ok())
     }
 
     /// Sends an event and waits for the arguments of its acknowledgement.
@@ -88,65 +96,27 @@ impl Session {
         &self,
         event: &str,
         data: &impl Serialize,
-        (bytes, wait): (usize, Duration),
+        wait: Duration,
     ) -> Result<Vec<Value>, NotAcknowledged> {
-        let socket = self.listener().ok_or(NotAcknowledged::Gone)?;
-        if self.is_backlogged() {
+        if !self.is_member() || self.outbox.is_full() {
             return Err(NotAcknowledged::Gone);
         }
-        self.backlog().add(bytes);
-        let asked = socket.emit_with_ack::<_, Arguments>(event, data);
-        let answer = asked.map_err(|_| {
-            self.backlog().remove(bytes);
-            NotAcknowledged::Gone
-        })?;
-        // socketioxide waits for the answer of a socket that has gone, too.
+        let (id, answer) = self.engine().acks().expect();
+        let packet = outbox::question(self.outbox.namespace(), id, event, data);
+        let packet = packet.map_err(|_| NotAcknowledged::Invalid)?;
+        if self.outbox.send(packet).is_err() {
+            return Err(NotAcknowledged::Gone);
+        }
         let answer = tokio::select! {
             biased;
             answer = tokio::time::timeout(wait, answer) => answer,
             () = self.ended.cancelled() => return Err(NotAcknowledged::Gone),
         };
         match answer {
-            Ok(Ok(Arguments(arguments))) => Ok(arguments),
-            Ok(Err(AckError::Decode(_))) => Err(NotAcknowledged::Invalid),
-            Err(_) | Ok(Err(AckError::Timeout)) => Err(NotAcknowledged::TimedOut),
+            Ok(Ok(Ok(arguments))) => Ok(arguments),
+            Ok(Ok(Err(_))) => Err(NotAcknowledged::Invalid),
             Ok(Err(_)) => Err(NotAcknowledged::Gone),
+            Err(_) => Err(NotAcknowledged::TimedOut),
         }
-    }
-
-    /// The socket of somebody who may hear messages.
-    fn listener(&self) -> Option<SocketRef> {
-        let may_hear = self.is_live() && self.is_member();
-        lock(&self.socket)
-            .clone()
-            .filter(|socket| may_hear && socket.connected())
-    }
-}
-
-/// All arguments of an acknowledgement, however many there are.
-struct Arguments(Vec<Value>);
-
-impl<'de> Deserialize<'de> for Arguments {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Asked for a tuple, socketioxide gives all arguments, and for anything else the first.
-        deserializer.deserialize_tuple(0, ArgumentsVisitor)
-    }
-}
-
-struct ArgumentsVisitor;
-
-impl<'de> Visitor<'de> for ArgumentsVisitor {
-    type Value = Arguments;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Arguments, A::Error> {
-        let mut arguments = Vec::new();
-        while let Some(argument) = items.next_element()? {
-            arguments.push(argument);
-        }
-        Ok(Arguments(arguments))
     }
 }

@@ -1,10 +1,31 @@
 //! The way between the gateway and its clients: connections, Engine.IO sessions, and the bytes on
 //! them. It knows neither rooms nor who a client is.
 
+mod acks;
+mod context;
+mod copies;
+mod credentials;
+mod engine_session;
+mod gate;
+pub mod listener;
 mod packet;
+mod placeholders;
+mod poll_body;
+mod registry;
+mod request;
 mod send_queue;
+mod socket_packet;
+mod socketioxide_carrier;
+mod tls;
 
 pub use self::{
+    acks::{Acknowledgement, InvalidAcknowledgement, PendingAcks},
+    context::TransportContext,
+    credentials::RequestCredentials,
+    engine_session::EngineSession,
+    gate::{Engine, Gate},
     packet::{Opcode, Packet, Payload},
+    placeholders::Placed,
     send_queue::{Queued, SendQueue, Written},
+    tls::Certificate,
 };

@@ -166,7 +166,7 @@ impl Packet {
 
     /// The length of the frames, in bytes: what a WebSocket client receives.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn wire_bytes(&self) -> usize {
         self.frames().len()
     }
 
@@ -230,7 +230,7 @@ mod tests {
             let text = "a".repeat(length);
             let packet = Packet::engine(&text);
             assert_eq!(packet.frames()[..header.len()], header, "{length}");
-            assert_eq!(packet.len(), header.len() + length);
+            assert_eq!(packet.wire_bytes(), header.len() + length);
             assert_eq!(packet.text(), text);
         }
     }

@@ -55,7 +55,10 @@ struct State {
     bytes: usize,
     /// Since when the connection has taken nothing, while a write waits for it.
     blocked_since: Option<Instant>,
+    /// Whether only last packets are taken.
     is_closed: bool,
+    /// Whether nothing is taken any more.
+    is_cleared: bool,
 }
 
 /// What became of a write.
@@ -74,24 +77,25 @@ impl SendQueue {
         if state.is_closed {
             return None;
         }
-        state.bytes += packet.packet.len();
+        state.bytes += packet.packet.wire_bytes();
         state.packets.push_back(packet);
         Some(state.bytes)
     }
 
     /// Drops what waits, except the rest of a packet that is written in part, and queues `last`
-    /// behind that. Nothing is queued after it. Returns `false` once the queue is closed.
-    pub fn finish(&self, last: Option<Queued>) -> bool {
+    /// behind that. Nothing but further last packets is queued after it: each namespace of a session
+    /// has one.
+    pub fn finish(&self, last: Option<Queued>) {
         let mut state = self.lock();
-        if state.is_closed {
-            return false;
+        if !state.is_closed {
+            state.is_closed = true;
+            let kept = usize::from(state.written > 0);
+            state.packets.truncate(kept);
         }
-        state.is_closed = true;
-        let kept = usize::from(state.written > 0);
-        state.packets.truncate(kept);
-        state.packets.extend(last);
+        if !state.is_cleared {
+            state.packets.extend(last);
+        }
         state.recount();
-        true
     }
 
     /// Drops everything. Nothing is queued any more.
@@ -99,6 +103,7 @@ impl SendQueue {
         let mut state = self.lock();
         *state = State {
             is_closed: true,
+            is_cleared: true,
             ..State::default()
         };
     }
@@ -142,12 +147,24 @@ impl SendQueue {
         while bytes < limit
             && let Some(packet) = state.packets.pop_front()
         {
-            bytes += packet.packet.len();
+            bytes += packet.packet.wire_bytes();
             taken.push(packet);
         }
         state.blocked_since = None;
         state.recount();
         taken
+    }
+
+    /// The first packet that waits.
+    #[must_use]
+    pub fn first(&self) -> Option<Queued> {
+        self.lock().packets.front().cloned()
+    }
+
+    /// How many packets wait.
+    #[must_use]
+    pub fn packets(&self) -> usize {
+        self.lock().packets.len()
     }
 
     /// How many bytes wait.
@@ -197,9 +214,9 @@ impl State {
         self.blocked_since = None;
         let mut written = self.written + bytes;
         while let Some(first) = self.packets.front()
-            && written >= first.packet.len()
+            && written >= first.packet.wire_bytes()
         {
-            written -= first.packet.len();
+            written -= first.packet.wire_bytes();
             self.packets.pop_front();
         }
         self.written = written;
@@ -210,7 +227,11 @@ impl State {
             self.written = 0;
             self.packets = VecDeque::new();
         }
-        let all: usize = self.packets.iter().map(|queued| queued.packet.len()).sum();
+        let all: usize = self
+            .packets
+            .iter()
+            .map(|queued| queued.packet.wire_bytes())
+            .sum();
         self.bytes = all - self.written;
     }
 }
@@ -280,14 +301,24 @@ mod tests {
         queue
             .write_with(now, writer(&mut out, 3, 3))
             .expect("written");
-        assert!(queue.finish(Some(packet("41"))));
-        assert!(!queue.finish(Some(packet("41"))));
+        queue.finish(Some(packet("41")));
+        queue.finish(Some(packet("41/a,")));
         assert_eq!(queue.push(packet("late")), None);
-        assert_eq!(queue.waiting(), "\0\0first\0\041".len() - 3);
+        assert_eq!(
+            queue.waiting(),
+            ["first", "41", "41/a,"]
+                .map(|text| text.len() + 2)
+                .iter()
+                .sum::<usize>()
+                - 3
+        );
         queue
             .write_with(now, writer(&mut out, 3, 100))
             .expect("written");
-        assert_eq!(out, b"\x81\x05first\x81\x0241");
+        assert_eq!(out, b"\x81\x05first\x81\x0241\x81\x0541/a,");
+        queue.clear();
+        queue.finish(Some(packet("41")));
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -299,7 +330,7 @@ mod tests {
         let taken = queue.take(8);
         let texts: Vec<_> = taken.iter().map(|queued| queued.packet().text()).collect();
         assert_eq!(texts, ["first", "second"]);
-        assert_eq!(queue.waiting(), packet("third").packet().len());
+        assert_eq!(queue.waiting(), packet("third").packet().wire_bytes());
         assert_eq!(queue.take(usize::MAX).len(), 1);
         assert!(queue.is_empty());
     }

@@ -4,11 +4,12 @@ use http::HeaderValue;
 use serde_json::{Map, Value};
 use shared_claims::Rejection;
 
-use self::credentials::{CredentialSource, Payload, RequestCredentials, find_token};
+use self::credentials::{Payload, find_token};
+use crate::{config::CredentialSource, transport::RequestCredentials};
 
 // The gateway's own file, compiled here without the gateway, which would take minutes.
 #[expect(unreachable_pub, reason = "it is public in the gateway")]
-#[path = "../../../realtime-service/src/handshake/credentials.rs"]
+#[path = "../../../realtime-service/src/auth/credentials.rs"]
 mod credentials;
 
 /// Looks for the token in a payload, the first line; an `Authorization` header, the second; and

@@ -1,0 +1,301 @@
+//! The gateway around an application: its namespaces, its routes, and everything that runs beside
+//! them.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use futures_util::future::OptionFuture;
+use http::{HeaderValue, Method, header};
+use serde_json::json;
+use socketioxide::{ParserConfig, SocketIo, extract::SocketRef, handler::ConnectHandler as _};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+pub use self::state::AppState;
+use crate::{
+    api,
+    config::{Config, KeySource},
+    connect::{SessionRef, guard},
+    events,
+    http::{admin, backchannel_logout, console, health},
+    session::ACKNOWLEDGEMENT_DEADLINE,
+    transport::{
+        Certificate, Engine, Gate,
+        listener::{self, Terms},
+    },
+};
+
+/// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
+const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
+
+/// How many packets socketioxide's channel to one client takes: more than it is handed at a time.
+const CHANNEL_PACKETS: usize = 256;
+
+/// How often rooms that nobody needs any more are looked for. Expired messages are never delivered,
+/// even before.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// A gateway with an application's own namespaces and routes.
+///
+/// Register namespaces on [`App::io`], each behind a [`guard`](crate::guard::guard), and then
+/// [`App::serve`] it. The rooms and events of Latchkey itself are not among them: those are
+/// [`serve`](crate::serve)'s.
+pub struct App {
+    config: Config,
+    state: Arc<AppState>,
+    engine: Engine,
+    io: SocketIo,
+    routes: Router,
+}
+
+impl App {
+    /// A gateway that accepts the tokens of the issuers in `config`; the keys of our own come from
+    /// `keys`. It has no namespace yet.
+    ///
+    /// # Errors
+    ///
+    /// When a setting cannot work, or the keys or the file of revocations cannot be used.
+    pub fn new(config: Config, keys: KeySource) -> anyhow::Result<Self> {
+        config.check()?;
+        // The only failure is that a provider is installed already.
+        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        let state = AppState::new(&config, keys)?;
+        let (engine, io) = engine_of(&config, &state);
+        Ok(Self {
+            config,
+            state,
+            engine,
+            io,
+            routes: Router::new(),
+        })
+    }
+
+    /// Where namespaces are registered: `app.io().ns("/", guard(handler))`.
+    ///
+    /// A namespace without a guard is open to everybody. Clients of Socket.IO 2 join `/` by
+    /// themselves, so without that one they are sent away.
+    #[must_use]
+    pub fn io(&self) -> &SocketIo {
+        &self.io
+    }
+
+    /// What all sockets share; among it the kill switch: [`AppState::disconnect`] and
+    /// [`AppState::revoke`].
+    #[must_use]
+    pub fn state(&self) -> &Arc<AppState> {
+        &self.state
+    }
+
+    /// Serves these routes too. Ours come first: `/socket.io`, `/health/…` and
+    /// `/oidc/backchannel-logout`. They are open to everybody, from every origin, unless they see
+    /// to it themselves.
+    #[must_use]
+    pub fn with_routes(self, routes: Router) -> Self {
+        Self { routes, ..self }
+    }
+
+    /// Serves on `listener` until `shutdown`; then tells clients to come back elsewhere and lets go
+    /// of them, also of those that read nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a listener or the certificate cannot be used.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let Self {
+            config,
+            state,
+            engine,
+            io,
+            routes,
+        } = self;
+        warn_if_exposed(&config, &listener);
+        let certificate = Certificate::open(&config.tls)?;
+        let tls = certificate
+            .as_ref()
+            .map(Certificate::acceptor)
+            .transpose()?;
+        listener
+            .set_nonblocking(true)
+            .context("cannot use the listener")?;
+        let listener =
+            tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
+
+        let gate = Gate::new(engine, &config, state.transport.clone());
+        let router = our_routes(&config, gate, &state)?.fallback_service(routes);
+        let stop = CancellationToken::new();
+        let others = listen_for_others(&config, &state, (tls.clone(), &stop)).await?;
+        let mut tasks = run_maintenance(&state, certificate);
+        let connections = state.transport.quotas.connections.clone();
+        let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
+            .with_tls(tls)
+            .with_trusted_proxies(&config.trusted_proxies);
+        let drain = drain(io, config.limits.drain());
+        let served = async {
+            listener::serve(listener, router, terms, shutdown, drain).await;
+            stop.cancel();
+        };
+        tokio::join!(served, others);
+        tasks.shutdown().await;
+        state.sessions.revocations.close().await;
+        Ok(())
+    }
+}
+
+/// Serves the gateway on `listener` until `shutdown`: its rooms, its events and its page.
+///
+/// # Errors
+///
+/// When a setting, a listener, the keys or the certificate cannot be used.
+pub async fn serve(
+    config: Config,
+    keys: KeySource,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let page = console::routes(&config.issuer);
+    let app = App::new(config, keys)?.with_routes(page);
+    app.io().ns("/", guard(welcome).with(register_events));
+    app.serve(listener, shutdown).await
+}
+
+/// Registers the gateway's events before CONNECT is acknowledged.
+async fn register_events(socket: SocketRef, session: SessionRef) -> Result<(), Infallible> {
+    events::register(&socket, &session);
+    Ok(())
+}
+
+/// Runs once CONNECT was acknowledged.
+async fn welcome(socket: SocketRef, session: SessionRef) {
+    let transport = socket.transport_type();
+    let identity = session.identity();
+    let sub = identity.sender.sub.as_deref();
+    tracing::info!(sub, connection = %session.connection, ?transport, "connected");
+}
+
+/// Listens for the operator and for back ends, as far as the settings say so, and gives what serves
+/// them until `stop`.
+async fn listen_for_others(
+    config: &Config,
+    state: &Arc<AppState>,
+    (tls, stop): (Option<TlsAcceptor>, &CancellationToken),
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let stopped = || stop.clone().cancelled_owned();
+    let admin = match config.admin.listen.0 {
+        Some(address) => Some(admin::start(address, state.clone(), stopped()).await?),
+        None => None,
+    };
+    let api = match config.api.listen.0 {
+        Some(address) => {
+            let terms = (&config.api, tls);
+            Some(api::start(address, state.clone(), terms, stopped()).await?)
+        }
+        None => None,
+    };
+    Ok(async {
+        tokio::join!(OptionFuture::from(admin), OptionFuture::from(api));
+    })
+}
+
+/// Starts the tasks that run beside the listener for as long as it serves.
+fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let timers = state.transport.timers.clone();
+    tasks.spawn(async move { timers.run().await });
+    let sweeper = state.sessions.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+            sweeper.rooms.sweep();
+        }
+    });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move {
+        if let Err(error) = sessions.keys.tend().await {
+            tracing::error!("the keys are not looked after: {error:#}");
+        }
+    });
+    if let Some(certificate) = certificate {
+        tasks.spawn(async move {
+            if let Err(error) = certificate.tend().await {
+                tracing::error!("the certificate is not looked after: {error:#}");
+            }
+        });
+    }
+    tasks
+}
+
+/// Tokens cross the network in the clear when nothing in front of us does TLS.
+fn warn_if_exposed(config: &Config, listener: &std::net::TcpListener) {
+    let is_loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if !is_loopback && !config.tls.is_on() && !config.issuer.starts_with("https://") {
+        tracing::warn!(
+            "listening beyond loopback without TLS, and the issuer is not https: \
+             tokens can be read on the way"
+        );
+    }
+}
+
+/// The Engine.IO and Socket.IO server, without a namespace.
+pub(crate) fn engine_of(config: &Config, state: &Arc<AppState>) -> (Engine, SocketIo) {
+    let limits = &config.limits;
+    SocketIo::builder()
+        .with_state(state.sessions.clone())
+        .with_parser(ParserConfig::common().max_incoming_binary_buf_size(limits.message_bytes))
+        .ping_interval(Duration::from_secs(config.heartbeat.interval_secs))
+        .ping_timeout(Duration::from_secs(config.heartbeat.timeout_secs))
+        .connect_timeout(limits.unauthenticated())
+        .ack_timeout(ACKNOWLEDGEMENT_DEADLINE)
+        .max_payload(limits.message_bytes as u64)
+        .ws_max_message_size(limits.message_bytes)
+        .ws_max_frame_size(limits.message_bytes)
+        .max_buffer_size(CHANNEL_PACKETS)
+        .build_with_inner_svc(Router::new())
+}
+
+/// Every path that is ours.
+fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Result<Router> {
+    let origins = config
+        .origins
+        .iter()
+        .map(|origin| origin.parse::<HeaderValue>());
+    let origins = origins
+        .collect::<Result<Vec<_>, _>>()
+        .context("origins: not a header's value")?;
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE]);
+    Ok(Router::new()
+        .route_service("/socket.io/", gate.clone())
+        .route_service("/socket.io", gate)
+        .merge(health::routes(state.clone()))
+        .merge(backchannel_logout::routes(state.clone()))
+        .layer(cors))
+}
+
+/// Tells every client that the gateway goes, and gives them a moment to take it.
+async fn drain(io: SocketIo, grace: Duration) {
+    let namespaces = io.nsps().into_iter();
+    let sockets: Vec<_> = namespaces.flat_map(|one| one.sockets()).collect();
+    let notice = json!({ "reconnect_in_ms": RECONNECT_AFTER_DRAIN_MS });
+    for socket in &sockets {
+        // Whoever does not take it is told by the end of the stream.
+        let _ = socket.emit("rt:drain", &notice);
+    }
+    if !sockets.is_empty() {
+        tokio::time::sleep(grace).await;
+    }
+}

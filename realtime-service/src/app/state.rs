@@ -1,0 +1,111 @@
+//! The state of one gateway.
+
+use std::{sync::Arc, time::SystemTime};
+
+use shared_claims::{VerifiedLogout, verify::LogoutScope};
+
+use crate::{
+    auth::revocations::RevocationError,
+    config::{Config, KeySource},
+    limits::RefusalLimiter,
+    metrics::{Cause, Metrics},
+    session::{Session, SessionContext},
+    timers::Timers,
+    transport::TransportContext,
+};
+
+/// The state of one gateway.
+pub struct AppState {
+    /// What all connections share.
+    pub transport: Arc<TransportContext>,
+    /// What all sessions share.
+    pub sessions: Arc<SessionContext>,
+    /// Counts refused logout tokens per address. It counts apart from refused handshakes, or clients
+    /// that share the issuer's address could keep its logout tokens away.
+    pub logout_refusals: RefusalLimiter,
+    /// Our own issuer.
+    issuer: String,
+}
+
+impl AppState {
+    /// The state of a gateway that accepts the tokens of the issuers in `config`; the keys of our
+    /// own come from `source`.
+    ///
+    /// # Errors
+    ///
+    /// When a rule for rooms, the keys or the file of revocations cannot be used.
+    pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
+        let (metrics, timers) = (Arc::new(Metrics::new()), Arc::<Timers>::default());
+        let transport = TransportContext::new(config, &metrics, &timers);
+        Ok(Arc::new(Self {
+            sessions: SessionContext::new(config, source, &transport)?,
+            transport,
+            logout_refusals: RefusalLimiter::new(config.limits.logout_refusals_per_address),
+            issuer: config.issuer.clone(),
+        }))
+    }
+
+    /// Our own issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Returns the sessions of a user; without `issuer`, of our own issuer.
+    #[must_use]
+    pub fn sessions_of_user(&self, issuer: Option<&str>, subject: &str) -> Vec<Arc<Session>> {
+        let scope = LogoutScope::Subject(subject.to_owned());
+        let issuer = issuer.unwrap_or(&self.issuer);
+        self.sessions.sessions.find(issuer, &scope)
+    }
+
+    /// Returns the sessions that belong to a session at their issuer; without `issuer`, at our own.
+    #[must_use]
+    pub fn sessions_of_session(&self, issuer: Option<&str>, sid: &str) -> Vec<Arc<Session>> {
+        let scope = LogoutScope::Session(sid.to_owned());
+        let issuer = issuer.unwrap_or(&self.issuer);
+        self.sessions.sessions.find(issuer, &scope)
+    }
+
+    /// Disconnects every socket of a subject or a session of `issuer`, in all namespaces, and
+    /// returns how many there were. Their clients get a DISCONNECT packet, after which stock clients
+    /// do not come back by themselves; a stalled one is closed all the same.
+    ///
+    /// A client that still has a token can come back with it. What must not come back is revoked: at
+    /// the issuer, or by [`Self::revoke`].
+    pub fn disconnect(&self, issuer: &str, scope: &LogoutScope) -> usize {
+        let sessions = self.sessions.sessions.find(issuer, scope);
+        for session in &sessions {
+            tracing::info!(connection = %session.connection, "disconnected by the application");
+            session.disconnect(Cause::Dismissed);
+        }
+        sessions.len()
+    }
+
+    /// Revokes what a logout token names, here and for every handshake to come; when this returns it
+    /// is durable.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or there is no room for it. Its sockets have ended all the same.
+    pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevocationError> {
+        let context = &self.sessions;
+        let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);
+        let remembered = context
+            .revocations
+            .remember(logout, (lifetime, SystemTime::now()));
+        for scope in &logout.scopes {
+            for session in context.sessions.find(&logout.iss, scope) {
+                let identity = session.identity();
+                if identity
+                    .claims()
+                    .is_some_and(|claims| scope.ends(claims.iat, logout.iat))
+                {
+                    tracing::info!(connection = %session.connection, "disconnected: its session was revoked");
+                    session.disconnect(Cause::Revoked);
+                }
+            }
+        }
+        context.revocations.write(remembered?).await
+    }
+}

@@ -1,0 +1,175 @@
+//! Sessions on a clock that stands still until somebody waits: whole handshakes by polling, without
+//! a network.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::Value;
+use shared_claims::{
+    claims::{ACCESS_TOKEN_TYPE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    secret::{SECRET_VARIABLE, Secrets},
+    verify::LogoutScope,
+};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    clock::unix_secs,
+    config::{Heartbeat, Limits, RevocationSettings},
+    transport::listener::{Connection, KillSwitch, Place, refusal_data::RefusalData},
+};
+
+const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
+
+const SOCKETS: usize = 1_000;
+
+/// How long the tokens live: longer than it takes to connect them all, by the clock on the wall.
+const LIFETIME_SECS: u64 = 300;
+
+/// A client that polls.
+struct Client {
+    gate: Gate,
+    uri: String,
+}
+
+impl Client {
+    /// Opens a session and presents `token`.
+    async fn admitted(gate: &Gate, token: &str) -> Self {
+        let mut client = Self {
+            gate: gate.clone(),
+            uri: "/socket.io/?EIO=4&transport=polling".to_owned(),
+        };
+        let (_, opened) = client.send(Method::GET, String::new()).await;
+        let opened: Value = serde_json::from_str(&opened[1..]).expect("an open packet");
+        client.uri += &format!("&sid={}", opened["sid"].as_str().expect("a sid"));
+        let connect = format!("40{}", json!({ "token": token }));
+        assert_eq!(client.send(Method::POST, connect).await.0, StatusCode::OK);
+        while !client.poll().await.1.contains("40{") {}
+        client
+    }
+
+    /// Fetches what there is, and answers a ping.
+    async fn poll(&self) -> (StatusCode, String) {
+        let (status, packets) = self.send(Method::GET, String::new()).await;
+        if packets.split('\x1e').any(|packet| packet == "2") {
+            self.send(Method::POST, "3".to_owned()).await;
+        }
+        (status, packets)
+    }
+
+    async fn send(&self, method: Method, body: String) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(&self.uri);
+        let mut request = request.body(Body::from(body)).expect("a request");
+        request.extensions_mut().insert(Connection {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            trusted_proxies: Arc::default(),
+            switch: KillSwitch::new(&CancellationToken::new()),
+            refusal_data: RefusalData::default(),
+            place: Place::default(),
+            observer: Arc::default(),
+        });
+        let answer = self.gate.clone().oneshot(request).await;
+        let answer = answer.unwrap_or_else(|never| match never {});
+        let status = answer.status();
+        let body = answer.into_body().collect().await.expect("a body");
+        let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
+        (status, body)
+    }
+
+    /// Polls until the session has ended, and gives when that was and what came before.
+    async fn ended(self) -> (Instant, String) {
+        let mut heard = String::new();
+        loop {
+            let (status, packets) = self.poll().await;
+            if status != StatusCode::OK {
+                return (Instant::now(), heard);
+            }
+            heard += &packets;
+        }
+    }
+}
+
+/// A gateway in front of socketioxide, whose timers run.
+fn state(config: &Config) -> (Arc<AppState>, Gate) {
+    let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',').expect("a good secret");
+    let state = AppState::new(config, KeySource::fixed(secrets)).expect("a gateway");
+    let timers = state.transport.timers.clone();
+    tokio::spawn(async move { timers.run().await });
+    let (engine, io) = engine_of(config, &state);
+    io.ns("/", guard(async || {}));
+    let gate = Gate::new(engine, config, state.transport.clone());
+    (state, gate)
+}
+
+/// A gateway's settings whose files are in `directory`.
+fn settings(directory: &TempDir) -> Config {
+    Config {
+        revocations: RevocationSettings {
+            file: directory.path().join("revocations.jsonl"),
+            ..Default::default()
+        },
+        ..Config::default()
+    }
+}
+
+/// A token of `subject` that ends at `exp`.
+fn token(config: &Config, subject: &str, exp: u64) -> String {
+    let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',').expect("a good secret");
+    let header = Header {
+        typ: Some(ACCESS_TOKEN_TYPE.to_owned()),
+        kid: secrets.signing().key_id().ok(),
+        ..Header::default()
+    };
+    let claims = json!({
+        "iss": config.issuer, "sub": subject, "aud": REALTIME_AUDIENCE, "exp": exp,
+        "iat": unix_secs(SystemTime::now()), "jti": subject, "sid": subject, "client_id": LOGIN_CLIENT_ID,
+    });
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).expect("a token")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        limits: Limits {
+            sessions_per_address: 2 * SOCKETS,
+            ..Limits::default()
+        },
+        // Pings of a thousand clients are not what this is about.
+        heartbeat: Heartbeat {
+            interval_secs: 2 * LIFETIME_SECS,
+            timeout_secs: 20,
+        },
+        ..settings(&directory)
+    };
+    let (state, gate) = state(&config);
+    let exp = unix_secs(SystemTime::now()) + LIFETIME_SECS;
+    let lasting = token(&config, "lasting", exp + LIFETIME_SECS);
+    let lasting = tokio::spawn(Client::admitted(&gate, &lasting).await.ended());
+    let mut ending = JoinSet::new();
+    for number in 0..SOCKETS {
+        let subject = format!("user-{number}");
+        let client = Client::admitted(&gate, &token(&config, &subject, exp)).await;
+        // The clock on the wall goes on while they connect, so each has a little less time left.
+        let scope = LogoutScope::Subject(subject);
+        let session = state.sessions.sessions.find(&config.issuer, &scope).pop();
+        let end = session.expect("a session").identity().expires_at();
+        let (end, _) = end.expect("the end of a token");
+        ending.spawn(async move { (end, client.ended().await) });
+    }
+    while let Some(ended) = ending.join_next().await {
+        let (end, (at, heard)) = ended.expect("no panic");
+        assert!(at >= end, "{:?} too early", end - at);
+        assert!(at < end + Duration::from_secs(1), "{:?} late", at - end);
+        assert!(heard.contains("token_expired"), "{heard}");
+    }
+    assert_eq!(state.transport.quotas.sockets.count(), 1);
+    assert!(!lasting.is_finished(), "the other one is gone too");
+}

@@ -1,0 +1,271 @@
+//! Why something is allowed, or is not.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+use shared_claims::authorization::Action;
+
+use super::{
+    Grant, Grants, Holder, RoomName, RoomRule, Whom,
+    rule::{claims_in, expand},
+};
+
+/// The answer to whether somebody may do something in a room, and how it came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// What was asked for.
+    pub action: Action,
+    /// Where.
+    pub room: RoomName,
+    /// The first grant that allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<ExplainedGrant>,
+    /// The grants that were looked at before, and do not.
+    pub considered: Vec<Considered>,
+    /// The rules that give this holder nothing, when it is not allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedGrant {
+    /// The rooms, with the claims in their places.
+    pub pattern: String,
+    /// What may be done in them.
+    pub actions: Vec<Action>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// A grant that does not allow what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: ExplainedGrant,
+    /// Why it does not.
+    pub why: Mismatch,
+}
+
+/// Why a grant does not allow something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mismatch {
+    /// It is about other rooms.
+    OtherRoom,
+    /// It is about the room, and other actions.
+    OtherAction,
+}
+
+/// Where a grant comes from. All numbers count from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The entry of the token's `authorization_details` with this index.
+    AuthorizationDetails(usize),
+    /// A rule of the configuration.
+    Rule(RuleSource),
+}
+
+/// A rule, and why it is for the holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleSource {
+    /// Its index in `[[rooms]]`.
+    pub index: usize,
+    /// The pattern as it stands there.
+    pub text: String,
+    /// As whom it means the holder.
+    pub whom: Whom,
+    /// The scope that it wants, which the token has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The claims that the pattern names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<String>,
+}
+
+/// A pattern of a rule that gives the holder nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// The index of the rule in `[[rooms]]`, from 0.
+    pub rule: usize,
+    /// The pattern as it stands there.
+    pub text: String,
+    /// What the holder would have to have.
+    #[serde(flatten)]
+    pub wants: Want,
+}
+
+/// What a rule wants of its holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "wants", content = "value")]
+pub enum Want {
+    /// A token at all.
+    Token,
+    /// A token of our own issuer.
+    OwnIssuer,
+    /// A token of one of these issuers.
+    Issuer(Vec<String>),
+    /// This scope.
+    Scope(String),
+    /// This claim, as a text or a list of texts.
+    Claim(String),
+}
+
+impl Grants {
+    /// Whether some grant allows `action` in `room`, and why, or why not.
+    #[must_use]
+    pub fn explain(&self, action: Action, room: &RoomName) -> Explanation {
+        let by = self.0.iter().position(|grant| grant.allows(action, room));
+        let considered = self.0[..by.unwrap_or(self.0.len())].iter();
+        Explanation {
+            allowed: by.is_some(),
+            action,
+            room: room.clone(),
+            by: by.map(|index| self.0[index].explained()),
+            considered: considered
+                .map(|grant| Considered {
+                    grant: grant.explained(),
+                    why: match grant.pattern.matches(room) {
+                        true => Mismatch::OtherAction,
+                        false => Mismatch::OtherRoom,
+                    },
+                })
+                .collect(),
+            passed_over: Vec::new(),
+        }
+    }
+}
+
+impl Grant {
+    fn explained(&self) -> ExplainedGrant {
+        ExplainedGrant {
+            pattern: self.pattern.to_string(),
+            actions: self.actions.clone(),
+            source: self.source.clone(),
+        }
+    }
+}
+
+/// The patterns of `rules` that give the holder nothing.
+pub(super) fn passed_over(rules: &[RoomRule], holder: &Holder<'_>) -> Vec<PassedOver> {
+    let mut passed_over = Vec::new();
+    for (rule, settings) in rules.iter().enumerate() {
+        for text in &settings.rooms {
+            passed_over.extend(settings.want(text, holder).map(|wants| PassedOver {
+                rule,
+                text: text.clone(),
+                wants,
+            }));
+        }
+    }
+    passed_over
+}
+
+impl RoomRule {
+    /// What the holder lacks to be given the rooms of the rule's pattern `text`.
+    fn want(&self, text: &str, holder: &Holder<'_>) -> Option<Want> {
+        if self.whom(holder).is_none() {
+            return Some(match (holder, self.issuers.is_empty()) {
+                (Holder::Guest, _) => Want::Token,
+                (Holder::Bearer { .. }, true) => Want::OwnIssuer,
+                (Holder::Bearer { .. }, false) => Want::Issuer(self.issuers.clone()),
+            });
+        }
+        if !self.accepts_scope_of(holder) {
+            return self.scope.clone().map(Want::Scope);
+        }
+        if !expand(text, holder).is_empty() {
+            return None;
+        }
+        let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+        let is_usable = |name: &str| {
+            holder.value_of(name).is_some_and(|value| {
+                is_text(value) || value.as_array().is_some_and(|all| all.iter().any(is_text))
+            })
+        };
+        // When all can be used, two of them are lists, of which the first alone is taken as one.
+        let lacking = claims_in(text).find(|name| !is_usable(name));
+        let lacking = lacking.or_else(|| claims_in(text).last());
+        lacking.map(|name| Want::Claim(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.allowed { "allowed" } else { "denied" };
+        write!(
+            formatter,
+            "{verdict}: {} in {}",
+            self.action.name(),
+            self.room
+        )?;
+        if let Some(grant) = &self.by {
+            write!(formatter, "\n  by {grant}")?;
+        }
+        for Considered { grant, why } in &self.considered {
+            let why = match why {
+                Mismatch::OtherRoom => "another room",
+                Mismatch::OtherAction => "other actions",
+            };
+            write!(formatter, "\n  not by {grant}: {why}")?;
+        }
+        for passed_over in &self.passed_over {
+            write!(formatter, "\n  not by {passed_over}")?;
+        }
+        if !self.allowed && self.considered.is_empty() && self.passed_over.is_empty() {
+            formatter.write_str("\n  there is no rule, and no grant in the token")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedGrant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let actions: Vec<_> = self.actions.iter().map(|action| action.name()).collect();
+        let actions = actions.join(", ");
+        write!(formatter, "{} ({actions}) of {}", self.pattern, self.source)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = match self {
+            Self::AuthorizationDetails(index) => {
+                return write!(formatter, "the token's authorization_details[{index}]");
+            }
+            Self::Rule(rule) => rule,
+        };
+        let whom = match rule.whom {
+            Whom::OwnIssuer => "for the own issuer",
+            Whom::NamedIssuer => "for the issuer",
+            Whom::Guests => "for guests",
+        };
+        write!(formatter, "rooms[{}] \"{}\", {whom}", rule.index, rule.text)?;
+        if let Some(scope) = &rule.scope {
+            write!(formatter, " and the scope {scope}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "rooms[{}] \"{}\", which wants ",
+            self.rule, self.text
+        )?;
+        match &self.wants {
+            Want::Token => formatter.write_str("a token"),
+            Want::OwnIssuer => formatter.write_str("a token of the own issuer"),
+            Want::Issuer(issuers) => write!(formatter, "a token of {}", issuers.join(" or ")),
+            Want::Scope(scope) => write!(formatter, "the scope {scope}"),
+            Want::Claim(claim) => write!(formatter, "the claim {claim} as a text"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `rt:publish`: a client sends a message to a room.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use shared_claims::{authorization::Action, ids::is_identifier};
+
+use super::{Call, EventError, room};
+use crate::{
+    clock::unix_millis,
+    ids::random_id,
+    rooms::{Data, Draft, MessageKey, Position, is_publishable, null},
+    session::Identity,
+};
+
+/// The payload of `rt:publish`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    room: Value,
+    event: String,
+    /// `null` when it is left out.
+    #[serde(default = "null")]
+    data: Box<RawValue>,
+    /// An id of the publisher's choice.
+    id: Option<String>,
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct Accepted {
+    #[serde(flatten)]
+    position: Position,
+    id: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// Publishes a message in a room; the client need not be in it. What was published under the same id
+/// by the same user lately is not published again.
+pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
+    let payload: Publish = call.argument_with_attachments()?;
+    let room = room(payload.room)?;
+    let identity = call.require(Action::Publish, &room)?;
+    if !is_publishable(&payload.event) {
+        let message = "events of this name cannot be published";
+        return Err(EventError::new("invalid_event", message).in_room(room));
+    }
+    if payload.id.as_deref().is_some_and(|id| !is_identifier(id)) {
+        return Err(EventError::invalid("the id must have 1 to 255 visible bytes").in_room(room));
+    }
+    let data = Data::new(payload.data, call.received.attachments().to_vec());
+    let data = data.map_err(|_| {
+        EventError::invalid(
+            "each binary attachment must have one place in the data, and every parser must take it",
+        )
+    })?;
+    let key = payload.id.as_ref().map(|id| MessageKey {
+        publisher: publisher_of(&identity),
+        id: id.clone(),
+    });
+    let draft = Draft {
+        room,
+        event: payload.event,
+        data,
+        id: payload.id.unwrap_or_else(random_id),
+        from: identity.sender.clone(),
+        ts: unix_millis(SystemTime::now()),
+    };
+    let published = call.context.rooms.publish(&draft, key.as_ref()).await;
+    let published =
+        published.map_err(|error| EventError::from(error).in_room(draft.room.clone()))?;
+    let answer = Accepted {
+        position: published.position,
+        id: draft.id,
+        duplicate: published.is_duplicate,
+    };
+    call.succeed(&answer).await;
+    Ok(())
+}
+
+/// Whom an id belongs to: a user, or the one connection of a guest. The parts are told apart by a
+/// character that no identifier has.
+fn publisher_of(identity: &Identity) -> String {
+    match &identity.principal {
+        Some(principal) => format!("{}\n{}", principal.issuer, principal.subject),
+        None => format!("\n{}", identity.sender.connection),
+    }
+}

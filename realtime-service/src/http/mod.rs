@@ -1,0 +1,7 @@
+//! The gateway's HTTP beside Socket.IO: the page, health, back-channel logout and the operator's
+//! listener.
+
+pub mod admin;
+pub mod backchannel_logout;
+pub mod console;
+pub mod health;

@@ -1,0 +1,201 @@
+//! A room's log in the memory of this process.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Appended, Draft, Extract, LogError, Message, MessageKey, Position, Selection, Since,
+    history::History, recent_ids::RecentIds,
+};
+use crate::{config::HistorySettings, ids::random_id, rooms::Epoch};
+
+/// What all logs in memory share.
+pub(crate) struct MemoryLogs {
+    settings: HistorySettings,
+    /// How many bytes all of them keep.
+    kept_bytes: AtomicUsize,
+}
+
+/// A room's log in memory.
+pub(in crate::rooms) struct MemoryLog {
+    epoch: Epoch,
+    logs: Arc<MemoryLogs>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    offset: u64,
+    history: History,
+    recent_ids: RecentIds,
+    is_closed: bool,
+}
+
+impl MemoryLogs {
+    /// Logs that keep what `settings` say.
+    #[must_use]
+    pub(crate) fn new(settings: HistorySettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            kept_bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many bytes all logs keep.
+    #[must_use]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes they may keep.
+    #[must_use]
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.settings.total_bytes
+    }
+
+    /// Whether any message is kept.
+    #[must_use]
+    pub(crate) fn keep_messages(&self) -> bool {
+        self.settings.messages > 0
+    }
+}
+
+impl MemoryLog {
+    /// An empty log in a new epoch.
+    pub(in crate::rooms) fn new(logs: Arc<MemoryLogs>) -> Self {
+        Self {
+            epoch: Epoch(random_id().into()),
+            logs,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn append(
+        &self,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+        now: Instant,
+    ) -> Result<Appended, LogError> {
+        self.change(|state| {
+            if state.is_closed {
+                return Err(LogError::Closed);
+            }
+            state.recent_ids.trim(now);
+            if let Some(offset) = key.and_then(|key| state.recent_ids.find(key)) {
+                return Ok(Appended {
+                    position: self.position(offset),
+                    message: None,
+                    is_duplicate: true,
+                });
+            }
+            state.offset += 1;
+            if let Some(key) = key {
+                state.recent_ids.insert(key.clone(), state.offset, now);
+            }
+            let position = self.position(state.offset);
+            let message = Arc::new(Message::encode(draft, &position));
+            state
+                .history
+                .push(message.clone(), now, &self.logs.settings);
+            Ok(Appended {
+                position,
+                message: Some(message),
+                is_duplicate: false,
+            })
+        })
+    }
+
+    pub(super) fn read(&self, selection: &Selection, now: Instant) -> Extract {
+        self.change(|state| {
+            state.history.trim(now, &self.logs.settings);
+            let missed = selection.since.as_ref();
+            let missed = missed.map(|since| self.missed(state, since));
+            let recovered = missed.as_ref().map(Option::is_some);
+            let last = || state.history.last(selection.last);
+            let mut messages = missed.flatten().unwrap_or_else(last);
+            let limit = selection.limit.unwrap_or(usize::MAX);
+            let more = messages.len() > limit;
+            messages.truncate(limit);
+            Extract {
+                position: self.position(state.offset),
+                messages,
+                more,
+                recovered,
+            }
+        })
+    }
+
+    pub(super) fn trim(&self, now: Instant) -> bool {
+        self.change(|state| {
+            state.history.trim(now, &self.logs.settings);
+            state.recent_ids.trim(now);
+            state.kept_bytes() == 0
+        })
+    }
+
+    pub(super) fn close_if_empty(&self) -> bool {
+        self.change(|state| {
+            state.is_closed |= state.kept_bytes() == 0;
+            state.is_closed
+        })
+    }
+
+    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
+        self.change(|state| (state.kept_bytes(), state.history.newest_at()))
+    }
+
+    pub(super) fn forget(&self) {
+        self.change(|state| {
+            state.history.clear();
+            state.recent_ids.clear();
+        });
+    }
+
+    /// The messages after `since`; `None` when some of them are not kept.
+    fn missed(&self, state: &State, since: &Since) -> Option<Vec<Arc<Message>>> {
+        let is_same_epoch = *since.epoch == *self.epoch.0;
+        is_same_epoch.then(|| state.history.after(since.offset, state.offset))?
+    }
+
+    fn position(&self, offset: u64) -> Position {
+        Position {
+            epoch: self.epoch.clone(),
+            offset,
+        }
+    }
+
+    /// Changes the log, and counts what it keeps afterwards.
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.kept_bytes();
+        let result = work(&mut state);
+        let after = state.kept_bytes();
+        let total = &self.logs.kept_bytes;
+        if after >= before {
+            total.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            total.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for MemoryLog {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl State {
+    fn kept_bytes(&self) -> usize {
+        self.history.bytes() + self.recent_ids.bytes()
+    }
+}

@@ -1,0 +1,201 @@
+//! Messages: what may be published, and what subscribers get.
+
+mod data;
+mod scan;
+
+use std::ops::Range;
+
+use axum::body::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use shared_claims::ids::is_identifier;
+
+pub use self::data::{Data, InvalidData, is_portable, null};
+use super::{Position, RoomName, Sender};
+use crate::{outbox, transport::Packet};
+
+/// The longest name of an event, in bytes.
+const MAXIMUM_EVENT_BYTES: usize = 128;
+
+/// Names that Socket.IO's clients and event emitters keep for themselves, and our own: a peer's
+/// listener for one of these must never be fired by another peer.
+const RESERVED_EVENTS: [&str; 14] = [
+    "authenticate",
+    "authenticated",
+    "unauthorized",
+    "connect",
+    "connecting",
+    "connect_error",
+    "connect_timeout",
+    "disconnect",
+    "disconnecting",
+    "error",
+    "ping",
+    "pong",
+    "newListener",
+    "removeListener",
+];
+
+/// Prefixes of such names.
+const RESERVED_PREFIXES: [&str; 2] = ["rt:", "reconnect"];
+
+/// Whether clients may publish events of this name.
+#[must_use]
+pub fn is_publishable(event: &str) -> bool {
+    is_identifier(event)
+        && event.len() <= MAXIMUM_EVENT_BYTES
+        && !RESERVED_EVENTS.contains(&event)
+        && !RESERVED_PREFIXES
+            .iter()
+            .any(|prefix| event.starts_with(prefix))
+}
+
+/// A message on its way to a room, which will number it.
+pub struct Draft {
+    /// The room.
+    pub room: RoomName,
+    /// The name of the event that subscribers listen for.
+    pub event: String,
+    /// The content.
+    pub data: Data,
+    /// Its id: the publisher's, or a random one.
+    pub id: String,
+    /// The sender.
+    pub from: Sender,
+    /// When it was published, in milliseconds since the Unix epoch.
+    pub ts: u64,
+}
+
+/// A message with its place in its room, in the packet that its subscribers get.
+pub struct Message {
+    offset: u64,
+    packet: Packet,
+    /// Where the parts are in the text of the packet.
+    event: Range<usize>,
+    data: Range<usize>,
+    meta: Range<usize>,
+    /// Where the number of each attachment is in `data`.
+    digits: Box<[Range<usize>]>,
+}
+
+/// The second argument of a message's event.
+#[derive(Serialize)]
+struct Meta<'a> {
+    room: &'a RoomName,
+    #[serde(flatten)]
+    position: &'a Position,
+    id: &'a str,
+    ts: u64,
+    from: &'a Sender,
+}
+
+impl Message {
+    /// Encodes `draft` with its place in its room.
+    #[must_use]
+    pub fn encode(draft: &Draft, position: &Position) -> Self {
+        let meta = Meta {
+            room: &draft.room,
+            position,
+            id: &draft.id,
+            ts: draft.ts,
+            from: &draft.from,
+        };
+        // Names, numbers and texts are always JSON.
+        let meta = serde_json::to_string(&meta).unwrap_or_default();
+        let event = serde_json::to_string(&draft.event).unwrap_or_default();
+        let data = draft.data.json();
+        let json = format!("[{event},{data},{meta}]");
+        let packet = outbox::event_of(&json, draft.data.attachments());
+        let start = packet.text().len() - json.len();
+        let event = start + 1..start + 1 + event.len();
+        let data = event.end + 1..event.end + 1 + data.len();
+        let meta = data.end + 1..data.end + 1 + meta.len();
+        let digits = draft.data.placeholders().iter();
+        Self {
+            offset: position.offset,
+            packet,
+            event,
+            data,
+            meta,
+            digits: digits.map(|place| place.digits.clone()).collect(),
+        }
+    }
+
+    /// Its number in the room.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The packet that its subscribers get.
+    #[must_use]
+    pub fn packet(&self) -> &Packet {
+        &self.packet
+    }
+
+    /// The memory that it takes, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let digits = self.digits.len() * size_of::<Range<usize>>();
+        size_of::<Self>() + digits + self.packet.memory()
+    }
+
+    /// The name of its event.
+    #[must_use]
+    pub fn event(&self) -> String {
+        serde_json::from_str(self.part(&self.event)).unwrap_or_default()
+    }
+
+    /// Its content, with `{"base64": …}` in the places of binary data.
+    #[must_use]
+    pub fn data(&self) -> Value {
+        data::with_base64(self.part(&self.data), self.packet.attachments())
+    }
+
+    /// The second argument of its event: the room, its place and its sender.
+    #[must_use]
+    pub fn meta(&self) -> Value {
+        serde_json::from_str(self.part(&self.meta)).unwrap_or_default()
+    }
+
+    fn part(&self, part: &Range<usize>) -> &str {
+        &self.packet.text()[part.clone()]
+    }
+
+    /// Appends `{"event":…,"data":…,"meta":…}` to `json`, and its attachments to `attachments`,
+    /// under the numbers that they have there.
+    fn append_to(&self, json: &mut String, attachments: &mut Vec<Bytes>) {
+        json.push_str("{\"event\":");
+        json.push_str(self.part(&self.event));
+        json.push_str(",\"data\":");
+        let (data, first) = (self.part(&self.data), attachments.len());
+        let mut end = 0;
+        for digits in &self.digits {
+            json.push_str(&data[end..digits.start]);
+            let number: usize = data[digits.clone()].parse().unwrap_or_default();
+            json.push_str(&(first + number).to_string());
+            end = digits.end;
+        }
+        json.push_str(&data[end..]);
+        json.push_str(",\"meta\":");
+        json.push_str(self.part(&self.meta));
+        json.push('}');
+        attachments.extend(self.packet.attachments().map(Bytes::copy_from_slice));
+    }
+}
+
+/// Returns a JSON array of `messages` as they are read later, and their attachments.
+pub fn list<'a>(messages: impl Iterator<Item = &'a Message>) -> (String, Vec<Bytes>) {
+    let (mut json, mut attachments) = ("[".to_owned(), Vec::new());
+    for message in messages {
+        if json.len() > 1 {
+            json.push(',');
+        }
+        message.append_to(&mut json, &mut attachments);
+    }
+    json.push(']');
+    (json, attachments)
+}
+
+#[cfg(test)]
+mod tests;

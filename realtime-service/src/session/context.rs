@@ -1,0 +1,79 @@
+//! What all sessions share.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Registry;
+use crate::{
+    auth::{keys::Keys, policy::Policy, revocations::Revocations, suspended::SuspendedTokens},
+    config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
+    limits::Quotas,
+    metrics::Metrics,
+    outbox::OutboxContext,
+    rooms::Rooms,
+    timers::Timers,
+    transport::TransportContext,
+};
+
+/// What all sessions share.
+pub struct SessionContext {
+    /// The keys by which tokens are verified.
+    pub keys: Keys,
+    /// Where credentials are looked for.
+    pub credentials: Vec<CredentialSource>,
+    /// How sockets say who they are.
+    pub auth: AuthSettings,
+    /// Decides who may do what in which rooms.
+    pub policy: Policy,
+    /// Bounds on what clients can make grow.
+    pub limits: Limits,
+    /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
+    pub idle_timeout: Duration,
+    /// What exists now of what the limits bound.
+    pub quotas: Arc<Quotas>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Deadlines of all sessions.
+    pub timers: Arc<Timers>,
+    /// What all outboxes share.
+    pub outboxes: Arc<OutboxContext>,
+    /// The rooms and who is in them.
+    pub rooms: Rooms,
+    /// The sessions, by the names that a revocation can use.
+    pub sessions: Registry,
+    /// The tokens that are not accepted any more.
+    pub revocations: Revocations,
+    /// The tokens of clients that were disconnected and could not be told so.
+    pub suspended: SuspendedTokens,
+}
+
+impl SessionContext {
+    /// A context with the settings of `config`; the keys of our own issuer come from `source`.
+    ///
+    /// # Errors
+    ///
+    /// When a rule for rooms, the keys or the file of revocations cannot be used.
+    pub fn new(
+        config: &Config,
+        source: KeySource,
+        transport: &TransportContext,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (metrics, timers) = (&transport.metrics, &transport.timers);
+        let outboxes = OutboxContext::new(transport);
+        Ok(Arc::new(Self {
+            keys: Keys::new(config, source, metrics)?,
+            credentials: config.credentials.clone(),
+            auth: config.auth.clone(),
+            policy: Policy::new(config)?,
+            limits: config.limits.clone(),
+            idle_timeout: transport.idle_timeout,
+            quotas: transport.quotas.clone(),
+            metrics: metrics.clone(),
+            timers: timers.clone(),
+            rooms: Rooms::new(config, &outboxes, timers),
+            outboxes,
+            sessions: Registry::default(),
+            revocations: Revocations::open(&config.revocations)?,
+            suspended: SuspendedTokens::default(),
+        }))
+    }
+}

@@ -1,0 +1,108 @@
+//! The deadlines of a session, and what its client is told when one is reached.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::json;
+use shared_claims::Rejection;
+use tokio::time::Instant;
+
+use super::{Session, lock, unauthorized};
+use crate::{clock::unix_secs, metrics::Cause, outbox, timers::Timer};
+
+/// The timers of a session; without them nothing ends it but its client.
+#[derive(Default)]
+pub(super) struct Deadlines {
+    /// Those of the current identity.
+    identity: Vec<Timer>,
+    /// The next check of the client's liveness, if there is one.
+    liveness: Option<Timer>,
+}
+
+impl Session {
+    /// Arms the timers of the current identity in place of those of another.
+    pub(super) fn arm(self: &Arc<Self>) {
+        let deadline = self.identity().expires_at();
+        self.outbox.set_deadline(deadline);
+        let timers = match deadline {
+            Some((end, wall)) => {
+                let notice = self.context.auth.expiring_notice();
+                let at = end.checked_sub(notice).unwrap_or(end);
+                vec![
+                    self.schedule(end, Self::expire),
+                    self.schedule(at, move |session| session.announce_expiry(wall)),
+                ]
+            }
+            None if self.context.auth.anonymous => Vec::new(),
+            None => {
+                let end = Instant::now() + self.context.auth.deferred_deadline();
+                vec![self.schedule(end, Self::time_out)]
+            }
+        };
+        let mut deadlines = lock(&self.deadlines);
+        // The socket may have gone meanwhile.
+        if !self.is_terminated() {
+            deadlines.identity = timers;
+        }
+    }
+
+    /// Checks in `after` whether the client is still there.
+    pub(super) fn check_liveness_in(self: &Arc<Self>, after: Duration) {
+        let check = self.schedule(Instant::now() + after, Self::check_liveness);
+        let mut deadlines = lock(&self.deadlines);
+        if !self.is_terminated() {
+            deadlines.liveness = Some(check);
+        }
+    }
+
+    fn schedule(
+        self: &Arc<Self>,
+        at: Instant,
+        action: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> Timer {
+        let session = Arc::downgrade(self);
+        self.context.timers.schedule(at, move || {
+            if let Some(session) = session.upgrade() {
+                action(&session);
+            }
+        })
+    }
+
+    /// Tells the client that its token will end soon, in time to present the next one.
+    fn announce_expiry(self: &Arc<Self>, wall: SystemTime) {
+        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
+        let data = json!({ "expires_at": unix_secs(wall), "seconds_left": left.as_secs() });
+        self.emit("rt:expiring", &data);
+    }
+
+    /// Tells the client that its token has ended, and closes its transport, not its socket: a
+    /// client that gets its token from a function then comes back by itself with a fresh one.
+    pub(crate) fn expire(self: &Arc<Self>) {
+        // A token that was renewed in this very moment has timers of its own.
+        if !self.identity.load().has_expired() || !self.terminate() {
+            return;
+        }
+        tracing::info!(connection = %self.connection, "token expired");
+        let told = unauthorized(Rejection::TokenExpired);
+        match outbox::event(self.outbox.namespace(), "unauthorized", &told) {
+            Ok(packet) => self.outbox.finish(packet, Cause::Expired, || {}),
+            Err(_) => self.engine().end(Cause::Expired),
+        }
+    }
+
+    /// Ends the session of a guest who has not authenticated in time.
+    fn time_out(self: &Arc<Self>) {
+        // The guest may have authenticated in this very moment.
+        if self.identity().principal.is_some() {
+            return;
+        }
+        tracing::info!(connection = %self.connection, "closed: it has not authenticated in time");
+        self.emit(
+            "unauthorized",
+            &unauthorized(Rejection::AuthenticationTimedOut),
+        );
+        self.disconnect(Cause::Unauthenticated);
+    }
+}

@@ -1,0 +1,51 @@
+//! What all connections share.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::{Config, Limits},
+    limits::{Budget, Quotas, RefusalLimiter},
+    metrics::Metrics,
+    timers::Timers,
+};
+
+use super::copies::Copies;
+
+/// What all connections share.
+pub struct TransportContext {
+    /// Bounds on what clients can make grow.
+    pub limits: Limits,
+    /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
+    pub idle_timeout: Duration,
+    /// What exists now of what the limits bound.
+    pub quotas: Arc<Quotas>,
+    /// Counts refused handshakes per address, and rejects further ones.
+    pub refusal_limiter: RefusalLimiter,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Deadlines of all sessions.
+    pub timers: Arc<Timers>,
+    /// The bytes that wait for all clients.
+    pub outbound: Arc<Budget>,
+    /// The packets that socketioxide has a copy of.
+    pub(super) copies: Copies,
+}
+
+impl TransportContext {
+    /// A context with the limits of `config` and nothing counted yet.
+    #[must_use]
+    pub fn new(config: &Config, metrics: &Arc<Metrics>, timers: &Arc<Timers>) -> Arc<Self> {
+        let limits = config.limits.clone();
+        let outbound = Budget::new(limits.outbound_total_bytes);
+        Arc::new(Self {
+            idle_timeout: config.heartbeat.idle_timeout(),
+            quotas: Arc::new(Quotas::new(&limits)),
+            refusal_limiter: RefusalLimiter::new(limits.refusals_per_address),
+            metrics: metrics.clone(),
+            timers: timers.clone(),
+            copies: Copies::new(limits.outbound_total_bytes / 2),
+            outbound,
+            limits,
+        })
+    }
+}

@@ -1,0 +1,305 @@
+//! The accept loop: how many connections there may be, how long each may take, and the switch that
+//! ends each of them; with TLS or without.
+//!
+//! `axum::serve` has no deadline for headers and no way to close a connection from outside, so the
+//! loop is our own, over hyper.
+
+mod frames;
+mod guarded;
+pub mod refusal_data;
+mod served;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::HeaderMap;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use shared_claims::address::{FORWARDED_FOR, client_address, is_trusted};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+pub(super) use self::frames::is_message;
+use self::refusal_data::RefusalData;
+pub use self::{
+    frames::Observer,
+    guarded::{GuardedStream, KillSwitch},
+    served::{Place, ServedStream},
+};
+use crate::{
+    config::Limits,
+    limits::{AddressKey, Exceeded, Quota},
+    metrics::{Limit, Metrics},
+};
+
+/// How long the loop rests when the system has no file descriptor left to accept with.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long connections may take to notice that their streams are closed.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What hyper may read ahead on one connection; request lines and headers must fit into it.
+const READ_BUFFER_BYTES: usize = 32 * 1024;
+
+/// The connection that a request came by, as an extension of the request.
+#[derive(Clone)]
+pub struct Connection {
+    /// Where the other end is: the client, or a proxy.
+    pub peer: SocketAddr,
+    /// The proxies that are believed whom they speak for.
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// Closes this connection.
+    pub switch: KillSwitch,
+    /// Whether this connection is a WebSocket, whose refusals get their data.
+    pub refusal_data: RefusalData,
+    /// A place that is given back when this connection ends.
+    pub place: Place,
+    /// The session that this connection serves as a WebSocket, while it serves one.
+    pub observer: Arc<Observer>,
+}
+
+impl Connection {
+    /// The address of the client that a request with these headers comes from.
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+        let values: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        client_address(self.peer.ip(), values.into_iter(), &self.trusted_proxies)
+    }
+}
+
+/// On which terms connections are accepted.
+#[derive(Clone)]
+pub struct Terms {
+    quota: Arc<Quota<AddressKey>>,
+    write_stall: Duration,
+    header_read: Duration,
+    metrics: Arc<Metrics>,
+    tls: Option<TlsAcceptor>,
+    trusted_proxies: Arc<[IpNet]>,
+}
+
+impl Terms {
+    /// The deadlines of `limits`, without TLS and without a proxy. Each connection takes a place of
+    /// `quota`.
+    #[must_use]
+    pub fn new(limits: &Limits, quota: Arc<Quota<AddressKey>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            quota,
+            write_stall: limits.write_stall(),
+            header_read: limits.header_read(),
+            metrics,
+            tls: None,
+            trusted_proxies: Arc::default(),
+        }
+    }
+
+    /// With TLS by `acceptor`, if there is one.
+    #[must_use]
+    pub fn with_tls(self, acceptor: Option<TlsAcceptor>) -> Self {
+        Self {
+            tls: acceptor,
+            ..self
+        }
+    }
+
+    /// With proxies that are believed whom they speak for. Their connections are those of many
+    /// clients, and count in all alone.
+    #[must_use]
+    pub fn with_trusted_proxies(self, networks: &[IpNet]) -> Self {
+        Self {
+            trusted_proxies: networks.into(),
+            ..self
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown`, then lets go of every connection.
+///
+/// Requests carry a [`Connection`] among their extensions. At shutdown no more connections are
+/// accepted, `drain` is awaited, requests under way have until then to end, and then all streams
+/// are closed, those of clients that read nothing too.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    terms: Terms,
+    shutdown: impl Future<Output = ()>,
+    drain: impl Future<Output = ()>,
+) {
+    let streams = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let acceptor = Acceptor {
+        router,
+        terms,
+        streams: streams.clone(),
+        tasks: tasks.clone(),
+    };
+    tokio::select! {
+        () = acceptor.run(&listener) => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    drain.await;
+    streams.cancel();
+    tasks.close();
+    if tokio::time::timeout(CLOSE_DEADLINE, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("connections were left behind");
+    }
+}
+
+struct Acceptor {
+    router: Router,
+    terms: Terms,
+    streams: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Acceptor {
+    async fn run(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((tcp, peer)) => self.accept(tcp, peer),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn accept(&self, tcp: TcpStream, peer: SocketAddr) {
+        let terms = &self.terms;
+        let is_proxy = is_trusted(peer.ip(), &terms.trusted_proxies);
+        let owner = (!is_proxy).then(|| AddressKey::from(peer.ip()));
+        let permit = match terms.quota.acquire(owner) {
+            Ok(permit) => permit,
+            Err(exceeded) => {
+                terms.metrics.limited(match exceeded {
+                    Exceeded::Total => Limit::Connections,
+                    Exceeded::Share => Limit::ConnectionsPerAddress,
+                });
+                tracing::debug!(?exceeded, "connection refused");
+                if terms.tls.is_none() {
+                    refuse(tcp, exceeded);
+                }
+                return;
+            }
+        };
+        // Messages are small, and latency is what they are for.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "connection gone before it was served");
+            return;
+        }
+        terms.metrics.connection_accepted();
+        let connection = Connection {
+            peer,
+            trusted_proxies: terms.trusted_proxies.clone(),
+            switch: KillSwitch::new(&self.streams),
+            refusal_data: RefusalData::default(),
+            place: Place::default(),
+            observer: Arc::default(),
+        };
+        let switch = connection.switch.clone();
+        let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
+        let (router, terms) = (self.router.clone(), terms.clone());
+        self.tasks.spawn(async move {
+            match terms.tls.clone() {
+                None => serve_connection(stream, router, connection, &terms).await,
+                Some(tls) => serve_tls(tls, stream, router, connection, &terms).await,
+            }
+        });
+    }
+}
+
+/// Serves a connection once its TLS handshake is done, for which it has as long as for headers.
+async fn serve_tls(
+    tls: TlsAcceptor,
+    stream: GuardedStream,
+    router: Router,
+    connection: Connection,
+    terms: &Terms,
+) {
+    match tokio::time::timeout(terms.header_read, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, router, connection, terms).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
+        Err(_) => terms.metrics.limited(Limit::TlsHandshake),
+    }
+}
+
+/// Serves the requests of one connection until it ends.
+async fn serve_connection<S>(stream: S, router: Router, connection: Connection, terms: &Terms)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closed = connection.switch.clone();
+    let stream = ServedStream::new(stream, &connection);
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection.clone());
+        let response = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(terms.header_read)
+        .max_buf_size(READ_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // hyper does not look at a stream while it waits for an answer and has the next request
+    // already, so it would not notice that the stream is closed.
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            if error.is_timeout() {
+                terms.metrics.limited(Limit::HeaderRead);
+            }
+            tracing::debug!(%error, "connection ended");
+        },
+        () = closed.closed() => {}
+    }
+}
+
+/// Whether an accept failed for the connection at hand, and the next one may well succeed.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Answers without reading, in one write that fits into any socket's buffer, and hangs up.
+fn refuse(tcp: TcpStream, exceeded: Exceeded) {
+    let answer: &[u8] = match exceeded {
+        Exceeded::Total => {
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        }
+        Exceeded::Share => {
+            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        }
+    };
+    // A client that is already gone is none that wants an answer.
+    if let Ok(mut tcp) = tcp.into_std() {
+        let _ = io::Write::write(&mut tcp, answer);
+        let _ = tcp.shutdown(std::net::Shutdown::Write);
+    }
+}

@@ -1,0 +1,184 @@
+//! The stream of a connection above TLS, where the bytes of its session are in the clear.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Connection,
+    frames::{FrameCounter, Observer},
+    refusal_data::{RefusalData, Rewriter},
+};
+use crate::limits::{AddressKey, Permit};
+
+/// Permit for one Engine.IO session. Released when the session or its stream ends, whichever comes
+/// first: socketioxide keeps what belongs to a session for longer than that.
+#[derive(Clone, Default)]
+pub struct Place(Arc<Mutex<Option<Permit<AddressKey>>>>);
+
+impl Place {
+    /// Keeps `permit` until it is released.
+    pub fn keep(&self, permit: Permit<AddressKey>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
+    /// Releases the permit.
+    pub fn release(&self) {
+        let _permit = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// A stream that adds the data of refusals, which socketioxide leaves out, and tells the session that
+/// it serves which messages have left.
+pub struct ServedStream<S> {
+    inner: S,
+    refusal_data: RefusalData,
+    rewriter: Rewriter,
+    /// What was rewritten and waits to be written.
+    rewritten: Vec<u8>,
+    place: Place,
+    observer: Arc<Observer>,
+    counter: FrameCounter,
+}
+
+impl<S: AsyncWrite + Unpin> ServedStream<S> {
+    /// Serves `connection` over `inner`.
+    #[must_use]
+    pub fn new(inner: S, connection: &Connection) -> Self {
+        Self {
+            inner,
+            refusal_data: connection.refusal_data.clone(),
+            rewriter: Rewriter::default(),
+            rewritten: Vec::new(),
+            place: connection.place.clone(),
+            observer: connection.observer.clone(),
+            counter: FrameCounter::default(),
+        }
+    }
+
+    /// Whether writes go through the rewriter: on a WebSocket, and until the last byte that was held
+    /// back is out.
+    fn is_rewriting(&self) -> bool {
+        self.refusal_data.dialect().is_some()
+            || !self.rewritten.is_empty()
+            || self.rewriter.holds_back()
+    }
+
+    /// Writes those of `bytes` that need no look, or takes all of them, once what came before them
+    /// is out.
+    fn poll_rewrite(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_write_rewritten(context))?;
+        let untouched = self.rewriter.untouched(bytes);
+        if untouched > 0 {
+            let written = Pin::new(&mut self.inner).poll_write(context, &bytes[..untouched]);
+            if let Poll::Ready(Ok(written)) = written {
+                self.rewriter.passed(bytes, written);
+            }
+            return self.count(written, bytes);
+        }
+        self.rewriter
+            .push(bytes, self.refusal_data.dialect(), &mut self.rewritten);
+        match self.poll_write_rewritten(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What is left goes out with the next write or flush.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
+        }
+    }
+
+    /// Tells the session that this stream serves which of `bytes` have left.
+    fn count(&mut self, written: Poll<io::Result<usize>>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let is_observed = self.observer.is_set();
+        if !is_observed {
+            // The next WebSocket on this connection begins with a head again.
+            self.counter = FrameCounter::default();
+        } else if let Poll::Ready(Ok(length)) = &written {
+            let frames = self.counter.count(&bytes[..*length]);
+            if frames > 0 {
+                self.observer.observe(frames);
+            }
+        }
+        written
+    }
+
+    fn poll_write_rewritten(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.rewritten.is_empty() {
+            let bytes = std::mem::take(&mut self.rewritten);
+            let written = Pin::new(&mut self.inner).poll_write(context, &bytes);
+            let written = self.count(written, &bytes);
+            self.rewritten = bytes;
+            let written = ready!(written)?;
+            self.rewritten.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for ServedStream<S> {
+    fn drop(&mut self) {
+        self.place.release();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ServedStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_rewriting() {
+            return this.poll_rewrite(context, bytes);
+        }
+        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.count(written, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_rewriting() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return this.poll_rewrite(context, first.map_or(&[], |slice| slice));
+        }
+        if this.observer.is_set() {
+            // A WebSocket writes one buffer at a time.
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            let bytes = first.map_or(&[][..], |slice| slice);
+            let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+            return this.count(written, bytes);
+        }
+        Pin::new(&mut this.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_rewritten(context))?;
+        Pin::new(&mut this.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,287 @@
+//! What an Engine.IO request says: which session, by which transport, on whose behalf.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, Request, Uri, header, uri::PathAndQuery};
+
+use shared_claims::address::AddressKey;
+
+use super::{RequestCredentials, listener::refusal_data::Dialect};
+
+/// The query of an Engine.IO request, in the one form that stock clients send.
+///
+/// socketioxide reads it more liberally, for example `transport=websocket=x` as a WebSocket. What the
+/// two could read differently is refused: a session that is not what the gate takes it for would
+/// escape its kill switch.
+pub(super) struct EngineQuery {
+    pub(super) sid: Option<String>,
+    pub(super) is_websocket: bool,
+    pub(super) dialect: Dialect,
+}
+
+impl EngineQuery {
+    pub(super) fn parse(uri: &Uri) -> Option<Self> {
+        let only = |name: &str| {
+            let pairs = uri.query().unwrap_or_default().split('&');
+            let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            match (values.next(), values.next()) {
+                (value, None) => Some(value),
+                _ => None,
+            }
+        };
+        Some(Self {
+            sid: only("sid")?.map(str::to_owned),
+            is_websocket: match only("transport")?? {
+                "polling" => false,
+                "websocket" => true,
+                _ => return None,
+            },
+            dialect: match only("EIO")?? {
+                "3" => Dialect::DataAlone,
+                "4" => Dialect::WithData,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// Who opened a session, as far as its requests show. A `sid` is a bearer secret, so it is worth
+/// something only in the hands of the one who got it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Opener {
+    address: AddressKey,
+    origin: Option<Vec<u8>>,
+    user_agent: Option<Vec<u8>>,
+    credentials: RequestCredentials,
+}
+
+impl Opener {
+    pub(super) fn of(
+        address: IpAddr,
+        headers: &HeaderMap,
+        credentials: RequestCredentials,
+    ) -> Self {
+        let bytes = |name| headers.get(name).map(|value| value.as_bytes().to_vec());
+        Self {
+            address: AddressKey::from(address),
+            origin: bytes(header::ORIGIN),
+            user_agent: bytes(header::USER_AGENT),
+            credentials,
+        }
+    }
+
+    pub(super) fn address(&self) -> AddressKey {
+        self.address
+    }
+
+    pub(super) fn credentials(&self) -> &RequestCredentials {
+        &self.credentials
+    }
+
+    /// Whether `other`'s request can come from this client.
+    ///
+    /// The address and the credential must be the opener's. What stock clients leave out of some
+    /// requests may be missing, and nothing else: browsers send no `Origin` with a GET to the
+    /// page's own site and no `Authorization` with a WebSocket, and outside of browsers a WebSocket
+    /// often comes from another library than the polls, with a `User-Agent` of its own.
+    pub(super) fn is_also(&self, other: &Self, is_websocket: bool) -> bool {
+        let same_if_both = |one: &Option<Vec<u8>>, two: &Option<Vec<u8>>| {
+            one.is_none() || two.is_none() || one == two
+        };
+        self.address == other.address
+            && same_if_both(&self.origin, &other.origin)
+            && (is_websocket || self.user_agent == other.user_agent)
+            && self.credentials.query_tokens == other.credentials.query_tokens
+            && (self.credentials.authorization == other.credentials.authorization
+                || (is_websocket && other.credentials.authorization.is_empty()))
+    }
+}
+
+/// Takes the credentials out of a request, for socketioxide keeps what it is given for as long as
+/// the connection lives.
+///
+/// Cookies come by themselves, from whatever page the browser shows. So they count only beside an
+/// `Origin`, which was compared with the list before.
+pub(super) fn take_credentials<B>(
+    request: &mut Request<B>,
+    cookie_name: &str,
+) -> RequestCredentials {
+    let has_origin = request.headers().contains_key(header::ORIGIN);
+    let cookies = match has_origin && !cookie_name.is_empty() {
+        true => cookies_named(cookie_name, request.headers()),
+        false => Vec::new(),
+    };
+    let authorization = request.headers().get_all(header::AUTHORIZATION);
+    let mut authorization: Vec<_> = authorization.iter().cloned().collect();
+    for value in &mut authorization {
+        value.set_sensitive(true);
+    }
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.headers_mut().remove(header::COOKIE);
+    let query = request.uri().query().unwrap_or_default();
+    let mut query_tokens = Vec::new();
+    let mut kept = Vec::new();
+    for pair in query.split('&') {
+        match form_urlencoded::parse(pair.as_bytes()).next() {
+            Some((name, value)) if name == "token" => query_tokens.push(value.into_owned()),
+            _ => kept.push(pair),
+        }
+    }
+    if !query_tokens.is_empty() {
+        let path_and_query = format!("{}?{}", request.uri().path(), kept.join("&"));
+        // What was parsed from a URI and only lost some of its query still parses.
+        if let Ok(path_and_query) = path_and_query.parse::<PathAndQuery>() {
+            *request.uri_mut() = Uri::from(path_and_query);
+        }
+    }
+    RequestCredentials {
+        authorization,
+        query_tokens,
+        cookies,
+    }
+}
+
+/// The values of the cookies with this name (RFC 6265, section 5.4): a neighbouring host can add
+/// one of its own to ours.
+fn cookies_named(name: &str, headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(own, _)| *own == name)
+        .map(|(_, value)| value.trim_matches('"').to_owned())
+        .collect()
+}
+
+/// The request by which a client that polls says that it closes its session.
+pub(super) fn closing_request<B>(uri: &Uri, sid: &str, body: B) -> Option<Request<B>> {
+    let protocol = uri
+        .query()?
+        .split('&')
+        .find(|pair| pair.starts_with("EIO="))?;
+    Request::builder()
+        .method(Method::POST)
+        .uri(format!(
+            "{}?{protocol}&transport=polling&sid={sid}",
+            uri.path()
+        ))
+        .header(header::CONTENT_TYPE, "text/plain;charset=UTF-8")
+        .body(body)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let builder = Request::builder().uri(uri);
+        let builder = headers.iter().fold(builder, |builder, (name, value)| {
+            builder.header(*name, *value)
+        });
+        builder.body(()).expect("a request")
+    }
+
+    fn opener(address: &str, headers: &[(&str, &str)], uri: &str) -> Opener {
+        let mut request = request(uri, headers);
+        let credentials = take_credentials(&mut request, "");
+        Opener::of(
+            address.parse().expect("an address"),
+            request.headers(),
+            credentials,
+        )
+    }
+
+    #[test]
+    fn a_query_that_could_be_read_in_two_ways_is_none() {
+        let parse = |query: &str| {
+            let uri = format!("/socket.io/?{query}").parse().expect("a URI");
+            EngineQuery::parse(&uri).map(|query| (query.is_websocket, query.sid))
+        };
+        assert_eq!(parse("EIO=4&transport=polling"), Some((false, None)));
+        assert_eq!(parse("transport=websocket&EIO=3&t=x"), Some((true, None)));
+        assert_eq!(
+            parse("EIO=4&transport=polling&sid=a"),
+            Some((false, Some("a".into())))
+        );
+        for query in [
+            "EIO=4",
+            "transport=polling",
+            "EIO=5&transport=polling",
+            "EIO=4=3&transport=polling",
+            "EIO=4&transport=websocket=x",
+            "EIO=4&transport=polling&transport=websocket",
+            "EIO=4&EIO=3&transport=polling",
+            "EIO=4&transport=polling&sid=a&sid=b",
+        ] {
+            assert_eq!(parse(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn no_credential_stays_in_a_request() {
+        let mut request = request(
+            "/socket.io/?EIO=4&token=abc&transport=polling&%74oken=def",
+            &[
+                ("authorization", "Bearer ghi"),
+                ("authorization", "Bearer jkl"),
+                ("cookie", "a=b"),
+            ],
+        );
+        let credentials = take_credentials(&mut request, "");
+        assert_eq!(request.uri(), "/socket.io/?EIO=4&transport=polling");
+        assert!(request.headers().is_empty());
+        assert_eq!(credentials.query_tokens, ["abc", "def"]);
+        assert_eq!(credentials.authorization, ["Bearer ghi", "Bearer jkl"]);
+    }
+
+    #[test]
+    fn a_cookie_counts_beside_an_origin_and_under_its_own_name() {
+        const COOKIE: (&str, &str) = ("cookie", "other=x; token=abc;token2=y; token=\"def\"");
+        const ORIGIN: (&str, &str) = ("origin", "https://app.example");
+        let cookies = |headers: &[(&str, &str)], name: &str| {
+            let mut request = request("/socket.io/", headers);
+            take_credentials(&mut request, name).cookies
+        };
+        assert_eq!(cookies(&[COOKIE, ORIGIN], "token"), ["abc", "def"]);
+        assert!(cookies(&[COOKIE], "token").is_empty());
+        assert!(cookies(&[COOKIE, ORIGIN], "").is_empty());
+        assert!(cookies(&[COOKIE, ORIGIN], "Token").is_empty());
+    }
+
+    #[test]
+    fn another_client_is_told_apart_from_the_opener() {
+        const URI: &str = "/socket.io/?token=abc";
+        const AGENT: (&str, &str) = ("user-agent", "one");
+        let owner = opener("10.0.0.1", &[AGENT], URI);
+        assert!(owner.is_also(
+            &opener("10.0.0.1", &[AGENT, ("origin", "http://a")], URI),
+            false
+        ));
+        assert!(owner.is_also(&opener("10.0.0.1", &[("user-agent", "ws")], URI), true));
+        for other in [
+            opener("10.0.0.2", &[AGENT], URI),
+            opener("10.0.0.1", &[("user-agent", "two")], URI),
+            opener("10.0.0.1", &[AGENT], "/socket.io/?token=abd"),
+            opener("10.0.0.1", &[AGENT], "/socket.io/"),
+            opener("10.0.0.1", &[AGENT, ("authorization", "Bearer abc")], URI),
+        ] {
+            assert!(!owner.is_also(&other, false));
+        }
+    }
+
+    #[test]
+    fn a_websocket_may_lack_the_header_that_browsers_cannot_send() {
+        let header = ("authorization", "Bearer abc");
+        let owner = opener("10.0.0.1", &[header], "/socket.io/");
+        let bare = opener("10.0.0.1", &[], "/socket.io/");
+        assert!(owner.is_also(&bare, true));
+        assert!(!owner.is_also(&bare, false));
+        assert!(!owner.is_also(
+            &opener("10.0.0.1", &[("authorization", "Bearer x")], "/"),
+            true
+        ));
+    }
+}

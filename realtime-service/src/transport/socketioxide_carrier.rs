@@ -1,0 +1,243 @@
+//! The carrier that hands packets to socketioxide: for clients of Socket.IO 2, and for an
+//! application's own namespaces.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::body::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+    ser::SerializeTuple as _,
+};
+use serde_json::{Value, value::RawValue};
+use socketioxide::{
+    AckError, SendError, SocketError, extract::AckSender, handler::FromMessageParts as _,
+    socket::Socket,
+};
+
+use super::{
+    acks::InvalidAcknowledgement,
+    copies::InFlight,
+    engine_session::EngineSession,
+    packet::Packet,
+    placeholders::Placed,
+    socket_packet::{SocketPacket, SocketPacketType},
+};
+use crate::metrics::Cause;
+
+/// The sockets of one session inside of socketioxide, and the packets that it has of them.
+#[derive(Default)]
+pub(crate) struct Carrier {
+    sockets: Mutex<Vec<Arc<Socket>>>,
+    in_flight: Mutex<InFlight>,
+}
+
+impl Carrier {
+    /// Adds the socket of a namespace.
+    pub(crate) fn add(&self, socket: &Arc<Socket>) {
+        lock(&self.sockets).push(socket.clone());
+    }
+
+    /// Returns the socket of a namespace; the main one is `/`.
+    fn socket(&self, namespace: &str) -> Option<Arc<Socket>> {
+        let sockets = lock(&self.sockets);
+        let found = sockets.iter().find(|socket| socket.ns() == namespace);
+        found.cloned()
+    }
+
+    /// Whether the socket of a namespace has gone.
+    pub(crate) fn has_lost(&self, namespace: &str) -> bool {
+        self.socket(namespace)
+            .is_none_or(|socket| !socket.connected())
+    }
+
+    /// Removes and returns the socket of a namespace. A socket that is not removed keeps its session
+    /// in memory.
+    pub(crate) fn remove(&self, namespace: &str) -> Option<Arc<Socket>> {
+        let mut sockets = lock(&self.sockets);
+        let place = sockets.iter().position(|socket| socket.ns() == namespace)?;
+        Some(sockets.swap_remove(place))
+    }
+
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        lock(&self.in_flight).bytes()
+    }
+
+    pub(super) fn frames_left(&self, frames: usize) {
+        lock(&self.in_flight).frames_left(frames);
+    }
+
+    pub(super) fn clear(&self) {
+        *lock(&self.in_flight) = InFlight::default();
+        let sockets = std::mem::take(&mut *lock(&self.sockets));
+        drop(sockets);
+    }
+
+    /// Hands over what waits in the queue of `session`, as far as the window and the budget allow.
+    pub(super) fn flush(&self, session: &Arc<EngineSession>) {
+        let mut closed = Vec::new();
+        let mut is_full = false;
+        let mut in_flight = lock(&self.in_flight);
+        while in_flight.has_room() && !is_full {
+            let Some(first) = session.queue().first() else {
+                break;
+            };
+            let packet = SocketPacket::parse(first.packet().text());
+            let Some(socket) = packet.as_ref().and_then(|one| self.socket(one.namespace)) else {
+                session.queue().take(1);
+                continue;
+            };
+            // Before CONNECT is acknowledged nothing is sent.
+            if !socket.connected() {
+                break;
+            }
+            let Some(charge) = session
+                .context()
+                .copies
+                .charge(first.packet().wire_bytes(), session)
+            else {
+                break;
+            };
+            session.queue().take(1);
+            let frames = first.packet().payloads().count();
+            in_flight.push(frames, first.packet().wire_bytes(), charge);
+            let sent = match packet {
+                Some(one) if one.kind == SocketPacketType::Disconnect => {
+                    closed.push(socket);
+                    Ok(())
+                }
+                Some(one) => send(session, &socket, &one, first.packet()),
+                None => Ok(()),
+            };
+            if let Err(error) = sent {
+                in_flight.pop_last();
+                is_full = error == SendFailure::Full;
+            }
+        }
+        drop(in_flight);
+        for socket in closed {
+            // It may have gone already.
+            let _ = socket.disconnect();
+        }
+        if is_full {
+            session.end(Cause::Overflowed);
+        }
+    }
+}
+
+/// Why socketioxide does not take a packet.
+#[derive(PartialEq, Eq)]
+enum SendFailure {
+    /// The socket has gone.
+    Gone,
+    /// Its channel is full of what the application itself has sent.
+    Full,
+}
+
+fn send(
+    session: &Arc<EngineSession>,
+    socket: &Arc<Socket>,
+    packet: &SocketPacket<'_>,
+    encoded: &Packet,
+) -> Result<(), SendFailure> {
+    let arguments: Vec<&RawValue> =
+        serde_json::from_str(packet.json).map_err(|_| SendFailure::Gone)?;
+    let attachments: Vec<Bytes> = encoded.attachments().map(Bytes::copy_from_slice).collect();
+    if packet.kind == SocketPacketType::Ack {
+        let arguments = Arguments::new(&arguments, &attachments);
+        let id = packet.ack_id.and_then(|id| i64::try_from(id).ok());
+        let mut unused = socketioxide::handler::Value::Bytes(Bytes::new());
+        let Ok(ack) = AckSender::from_message_parts(socket, &mut unused, &id);
+        return outcome(ack.send(&arguments));
+    }
+    let (event, arguments) = arguments.split_first().ok_or(SendFailure::Gone)?;
+    let event: String = serde_json::from_str(event.get()).map_err(|_| SendFailure::Gone)?;
+    let arguments = Arguments::new(arguments, &attachments);
+    let Some(id) = packet.ack_id else {
+        return outcome(socket.emit(event, &arguments));
+    };
+    let stream = outcome(socket.emit_with_ack::<_, Answer>(event, &arguments))?;
+    let session = Arc::downgrade(session);
+    tokio::spawn(async move {
+        let answer = match stream.await {
+            Ok(Answer(arguments)) => Ok(arguments),
+            Err(AckError::Decode(_)) => Err(InvalidAcknowledgement),
+            // Whoever waits has a deadline of its own.
+            Err(_) => return,
+        };
+        if let Some(session) = session.upgrade() {
+            session.acks().resolve(id, answer);
+        }
+    });
+    Ok(())
+}
+
+fn outcome<T>(sent: Result<T, SendError>) -> Result<T, SendFailure> {
+    sent.map_err(|error| match error {
+        SendError::Socket(SocketError::InternalChannelFull) => SendFailure::Full,
+        _ => SendFailure::Gone,
+    })
+}
+
+/// Arguments with binary data in its places, each as an argument of its own.
+struct Arguments<'a> {
+    json: &'a [&'a RawValue],
+    attachments: &'a [Bytes],
+}
+
+impl<'a> Arguments<'a> {
+    fn new(json: &'a [&'a RawValue], attachments: &'a [Bytes]) -> Self {
+        Self { json, attachments }
+    }
+}
+
+impl Serialize for Arguments<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut arguments = serializer.serialize_tuple(self.json.len())?;
+        for argument in self.json {
+            if self.attachments.is_empty() {
+                arguments.serialize_element(argument)?;
+            } else {
+                let value: Value =
+                    serde_json::from_str(argument.get()).map_err(serde::ser::Error::custom)?;
+                arguments.serialize_element(&Placed::new(&value, self.attachments))?;
+            }
+        }
+        arguments.end()
+    }
+}
+
+/// All arguments of an acknowledgement, however many there are.
+struct Answer(Vec<Value>);
+
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Asked for a tuple, socketioxide gives all arguments, and for anything else the first.
+        deserializer.deserialize_tuple(0, AnswerVisitor)
+    }
+}
+
+struct AnswerVisitor;
+
+impl<'de> Visitor<'de> for AnswerVisitor {
+    type Value = Answer;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Answer, A::Error> {
+        let mut arguments = Vec::new();
+        while let Some(argument) = items.next_element()? {
+            arguments.push(argument);
+        }
+        Ok(Answer(arguments))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
