@@ -44,6 +44,10 @@ pub enum Cause {
     Flooded,
     /// There were no keys to verify its token with.
     NoKeys,
+    /// It sent a message that is too large.
+    TooLarge,
+    /// It broke a protocol.
+    Violated,
     /// The gateway goes.
     Drained,
 }
@@ -63,6 +67,8 @@ impl Cause {
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
             Self::NoKeys => "no_keys",
+            Self::TooLarge => "too_large",
+            Self::Violated => "violated",
             Self::Drained => "drained",
         }
     }

@@ -90,8 +90,22 @@ pub struct Config {
     pub limits: Limits,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
+    /// What carries the clients of Socket.IO 3 and 4: `engine`, the gateway's own, or
+    /// `socketioxide`, which carries those of Socket.IO 2 in any case. The latter is for tests and
+    /// comparison. `REALTIME__CARRIER`, default `engine`.
+    pub carrier: Carrier,
     /// How log lines look. `REALTIME__LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
+}
+
+/// What carries the clients of Socket.IO 3 and 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// The gateway's own engine.
+    Engine,
+    /// The library that carries the clients of Socket.IO 2.
+    Socketioxide,
 }
 
 /// The shape of log lines.
@@ -144,6 +158,7 @@ impl Default for Config {
                 interval_secs: 25,
                 timeout_secs: 20,
             },
+            carrier: Carrier::Engine,
             log_format: LogFormat::Text,
         }
     }

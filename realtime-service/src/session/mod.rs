@@ -30,6 +30,7 @@ use shared_claims::{Rejection, authorization::Action};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 pub use self::{
     context::SessionContext,
     identity::{Identity, Principal},
@@ -224,15 +225,22 @@ impl Session {
     ///
     /// When the end of its transport was decided meanwhile. What is returned after that reaches
     /// nobody.
-    pub(crate) async fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
         if !self.engine().admit() {
             self.terminate();
-            self.engine().wait_if_ending().await;
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
-        self.check_liveness_soon();
+        // The engine tells when a client has gone.
+        if !self.engine().is_of_engine() {
+            self.check_liveness_soon();
+        }
         Ok(())
+    }
+
+    /// Resolves when the transport has ended whose end was decided.
+    pub(crate) async fn ended_transport(&self) {
+        self.engine().wait_if_ending().await;
     }
 
     /// Ends what the session is in the gateway, whatever becomes of its transport; `false` when that
