@@ -175,9 +175,10 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
             }
             let sub = session.identity().sender.sub.clone();
             tracing::info!(sub, connection = %session.connection, "connected");
-            *stage = Stage::Joined(session);
+            *stage = Stage::Joined(session.clone());
             drop(stage);
             send(client, &format!("0{}", json!({ "sid": random_id() })));
+            session.start();
         }
         Err(Unadmitted::Rejected(rejection)) => {
             drop(stage);

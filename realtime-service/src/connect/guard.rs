@@ -66,7 +66,10 @@ where
                 return Err(refusal);
             }
             match session.admit() {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    session.start();
+                    Ok(())
+                }
                 Err(rejection) => {
                     session.ended_transport().await;
                     Err(refusal(rejection))

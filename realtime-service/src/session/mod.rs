@@ -112,7 +112,7 @@ impl Session {
         if let Some(principal) = &session.identity().principal {
             context.sessions.insert_as(principal, &session);
         }
-        session.arm();
+        session.outbox.set_deadline(session.identity().expires_at());
         Ok(session)
     }
 
@@ -219,7 +219,7 @@ impl Session {
         self.engine().reject_by_application();
     }
 
-    /// Admits the session: CONNECT is acknowledged next.
+    /// Admits the session: CONNECT is acknowledged next, and then [`Self::start`] is due.
     ///
     /// # Errors
     ///
@@ -231,11 +231,16 @@ impl Session {
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Starts the deadlines of a session whose CONNECT was acknowledged.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.arm();
         // The engine tells when a client has gone.
         if !self.engine().is_of_engine() {
             self.check_liveness_soon();
         }
-        Ok(())
     }
 
     /// Resolves when the transport has ended whose end was decided.

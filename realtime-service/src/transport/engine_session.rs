@@ -72,6 +72,9 @@ struct Life {
     is_ending: bool,
     /// Why it ends once its last packets have left.
     finishing: Option<Cause>,
+    /// How many sockets were admitted when the first last packet was queued: each of them may have
+    /// one.
+    expected: usize,
     /// What is done when it ends before its last packets have left.
     undelivered: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -320,7 +323,11 @@ impl EngineSession {
             life.is_ending = true;
             life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
         }
-        life.finishing.get_or_insert(cause);
+        if life.finishing.is_none() {
+            life.finishing = Some(cause);
+            let admitted = self.admitted.load(Ordering::Acquire);
+            life.expected = usize::try_from(admitted).unwrap_or_default();
+        }
         life.undelivered.push(Box::new(undelivered));
         self.queue.finish(Some(last));
         if self.is_of_engine() {
@@ -344,6 +351,7 @@ impl EngineSession {
     fn end_if_finished(self: &Arc<Self>) {
         let mut life = self.life();
         if let Some(cause) = life.finishing
+            && life.undelivered.len() >= life.expected
             && self.waiting() == 0
             && self.queue.is_empty()
         {
