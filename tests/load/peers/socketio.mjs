@@ -80,6 +80,6 @@ if (isBun) {
 } else {
   const server = createServer();
   io.attach(server, options);
-  // The backlog is as long as that of the gateway, so that a storm of connections is not refused.
+  // With Node's default of 511, a storm of connections would overflow the queue of the listener.
   server.listen({ port, host: "127.0.0.1", backlog: 4096 });
 }

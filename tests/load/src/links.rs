@@ -56,8 +56,7 @@ struct Slot {
 pub(crate) struct Links {
     epoll: OwnedFd,
     slots: Vec<Slot>,
-    sources: u32,
-    next_source: u32,
+    sources: usize,
 }
 
 impl Links {
@@ -71,8 +70,7 @@ impl Links {
         let mut links = Self {
             epoll,
             slots: Vec::new(),
-            sources,
-            next_source: 0,
+            sources: sources as usize,
         };
         links.slots.resize_with(slots, Slot::default);
         Ok(links)
@@ -87,10 +85,10 @@ impl Links {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let stream = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         if self.sources > 0 {
-            let source = u32::from(Ipv4Addr::new(127, 0, 0, 2)) + self.next_source;
-            self.next_source = (self.next_source + 1) % self.sources;
+            // A slot keeps its address: a server may bind a session to the address of its client.
+            let source = Ipv4Addr::new(127, 0, 0, 2 + (slot % self.sources) as u8);
             sockopt::set_socket_reuseaddr(&stream, true)?;
-            bind(&stream, &SocketAddrV4::new(Ipv4Addr::from(source), 0))?;
+            bind(&stream, &SocketAddrV4::new(source, 0))?;
         }
         match connect(&stream, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}

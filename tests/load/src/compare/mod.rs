@@ -148,7 +148,14 @@ impl Comparison<'_> {
             missing: Vec::new(),
             cell,
         };
+        let chosen = &self.options.servers;
         for server in outcome.cell.servers {
+            if !chosen.is_empty() && !chosen.contains(server) {
+                outcome
+                    .missing
+                    .push((*server, "it is not among --servers".to_owned()));
+                continue;
+            }
             match self.reason_to_skip(&outcome.cell, *server) {
                 Some(reason) => {
                     eprintln!("cargo load: {} is SKIPPED: {reason}", server.label());
@@ -176,10 +183,6 @@ impl Comparison<'_> {
     }
 
     fn reason_to_skip(&self, cell: &Cell, server: Server) -> Option<String> {
-        let chosen = &self.options.servers;
-        if !chosen.is_empty() && !chosen.contains(&server) {
-            return Some("it is not among --servers".to_owned());
-        }
         let files = cell.work.connections() + OTHER_FILES;
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         if files > allowed {
