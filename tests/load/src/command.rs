@@ -23,25 +23,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Handshakes, each closed as soon as it is acknowledged.
+    /// Measures handshakes, each closed as soon as it is acknowledged.
     Connect(Run<connect::Options>),
-    /// Memory of clients that only answer heartbeats.
+    /// Measures the memory of clients that only answer heartbeats.
     Idle(Run<idle::Options>),
-    /// Acknowledged messages of many clients.
+    /// Measures acknowledged messages of many clients.
     Publish(Run<publish::Options>),
-    /// Deliveries of one client's messages to a room.
+    /// Measures the deliveries of one client's messages to a room.
     FanOut(Run<fan_out::Options>),
-    /// Clients that join one room with full presence within a few seconds.
+    /// Measures clients that join one room with full presence within a few seconds.
     Presence(Run<presence::Options>),
-    /// Clients that are dropped at once and reconnect with socket.io-client's backoff.
+    /// Measures clients that are dropped at once and reconnect with socket.io-client's backoff.
     Reconnect(Run<reconnect::Options>),
-    /// Memory before, during and after large messages to a room.
+    /// Measures the memory before, during and after large messages to a room.
     Burst(Run<burst::Options>),
-    /// Logins at an issuer.
+    /// Measures logins at an issuer.
     Login(Issuer),
-    /// Refreshes at an issuer, each with the token of the answer before.
+    /// Measures refreshes at an issuer, each with the token of the answer before.
     Refresh(Issuer),
-    /// Servers in turn, with the bars that ours must meet; writes docs/performance.md.
+    /// Measures several servers in turn, judges ours, and writes docs/performance.md.
     Compare(compare::Options),
 }
 

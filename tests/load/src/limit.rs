@@ -1,7 +1,7 @@
 //! The limit: one thread that writes one ready frame to every member of a room, and nothing else.
 //!
 //! It checks no token and keeps no state but the members. All messages of one turn of the loop share
-//! one write for each member, so a faster server on this kernel is not possible.
+//! one write for each member. The remaining cost is the kernel's.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -142,7 +142,7 @@ impl Server {
         Ok(used)
     }
 
-    /// Answers one packet; what goes to all members is collected.
+    /// Answers one packet, and collects the frames for all members.
     fn answer(&mut self, slot: usize, packet: &[u8]) {
         if packet.starts_with(b"40") {
             frame::encode_server(&mut self.output, frame::TEXT, CONNECTED);

@@ -141,7 +141,7 @@ impl Measurement {
         text
     }
 
-    /// Draws the latencies if there are any, else the memory, else all values.
+    /// Draws the latencies if they were measured, else the memory, else all values.
     fn to_svg(&self) -> String {
         let group = ["_ms", "_mb", ""]
             .into_iter()
@@ -161,7 +161,7 @@ impl Measurement {
     }
 }
 
-/// Writes a number with as many decimals as it needs for three digits.
+/// Writes a number with at least three significant digits, and groups of thousands.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => {

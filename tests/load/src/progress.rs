@@ -12,7 +12,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Looks whether standard error is a terminal.
+    /// Detects whether standard error is a terminal.
     pub(crate) fn new() -> Self {
         Self {
             is_shown: stderr().is_terminal(),
@@ -20,7 +20,7 @@ impl Progress {
         }
     }
 
-    /// Replaces the line, four times a second at most.
+    /// Replaces the line, at most four times a second.
     pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
         if self.is_shown && self.last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.last = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! The state of one client, and its reactions to the server's bytes.
+//! The state of one client, and its reaction to each packet of the server.
 
 use std::time::Instant;
 

@@ -137,7 +137,7 @@ impl Sockets {
         true
     }
 
-    /// Ends a connection without a farewell and without a call of the workload.
+    /// Ends a connection without a close frame and without a call of the workload.
     pub(crate) fn cut(&mut self, slot: usize) {
         self.leave_opening(slot);
         self.sessions[slot].enter(Phase::Closed);
@@ -229,7 +229,7 @@ impl Sockets {
         }
     }
 
-    /// Counts a client out of the handshakes in progress.
+    /// Removes a client from the count of handshakes in progress.
     pub(crate) fn leave_opening(&mut self, slot: usize) {
         if self.sessions[slot].phase.is_opening() {
             self.opening -= 1;

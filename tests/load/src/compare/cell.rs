@@ -1,4 +1,4 @@
-//! The types of a cell: what is measured, on which servers, and which bars ours must meet.
+//! The types of a cell: its work, its servers and its bars.
 
 use crate::compare::servers::Server;
 use crate::measurement::number;
@@ -14,7 +14,7 @@ pub(crate) struct Cell {
     pub(crate) title: &'static str,
     /// Servers, in the order in which they alternate.
     pub(crate) servers: &'static [Server],
-    /// What the clients do.
+    /// Work of the clients.
     pub(crate) work: Work,
     /// Transport of the clients.
     pub(crate) transport: Transport,
@@ -28,7 +28,7 @@ pub(crate) struct Cell {
     pub(crate) bars: &'static [Bar],
 }
 
-/// What the clients of a cell do.
+/// Work of the clients of a cell.
 #[derive(Clone)]
 pub(crate) enum Work {
     /// Handshakes.

@@ -1,4 +1,4 @@
-//! The cells of the comparison as data: what is measured on which servers, and the bars of ours.
+//! The cells of the comparison as data: the work, the servers, and the bars of ours.
 
 use crate::compare::cell::{Bar, Cell, Relation, Work};
 use crate::compare::servers::Server;
@@ -316,6 +316,7 @@ fn storms() -> Vec<Cell> {
 fn issuers() -> Vec<Cell> {
     let issuer = |name, title, call, duration_ms| Cell {
         servers: ISSUERS,
+        // A handshake needs a gateway; the mode logs in and warms up by itself.
         warm_up: 0,
         ..cell(name, title, Work::Issuer { call, duration_ms })
     };

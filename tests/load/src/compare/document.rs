@@ -11,7 +11,7 @@ use crate::compare::verdict::{Outcome, Verdict};
 use crate::measurement::number;
 use crate::svg::{Bar, bar_chart};
 
-/// What surrounds the figures of a document.
+/// Circumstances of the figures in a document.
 pub(crate) struct Setting {
     pub(crate) rounds: u32,
     pub(crate) cores: usize,
@@ -31,19 +31,23 @@ pub(crate) fn write(path: &Path, outcomes: &[Outcome], setting: &Setting) -> any
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    fs::write(&chart, ratio_chart(outcomes)).context("the chart cannot be written")?;
-    fs::write(path, render(outcomes, setting, &chart_name))
-        .context("the document cannot be written")
+    if let Some(folder) = path.parent() {
+        let failed = || format!("the folder {} cannot be created", folder.display());
+        fs::create_dir_all(folder).with_context(failed)?;
+    }
+    let failed = || format!("the document {} cannot be written", path.display());
+    fs::write(&chart, ratio_chart(outcomes)).with_context(failed)?;
+    fs::write(path, render(outcomes, setting, &chart_name)).with_context(failed)
 }
 
 fn render(outcomes: &[Outcome], setting: &Setting, chart: &str) -> String {
     let mut text = String::from("# Performance\n\n");
     let _ = writeln!(
         text,
-        "`cargo load compare` writes this page; [its README](../tests/load/README.md) explains the cells. \
-         The server runs on the first core of one machine and the load generator on the last, over \
-         loopback without TLS. The servers alternate within one run, and each measurement starts a new \
-         server process. Figures are medians of {} rounds, and each ratio is formed within its round.\n",
+        "`cargo load compare` writes this page; [its README](../tests/load/README.md) explains the cells. The server\n\
+         runs on the first core of one machine and the load generator on the last, over loopback without TLS. The\n\
+         servers alternate within one run, and each measurement starts a new server process. Figures are medians of\n\
+         {} rounds, and each ratio is formed within its round.\n",
         setting.rounds
     );
     text.push_str("## Bars\n\n");
@@ -123,7 +127,7 @@ fn figures(text: &mut String, outcomes: &[Outcome]) {
     }
 }
 
-/// Writes what a reader must know about missing and doubtful figures.
+/// Writes the reasons for missing and doubtful figures.
 fn notes(text: &mut String, outcomes: &[Outcome], setting: &Setting) {
     let mut notes = Vec::new();
     for outcome in outcomes {

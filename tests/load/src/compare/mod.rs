@@ -241,7 +241,7 @@ impl Comparison<'_> {
                     pid: Some(process.pid()),
                     connections: 8,
                     duration_ms: *duration_ms,
-                    warm_up_ms: 1000,
+                    warm_up_ms: 2000,
                 };
                 http::run(&options, *call)
             }

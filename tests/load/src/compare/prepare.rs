@@ -1,4 +1,4 @@
-//! What a comparison needs before its first measurement: programs, packages, a secret and tokens.
+//! Prepares a comparison: programs, npm packages, a secret and tokens.
 
 use std::fs;
 use std::io::Write as _;

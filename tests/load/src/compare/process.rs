@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Maximum time between the start of a server and its first accepted connection.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Ports of servers, below those that the system gives to clients.
+/// Ports of servers, below the range from which the system gives ports to clients.
 const PORTS: std::ops::Range<u16> = 21_000..31_000;
 /// Bytes of a failed server's log that an error shows.
 const LOG_BYTES: usize = 2000;

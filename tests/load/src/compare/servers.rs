@@ -1,4 +1,4 @@
-//! The servers of the comparison, and how each of them is started.
+//! The servers of the comparison, and the command that starts each of them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::compare::prepare::{ACCOUNT, Home};
 use crate::compare::process::{Cores, Process, free_address};
 
-/// Value of the limits that a measurement must not reach.
+/// Value of the gateway's limits on connections, which no measurement reaches.
 const UNLIMITED: &str = "200000";
 /// Events that one socket may send in a second.
 const EVENTS: &str = "1000000";
@@ -104,7 +104,6 @@ impl Programs {
         let address = free_address()?;
         let state = home.new_state()?;
         let mut command = self.command(server, home, &state, address)?;
-        // Windows of settings that this shell has must not reach the server.
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.current_dir(&state);
         let log = state.join("log");
@@ -161,7 +160,7 @@ impl Programs {
     }
 }
 
-/// Creates a command with an empty environment.
+/// Creates a command with an empty environment: settings of this shell must not reach a server.
 fn plain(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();

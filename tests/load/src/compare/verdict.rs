@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
     Pass,
     /// The bar is missed.
     Fail,
-    /// There is nothing to judge, for this reason.
+    /// A server of the bar was not measured, for this reason.
     Unjudged(String),
 }
 

@@ -17,7 +17,7 @@ use crate::wire::http::decode_response;
 
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Request that is measured.
+/// Measured request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Call {
     /// `POST /login` with a name and a password.

@@ -1,4 +1,4 @@
-//! `reconnect`: all clients are dropped at once and come back with socket.io-client's backoff.
+//! `reconnect`: all clients are dropped at once and reconnect with socket.io-client's backoff.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -97,7 +97,7 @@ struct Reconnect<'a> {
     random: Random,
     /// Clients that are admitted now.
     admitted: usize,
-    /// Clients whose token the server refused after the cut: they do not try again.
+    /// Clients that received CONNECT_ERROR after the cut. They do not try again.
     refused: usize,
     tries: u64,
     failed_tries: u64,
@@ -225,7 +225,7 @@ fn backoff_us(attempt: u32, random: f64) -> u64 {
     varied.min(LONGEST_DELAY_US) as u64
 }
 
-/// A xorshift generator: the delays need no more than an even spread.
+/// Xorshift generator. The delays need an even spread, and no secrecy.
 struct Random(u64);
 
 impl Random {
