@@ -11,15 +11,17 @@ const RATE: &str = "operations_per_server_cpu_sec";
 const MEMORY: &str = "kb_per_connection";
 const BACK: &str = "all_back_after_secs";
 
-const EVERY: &[Server] = &[
+const GATEWAYS: &[Server] = &[
     Server::Node,
     Server::Bun,
     Server::Bare,
     Server::Limit,
     Server::Ours,
 ];
-const POLLING: &[Server] = &[Server::Node, Server::Bun, Server::Bare, Server::Ours];
-const STATEFUL: &[Server] = &[Server::Node, Server::Bun, Server::Ours];
+/// Servers with every transport, and with more than frames to write.
+const FULL: &[Server] = &[Server::Node, Server::Bun, Server::Bare, Server::Ours];
+/// Servers that check tokens.
+const ADMITTING: &[Server] = &[Server::Node, Server::Bun, Server::Ours];
 const ISSUERS: &[Server] = &[Server::Express, Server::Issuer];
 
 /// Returns a cell with the values that most cells share.
@@ -27,7 +29,7 @@ const fn cell(name: &'static str, title: &'static str, work: Work) -> Cell {
     Cell {
         name,
         title,
-        servers: EVERY,
+        servers: GATEWAYS,
         work,
         transport: Transport::Websocket,
         server_cores: 1,
@@ -79,9 +81,70 @@ const fn idle(connections: u32) -> Work {
     })
 }
 
+const HANDSHAKE_BARS: &[Bar] = &[against(
+    at_most("CPU of a handshake, to Node's", CPU, 0.22),
+    Server::Node,
+)];
+const PUBLISH_BARS: &[Bar] = &[against(
+    at_most("CPU of a publish and its ack, to Node's", CPU, 0.48),
+    Server::Node,
+)];
+const ROOM_100_BARS: &[Bar] = &[
+    against(
+        at_most("CPU of a delivery, room of 100, to Node's", CPU, 0.95),
+        Server::Node,
+    ),
+    at_least(against(
+        at_most("rate, room of 100, to the limit's", RATE, 0.75),
+        Server::Limit,
+    )),
+];
+const ROOM_500_BARS: &[Bar] = &[against(
+    at_most("CPU of a delivery, room of 500, to Node's", CPU, 0.42),
+    Server::Node,
+)];
+const IDLE_BARS: &[Bar] = &[at_most("kB of an idle socket, 5,000", MEMORY, 24.0)];
+const BURST_BARS: &[Bar] = &[at_most(
+    "MB kept after 200 kB to each of 2,000",
+    "kept_mb",
+    25.0,
+)];
+const RECONNECT_BARS: &[Bar] = &[
+    against(
+        at_most(
+            "time until 5,000 are back after a cut, to Node's",
+            BACK,
+            0.5,
+        ),
+        Server::Node,
+    ),
+    at_most("clients refused for good after a cut", "refused", 0.0),
+];
+const RESTART_BARS: &[Bar] = &[at_most(
+    "clients refused for good after a crash",
+    "refused",
+    0.0,
+)];
+const PRESENCE_BARS: &[Bar] = &[against(
+    at_most(
+        "CPU of a presence storm, to the baseline's",
+        "server_cpu_secs",
+        0.25,
+    ),
+    Server::Baseline,
+)];
+const REFRESH_BARS: &[Bar] = &[Bar {
+    subject: Server::Issuer,
+    ..at_least(against(
+        at_most("refreshes per CPU-second, to Express's", RATE, 3.0),
+        Server::Express,
+    ))
+}];
+
 /// Returns all cells.
 pub(crate) fn all() -> Vec<Cell> {
     let mut cells = messages();
+    cells.extend(rooms());
     cells.extend(memory());
     cells.extend(storms());
     cells.extend(issuers());
@@ -89,12 +152,30 @@ pub(crate) fn all() -> Vec<Cell> {
 }
 
 fn messages() -> Vec<Cell> {
+    let connect = Work::Connect(connect::Options { count: 5000 });
     let publish = Work::Publish(publish::Options {
         connections: 64,
         depth: 1,
         duration_ms: 4000,
         warm_up_ms: 1000,
     });
+    vec![
+        Cell {
+            bars: HANDSHAKE_BARS,
+            ..cell("handshake", "handshake", connect)
+        },
+        Cell {
+            bars: PUBLISH_BARS,
+            ..cell(
+                "publish",
+                "publish and acknowledgement, 64 sockets",
+                publish,
+            )
+        },
+    ]
+}
+
+fn rooms() -> Vec<Cell> {
     let tail = Work::FanOut(fan_out::Options {
         connections: 1000,
         window: 1,
@@ -104,44 +185,7 @@ fn messages() -> Vec<Cell> {
     });
     vec![
         Cell {
-            bars: const {
-                &[against(
-                    at_most("CPU of a handshake, to Node's", CPU, 0.22),
-                    Server::Node,
-                )]
-            },
-            ..cell(
-                "handshake",
-                "handshake",
-                Work::Connect(connect::Options { count: 5000 }),
-            )
-        },
-        Cell {
-            bars: const {
-                &[against(
-                    at_most("CPU of a publish and its ack, to Node's", CPU, 0.48),
-                    Server::Node,
-                )]
-            },
-            ..cell(
-                "publish",
-                "publish and acknowledgement, 64 sockets",
-                publish,
-            )
-        },
-        Cell {
-            bars: const {
-                &[
-                    against(
-                        at_most("CPU of a delivery, room of 100, to Node's", CPU, 0.95),
-                        Server::Node,
-                    ),
-                    at_least(against(
-                        at_most("rate, room of 100, to the limit's", RATE, 0.75),
-                        Server::Limit,
-                    )),
-                ]
-            },
+            bars: ROOM_100_BARS,
             ..cell(
                 "room-100",
                 "delivery, room of 100, one message at a time",
@@ -149,12 +193,7 @@ fn messages() -> Vec<Cell> {
             )
         },
         Cell {
-            bars: const {
-                &[against(
-                    at_most("CPU of a delivery, room of 500, to Node's", CPU, 0.42),
-                    Server::Node,
-                )]
-            },
+            bars: ROOM_500_BARS,
             ..cell(
                 "room-500",
                 "delivery, room of 500, four messages in flight",
@@ -162,7 +201,7 @@ fn messages() -> Vec<Cell> {
             )
         },
         Cell {
-            servers: POLLING,
+            servers: FULL,
             server_cores: 2,
             shown: ("operations_per_sec", "deliveries a second"),
             ..cell(
@@ -172,7 +211,7 @@ fn messages() -> Vec<Cell> {
             )
         },
         Cell {
-            servers: POLLING,
+            servers: FULL,
             transport: Transport::Polling,
             ..cell(
                 "polling",
@@ -202,7 +241,7 @@ fn memory() -> Vec<Cell> {
     vec![
         Cell {
             shown,
-            bars: const { &[at_most("kB of an idle socket, 5,000", MEMORY, 24.0)] },
+            bars: IDLE_BARS,
             ..cell("idle-5000", "idle socket, 5,000", idle(5000))
         },
         Cell {
@@ -210,7 +249,7 @@ fn memory() -> Vec<Cell> {
             ..cell("idle-10000", "idle socket, 10,000", idle(10_000))
         },
         Cell {
-            servers: POLLING,
+            servers: FULL,
             shown,
             transport: Transport::Upgrade,
             ..cell(
@@ -224,15 +263,9 @@ fn memory() -> Vec<Cell> {
             ..cell("idle-100000", "idle socket, 100,000", idle(100_000))
         },
         Cell {
-            servers: POLLING,
+            servers: FULL,
             shown: ("kept_mb", "MB kept"),
-            bars: const {
-                &[at_most(
-                    "MB kept after 200 kB to each of 2,000",
-                    "kept_mb",
-                    25.0,
-                )]
-            },
+            bars: BURST_BARS,
             ..cell(
                 "burst",
                 "memory 15 s after 200 kB to each of 2,000 sockets",
@@ -254,21 +287,9 @@ fn storms() -> Vec<Cell> {
     let shown = (BACK, "s until all are back");
     vec![
         Cell {
-            servers: STATEFUL,
+            servers: ADMITTING,
             shown,
-            bars: const {
-                &[
-                    against(
-                        at_most(
-                            "time until 5,000 are back after a cut, to Node's",
-                            BACK,
-                            0.5,
-                        ),
-                        Server::Node,
-                    ),
-                    at_most("clients refused for good after a cut", "refused", 0.0),
-                ]
-            },
+            bars: RECONNECT_BARS,
             ..cell(
                 "reconnect",
                 "5,000 sockets back after they were dropped at once",
@@ -276,15 +297,9 @@ fn storms() -> Vec<Cell> {
             )
         },
         Cell {
-            servers: STATEFUL,
+            servers: ADMITTING,
             shown,
-            bars: const {
-                &[at_most(
-                    "clients refused for good after a crash",
-                    "refused",
-                    0.0,
-                )]
-            },
+            bars: RESTART_BARS,
             ..cell(
                 "restart",
                 "5,000 sockets back after the server was killed",
@@ -294,16 +309,7 @@ fn storms() -> Vec<Cell> {
         Cell {
             servers: &[Server::Baseline, Server::Ours],
             shown: ("server_cpu_secs", "s of CPU"),
-            bars: const {
-                &[against(
-                    at_most(
-                        "CPU of a presence storm, to the baseline's",
-                        "server_cpu_secs",
-                        0.25,
-                    ),
-                    Server::Baseline,
-                )]
-            },
+            bars: PRESENCE_BARS,
             ..cell(
                 "presence",
                 "2,000 sockets join with full presence within 5 s",
@@ -323,15 +329,7 @@ fn issuers() -> Vec<Cell> {
     vec![
         issuer("login", "login", Call::Login, 5000),
         Cell {
-            bars: const {
-                &[Bar {
-                    subject: Server::Issuer,
-                    ..at_least(against(
-                        at_most("refreshes per CPU-second, to Express's", RATE, 3.0),
-                        Server::Express,
-                    ))
-                }]
-            },
+            bars: REFRESH_BARS,
             ..issuer("refresh", "refresh", Call::Refresh, 4000)
         },
     ]

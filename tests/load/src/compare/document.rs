@@ -53,7 +53,7 @@ fn render(outcomes: &[Outcome], setting: &Setting, chart: &str) -> String {
     text.push_str("## Bars\n\n");
     let _ = writeln!(text, "![Ratios to other servers]({chart})\n");
     bars(&mut text, outcomes);
-    text.push_str("\n## Figures\n\n");
+    text.push_str("\n## Figures\n\nIn parentheses: the ratio to the first figure of the row.\n\n");
     figures(&mut text, outcomes);
     notes(&mut text, outcomes, setting);
     for (heading, lines) in [
@@ -112,10 +112,7 @@ fn figures(text: &mut String, outcomes: &[Outcome]) {
         let (metric, unit) = outcome.cell.shown;
         let _ = write!(text, "| {} | {unit} |", outcome.cell.title);
         for server in &servers {
-            let value = outcome
-                .median(*server, metric)
-                .map(number)
-                .unwrap_or_default();
+            let value = figure(outcome, *server, metric);
             let mark = if outcome.failure(*server).is_some() {
                 " (!)"
             } else {
@@ -124,6 +121,18 @@ fn figures(text: &mut String, outcomes: &[Outcome]) {
             let _ = write!(text, " {value}{mark} |");
         }
         text.push('\n');
+    }
+}
+
+/// Returns a figure, with its ratio to that of the first server in parentheses.
+fn figure(outcome: &Outcome, server: Server, metric: &str) -> String {
+    let Some(value) = outcome.median(server, metric) else {
+        return String::new();
+    };
+    let first = outcome.rounds.first().map_or(server, |(first, _)| *first);
+    match outcome.ratio(server, first, metric) {
+        Some(ratio) if first != server => format!("{} ({})", number(value), number(ratio)),
+        _ => number(value),
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("| handshake | µs of CPU | 100 | 20.0 |"),
+            text.contains("| handshake | µs of CPU | 100 | 20.0 (0.20) |"),
             "{text}"
         );
         assert!(text.contains("**Bun was not measured**"), "{text}");

@@ -147,7 +147,7 @@ impl Workload for Burst {
             });
         }
         if let Some(failure) = self.result.failure() {
-            anyhow::bail!("a client of the room was lost: {failure}");
+            anyhow::bail!("a client of the room failed: {failure}");
         }
         let receivers = self.options.connections as usize;
         if self.subscribers.admitted < sockets.count() || self.subscribers.subscribed < receivers {
@@ -171,7 +171,7 @@ impl Workload for Burst {
         if packet.starts_with(&self.delivery) {
             self.delivered += 1;
         } else if slot != SENDER {
-            self.subscribers.is_acknowledged(packet);
+            self.subscribers.acknowledge(packet, &mut self.result);
         }
     }
 

@@ -144,7 +144,7 @@ impl Workload for FanOut {
         self.progress
             .show(|| format!("fan-out: {} deliveries", self.delivered));
         if let Some(failure) = self.result.failure() {
-            anyhow::bail!("a client of the room was lost: {failure}");
+            anyhow::bail!("a client of the room failed: {failure}");
         }
         let receivers = self.receivers as usize;
         if self.subscribers.admitted < sockets.count() || self.subscribers.subscribed < receivers {
@@ -192,7 +192,7 @@ impl Workload for FanOut {
                 self.last_delivery = Instant::now();
             }
         } else if slot != SENDER {
-            self.subscribers.is_acknowledged(packet);
+            self.subscribers.acknowledge(packet, &mut self.result);
         }
     }
 

@@ -11,9 +11,10 @@ pub(crate) mod reconnect;
 
 use anyhow::ensure;
 
+use crate::measurement::Measurement;
 use crate::sockets::Sockets;
 use crate::target::Target;
-use crate::wire::packet::Event;
+use crate::wire::packet::{Event, is_failed_ack};
 
 /// Maximum number of clients.
 pub(crate) const MAXIMUM_CONNECTIONS: i64 = 200_000;
@@ -71,9 +72,14 @@ impl Subscribers {
         sockets.send(slot, &self.scratch);
     }
 
-    /// Counts the acknowledgement of a subscription. Returns whether the packet is one.
-    fn is_acknowledged(&mut self, packet: &[u8]) -> bool {
+    /// Counts the packet if it acknowledges a subscription, and a refusal as a failure.
+    ///
+    /// Returns whether the packet is an acknowledgement.
+    fn acknowledge(&mut self, packet: &[u8], result: &mut Measurement) -> bool {
         let is_ack = packet.starts_with(&self.ack_prefix);
+        if is_ack && is_failed_ack(packet) {
+            result.fail(&String::from_utf8_lossy(packet));
+        }
         self.subscribed += usize::from(is_ack);
         is_ack
     }

@@ -136,7 +136,7 @@ impl Workload for Presence {
 
     fn on_packet(&mut self, _sockets: &mut Sockets, _slot: usize, packet: &[u8]) {
         self.last_packet = Instant::now();
-        if !self.subscribers.is_acknowledged(packet) {
+        if !self.subscribers.acknowledge(packet, &mut self.result) {
             self.notices += 1;
         }
     }
