@@ -124,7 +124,9 @@ async fn serve(tcp: TcpStream, engine: Engine<SocketIo<Room>>) {
             let respond = async {
                 let EngineQuery { transport, sid } = EngineQuery::parse(request.uri())?;
                 let Some(sid) = sid else {
-                    return engine.open(request, transport, Arc::default(), SocketData::new(())).await;
+                    return engine
+                        .open(request, transport, Arc::default(), SocketData::new(()))
+                        .await;
                 };
                 let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
                 engine.resume(request, transport, session).await

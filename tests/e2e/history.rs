@@ -200,7 +200,8 @@ async fn parts(socket: &mut WebSocket, data: &Value) -> Vec<Vec<u8>> {
     let parts = data["parts"].as_array().expect("parts").iter();
     let part = |part: &Value| {
         assert_eq!(part["_placeholder"], true);
-        attachments[usize::try_from(part["num"].as_u64().expect("a number")).expect("small")].clone()
+        attachments[usize::try_from(part["num"].as_u64().expect("a number")).expect("small")]
+            .clone()
     };
     parts.map(part).collect()
 }

@@ -202,6 +202,7 @@ fn send(client: &Arc<EngineClient>, packet: &str) {
     let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(packet.as_bytes());
     let packet = Packet::message(packet.len(), write, &[]);
     let record: &Arc<EngineSession> = client.data().record();
-    record.queue().push(Queued::new(packet, None));
+    // One that is ending already is told by its end.
+    let _ = record.push(Queued::new(packet, None));
     record.flush();
 }

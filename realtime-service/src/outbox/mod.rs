@@ -5,7 +5,7 @@
 //! token, and no more than the limits allow. The bytes themselves wait in the session's
 //! [`SendQueue`](crate::transport::SendQueue), from where a carrier takes them.
 
-mod backlogged;
+mod clients;
 mod encode;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::backlogged::Backlogged;
+use self::clients::Clients;
 pub use self::encode::{
     EncodeError, acknowledgement, acknowledgement_of, disconnect, event, event_of, question,
 };
@@ -26,7 +26,7 @@ use crate::{
     clock::unix_millis,
     limits::Budget,
     metrics::{Cause, Metrics},
-    transport::{EngineSession, Packet, Queued, TransportContext},
+    transport::{EngineSession, Packet, Queued, TransportContext, Waiting},
 };
 
 /// How long a client whose queue is full may have taken nothing before it is closed: whoever reads
@@ -44,7 +44,7 @@ pub struct OutboxContext {
     limit_bytes: usize,
     limit_packets: usize,
     budget: Arc<Budget>,
-    backlogged: Backlogged,
+    clients: Clients,
     metrics: Arc<Metrics>,
     started_at: Instant,
 }
@@ -59,11 +59,14 @@ pub enum SendError {
 }
 
 /// A moment by both clocks: the one that timers use, which stands still while a machine is
-/// suspended, and the wall clock.
+/// suspended, and the wall clock. It is read once for a message to many.
 #[derive(Clone, Copy)]
 pub struct Now {
     timer: Instant,
-    wall: SystemTime,
+    /// Milliseconds after the start of the context.
+    timer_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    wall_ms: u64,
 }
 
 /// The way to the client of one session.
@@ -79,17 +82,6 @@ pub struct Outbox {
     wall_deadline: AtomicU64,
 }
 
-impl Now {
-    /// Reads both clocks.
-    #[must_use]
-    pub fn read() -> Self {
-        Self {
-            timer: Instant::now(),
-            wall: SystemTime::now(),
-        }
-    }
-}
-
 impl OutboxContext {
     /// The context of all outboxes whose sessions share `transport`.
     #[must_use]
@@ -98,10 +90,21 @@ impl OutboxContext {
             limit_bytes: transport.limits.outbound_bytes,
             limit_packets: transport.limits.outbound_packets,
             budget: transport.outbound.clone(),
-            backlogged: Backlogged::default(),
+            clients: Clients::default(),
             metrics: transport.metrics.clone(),
             started_at: Instant::now(),
         })
+    }
+
+    /// Reads both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let timer = Instant::now();
+        Now {
+            timer,
+            timer_ms: self.millis(timer),
+            wall_ms: unix_millis(SystemTime::now()),
+        }
     }
 
     /// Prepares a packet for many outboxes: its bytes are charged once.
@@ -114,9 +117,8 @@ impl OutboxContext {
     /// Returns whether more waits for all clients than may, after the clients that have taken
     /// nothing for longest were closed.
     pub fn is_overloaded(&self) -> bool {
-        let now = Instant::now();
         while self.budget.excess() > 0 {
-            let Some(slowest) = self.backlogged.take_slowest(now) else {
+            let Some(slowest) = self.clients.take_slowest(Instant::now()) else {
                 return true;
             };
             tracing::warn!(
@@ -141,6 +143,7 @@ impl Outbox {
         engine: Arc<EngineSession>,
         namespace: &str,
     ) -> Arc<Self> {
+        context.clients.insert(&engine);
         Arc::new(Self {
             context: context.clone(),
             engine,
@@ -176,8 +179,14 @@ impl Outbox {
     #[must_use]
     pub fn is_open(&self, now: Now) -> bool {
         !self.is_closed.load(Ordering::Acquire)
-            && self.context.millis(now.timer) < self.timer_deadline.load(Ordering::Acquire)
-            && unix_millis(now.wall) < self.wall_deadline.load(Ordering::Acquire)
+            && now.timer_ms < self.timer_deadline.load(Ordering::Acquire)
+            && now.wall_ms < self.wall_deadline.load(Ordering::Acquire)
+    }
+
+    /// Whether packets may be queued at this moment.
+    #[must_use]
+    pub fn is_open_now(&self) -> bool {
+        self.is_open(self.context.now())
     }
 
     /// Closes the outbox: nothing more is queued. Returns whether it was open.
@@ -191,7 +200,7 @@ impl Outbox {
     ///
     /// See [`SendError`].
     pub fn send(&self, packet: Packet) -> Result<(), SendError> {
-        self.queue(&self.context.share(packet), Now::read())?;
+        self.queue(&self.context.share(packet), self.context.now())?;
         self.flush();
         Ok(())
     }
@@ -207,15 +216,16 @@ impl Outbox {
         if !self.is_open(now) {
             return Err(SendError::Closed);
         }
-        let waiting = self.engine.waiting();
-        let bytes = packet.packet().wire_bytes();
-        let is_over = waiting > 0 && waiting + bytes > self.context.limit_bytes
-            || self.engine.queue().packets() >= self.context.limit_packets;
+        let Some(waiting) = self.engine.push(packet.clone()) else {
+            return Err(SendError::Closed);
+        };
+        let is_over = waiting.packets > 1 && waiting.bytes > self.context.limit_bytes
+            || waiting.packets > self.context.limit_packets;
         if is_over && self.is_slow(waiting, now.timer) {
             self.overflow();
             return Err(SendError::Full);
         }
-        self.push(packet)
+        Ok(())
     }
 
     /// Queues a packet only while less than `limit` bytes wait; the client stays as it is when they
@@ -228,12 +238,15 @@ impl Outbox {
         if !self.is_open(now) {
             return Err(SendError::Closed);
         }
-        let is_full = self.engine.queue().packets() >= self.context.limit_packets;
         let waiting = self.engine.waiting();
-        if is_full || (waiting > 0 && waiting + packet.packet().wire_bytes() > limit) {
+        let is_full = waiting.packets >= self.context.limit_packets;
+        if is_full || (waiting.bytes > 0 && waiting.bytes + packet.packet().wire_bytes() > limit) {
             return Err(SendError::Full);
         }
-        self.push(packet)
+        match self.engine.push(packet.clone()) {
+            Some(_) => Ok(()),
+            None => Err(SendError::Closed),
+        }
     }
 
     /// Sends what waits on its way, as far as the client takes it.
@@ -255,36 +268,27 @@ impl Outbox {
         self.context.limit_bytes
     }
 
-    /// How many bytes wait for this client.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.engine.waiting()
-    }
-
     /// Whether as much waits for this client as may.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.engine.waiting() > self.context.limit_bytes
-            || self.engine.queue().packets() >= self.context.limit_packets
+        let waiting = self.engine.waiting();
+        waiting.bytes > self.context.limit_bytes || waiting.packets >= self.context.limit_packets
     }
 
     /// Waits until less waits for this client than may, or the outbox is closed.
     pub async fn wait_for_room(&self) {
-        while self.is_full() && self.is_open(Now::read()) {
+        while self.is_full() && self.is_open_now() {
             tokio::time::sleep(FULL_QUEUE_PAUSE).await;
         }
     }
 
     /// Whether a client whose queue is full does not read, or so much slower than it is sent to that
     /// there is no hope for it.
-    fn is_slow(&self, waiting: usize, now: Instant) -> bool {
-        let has_stalled = self
-            .engine
-            .blocked_for(now)
-            .is_some_and(|time| time >= PATIENCE);
-        has_stalled
-            || waiting > MAXIMUM_OVERRUN * self.context.limit_bytes
-            || self.engine.queue().packets() > MAXIMUM_OVERRUN * self.context.limit_packets
+    fn is_slow(&self, waiting: Waiting, now: Instant) -> bool {
+        let stalled = self.engine.blocked_for(now);
+        stalled.is_some_and(|time| time >= PATIENCE)
+            || waiting.bytes > MAXIMUM_OVERRUN * self.context.limit_bytes
+            || waiting.packets > MAXIMUM_OVERRUN * self.context.limit_packets
     }
 
     /// Closes a client that takes messages too slowly.
@@ -292,19 +296,6 @@ impl Outbox {
         self.close();
         tracing::warn!("closed a client that takes messages too slowly");
         self.engine.end(Cause::Overflowed);
-    }
-
-    fn push(&self, packet: &Queued) -> Result<(), SendError> {
-        let was_empty = self.engine.queue().is_empty();
-        match self.engine.queue().push(packet.clone()) {
-            Some(_) => {
-                if was_empty {
-                    self.context.backlogged.insert(&self.engine);
-                }
-                Ok(())
-            }
-            None => Err(SendError::Closed),
-        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Announcements of users who come and leave: each at once in a small room, and many together in a
 //! crowded one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{PresenceMode, RoomName, User, members::Members};
 use crate::{
-    outbox::{self, Now, Outbox, OutboxContext, SendError},
+    outbox::{self, Now, OutboxContext, SendError},
     timers::Timer,
     transport::Queued,
 };
@@ -94,17 +94,10 @@ struct Payload<'a> {
 }
 
 impl Announcement<'_> {
-    /// Queues the announcement for the subscribers who want it, and returns the outboxes to flush. A
-    /// client for which too much waits is not closed on account of it: it is told with the next one
+    /// Queues the announcement for the subscribers who want it. A client for which too much waits is not closed on account of it: it is told with the next one
     /// that it has missed some.
-    pub(super) fn announce(
-        &self,
-        members: &mut Members,
-        context: &OutboxContext,
-        now: Now,
-    ) -> Vec<Arc<Outbox>> {
+    pub(super) fn announce(&self, members: &mut Members, context: &OutboxContext, now: Now) {
         let mut encoded: [Option<Queued>; 4] = Default::default();
-        let mut outboxes = Vec::new();
         for member in members.iter_mut() {
             let is_meant = member.mode != PresenceMode::Off
                 && member.may_watch
@@ -121,10 +114,9 @@ impl Announcement<'_> {
             let queued = member.outbox.queue_within(packet, limit, now);
             member.has_missed = queued == Err(SendError::Full);
             if queued.is_ok() {
-                outboxes.push(member.outbox.clone());
+                member.outbox.flush();
             }
         }
-        outboxes
     }
 
     fn encode(&self, names: bool, missed: bool, context: &OutboxContext) -> Queued {

@@ -108,9 +108,10 @@ impl Members {
         Some(member)
     }
 
-    /// Queues a message for every subscriber, and returns the outboxes to flush.
-    pub(super) fn deliver(&mut self, delivery: &Delivery, now: Now) -> Vec<Arc<Outbox>> {
-        let mut outboxes = Vec::with_capacity(self.list.len());
+    /// Queues a message for every subscriber, and returns for how many. The packets leave at the end
+    /// of the turn.
+    pub(super) fn deliver(&mut self, delivery: &Delivery, now: Now) -> usize {
+        let mut delivered = 0;
         for member in &mut self.list {
             match &mut member.phase {
                 Phase::Joining(waiting) => {
@@ -124,13 +125,14 @@ impl Members {
                 Phase::Live(after) if delivery.offset > *after => {
                     // An outbox that is full has been closed, and one that is closed gets nothing.
                     if member.outbox.queue(&delivery.packet, now).is_ok() {
-                        outboxes.push(member.outbox.clone());
+                        member.outbox.flush();
+                        delivered += 1;
                     }
                 }
                 Phase::Live(_) => {}
             }
         }
-        outboxes
+        delivered
     }
 
     /// Lets a subscriber get messages: those that were delivered meanwhile first, as far as they come
@@ -160,13 +162,12 @@ impl Members {
         Ok(())
     }
 
-    /// Queues a packet for every subscriber that has its answer, and returns the outboxes to flush.
-    pub(super) fn notify(&self, packet: &Queued, now: Now) -> Vec<Arc<Outbox>> {
-        let live = self
-            .list
-            .iter()
-            .filter(|member| matches!(member.phase, Phase::Live(_)));
-        let queued = live.filter(|member| member.outbox.queue(packet, now).is_ok());
-        queued.map(|member| member.outbox.clone()).collect()
+    /// Queues a packet for every subscriber that has its answer.
+    pub(super) fn notify(&self, packet: &Queued, now: Now) {
+        for member in &self.list {
+            if matches!(member.phase, Phase::Live(_)) && member.outbox.queue(packet, now).is_ok() {
+                member.outbox.flush();
+            }
+        }
     }
 }

@@ -17,8 +17,8 @@ use super::{
     presence::People,
 };
 use crate::{
-    outbox::{self, Now, Outbox, SendError},
-    transport::Packet,
+    outbox::{self, SendError},
+    transport::{Packet, turn::Turn},
 };
 
 /// How long delivery waits before it reads a log again that could not be reached.
@@ -100,6 +100,8 @@ impl Room {
     /// Delivers a message that follows the one before, and reads the log when one is missing between
     /// them.
     fn receive(self: &Arc<Self>, message: &Arc<Message>) {
+        // Before the lock, so that packets leave after it is released.
+        let _turn = Turn::begin();
         let mut state = self.lock();
         if message.offset() <= state.delivered {
             return;
@@ -108,24 +110,18 @@ impl Room {
             drop(state);
             return self.catch_up(message.offset());
         }
-        let outboxes = self.deliver(&mut state, message);
-        drop(state);
-        flush(&outboxes);
+        self.deliver(&mut state, message);
     }
 
-    /// Delivers the next message to the members; the caller flushes their outboxes.
-    fn deliver(&self, state: &mut State, message: &Arc<Message>) -> Vec<Arc<Outbox>> {
+    /// Delivers the next message to the members.
+    fn deliver(&self, state: &mut State, message: &Arc<Message>) {
         state.delivered = message.offset();
         let delivery = Delivery {
             offset: message.offset(),
             packet: self.terms.outboxes.share(message.packet().clone()),
         };
-        let outboxes = state.members.deliver(&delivery, Now::read());
-        self.terms
-            .outboxes
-            .metrics()
-            .message_delivered(outboxes.len());
-        outboxes
+        let delivered = state.members.deliver(&delivery, self.terms.outboxes.now());
+        self.terms.outboxes.metrics().message_delivered(delivered);
     }
 
     /// Reads from the log what was not delivered, up to `offset` at least; one task does it.
@@ -154,38 +150,35 @@ impl Room {
             ..Selection::default()
         };
         let extract = self.log.read(&newest).await?;
-        let mut outboxes = Vec::new();
+        let _turn = Turn::begin();
         let mut state = self.lock();
         for message in &extract.messages {
             if message.offset() <= state.delivered {
                 continue;
             }
             if message.offset() > state.delivered + 1 {
-                outboxes.extend(self.announce_gap(&mut state, &extract, message.offset() - 1));
+                self.announce_gap(&mut state, &extract, message.offset() - 1);
             }
-            outboxes.extend(self.deliver(&mut state, message));
+            self.deliver(&mut state, message);
         }
         if state.delivered < extract.position.offset {
-            outboxes.extend(self.announce_gap(&mut state, &extract, extract.position.offset));
+            self.announce_gap(&mut state, &extract, extract.position.offset);
         }
-        drop(state);
-        flush(&outboxes);
         Ok(())
     }
 
     /// Tells the members that the messages up to `until` are not kept any more.
-    fn announce_gap(&self, state: &mut State, extract: &Extract, until: u64) -> Vec<Arc<Outbox>> {
+    fn announce_gap(&self, state: &mut State, extract: &Extract, until: u64) {
         let gap = json!({
             "room": self.name, "epoch": extract.position.epoch,
             "from": state.delivered + 1, "to": until,
         });
         state.delivered = until;
         tracing::warn!(room = %self.name, %gap, "messages were lost before they were delivered");
-        let Ok(packet) = outbox::event("/", "rt:gap", &gap) else {
-            return Vec::new();
-        };
-        let packet = self.terms.outboxes.share(packet);
-        state.members.notify(&packet, Now::read())
+        if let Ok(packet) = outbox::event("/", "rt:gap", &gap) {
+            let packet = self.terms.outboxes.share(packet);
+            state.members.notify(&packet, self.terms.outboxes.now());
+        }
     }
 
     /// Lets a client in: it joins, the log is read, and then it gets its answer and, after that,
@@ -226,7 +219,7 @@ impl Room {
             return Err(RoomError::Retired);
         }
         // Whoever ends a session closes its outbox before it leaves its rooms.
-        if !subscriber.outbox.is_open(Now::read()) {
+        if !subscriber.outbox.is_open_now() {
             return Err(RoomError::Other(JoinError::SessionEnded));
         }
         state.members.join(subscriber);
@@ -241,7 +234,8 @@ impl Room {
         extract: &Extract,
         answer: impl Fn(&Subscription) -> Option<Packet>,
     ) -> Result<(), SendError> {
-        let (now, mut outboxes) = (Now::read(), Vec::new());
+        let now = self.terms.outboxes.now();
+        let _turn = Turn::begin();
         let mut state = self.lock();
         let user = User::of(&subscriber.sender);
         let was_member = state
@@ -276,7 +270,7 @@ impl Room {
                 return Err(error);
             }
         }
-        outboxes.push(subscriber.outbox.clone());
+        subscriber.outbox.flush();
         let offset = extract.position.offset;
         state.members.go_live(&subscriber.connection, offset, now)?;
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
@@ -286,10 +280,8 @@ impl Room {
         }
         if is_first && let Some(user) = user {
             let except = Some(&*subscriber.connection);
-            outboxes.extend(self.announce(&mut state, Change::Join, user, except));
+            self.announce(&mut state, Change::Join, user, except);
         }
-        drop(state);
-        flush(&outboxes);
         Ok(())
     }
 
@@ -307,6 +299,7 @@ impl Room {
         let Some(user) = User::of(&subscriber.sender) else {
             return;
         };
+        let _turn = Turn::begin();
         let mut state = self.lock();
         let Some(member) = state.members.get_mut(&subscriber.connection) else {
             return;
@@ -315,13 +308,10 @@ impl Room {
             return;
         }
         member.user = Some(user.clone());
-        let mut outboxes = Vec::new();
         if state.people.enter(&user, subscriber.sender.name.as_ref()) {
             let except = Some(&*subscriber.connection);
-            outboxes = self.announce(&mut state, Change::Join, user, except);
+            self.announce(&mut state, Change::Join, user, except);
         }
-        drop(state);
-        flush(&outboxes);
     }
 
     /// Notes whether a member's grants let it know who is in the room.
@@ -348,11 +338,10 @@ impl Room {
     }
 
     fn remove(self: &Arc<Self>, user: &User) {
+        let _turn = Turn::begin();
         let mut state = self.lock();
         if state.people.remove(user) {
-            let outboxes = self.announce(&mut state, Change::Leave, user.clone(), None);
-            drop(state);
-            flush(&outboxes);
+            self.announce(&mut state, Change::Leave, user.clone(), None);
         }
     }
 
@@ -363,39 +352,33 @@ impl Room {
         change: Change,
         user: User,
         except: Option<&str>,
-    ) -> Vec<Arc<Outbox>> {
+    ) {
         if !is_crowded(state.members.connections()) {
-            let mut outboxes = self.announce_batch(state);
-            outboxes.extend(self.announce_now(state, change, &[user], except));
-            return outboxes;
+            self.announce_batch(state);
+            return self.announce_now(state, change, &[user], except);
         }
         if state.batch.push(change, user) {
             let room = Arc::downgrade(self);
             let at = Instant::now() + BATCH_INTERVAL;
             let timer = self.terms.timers.schedule(at, move || {
                 if let Some(room) = room.upgrade() {
-                    let mut state = room.lock();
-                    let outboxes = room.announce_batch(&mut state);
-                    drop(state);
-                    flush(&outboxes);
+                    let _turn = Turn::begin();
+                    room.announce_batch(&mut room.lock());
                 }
             });
             state.batch.set_timer(timer);
         }
-        Vec::new()
     }
 
     /// Announces what a crowded room has collected.
-    fn announce_batch(&self, state: &mut State) -> Vec<Arc<Outbox>> {
+    fn announce_batch(&self, state: &mut State) {
         let changes = state.batch.take();
-        let mut outboxes = Vec::new();
         for run in changes.chunk_by(|(one, _), (other, _)| one == other) {
             for part in run.chunks(self.terms.presence.users.max(1)) {
                 let users: Vec<User> = part.iter().map(|(_, user)| user.clone()).collect();
-                outboxes.extend(self.announce_now(state, part[0].0, &users, None));
+                self.announce_now(state, part[0].0, &users, None);
             }
         }
-        outboxes
     }
 
     fn announce_now(
@@ -404,7 +387,7 @@ impl Room {
         change: Change,
         users: &[User],
         except: Option<&str>,
-    ) -> Vec<Arc<Outbox>> {
+    ) {
         let announcement = Announcement {
             change,
             room: &self.name,
@@ -413,7 +396,8 @@ impl Room {
             connections: state.members.connections(),
             except,
         };
-        announcement.announce(&mut state.members, &self.terms.outboxes, Now::read())
+        let now = self.terms.outboxes.now();
+        announcement.announce(&mut state.members, &self.terms.outboxes, now);
     }
 
     /// Reads a part of what is kept.
@@ -433,7 +417,9 @@ impl Room {
         let presence = self.describe(&state, mode);
         if let Some(packet) = answer(&presence) {
             let packet = self.terms.outboxes.share(packet);
-            subscriber.outbox.queue(&packet, Now::read())?;
+            subscriber
+                .outbox
+                .queue(&packet, self.terms.outboxes.now())?;
         }
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
             member.mode = mode;
@@ -478,12 +464,5 @@ impl Room {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Sends on its way what was queued under the room's lock.
-fn flush(outboxes: &[Arc<Outbox>]) {
-    for outbox in outboxes {
-        outbox.flush();
     }
 }

@@ -30,7 +30,6 @@ use shared_claims::{Rejection, authorization::Action};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 pub use self::{
     context::SessionContext,
     identity::{Identity, Principal},
@@ -40,10 +39,11 @@ pub use self::{
     sending::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged},
 };
 use self::{expiry::Deadlines, intake::Intake};
+pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 use crate::{
     limits::{Pace, Permit, Subject},
     metrics::{Cause, Limit},
-    outbox::{self, Now, Outbox},
+    outbox::{self, Outbox},
     rooms::{RoomName, Subscriber},
     transport::EngineSession,
 };
@@ -142,7 +142,7 @@ impl Session {
     /// direction, so that not a byte passes after the end, however late the timer.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.outbox.is_open(Now::read())
+        self.outbox.is_open_now()
     }
 
     /// The rooms that it is in.

@@ -170,7 +170,14 @@ impl Received {
     /// which is bounded. A client that takes nothing ends by the write stall or the heartbeat, and
     /// with it the wait.
     pub async fn acknowledge(&self, session: &Session, answer: &(impl Serialize + Sync)) {
-        self.acknowledge_with(session, &(answer,)).await;
+        let Some(id) = self.ack_id else { return };
+        session.outbox().wait_for_room().await;
+        // What is no JSON is not sent, and neither is what comes after the end.
+        if let Ok(json) = serde_json::to_string(&[answer]) {
+            let namespace = session.outbox().namespace();
+            let packet = outbox::acknowledgement_of(namespace, id, &json, &[]);
+            let _ = session.outbox().send(packet);
+        }
     }
 
     /// Does as [`Self::acknowledge`] with other than one argument: a tuple is as many as it has

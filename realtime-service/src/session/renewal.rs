@@ -45,9 +45,13 @@ struct Authenticate {
 impl Session {
     /// Takes an `authenticate` in.
     pub(crate) fn receive_authenticate(self: &Arc<Self>, received: Received) {
-        self.receive(received, Audience::Everybody, |session, received| async move {
-            session.authenticate(&received).await;
-        });
+        self.receive(
+            received,
+            Audience::Everybody,
+            |session, received| async move {
+                session.authenticate(&received).await;
+            },
+        );
     }
 
     /// Lets the client present a token at any time.

@@ -6,10 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Session;
-use crate::{
-    outbox::{self, Now},
-    transport::Queued,
-};
+use crate::{outbox, transport::Queued};
 
 /// The longest time that an acknowledgement can be waited for.
 pub const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(30);
@@ -71,7 +68,7 @@ impl<'a, T: Serialize> Event<'a, T> {
         }
         let is_queued = session
             .outbox
-            .queue(&self.packets[namespace], Now::read())
+            .queue(&self.packets[namespace], session.context.outboxes.now())
             .is_ok();
         session.outbox.flush();
         is_queued

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -23,8 +23,9 @@ use super::{
     listener::{Connection, Place, refusal_data::Dialect},
     registry::Polling,
     request::Opener,
-    send_queue::{Queued, SendQueue},
+    send_queue::{Queued, SendQueue, Waiting},
     socketioxide_carrier::Carrier,
+    turn::{self, Flush},
 };
 use crate::{metrics::Cause, timers::Timer};
 
@@ -59,6 +60,8 @@ pub struct EngineSession {
     /// The connection, when the engine carries the session.
     connection: OnceLock<Weak<dyn EngineConnection>>,
     acks: PendingAcks,
+    /// Whether a turn will hand over what waits.
+    is_noted: AtomicBool,
     /// This session's place among all of them.
     place: Place,
 }
@@ -103,6 +106,7 @@ impl EngineSession {
             carrier: Carrier::default(),
             connection: OnceLock::new(),
             acks: PendingAcks::default(),
+            is_noted: AtomicBool::new(false),
             place,
         })
     }
@@ -143,10 +147,29 @@ impl EngineSession {
         &self.acks
     }
 
-    /// How many bytes wait for this client.
+    /// How much waits for this client.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queue.waiting() + self.carrier.in_flight_bytes()
+    pub fn waiting(&self) -> Waiting {
+        self.with_handed_over(self.queue.waiting())
+    }
+
+    /// Queues a packet, and returns how much waits now; `None` after the last packet. A
+    /// [flush](Self::flush) sends it on its way.
+    #[must_use]
+    pub fn push(&self, packet: Queued) -> Option<Waiting> {
+        let waiting = self.queue.push(packet)?;
+        Some(self.with_handed_over(waiting))
+    }
+
+    /// Adds what socketioxide was handed and has not written.
+    fn with_handed_over(&self, waiting: Waiting) -> Waiting {
+        match self.is_of_engine() {
+            true => waiting,
+            false => Waiting {
+                bytes: waiting.bytes + self.carrier.in_flight_bytes(),
+                ..waiting
+            },
+        }
     }
 
     /// How long this client has taken nothing, while something waits for it.
@@ -159,12 +182,13 @@ impl EngineSession {
         }
         match &*self.stream() {
             Some(stream) => stream.switch.blocked_for(now),
-            None if self.waiting() == 0 => None,
+            None if self.waiting().bytes == 0 => None,
             None => Some(now.saturating_duration_since(*self.heard_at())),
         }
     }
 
-    /// Hands over what waits, as far as there is room for it.
+    /// Sends what waits on its way, as far as there is room for it: at the end of the turn, or at once
+    /// outside of one.
     pub fn flush(self: &Arc<Self>) {
         match self.connection.get() {
             // One that has gone takes nothing.
@@ -173,10 +197,8 @@ impl EngineSession {
                     connection.flush();
                 }
             }
-            None => {
-                self.carrier.flush(self);
-                self.end_if_finished();
-            }
+            None if self.is_noted.swap(true, Ordering::AcqRel) => {}
+            None => turn::flush(self.clone()),
         }
     }
 
@@ -352,8 +374,7 @@ impl EngineSession {
         let mut life = self.life();
         if let Some(cause) = life.finishing
             && life.undelivered.len() >= life.expected
-            && self.waiting() == 0
-            && self.queue.is_empty()
+            && self.waiting() == Waiting::default()
         {
             let delivered = std::mem::take(&mut life.undelivered);
             drop(life);
@@ -391,7 +412,7 @@ impl EngineSession {
 
     /// Whether something waits to leave by a WebSocket that takes it.
     fn is_flushing(&self) -> bool {
-        if self.waiting() == 0 {
+        if self.waiting().bytes == 0 {
             return false;
         }
         if let Some(connection) = self.connection() {
@@ -405,7 +426,10 @@ impl EngineSession {
     fn is_blocked(&self) -> bool {
         match self.connection() {
             Some(connection) => connection.is_blocked(),
-            None => self.stream().as_ref().is_some_and(|one| one.switch.is_blocked()),
+            None => self
+                .stream()
+                .as_ref()
+                .is_some_and(|one| one.switch.is_blocked()),
         }
     }
 
@@ -529,11 +553,18 @@ fn close_code(cause: Cause) -> CloseCode {
         Cause::NoKeys => CloseCode::InternalError,
         Cause::TooLarge => CloseCode::TooLarge,
         Cause::Violated => CloseCode::ProtocolError,
-        Cause::Client
-        | Cause::Expired
-        | Cause::Revoked
-        | Cause::Dismissed
-        | Cause::Stalled => CloseCode::Normal,
+        Cause::Client | Cause::Expired | Cause::Revoked | Cause::Dismissed | Cause::Stalled => {
+            CloseCode::Normal
+        }
+    }
+}
+
+impl Flush for EngineSession {
+    fn flush_now(self: Arc<Self>, _: Instant) {
+        // Before the rest: a packet that is queued meanwhile is noted again.
+        self.is_noted.store(false, Ordering::Release);
+        self.carrier.flush(&self);
+        self.end_if_finished();
     }
 }
 

@@ -205,7 +205,11 @@ impl Shared {
         let credentials = take_credentials(&mut request, &self.cookie_name);
         let client = connection.client(request.headers());
         let opener = Opener::of(client, request.headers(), credentials);
-        if let Some(engine) = self.engine.as_ref().filter(|_| query.dialect.is_of_engine()) {
+        if let Some(engine) = self
+            .engine
+            .as_ref()
+            .filter(|_| query.dialect.is_of_engine())
+        {
             return self.by_engine(&**engine, request, &query, opener).await;
         }
         match query.sid {

@@ -30,6 +30,6 @@ pub use self::{
     gate::{Gate, Socketioxide},
     packet::{Opcode, Packet, Payload},
     placeholders::Placed,
-    send_queue::{Queued, SendQueue, Written},
+    send_queue::{Queued, SendQueue, Waiting, Written},
     tls::Certificate,
 };

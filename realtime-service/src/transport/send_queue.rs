@@ -63,6 +63,15 @@ struct State {
     on_finished: Option<Box<dyn FnOnce() + Send>>,
 }
 
+/// How much waits for a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many packets.
+    pub packets: usize,
+    /// How many bytes of them, as a WebSocket takes them.
+    pub bytes: usize,
+}
+
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -73,15 +82,15 @@ pub enum Written {
 }
 
 impl SendQueue {
-    /// Appends a packet, and returns how many bytes wait now; `None` once the queue is closed.
-    pub fn push(&self, packet: Queued) -> Option<usize> {
+    /// Appends a packet, and returns how much waits now; `None` once the queue is closed.
+    pub fn push(&self, packet: Queued) -> Option<Waiting> {
         let mut state = self.lock();
         if state.is_closed {
             return None;
         }
         state.bytes += packet.packet.wire_bytes();
         state.packets.push_back(packet);
-        Some(state.bytes)
+        Some(state.waiting())
     }
 
     /// Drops what waits, except the rest of a packet that is written in part, and queues `last`
@@ -191,16 +200,10 @@ impl SendQueue {
         self.lock().packets.front().cloned()
     }
 
-    /// How many packets wait.
+    /// How much waits.
     #[must_use]
-    pub fn packets(&self) -> usize {
-        self.lock().packets.len()
-    }
-
-    /// How many bytes wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lock().bytes
+    pub fn waiting(&self) -> Waiting {
+        self.lock().waiting()
     }
 
     /// Whether nothing waits.
@@ -227,6 +230,13 @@ impl SendQueue {
 }
 
 impl State {
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            packets: self.packets.len(),
+            bytes: self.bytes,
+        }
+    }
+
     /// What the next write takes.
     fn slices(&self) -> SmallVec<[IoSlice<'_>; 16]> {
         let packets = self.packets.iter().take(PACKETS_PER_WRITE);
@@ -306,10 +316,10 @@ mod tests {
             .iter()
             .flat_map(|text| Packet::engine(text).frames().to_vec())
             .collect();
-        assert_eq!(queue.waiting(), all.len());
+        assert_eq!(queue.waiting().bytes, all.len());
         let written = queue.write_with(Instant::now(), writer(&mut out, 3, 10));
         assert_eq!(written.expect("written"), Written::Blocked);
-        assert_eq!(queue.waiting(), all.len() - 10);
+        assert_eq!(queue.waiting().bytes, all.len() - 10);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(
             queue.blocked_for(Instant::now()),
@@ -317,7 +327,7 @@ mod tests {
         );
         let written = queue.write_with(Instant::now(), writer(&mut out, 3, 100));
         assert_eq!(written.expect("written"), Written::All);
-        assert_eq!((out, queue.waiting()), (all, 0));
+        assert_eq!((out, queue.waiting().bytes), (all, 0));
         assert_eq!(queue.blocked_for(Instant::now()), None);
     }
 
@@ -335,7 +345,7 @@ mod tests {
         queue.finish(Some(packet("41/a,")));
         assert_eq!(queue.push(packet("late")), None);
         assert_eq!(
-            queue.waiting(),
+            queue.waiting().bytes,
             ["first", "41", "41/a,"]
                 .map(|text| text.len() + 2)
                 .iter()
@@ -360,7 +370,7 @@ mod tests {
         let taken = queue.take(8);
         let texts: Vec<_> = taken.iter().map(|queued| queued.packet().text()).collect();
         assert_eq!(texts, ["first", "second"]);
-        assert_eq!(queue.waiting(), packet("third").packet().wire_bytes());
+        assert_eq!(queue.waiting().bytes, packet("third").packet().wire_bytes());
         assert_eq!(queue.take(usize::MAX).len(), 1);
         assert!(queue.is_empty());
     }

@@ -138,13 +138,7 @@ impl<H: EngineHandler> Engine<H> {
             }
         };
         let core = &self.0.core;
-        let session = Arc::new(Session::new(
-            sid,
-            transport,
-            core.clone(),
-            queue,
-            data,
-        ));
+        let session = Arc::new(Session::new(sid, transport, core.clone(), queue, data));
         session.send(self.0.handshake(sid, transport));
         let first_ping = core.now_ms() + core.ping_interval_ms();
         core.schedule(Arc::downgrade(&session), first_ping);

@@ -18,7 +18,10 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
         return Bytes::from_owner(SinglePacket(packets));
     }
     // Enough for text; base64 is a third longer than binary data.
-    let expected = packets.iter().map(|queued| queued.packet().wire_bytes()).sum();
+    let expected = packets
+        .iter()
+        .map(|queued| queued.packet().wire_bytes())
+        .sum();
     let mut bytes = Vec::with_capacity(expected);
     for payload in packets.iter().flat_map(|queued| queued.packet().payloads()) {
         if !bytes.is_empty() {

@@ -186,7 +186,8 @@ impl<D: Send + Sync + 'static> Session<D> {
         let Some(poll) = state.close(Phase::Closing, reason) else {
             return;
         };
-        self.queue.finish(Some(Queued::new(close_frame(code), None)));
+        self.queue
+            .finish(Some(Queued::new(close_frame(code), None)));
         drop(state);
         self.flush();
         self.announce_end(transport, poll);
@@ -302,7 +303,10 @@ impl<D: Send + Sync + 'static> Session<D> {
             .map(|written| written == Written::Blocked || open.has_pending());
         // Under the lock: the flag is that of the write which comes last.
         let is_blocked = *written.as_ref().unwrap_or(&false);
-        let was_blocked = self.is_blocked.swap(is_blocked, Ordering::AcqRel);
+        let was_blocked = self.is_blocked();
+        if is_blocked != was_blocked {
+            self.is_blocked.store(is_blocked, Ordering::Release);
+        }
         drop(writer);
         if let Err(error) = written {
             self.on_write_error(&error);

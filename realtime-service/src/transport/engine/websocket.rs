@@ -315,7 +315,7 @@ impl<H: EngineHandler> MessageSink for Sink<'_, H> {
             Message::Text(text) => self.shared.on_text(self.session, text)?,
             Message::Binary(data) => self.shared.on_binary(self.session, data)?,
             Message::Ping(data) => {
-                if self.session.queue().waiting() <= PONG_BACKLOG_BYTES {
+                if self.session.queue().waiting().bytes <= PONG_BACKLOG_BYTES {
                     self.session.send(Packet::control(Opcode::Pong, data));
                 }
             }

@@ -99,7 +99,8 @@ impl<'a> SocketPacket<'a> {
     fn is_valid(&self) -> bool {
         let is_array = self.json.starts_with('[') && self.json.ends_with(']');
         match self.packet_type {
-            PacketType::Connect => self.id.is_none(),
+            // No JSON begins with a slash: it would be the namespace.
+            PacketType::Connect => self.id.is_none() && !self.json.starts_with('/'),
             PacketType::Disconnect => self.id.is_none() && self.json.is_empty(),
             PacketType::Event | PacketType::BinaryEvent => is_array && self.json.len() > 2,
             PacketType::Acknowledgement | PacketType::BinaryAcknowledgement => {
@@ -231,6 +232,7 @@ mod tests {
             "1[1]",
             "11",
             "05{}",
+            "0/,/custom,{}",
             "4{\"message\":\"a\"}",
             "5[\"a\"]",
             "5-[\"a\"]",

@@ -246,3 +246,11 @@ async fn frames_that_come_with_the_request_are_read() {
     }
     assert!(server.session().await.is_open());
 }
+
+/// Each idle WebSocket holds one session and one task.
+#[test]
+fn a_session_and_its_task_are_small() {
+    use super::{super::websocket::WebSocketTask, server::TestHandler};
+    assert!(size_of::<super::super::Session<()>>() <= 224);
+    assert!(size_of::<WebSocketTask<TestHandler>>() <= 96);
+}
