@@ -83,6 +83,6 @@ async fn who_stays_gets_every_message_in_order_while_others_die() {
     }
     assert!(server.has_no_other_end());
     for session in members.lock().expect("members").iter() {
-        assert_eq!(session.queue().waiting(), 0);
+        assert_eq!(session.queue().waiting().bytes, 0);
     }
 }

@@ -89,7 +89,7 @@ async fn a_client_that_reads_late_gets_everything_and_a_kill_drops_the_rest() {
         session.send(packet.clone());
     }
     session.kill();
-    assert_eq!(session.queue().waiting(), 0);
+    assert_eq!(session.queue().waiting().bytes, 0);
     assert_eq!(server.close_reason().await, CloseReason::Killed);
     while client.receive().await.is_some() {}
 }

@@ -166,7 +166,7 @@ async fn a_blocked_session_is_killed_at_once_with_all_that_waits() {
     let (mut tcp, session) = blocked(&mut server).await;
     // A close would have to wait for the client, so it is a kill.
     session.close(CloseCode::Normal);
-    assert_eq!(session.queue().waiting(), 0);
+    assert_eq!(session.queue().waiting().bytes, 0);
     let requested = CloseReason::Requested(CloseCode::Normal);
     assert_eq!(server.close_reason().await, requested);
     assert!(is_reset(&mut tcp).await);
@@ -184,7 +184,7 @@ async fn a_client_that_takes_nothing_is_closed_after_the_write_stall() {
     assert_eq!(server.close_reason().await, CloseReason::WriteStalled);
     let elapsed = since.elapsed();
     assert!(elapsed >= Duration::from_secs(2) && elapsed < Duration::from_secs(4));
-    assert_eq!(session.queue().waiting(), 0);
+    assert_eq!(session.queue().waiting().bytes, 0);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_client_that_reads_again_gets_everything() {
     while session.is_blocked() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(session.queue().waiting(), 0);
+    assert_eq!(session.queue().waiting().bytes, 0);
 }
 
 #[tokio::test]
