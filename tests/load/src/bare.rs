@@ -1,5 +1,6 @@
 //! Socketioxide without a gateway: rooms and acknowledgements, no tokens, rules, order or history.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
+use socketioxide::handler::ConnectHandler as _;
 use tokio::net::TcpListener;
 
 /// Largest message, as in the gateway's default settings, in bytes.
@@ -42,7 +44,7 @@ pub async fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
         .max_payload(MESSAGE_BYTES)
         .max_buffer_size(65_536)
         .build_layer();
-    io.ns("/", on_connect);
+    io.ns("/", (async || {}).with(register));
     let router = Router::new().layer(layer);
     let listener = listener.tap_io(|stream| {
         // Without it, small messages wait for the acknowledgement of earlier ones.
@@ -53,9 +55,11 @@ pub async fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
         .context("the listener failed")
 }
 
-async fn on_connect(socket: SocketRef) {
+/// Registers the handlers before CONNECT is acknowledged, so that no event of a client is lost.
+async fn register(socket: SocketRef) -> Result<(), Infallible> {
     socket.on("rt:subscribe", on_subscribe);
     socket.on("rt:publish", on_publish);
+    Ok(())
 }
 
 async fn on_subscribe(socket: SocketRef, ack: AckSender, Data(wanted): Data<Subscription>) {

@@ -180,8 +180,12 @@ impl Sockets {
             return Ok(());
         }
         match self.sessions[slot].phase {
-            Phase::Admitted if payload.starts_with(b"41") || payload == b"1" => {
-                self.lose(workload, slot, "the server disconnected the client");
+            Phase::Admitted if payload.starts_with(b"41") => {
+                self.cut(slot);
+                workload.on_disconnected(self, slot);
+            }
+            Phase::Admitted if payload == b"1" => {
+                self.lose(workload, slot, "the server closed the session");
             }
             Phase::Admitted => workload.on_packet(self, slot, payload),
             Phase::Open if payload.starts_with(b"0") => self.send_connect(slot, Phase::Connect),

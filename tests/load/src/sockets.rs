@@ -42,6 +42,10 @@ pub(crate) trait Workload {
     fn on_refused(&mut self, sockets: &mut Sockets, slot: usize, reason: &str);
     /// Handles the end of a connection, whether its client was admitted or not.
     fn on_lost(&mut self, sockets: &mut Sockets, slot: usize, cause: &str);
+    /// Handles DISCONNECT, after which socket.io-client does not reconnect by itself.
+    fn on_disconnected(&mut self, sockets: &mut Sockets, slot: usize) {
+        self.on_lost(sockets, slot, "the server sent DISCONNECT");
+    }
     /// Handles the end of a connection that [`Sockets::close`] closed.
     fn on_left(&mut self, _sockets: &mut Sockets, _slot: usize) {}
 }

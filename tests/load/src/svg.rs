@@ -14,8 +14,8 @@ pub(crate) struct Bar {
     pub(crate) bound: Option<f64>,
 }
 
-const WIDTH: f64 = 760.0;
-const LABEL_WIDTH: f64 = 300.0;
+const WIDTH: f64 = 800.0;
+const LABEL_WIDTH: f64 = 340.0;
 const BAR_WIDTH: f64 = 360.0;
 const ROW_HEIGHT: f64 = 26.0;
 const TOP: f64 = 44.0;
@@ -95,7 +95,7 @@ mod tests {
             svg.contains("a &lt; b &amp; c") && svg.contains("x &gt; y"),
             "{svg}"
         );
-        assert!(svg.contains("<rect x=\"660.0\""), "{svg}");
+        assert!(svg.contains("<rect x=\"700.0\""), "{svg}");
     }
 
     #[test]

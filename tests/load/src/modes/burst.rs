@@ -150,7 +150,7 @@ impl Workload for Burst {
             anyhow::bail!("a client of the room failed: {failure}");
         }
         let receivers = self.options.connections as usize;
-        if self.subscribers.admitted < sockets.count() || self.subscribers.subscribed < receivers {
+        if !self.subscribers.are_complete(sockets.count(), receivers)? {
             return Ok(Step::Wait(Duration::from_secs(1)));
         }
         if self.joined_mb.is_none() {

@@ -147,7 +147,7 @@ impl Workload for FanOut {
             anyhow::bail!("a client of the room failed: {failure}");
         }
         let receivers = self.receivers as usize;
-        if self.subscribers.admitted < sockets.count() || self.subscribers.subscribed < receivers {
+        if !self.subscribers.are_complete(sockets.count(), receivers)? {
             self.last_delivery = Instant::now();
             return Ok(Step::Wait(STALL));
         }

@@ -9,6 +9,8 @@ pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod reconnect;
 
+use std::time::{Duration, Instant};
+
 use anyhow::ensure;
 
 use crate::measurement::Measurement;
@@ -18,6 +20,9 @@ use crate::wire::packet::{Event, is_failed_ack};
 
 /// Maximum number of clients.
 pub(crate) const MAXIMUM_CONNECTIONS: i64 = 200_000;
+
+/// Maximum time between two clients that join a room.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Builds the event that subscribes to the room with the given arguments.
 fn subscribe_event(target: &Target, args: &str) -> anyhow::Result<Event> {
@@ -53,6 +58,8 @@ struct Subscribers {
     admitted: usize,
     /// Clients whose subscription is acknowledged.
     subscribed: usize,
+    /// Sum of both counts at the last change, and its time.
+    progress: (usize, Instant),
 }
 
 impl Subscribers {
@@ -63,7 +70,29 @@ impl Subscribers {
             scratch: Vec::new(),
             admitted: 0,
             subscribed: 0,
+            progress: (0, Instant::now()),
         })
+    }
+
+    /// Returns whether `clients` are admitted and `receivers` of them are in the room.
+    ///
+    /// Fails if neither count changes for half a minute.
+    fn are_complete(&mut self, clients: usize, receivers: usize) -> anyhow::Result<bool> {
+        if self.admitted >= clients && self.subscribed >= receivers {
+            return Ok(true);
+        }
+        let sum = self.admitted + self.subscribed;
+        if sum != self.progress.0 {
+            self.progress = (sum, Instant::now());
+        }
+        ensure!(
+            self.progress.1.elapsed() < JOIN_TIMEOUT,
+            "{} of {clients} clients are admitted and {} of {receivers} are in the room, and no \
+             further one joins; check the events' names and arguments, and the server's limits",
+            self.admitted,
+            self.subscribed
+        );
+        Ok(false)
     }
 
     /// Sends the subscription of an admitted client.

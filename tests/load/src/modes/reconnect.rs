@@ -97,7 +97,7 @@ struct Reconnect<'a> {
     random: Random,
     /// Clients that are admitted now.
     admitted: usize,
-    /// Clients that received CONNECT_ERROR after the cut. They do not try again.
+    /// Clients that received CONNECT_ERROR or DISCONNECT. They do not try again.
     refused: usize,
     tries: u64,
     failed_tries: u64,
@@ -201,6 +201,13 @@ impl Workload for Reconnect<'_> {
     fn on_refused(&mut self, _sockets: &mut Sockets, _slot: usize, reason: &str) {
         self.refused += 1;
         self.result.fail(reason);
+    }
+
+    fn on_disconnected(&mut self, sockets: &mut Sockets, slot: usize) {
+        if std::mem::take(&mut self.clients[slot].is_back) {
+            self.admitted -= 1;
+        }
+        self.on_refused(sockets, slot, "the server sent DISCONNECT");
     }
 
     fn on_lost(&mut self, sockets: &mut Sockets, slot: usize, cause: &str) {
