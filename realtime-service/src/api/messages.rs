@@ -97,7 +97,7 @@ pub(super) fn require_publishable(event: &str) -> Result<(), ApiError> {
     match is_publishable(event) {
         true => Ok(()),
         false => Err(ApiError::InvalidRequest(
-            "events of this name cannot be published".into(),
+            "this event name is reserved, or longer than 128 bytes".into(),
         )),
     }
 }
