@@ -107,7 +107,7 @@ impl ApiError {
             Self::RateLimited(secs) => {
                 format!("too many requests; try again in {secs} seconds").into()
             }
-            Self::Unavailable => "no keys of the issuer are known; try again".into(),
+            Self::Unavailable => "the gateway cannot do this now; try again in a moment".into(),
         }
     }
 
