@@ -91,7 +91,7 @@ impl ApiError {
         match self {
             Self::InvalidRequest(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the Content-Type must be application/json".into(),
-            Self::BodyTooLarge => "the body is longer than limits.message_bytes and 64 KiB".into(),
+            Self::BodyTooLarge => "the body is longer than limits.message_bytes plus 64 KiB".into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::InsufficientScope(scope) => format!("the token lacks the scope {scope}").into(),
             Self::Forbidden => "the grants of the token do not cover this".into(),
