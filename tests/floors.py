@@ -116,10 +116,9 @@ class Source:
         while length and "/".join(path[:length]) not in self.code:
             length -= 1
         module, rest = "/".join(path[:length]), path[length:]
-        if rest and seen < 9 and (absolute := self.names.get(module, {}).get(rest[0])):
-            if absolute[: len(path)] != path:
-                return self._target(absolute + rest[1:], seen + 1)
-        return module
+        # Names may lead from module to module; nine steps are more than anybody writes.
+        absolute = self.names.get(module, {}).get(rest[0]) if rest and seen < 9 else None
+        return self._target(absolute + rest[1:], seen + 1) if absolute else module
 
     def arrows(self) -> Iterator[Arrow]:
         """Yields each use of one module by another, as it is written and as it is meant."""

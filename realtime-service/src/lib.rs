@@ -5,8 +5,8 @@
 //! these share; [`events`]; [`session`]; [`rooms`]; [`outbox`]; [`auth`]; [`transport`]; and the
 //! ground. `docs/architecture.md` walks through them, and `tests/check-layers` checks them.
 //!
-//! It is a library too: an [`App`] has namespaces, events and routes of somebody's own in the place
-//! of ours. `docs/library.md` says how.
+//! The crate is also a library: an [`App`] takes namespaces, events and routes of another application
+//! instead of Latchkey's own. `docs/library.md` describes it.
 
 pub mod api;
 pub mod app;
@@ -28,7 +28,7 @@ pub mod telemetry;
 pub mod timers;
 pub mod transport;
 
-// An application has to have them in the versions that these types are of.
+// An application must use the versions that the types of this crate come from.
 pub use axum;
 pub use socketioxide;
 
