@@ -25,7 +25,7 @@ class Crate:
     name: str
     floors: list[Floor] = dataclasses.field(default_factory=list)
     knots: list[list[str]] = dataclasses.field(default_factory=list)
-    private: list[str] = dataclasses.field(default_factory=list)
+    private: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def level(self, module: str) -> int | None:
         """Returns the number of a module's floor, 0 for the highest."""
@@ -60,8 +60,8 @@ def read(text: str) -> list[Crate]:
                 crates[-1].floors.append(Floor(name, modules, purpose.strip()))
             case ["knot", ":", *modules] if crates:
                 crates[-1].knots.append(modules)
-            case ["private", ":", *modules] if crates:
-                crates[-1].private += modules
+            case ["private", ":", module] if crates:
+                crates[-1].private[module] = purpose.split()
             case _:
                 raise SystemExit(f"tests/layers.txt:{number}: this line is not understood: {line}")
     return crates

@@ -44,6 +44,10 @@ pub enum Cause {
     Flooded,
     /// No keys were known that could verify its token.
     NoKeys,
+    /// The client sent a message that is too large.
+    TooLarge,
+    /// The client violated the protocol.
+    Violated,
     /// The gateway shut down.
     Drained,
 }
@@ -63,6 +67,8 @@ impl Cause {
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
             Self::NoKeys => "no_keys",
+            Self::TooLarge => "too_large",
+            Self::Violated => "violated",
             Self::Drained => "drained",
         }
     }

@@ -37,8 +37,14 @@ async fn a_connect_of_10_mb_closes_its_sender_alone() {
         .try_send(format!("40{}", json!({"token": "x".repeat(10_000_000)})))
         .await;
     assert_eq!(sender.closed().await, [""; 0]);
+    // Before admission a client is worth 16 KiB.
+    let mut sender = Opening::of(&stack).session().await;
+    sender
+        .try_send(format!("40{}", json!({"token": "x".repeat(17_000)})))
+        .await;
+    assert_eq!(sender.closed().await, [""; 0]);
     let mut fits = Opening::of(&stack).session().await;
-    let refused = fits.connect(&json!({"token": "x".repeat(1_000_000)})).await;
+    let refused = fits.connect(&json!({"token": "x".repeat(16_000)})).await;
     assert_eq!(refused.expect_err("no token").message(), "jwt too large");
     other.publish("lobby", json!("fine")).await;
     assert_eq!(other.event().await[1], "fine");
@@ -140,7 +146,7 @@ async fn whose_transport_ends_while_it_connects_takes_no_place_afterwards() {
     let stack = Stack::start_with(options).await;
     let token = stack.forge().token();
     let connect = format!("40{}", json!({ "token": token }));
-    // To leave who has not come yet ends the transport.
+    // Whatever stage the client is in when its transport ends, it keeps no place.
     for _ in 0..20 {
         let mut socket = Opening::of(&stack).session().await;
         socket.send(connect.clone()).await;
@@ -148,7 +154,7 @@ async fn whose_transport_ends_while_it_connects_takes_no_place_afterwards() {
             socket.try_send("41").await;
             socket.try_send(connect.clone()).await;
         }
-        while socket.next().await.is_some() {}
+        drop(socket);
     }
     eventually("a place for the subject", || async {
         let mut socket = Opening::of(&stack).session().await;

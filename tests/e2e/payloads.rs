@@ -41,9 +41,9 @@ async fn a_connect_payload_that_is_no_object_is_refused_for_its_sender_alone() {
         "{".to_owned(),
         "{]".to_owned(),
         format!("{{'token':'{token}'}}"),
-        nested(10_000),
-        format!("{{\"token\":{}}}", nested(10_000)),
-        format!("{{\"token\":\"{token}\",\"x\":{}}}", nested(10_000)),
+        nested(7_000),
+        format!("{{\"token\":{}}}", nested(7_000)),
+        format!("{{\"token\":\"{token}\",\"x\":{}}}", nested(7_000)),
     ] {
         let what = &payload[..payload.len().min(40)];
         let refused = Opening::of(&stack)
@@ -174,7 +174,7 @@ async fn packets_that_are_none_disturb_nobody_else() {
         let mut unadmitted = Opening::of(&stack).session().await;
         unadmitted.send(packet).await;
     }
-    let deep = nested(10_000);
+    let deep = nested(7_000);
     let mut socket = Opening::of(&stack).admitted(&stack.forge().token()).await;
     socket
         .send(format!(

@@ -118,7 +118,10 @@ impl Opening {
                 }
                 let head = String::from_utf8(head).expect("text").to_lowercase();
                 assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
-                assert!(head.contains("\r\ncontent-length: 0\r\n"), "{head}");
+                let length = head.split("\r\ncontent-length: ").nth(1).expect("a length");
+                let length = length.split("\r\n").next().expect("a length");
+                let mut body = vec![0; length.parse().expect("a length")];
+                stream.read_exact(&mut body).await.expect("a body");
             }
             match tokio_tungstenite::client_async(request, stream).await {
                 Ok((stream, _)) => Ok(WebSocket::new(stream)),

@@ -56,12 +56,23 @@ impl Default for Options {
         Self {
             mode: Mode::from_environment(),
             auth: Vec::new(),
-            gateway: Vec::new(),
+            gateway: carrier_from_environment(),
             log: None,
             root: Root::default(),
             app: None,
         }
     }
+}
+
+/// What `E2E_CARRIER` asks for: the carrier of Socket.IO 3 and 4, the gateway's default when it is not
+/// set. The gateway refuses what is none.
+fn carrier_from_environment() -> Vec<Setting> {
+    let carrier = std::env::var("E2E_CARRIER").ok();
+    let carrier = carrier.filter(|carrier| !carrier.is_empty());
+    carrier
+        .map(|carrier| ("carrier", json!(carrier)))
+        .into_iter()
+        .collect()
 }
 
 impl Options {

@@ -17,8 +17,8 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    middleware::from_fn_with_state,
+    extract::{DefaultBodyLimit, Request},
+    middleware::{Next, from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use tokio::net::TcpListener;
@@ -29,7 +29,10 @@ use crate::{
     config::ApiSettings,
     limits::Quota,
     state::AppState,
-    transport::listener::{self, Terms},
+    transport::{
+        listener::{self, Terms},
+        turn,
+    },
 };
 
 /// Back ends keep their connections, and are few.
@@ -100,4 +103,8 @@ fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(most))
+        .layer(from_fn(async |request: Request, next: Next| {
+            // A message to many is written to each once.
+            turn::in_turn(next.run(request)).await
+        }))
 }

@@ -11,7 +11,7 @@ use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
-use socketioxide::{ParserConfig, SocketIo, extract::SocketRef, handler::ConnectHandler as _};
+use socketioxide::{ParserConfig, extract::SocketRef, handler::ConnectHandler as _};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -20,19 +20,29 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 pub use crate::state::AppState;
 use crate::{
     api,
-    config::{Config, KeySource},
-    connect::{SessionRef, guard},
+    config::{Carrier, Config, KeySource},
+    connect::{EngineClients, SessionRef, guard},
     events,
     http::{admin, backchannel_logout, console, health},
     session::ACKNOWLEDGEMENT_DEADLINE,
     transport::{
-        Certificate, Engine, Gate,
+        Certificate, Gate, Socketioxide,
+        engine::{CloseCode, Engine, EngineSettings, socket_io::SocketIo},
         listener::{self, Terms},
     },
 };
 
 /// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
 const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
+
+/// The longest message of a client that was not admitted, in bytes: a token and what is around it.
+const UNADMITTED_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// How long an upgrade from polling to a WebSocket may take, as in Node's server.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many attachments an event may have, as in Node's parser.
+const MAXIMUM_ATTACHMENTS: usize = 10;
 
 /// How many packets socketioxide's channel to one client takes: more than it is handed at a time.
 const CHANNEL_PACKETS: usize = 256;
@@ -49,8 +59,9 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 pub struct App {
     config: Config,
     state: Arc<AppState>,
-    engine: Engine,
-    io: SocketIo,
+    socketioxide: Socketioxide,
+    io: socketioxide::SocketIo,
+    engine: Option<Engine<SocketIo<EngineClients>>>,
     routes: Router,
 }
 
@@ -66,12 +77,13 @@ impl App {
         // The only failure is that a provider is installed already.
         let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         let state = AppState::new(&config, keys)?;
-        let (engine, io) = engine_of(&config, &state);
+        let (socketioxide, io) = socketioxide_of(&config, &state);
         Ok(Self {
             config,
             state,
-            engine,
+            socketioxide,
             io,
+            engine: None,
             routes: Router::new(),
         })
     }
@@ -81,7 +93,7 @@ impl App {
     /// A namespace without a guard is open to everybody. Clients of Socket.IO 2 join `/` by
     /// themselves, so without that one they are sent away.
     #[must_use]
-    pub fn io(&self) -> &SocketIo {
+    pub fn io(&self) -> &socketioxide::SocketIo {
         &self.io
     }
 
@@ -90,6 +102,27 @@ impl App {
     #[must_use]
     pub fn state(&self) -> &Arc<AppState> {
         &self.state
+    }
+
+    /// Has the engine carry the clients of Socket.IO 3 and 4 in the gateway's own namespace.
+    fn with_engine(self) -> Self {
+        let limits = &self.config.limits;
+        let settings = EngineSettings {
+            ping_interval: Duration::from_secs(self.config.heartbeat.interval_secs),
+            ping_timeout: Duration::from_secs(self.config.heartbeat.timeout_secs),
+            message_bytes: limits.message_bytes,
+            unadmitted_message_bytes: UNADMITTED_MESSAGE_BYTES.min(limits.message_bytes),
+            write_stall: limits.write_stall(),
+            upgrade_timeout: UPGRADE_TIMEOUT,
+            body_read: limits.body_read(),
+        };
+        let clients = EngineClients::new(self.state.sessions.clone());
+        let handler = SocketIo::new(clients, MAXIMUM_ATTACHMENTS);
+        let engine = Engine::new(settings, handler, listener::recover);
+        Self {
+            engine: Some(engine),
+            ..self
+        }
     }
 
     /// Serves these routes too. Ours come first: `/socket.io`, `/health/…` and
@@ -114,8 +147,9 @@ impl App {
         let Self {
             config,
             state,
-            engine,
+            socketioxide,
             io,
+            engine,
             routes,
         } = self;
         warn_if_exposed(&config, &listener);
@@ -130,16 +164,23 @@ impl App {
         let listener =
             tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
 
-        let gate = Gate::new(engine, &config, state.transport.clone());
+        let gate = Gate::new(socketioxide, &config, state.transport.clone());
+        let gate = match &engine {
+            Some(engine) => gate.with_engine(engine.clone()),
+            None => gate,
+        };
         let router = our_routes(&config, gate, &state)?.fallback_service(routes);
         let stop = CancellationToken::new();
         let others = listen_for_others(&config, &state, (tls.clone(), &stop)).await?;
         let mut tasks = run_maintenance(&state, certificate);
+        if let Some(engine) = engine.clone() {
+            tasks.spawn(async move { engine.run().await });
+        }
         let connections = state.transport.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
             .with_tls(tls)
             .with_trusted_proxies(&config.trusted_proxies);
-        let drain = drain(io, config.limits.drain());
+        let drain = drain(state.clone(), io, engine, config.limits.drain());
         let served = async {
             listener::serve(listener, router, terms, shutdown, drain).await;
             stop.cancel();
@@ -163,7 +204,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let page = console::routes(&config.issuer);
+    let is_on_engine = config.carrier == Carrier::Engine;
     let app = App::new(config, keys)?.with_routes(page);
+    let app = match is_on_engine {
+        true => app.with_engine(),
+        false => app,
+    };
     app.io().ns("/", guard(welcome).with(register_events));
     app.serve(listener, shutdown).await
 }
@@ -247,10 +293,13 @@ fn warn_if_exposed(config: &Config, listener: &std::net::TcpListener) {
     }
 }
 
-/// The Engine.IO and Socket.IO server, without a namespace.
-pub(crate) fn engine_of(config: &Config, state: &Arc<AppState>) -> (Engine, SocketIo) {
+/// socketioxide's server, without a namespace.
+pub(crate) fn socketioxide_of(
+    config: &Config,
+    state: &Arc<AppState>,
+) -> (Socketioxide, socketioxide::SocketIo) {
     let limits = &config.limits;
-    SocketIo::builder()
+    socketioxide::SocketIo::builder()
         .with_state(state.sessions.clone())
         .with_parser(ParserConfig::common().max_incoming_binary_buf_size(limits.message_bytes))
         .ping_interval(Duration::from_secs(config.heartbeat.interval_secs))
@@ -285,16 +334,31 @@ fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Res
         .layer(cors))
 }
 
-/// Tells every client that the gateway goes, and gives them a moment to take it.
-async fn drain(io: SocketIo, grace: Duration) {
-    let namespaces = io.nsps().into_iter();
-    let sockets: Vec<_> = namespaces.flat_map(|one| one.sockets()).collect();
+/// Tells every client that the gateway shuts down, and gives the clients a moment to take it.
+async fn drain(
+    state: Arc<AppState>,
+    io: socketioxide::SocketIo,
+    engine: Option<Engine<SocketIo<EngineClients>>>,
+    grace: Duration,
+) {
     let notice = json!({ "reconnect_in_ms": RECONNECT_AFTER_DRAIN_MS });
-    for socket in &sockets {
-        // Whoever does not take it is told by the end of the stream.
+    let sessions = state.sessions.sessions.all();
+    for session in &sessions {
+        // A client that does not take it is told by the end of the stream.
+        session.emit("rt:drain", &notice);
+    }
+    // An application's namespaces may have no guard.
+    let unguarded = io.nsps().into_iter().flat_map(|one| one.sockets());
+    let unguarded: Vec<_> = unguarded
+        .filter(|socket| socket.extensions.get::<SessionRef>().is_none())
+        .collect();
+    for socket in &unguarded {
         let _ = socket.emit("rt:drain", &notice);
     }
-    if !sockets.is_empty() {
+    if !sessions.is_empty() || !unguarded.is_empty() {
         tokio::time::sleep(grace).await;
+    }
+    if let Some(engine) = engine {
+        engine.shut_down(CloseCode::GoingAway);
     }
 }

@@ -101,9 +101,9 @@ fn state(config: &Config) -> (Arc<AppState>, Gate) {
     let state = AppState::new(config, KeySource::fixed(secrets)).expect("a gateway");
     let timers = state.transport.timers.clone();
     tokio::spawn(async move { timers.run().await });
-    let (engine, io) = engine_of(config, &state);
+    let (socketioxide, io) = socketioxide_of(config, &state);
     io.ns("/", guard(async || {}));
-    let gate = Gate::new(engine, config, state.transport.clone());
+    let gate = Gate::new(socketioxide, config, state.transport.clone());
     (state, gate)
 }
 

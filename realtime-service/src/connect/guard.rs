@@ -10,7 +10,7 @@ use socketioxide::{
     socket::Socket,
 };
 
-use super::authenticate;
+use super::{Unadmitted, authenticate};
 use crate::{
     session::{Session, SessionContext},
     transport::EngineSession,
@@ -65,7 +65,16 @@ where
                 session.reject_by_application();
                 return Err(refusal);
             }
-            session.admit().await.map_err(refusal)
+            match session.admit() {
+                Ok(()) => {
+                    session.start();
+                    Ok(())
+                }
+                Err(rejection) => {
+                    session.ended_transport().await;
+                    Err(refusal(rejection))
+                }
+            }
         })
     }
 
@@ -89,7 +98,14 @@ async fn open(socket: &Arc<Socket>, payload: &Option<Value>) -> Result<Arc<Sessi
     let Ok(State(context)) = State::<Arc<SessionContext>>::from_connect_parts(socket, &None) else {
         return Err(Rejection::TokenMissing);
     };
-    let session = authenticate(&context, &engine, socket.ns(), payload).await?;
+    engine.wait_if_ending().await;
+    let payload = payload.map_err(|_| Rejection::PayloadMalformed);
+    let session = authenticate(&context, &engine, socket.ns(), payload).await;
+    let session = session.map_err(|error| match error {
+        Unadmitted::Rejected(rejection) => rejection,
+        // It reaches nobody.
+        Unadmitted::Ended => Rejection::KeyUnknown,
+    })?;
     engine.carrier().add(socket);
     let socket = SocketRef::from(socket.clone());
     session.on_authenticate(&socket);

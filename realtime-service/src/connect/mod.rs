@@ -1,14 +1,17 @@
 //! From token text to a [`Session`], or a rejection. Token text goes no further than this feature.
 
+mod engine_handler;
 mod guard;
 
 use std::{sync::Arc, time::SystemTime};
 
 use shared_claims::Rejection;
-use socketioxide::ParserError;
 use tokio::time::Instant;
 
-pub use self::guard::{Guarded, SessionRef, Unguarded, guard};
+pub use self::{
+    engine_handler::{Admission, EngineClients},
+    guard::{Guarded, SessionRef, Unguarded, guard},
+};
 use crate::{
     auth::{Payload, find_token, keys::Unverified},
     ids::random_id,
@@ -17,20 +20,26 @@ use crate::{
     transport::EngineSession,
 };
 
+/// Why a client is not admitted.
+enum Unadmitted {
+    /// It is told so.
+    Rejected(Rejection),
+    /// Its transport has ended, and nothing reaches it.
+    Ended,
+}
+
 /// Opens the session of a client that presents a token which is accepted, or rejects the client.
 ///
 /// # Errors
 ///
-/// The rejection that the client is told.
+/// See [`Unadmitted`].
 async fn authenticate(
     context: &Arc<SessionContext>,
     engine: &Arc<EngineSession>,
     namespace: &str,
-    payload: Result<Payload, ParserError>,
-) -> Result<Arc<Session>, Rejection> {
-    engine.wait_if_ending().await;
+    payload: Result<Payload, Rejection>,
+) -> Result<Arc<Session>, Unadmitted> {
     let token = payload
-        .map_err(|_| Rejection::PayloadMalformed)
         .and_then(|payload| find_token(&context.credentials, &payload, engine.credentials()));
     let identity = match token {
         Ok(token) => identify(context, &token, SystemTime::now()).await,
@@ -44,14 +53,14 @@ async fn authenticate(
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "rejected");
             engine.reject(rejection);
-            Err(rejection)
+            Err(Unadmitted::Rejected(rejection))
         }
         Err(Unverified::NoKeys) => {
             tracing::warn!("nobody can be admitted: no keys are known");
             // The client is not to blame. A closed transport brings it back by itself, where a
             // rejection would make it give up.
             engine.end(Cause::NoKeys);
-            Err(Rejection::KeyUnknown)
+            Err(Unadmitted::Ended)
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use socketioxide::extract::SocketRef;
 
 use self::call::{Call, EventError, room};
-use crate::session::{Received, Session};
+use crate::session::{AUTHENTICATE, Audience, InvalidArguments, Received, Session};
 
 /// What a client can ask for.
 #[derive(Clone, Copy)]
@@ -28,6 +28,12 @@ enum Event {
 }
 
 impl Event {
+    /// The event of this name.
+    fn named(name: &str) -> Self {
+        let found = EVENTS.into_iter().find(|event| event.name() == name);
+        found.unwrap_or(Self::Unknown)
+    }
+
     /// The name in metrics.
     fn name(self) -> &'static str {
         match self {
@@ -61,6 +67,25 @@ pub fn register(socket: &SocketRef, session: &Arc<Session>) {
     session.on_any_other(socket, |session, received| {
         answer(Event::Unknown, received, session)
     });
+}
+
+/// Takes in an event of a client that the engine carries.
+///
+/// # Errors
+///
+/// When the event has no name.
+pub fn receive(session: &Arc<Session>, received: Received) -> Result<(), InvalidArguments> {
+    let event = match &*received.name().ok_or(InvalidArguments)? {
+        AUTHENTICATE => None,
+        name => Some(Event::named(name)),
+    };
+    match event {
+        Some(event) => session.receive(received, Audience::Members, move |session, received| {
+            answer(event, received, session)
+        }),
+        None => session.receive_authenticate(received),
+    }
+    Ok(())
 }
 
 /// Carries an event out, and tells why if it cannot.

@@ -48,7 +48,10 @@ impl Session {
     {
         let (session, handler) = (self.clone(), Arc::new(handler));
         socket.on_fallback(move |received: Received| {
-            session.receive(received, Audience::Members, handler.clone());
+            let handler = handler.clone();
+            session.receive(received, Audience::Members, move |session, received| {
+                handler(session, received)
+            });
             ready(())
         });
     }
@@ -65,7 +68,10 @@ impl Session {
     {
         let (session, handler) = (self.clone(), Arc::new(handler));
         socket.on(name, move |received: Received| {
-            session.receive(received, audience, handler.clone());
+            let handler = handler.clone();
+            session.receive(received, audience, move |session, received| {
+                handler(session, received)
+            });
             ready(())
         });
     }
@@ -75,9 +81,9 @@ impl Session {
         self: &Arc<Self>,
         received: Received,
         audience: Audience,
-        handler: Arc<F>,
+        handler: F,
     ) where
-        F: Fn(Arc<Self>, Received) -> Done + Send + Sync + 'static,
+        F: FnOnce(Arc<Self>, Received) -> Done + Send + 'static,
         Done: Future<Output = ()> + Send + 'static,
     {
         if !self.is_live() {

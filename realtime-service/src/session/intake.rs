@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
-use crate::config::Limits;
+use crate::{config::Limits, transport::turn};
 
 /// How long a handler may go on after the end of its session: long enough to finish what it has
 /// begun, and not so long that handlers which never end pile up with their sessions.
@@ -130,7 +130,7 @@ impl Intake {
             return;
         };
         let intake = self.clone();
-        tokio::spawn(async move {
+        tokio::spawn(turn::in_turn(async move {
             let mut next = Some(job);
             while let Some(job) = next {
                 intake.finish(job).await;
@@ -138,7 +138,7 @@ impl Intake {
                 tokio::task::yield_now().await;
                 next = intake.next();
             }
-        });
+        }));
     }
 
     /// Takes the next job out. Without one nothing is being done any more.

@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Ends the session when its transport or its socket has gone.
-    fn disconnected(&self) {
+    pub(crate) fn disconnected(&self) {
         tracing::info!(connection = %self.connection, "disconnected");
         self.terminate();
         self.engine().carrier().remove(self.outbox.namespace());

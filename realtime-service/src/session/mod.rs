@@ -30,6 +30,7 @@ use shared_claims::{Rejection, authorization::Action};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 pub use self::{
     context::SessionContext,
     identity::{Identity, Principal},
@@ -111,7 +112,7 @@ impl Session {
         if let Some(principal) = &session.identity().principal {
             context.sessions.insert_as(principal, &session);
         }
-        session.arm();
+        session.outbox.set_deadline(session.identity().expires_at());
         Ok(session)
     }
 
@@ -218,21 +219,33 @@ impl Session {
         self.engine().reject_by_application();
     }
 
-    /// Admits the session: CONNECT is acknowledged next.
+    /// Admits the session: CONNECT is acknowledged next, and then [`Self::start`] is due.
     ///
     /// # Errors
     ///
     /// When the end of its transport was decided meanwhile. What is returned after that reaches
     /// nobody.
-    pub(crate) async fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
         if !self.engine().admit() {
             self.terminate();
-            self.engine().wait_if_ending().await;
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
-        self.check_liveness_soon();
         Ok(())
+    }
+
+    /// Starts the deadlines of a session whose CONNECT was acknowledged.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.arm();
+        // The engine tells when a client has gone.
+        if !self.engine().is_of_engine() {
+            self.check_liveness_soon();
+        }
+    }
+
+    /// Resolves when the transport has ended whose end was decided.
+    pub(crate) async fn ended_transport(&self) {
+        self.engine().wait_if_ending().await;
     }
 
     /// Ends what the session is in the gateway, whatever becomes of its transport; `false` when that

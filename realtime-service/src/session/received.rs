@@ -1,6 +1,6 @@
 //! An event as it came, and the way to answer it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, sync::Arc};
 
 use axum::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned, ser::SerializeTuple};
@@ -89,6 +89,29 @@ impl FromMessage<LocalAdapter> for Received {
 }
 
 impl Received {
+    /// An event: a JSON array of its name and its arguments, with placeholders for `attachments`.
+    pub(crate) fn new(json: String, attachments: Vec<Bytes>, ack_id: Option<u64>) -> Self {
+        Self {
+            json,
+            attachments,
+            ack_id,
+        }
+    }
+
+    /// The name of the event; `None` when it has none.
+    pub(crate) fn name(&self) -> Option<Cow<'_, str>> {
+        let text = self.json.strip_prefix('[')?.trim_start();
+        let end = text.strip_prefix('"')?.find(['"', '\\'])? + 1;
+        match text.as_bytes()[end] {
+            b'"' => Some(Cow::Borrowed(&text[1..end])),
+            // A name with escapes is rare.
+            _ => {
+                let mut texts = serde_json::Deserializer::from_str(text).into_iter::<String>();
+                texts.next()?.ok().map(Cow::Owned)
+            }
+        }
+    }
+
     /// The arguments, however many there are.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The event, in the name that `socketio-jwt` gave it.
-const AUTHENTICATE: &str = "authenticate";
+pub(crate) const AUTHENTICATE: &str = "authenticate";
 
 /// What a token has changed for its session.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +43,13 @@ struct Authenticate {
 }
 
 impl Session {
+    /// Takes an `authenticate` in.
+    pub(crate) fn receive_authenticate(self: &Arc<Self>, received: Received) {
+        self.receive(received, Audience::Everybody, |session, received| async move {
+            session.authenticate(&received).await;
+        });
+    }
+
     /// Lets the client present a token at any time.
     pub(crate) fn on_authenticate(self: &Arc<Self>, socket: &SocketRef) {
         self.register(

@@ -40,7 +40,7 @@ impl PendingAcks {
     }
 
     /// Passes an acknowledgement to whoever waits for it; one that nobody expects is ignored.
-    pub(super) fn resolve(&self, id: u64, acknowledgement: Acknowledgement) {
+    pub(crate) fn resolve(&self, id: u64, acknowledgement: Acknowledgement) {
         let sender = self.lock().waiting.remove(&id);
         if let Some(sender) = sender {
             // Nobody waits any more.

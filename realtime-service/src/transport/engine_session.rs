@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PendingAcks, TransportContext,
     credentials::RequestCredentials,
+    engine::{self, CloseCode, CloseReason, Violation},
+    engine_carrier::EngineConnection,
     listener::{Connection, Place, refusal_data::Dialect},
     registry::Polling,
     request::Opener,
@@ -52,8 +54,10 @@ pub struct EngineSession {
     refusals: AtomicU32,
     life: Mutex<Life>,
     /// What waits to be sent to this client.
-    queue: SendQueue,
+    queue: Arc<SendQueue>,
     carrier: Carrier,
+    /// The connection, when the engine carries the session.
+    connection: OnceLock<Weak<dyn EngineConnection>>,
     acks: PendingAcks,
     /// This session's place among all of them.
     place: Place,
@@ -68,6 +72,9 @@ struct Life {
     is_ending: bool,
     /// Why it ends once its last packets have left.
     finishing: Option<Cause>,
+    /// How many sockets were admitted when the first last packet was queued: each of them may have
+    /// one.
+    expected: usize,
     /// What is done when it ends before its last packets have left.
     undelivered: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -92,8 +99,9 @@ impl EngineSession {
             admitted: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             life: Mutex::default(),
-            queue: SendQueue::default(),
+            queue: Arc::default(),
             carrier: Carrier::default(),
+            connection: OnceLock::new(),
             acks: PendingAcks::default(),
             place,
         })
@@ -125,7 +133,7 @@ impl EngineSession {
     /// What waits to be sent to this client, and was not handed over yet. After a push,
     /// [`Self::flush`] sends it on its way.
     #[must_use]
-    pub fn queue(&self) -> &SendQueue {
+    pub fn queue(&self) -> &Arc<SendQueue> {
         &self.queue
     }
 
@@ -144,6 +152,11 @@ impl EngineSession {
     /// How long this client has taken nothing, while something waits for it.
     #[must_use]
     pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        if let Some(connection) = self.connection()
+            && connection.is_websocket()
+        {
+            return self.queue.blocked_for(now);
+        }
         match &*self.stream() {
             Some(stream) => stream.switch.blocked_for(now),
             None if self.waiting() == 0 => None,
@@ -153,8 +166,40 @@ impl EngineSession {
 
     /// Hands over what waits, as far as there is room for it.
     pub fn flush(self: &Arc<Self>) {
-        self.carrier.flush(self);
-        self.end_if_finished();
+        match self.connection.get() {
+            // One that has gone takes nothing.
+            Some(connection) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.flush();
+                }
+            }
+            None => {
+                self.carrier.flush(self);
+                self.end_if_finished();
+            }
+        }
+    }
+
+    /// Notes that the engine carries the session over `connection`.
+    pub(crate) fn connect<D: Send + Sync + 'static>(&self, connection: &Arc<engine::Session<D>>) {
+        let connection: Arc<dyn EngineConnection> = connection.clone();
+        // A session is opened once.
+        let _ = self.connection.set(Arc::downgrade(&connection));
+    }
+
+    /// The connection of a session that the engine carries and that has not ended.
+    fn connection(&self) -> Option<Arc<dyn EngineConnection>> {
+        self.connection.get()?.upgrade()
+    }
+
+    /// Whether the engine carries the session, and so tells when the client has gone.
+    pub(crate) fn is_of_engine(&self) -> bool {
+        self.connection.get().is_some()
+    }
+
+    /// Notes that the connection has ended by itself or by [`Self::end`], for `reason`.
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.end(cause_of(reason));
     }
 
     /// Notes that frames of messages have left, in the order in which they were handed over.
@@ -166,6 +211,9 @@ impl EngineSession {
 
     /// Whether the client has gone: its WebSocket is closed, or it polls no more.
     pub(crate) fn is_gone(&self) -> bool {
+        if self.is_of_engine() {
+            return self.connection().is_none_or(|one| !one.is_open());
+        }
         match &*self.stream() {
             Some(stream) => stream.switch.is_closed(),
             None => self.heard_at().elapsed() > self.context.idle_timeout,
@@ -214,6 +262,9 @@ impl EngineSession {
         }
         self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
+        if let Some(connection) = self.connection() {
+            connection.set_admitted();
+        }
         self.context.metrics.socket_admitted();
         true
     }
@@ -272,15 +323,23 @@ impl EngineSession {
             life.is_ending = true;
             life.deadline = Some(self.end_after_grace(cause, FLUSH_RENEWALS));
         }
-        life.finishing.get_or_insert(cause);
+        if life.finishing.is_none() {
+            life.finishing = Some(cause);
+            let admitted = self.admitted.load(Ordering::Acquire);
+            life.expected = usize::try_from(admitted).unwrap_or_default();
+        }
         life.undelivered.push(Box::new(undelivered));
         self.queue.finish(Some(last));
+        if self.is_of_engine() {
+            let session = Arc::downgrade(self);
+            self.queue.on_finished(move || {
+                if let Some(session) = session.upgrade() {
+                    session.end_if_finished();
+                }
+            });
+        }
         drop(life);
-        if self
-            .stream()
-            .as_ref()
-            .is_some_and(|one| one.switch.is_blocked())
-        {
+        if self.is_blocked() {
             // The client takes nothing, so it takes no last packet either.
             self.end(cause);
         } else {
@@ -292,6 +351,7 @@ impl EngineSession {
     fn end_if_finished(self: &Arc<Self>) {
         let mut life = self.life();
         if let Some(cause) = life.finishing
+            && life.undelivered.len() >= life.expected
             && self.waiting() == 0
             && self.queue.is_empty()
         {
@@ -331,9 +391,22 @@ impl EngineSession {
 
     /// Whether something waits to leave by a WebSocket that takes it.
     fn is_flushing(&self) -> bool {
-        let stream = self.stream();
+        if self.waiting() == 0 {
+            return false;
+        }
+        if let Some(connection) = self.connection() {
+            return connection.is_websocket() && !connection.is_blocked();
+        }
         let takes = |one: &Connection| !one.switch.is_blocked() && !one.switch.is_closed();
-        self.waiting() > 0 && stream.as_ref().is_some_and(takes)
+        self.stream().as_ref().is_some_and(takes)
+    }
+
+    /// Whether a WebSocket takes nothing now.
+    fn is_blocked(&self) -> bool {
+        match self.connection() {
+            Some(connection) => connection.is_blocked(),
+            None => self.stream().as_ref().is_some_and(|one| one.switch.is_blocked()),
+        }
     }
 
     /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or
@@ -347,7 +420,10 @@ impl EngineSession {
         self.ended.cancel();
         let undelivered = std::mem::take(&mut life.undelivered);
         drop(life);
-        self.queue.clear();
+        match self.connection() {
+            Some(connection) => connection.disconnect(close_code(cause)),
+            None => self.queue.clear(),
+        }
         self.carrier.clear();
         self.acks.clear();
         self.count_end(cause);
@@ -425,6 +501,39 @@ impl EngineSession {
             // It may come to serve another session.
             connection.observer.clear();
         }
+    }
+}
+
+/// The cause of an end that the connection came to.
+fn cause_of(reason: CloseReason) -> Cause {
+    match reason {
+        CloseReason::WriteStalled => Cause::Stalled,
+        CloseReason::Violated(Violation::TooLarge) => Cause::TooLarge,
+        CloseReason::Violated(_) | CloseReason::OverlappingRequests => Cause::Violated,
+        CloseReason::Requested(CloseCode::GoingAway) => Cause::Drained,
+        CloseReason::ClosedByClient
+        | CloseReason::ConnectionLost
+        | CloseReason::PingTimeout
+        | CloseReason::Requested(_)
+        | CloseReason::Killed => Cause::Client,
+    }
+}
+
+/// The WebSocket close code for the end of a session (RFC 6455, section 7.4.1).
+fn close_code(cause: Cause) -> CloseCode {
+    match cause {
+        Cause::Drained => CloseCode::GoingAway,
+        Cause::Flooded | Cause::Overflowed | Cause::Refused | Cause::Unauthenticated => {
+            CloseCode::PolicyViolation
+        }
+        Cause::NoKeys => CloseCode::InternalError,
+        Cause::TooLarge => CloseCode::TooLarge,
+        Cause::Violated => CloseCode::ProtocolError,
+        Cause::Client
+        | Cause::Expired
+        | Cause::Revoked
+        | Cause::Disconnected
+        | Cause::Stalled => CloseCode::Normal,
     }
 }
 

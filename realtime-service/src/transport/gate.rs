@@ -18,6 +18,11 @@ use tower::{Service, ServiceExt};
 
 use super::{
     TransportContext,
+    engine::{
+        self, RequestError, Sid, TransportKind,
+        socket_io::{SocketHandler, SocketIo},
+    },
+    engine_carrier::{Client, EngineCarrier},
     engine_session::EngineSession,
     listener::{
         Connection, Place,
@@ -29,8 +34,8 @@ use super::{
 };
 use crate::{config::Config, limits::Exceeded, metrics::Limit};
 
-/// The Engine.IO server itself; what is not for it finds an empty router.
-pub type Engine = SocketIoService<Router>;
+/// socketioxide's server; what is not for it finds an empty router.
+pub type Socketioxide = SocketIoService<Router>;
 
 /// How much of a body that is too large is read before the connection is closed, in bytes.
 const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
@@ -43,7 +48,10 @@ const RETRY_AFTER_SECS: u64 = 5;
 pub struct Gate(Arc<Shared>);
 
 struct Shared {
-    engine: Engine,
+    /// socketioxide: for clients of Engine.IO 3, and for an application's own namespaces.
+    socketioxide: Socketioxide,
+    /// The engine, which carries the sessions of Engine.IO 4 if there is one.
+    engine: Option<Arc<dyn EngineCarrier>>,
     registry: Arc<Registry>,
     origins: Vec<HeaderValue>,
     cookie_name: String,
@@ -68,6 +76,8 @@ enum Refusal {
     Flood(Duration),
     /// The gateway has as many sessions as it can.
     Overloaded,
+    /// The engine refuses the request.
+    Engine(RequestError),
 }
 
 impl Refusal {
@@ -79,7 +89,9 @@ impl Refusal {
             Self::TooMany => Some(Limit::SessionsPerAddress),
             Self::Flood(_) => Some(Limit::RefusalsPerAddress),
             Self::Overloaded => Some(Limit::Sessions),
-            Self::UnknownSession | Self::BadRequest | Self::Origin => None,
+            Self::Engine(RequestError::TooLarge) => Some(Limit::MessageBytes),
+            Self::Engine(RequestError::TooSlow) => Some(Limit::BodyRead),
+            Self::UnknownSession | Self::BadRequest | Self::Origin | Self::Engine(_) => None,
         }
     }
 
@@ -93,9 +105,12 @@ impl Refusal {
     }
 
     fn into_response(self) -> Response<Body> {
+        if let Self::Engine(error) = self {
+            return error.into_response();
+        }
         let (status, code, message) = match self {
             Self::UnknownSession => (StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, 3, "Bad request"),
+            Self::BadRequest | Self::Engine(_) => (StatusCode::BAD_REQUEST, 3, "Bad request"),
             Self::Origin => (StatusCode::FORBIDDEN, 4, "Origin not allowed"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3, "Message too large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, 3, "Request too slow"),
@@ -119,20 +134,42 @@ impl Refusal {
 }
 
 impl Gate {
-    /// A gate in front of `engine`.
+    /// A gate in front of `socketioxide`, which carries every session.
     #[must_use]
-    pub fn new(engine: Engine, config: &Config, context: Arc<TransportContext>) -> Self {
+    pub fn new(
+        socketioxide: Socketioxide,
+        config: &Config,
+        context: Arc<TransportContext>,
+    ) -> Self {
         let origins = config
             .origins
             .iter()
             .filter_map(|origin| origin.parse().ok())
             .collect();
         Self(Arc::new(Shared {
-            engine,
+            socketioxide,
+            engine: None,
             registry: Arc::default(),
             origins,
             cookie_name: config.cookie_name().to_owned(),
             context,
+        }))
+    }
+
+    /// Has `engine` carry the sessions of Engine.IO 4.
+    #[must_use]
+    pub fn with_engine<H, T>(self, engine: engine::Engine<SocketIo<H>>) -> Self
+    where
+        H: SocketHandler<Data = Client<T>>,
+        T: Default + Send + Sync + 'static,
+    {
+        Self(Arc::new(Shared {
+            engine: Some(Arc::new(engine)),
+            socketioxide: self.0.socketioxide.clone(),
+            registry: self.0.registry.clone(),
+            origins: self.0.origins.clone(),
+            cookie_name: self.0.cookie_name.clone(),
+            context: self.0.context.clone(),
         }))
     }
 }
@@ -168,6 +205,9 @@ impl Shared {
         let credentials = take_credentials(&mut request, &self.cookie_name);
         let client = connection.client(request.headers());
         let opener = Opener::of(client, request.headers(), credentials);
+        if let Some(engine) = self.engine.as_ref().filter(|_| query.dialect.is_of_engine()) {
+            return self.by_engine(&**engine, request, &query, opener).await;
+        }
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),
             None => {
@@ -181,14 +221,42 @@ impl Shared {
             }
             Some(sid) => {
                 let session = self.registry.get(&sid).ok_or(Refusal::UnknownSession)?;
-                if !session.opener().is_also(&opener, query.is_websocket) {
-                    tracing::warn!(%client, "a session id was presented by another client");
+                if !is_opener(&session, &opener, query.is_websocket) {
                     return Err(Refusal::UnknownSession);
                 }
                 self.resume(request, session, query.is_websocket.then_some(connection))
                     .await
             }
         }
+    }
+
+    /// Has the engine answer a request.
+    async fn by_engine(
+        &self,
+        engine: &dyn EngineCarrier,
+        request: Request<Body>,
+        query: &EngineQuery,
+        opener: Opener,
+    ) -> Result<Response<Body>, Refusal> {
+        let transport = match query.is_websocket {
+            true => TransportKind::WebSocket,
+            false => TransportKind::Polling,
+        };
+        let answer = match &query.sid {
+            None if request.method() != Method::GET => return Err(Refusal::BadRequest),
+            None => {
+                let session = self.open(opener, query.dialect, Place::default())?;
+                engine.open(request, transport, session)
+            }
+            Some(sid) => {
+                let sid = Sid::parse(sid).ok_or(Refusal::UnknownSession)?;
+                let mut admit =
+                    |session: &Arc<EngineSession>| is_opener(session, &opener, query.is_websocket);
+                let answer = engine.resume(request, transport, sid, &mut admit);
+                answer.ok_or(Refusal::UnknownSession)?
+            }
+        };
+        answer.await.map_err(Refusal::Engine)
     }
 
     /// Browsers do not apply the same-origin policy to WebSockets, so it is applied here, to every
@@ -267,7 +335,7 @@ impl Shared {
             .map_err(|_| Refusal::BadRequest)?
             .to_bytes();
         let sid = opened_sid(&body).ok_or(Refusal::BadRequest)?;
-        let engine = self.engine.clone();
+        let engine = self.socketioxide.clone();
         let closing = sid.clone();
         let close = move || {
             if let Some(request) = closing_request(&uri, &closing, Full::from("1")) {
@@ -318,13 +386,23 @@ impl Shared {
 
     async fn forward(&self, request: Request<Full<Bytes>>) -> Response<Body> {
         let response = self
-            .engine
+            .socketioxide
             .clone()
             .oneshot(request)
             .await
             .unwrap_or_else(|never| match never {});
         response.map(Body::new)
     }
+}
+
+/// Whether the client that opened `session` sends a request; the same answer as for a session that
+/// does not exist is due otherwise.
+fn is_opener(session: &EngineSession, opener: &Opener, is_websocket: bool) -> bool {
+    let is_opener = session.opener().is_also(opener, is_websocket);
+    if !is_opener {
+        tracing::warn!("a session id was presented by another client");
+    }
+    is_opener
 }
 
 /// Notes which messages leave with the answer to a poll, and adds to the refusals in it what

@@ -5,6 +5,8 @@ mod acks;
 mod context;
 mod copies;
 mod credentials;
+pub mod engine;
+mod engine_carrier;
 mod engine_session;
 mod gate;
 pub mod listener;
@@ -17,13 +19,15 @@ mod send_queue;
 mod socket_packet;
 mod socketioxide_carrier;
 mod tls;
+pub mod turn;
 
 pub use self::{
     acks::{Acknowledgement, InvalidAcknowledgement, PendingAcks},
     context::TransportContext,
     credentials::RequestCredentials,
+    engine_carrier::Client,
     engine_session::EngineSession,
-    gate::{Engine, Gate},
+    gate::{Gate, Socketioxide},
     packet::{Opcode, Packet, Payload},
     placeholders::Placed,
     send_queue::{Queued, SendQueue, Written},

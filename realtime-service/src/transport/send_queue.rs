@@ -59,6 +59,8 @@ struct State {
     is_closed: bool,
     /// Whether nothing is taken any more.
     is_cleared: bool,
+    /// What follows when all last packets have left.
+    on_finished: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What became of a write.
@@ -96,6 +98,34 @@ impl SendQueue {
             state.packets.extend(last);
         }
         state.recount();
+    }
+
+    /// Appends `last` behind the packets that wait. Nothing but last packets is queued after it.
+    /// Returns `false` when everything was dropped already.
+    pub fn close_with(&self, last: Queued) -> bool {
+        let mut state = self.lock();
+        if state.is_cleared {
+            return false;
+        }
+        state.is_closed = true;
+        state.bytes += last.packet.wire_bytes();
+        state.packets.push_back(last);
+        true
+    }
+
+    /// Keeps `action` for the one who sends the last packets on their way: see
+    /// [`Self::take_finished`].
+    pub fn on_finished(&self, action: impl FnOnce() + Send + 'static) {
+        self.lock().on_finished = Some(Box::new(action));
+    }
+
+    /// Returns the action that follows when all last packets have left, once they have.
+    pub fn take_finished(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut state = self.lock();
+        match state.is_closed && state.packets.is_empty() {
+            true => state.on_finished.take(),
+            false => None,
+        }
     }
 
     /// Drops everything. Nothing is queued any more.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod jwks;
 pub mod logout;
 pub mod payload;

@@ -113,14 +113,15 @@ impl KillSwitch {
 /// that the heartbeat needs to end the session. It stands below TLS: there a write that waits is a
 /// peer that takes nothing, while TLS takes some bytes in whether they go out or not.
 pub struct GuardedStream {
-    tcp: TcpStream,
+    /// Taken out when the engine takes the connection over.
+    tcp: Option<TcpStream>,
     switch: KillSwitch,
     // Two, because reading and writing happen in two tasks, each with a waker of its own.
     read_killed: Pin<Box<WaitForCancellationFutureOwned>>,
     write_killed: Pin<Box<WaitForCancellationFutureOwned>>,
     write_stall: Duration,
     stalled: Pin<Box<Sleep>>,
-    _permit: Permit<AddressKey>,
+    permit: Option<Permit<AddressKey>>,
 }
 
 impl GuardedStream {
@@ -133,14 +134,20 @@ impl GuardedStream {
         permit: Permit<AddressKey>,
     ) -> Self {
         Self {
-            tcp,
+            tcp: Some(tcp),
             read_killed: Box::pin(switch.token.clone().cancelled_owned()),
             write_killed: Box::pin(switch.token.clone().cancelled_owned()),
             switch,
             write_stall,
             stalled: Box::pin(tokio::time::sleep(write_stall)),
-            _permit: permit,
+            permit: Some(permit),
         }
+    }
+
+    /// Takes the TCP stream out of the guard, and the permit that is to be released with it; `None`
+    /// when that was done before. The switch ends nothing any more.
+    pub(super) fn into_parts(mut self) -> Option<(TcpStream, Permit<AddressKey>)> {
+        self.tcp.take().zip(self.permit.take())
     }
 
     /// Fails a write that has waited for too long, or whose stream was killed.
@@ -166,7 +173,8 @@ impl GuardedStream {
         if self.switch.is_closed() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        match write(Pin::new(&mut self.tcp), context) {
+        let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected);
+        match write(Pin::new(tcp?), context) {
             Poll::Ready(result) => {
                 self.switch.unblock();
                 Poll::Ready(result)
@@ -181,7 +189,9 @@ impl Drop for GuardedStream {
         if self.switch.is_blocked() {
             // Else the system would keep megabytes for a peer that takes none of them, long after
             // the stream's end; and that peer, should it read again, would read them.
-            let _ = self.tcp.set_zero_linger();
+            if let Some(tcp) = &self.tcp {
+                let _ = tcp.set_zero_linger();
+            }
         }
         // Whoever holds the switch learns that there is nothing left to kill.
         self.switch.ended(if self.switch.is_closed() {
@@ -202,7 +212,10 @@ impl AsyncRead for GuardedStream {
         if this.read_killed.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.tcp).poll_read(context, buffer)
+        match this.tcp.as_mut() {
+            Some(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -227,15 +240,21 @@ impl AsyncWrite for GuardedStream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.tcp.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TCP itself has nothing to flush, so that is no progress either.
-        Pin::new(&mut self.get_mut().tcp).poll_flush(context)
+        match self.get_mut().tcp.as_mut() {
+            Some(tcp) => Pin::new(tcp).poll_flush(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
+        match self.get_mut().tcp.as_mut() {
+            Some(tcp) => Pin::new(tcp).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -36,7 +36,7 @@ use self::refusal_data::RefusalData;
 pub use self::{
     frames::Observer,
     guarded::{GuardedStream, KillSwitch},
-    served::{Place, ServedStream},
+    served::{Place, ServedStream, recover},
 };
 use crate::{
     config::Limits,

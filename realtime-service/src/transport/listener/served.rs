@@ -7,14 +7,21 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use axum::body::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
 
 use super::{
-    Connection,
+    Connection, GuardedStream,
     frames::{FrameCounter, Observer},
     refusal_data::{RefusalData, Rewriter},
 };
-use crate::limits::{AddressKey, Permit};
+use crate::{
+    limits::{AddressKey, Permit},
+    transport::engine::{self, ClientStream, Recover, Recovered},
+};
 
 /// Permit for one Engine.IO session. Released when the session or its stream ends, whichever comes
 /// first: socketioxide keeps what belongs to a session for longer than that.
@@ -41,7 +48,7 @@ pub struct ServedStream<S> {
     rewriter: Rewriter,
     /// What was rewritten and waits to be written.
     rewritten: Vec<u8>,
-    place: Place,
+    _place: ReleaseOnDrop,
     observer: Arc<Observer>,
     counter: FrameCounter,
 }
@@ -55,7 +62,7 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
             refusal_data: connection.refusal_data.clone(),
             rewriter: Rewriter::default(),
             rewritten: Vec::new(),
-            place: connection.place.clone(),
+            _place: ReleaseOnDrop(connection.place.clone()),
             observer: connection.observer.clone(),
             counter: FrameCounter::default(),
         }
@@ -118,9 +125,41 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
     }
 }
 
-impl<S> Drop for ServedStream<S> {
+impl Recover for ServedStream<GuardedStream> {
+    fn recover(self) -> Option<Recovered> {
+        let (tcp, permit) = self.inner.into_parts()?;
+        Some(Recovered {
+            stream: ClientStream::Plain(tcp),
+            guard: Some(Box::new(permit)),
+        })
+    }
+}
+
+impl Recover for ServedStream<TlsStream<GuardedStream>> {
+    fn recover(self) -> Option<Recovered> {
+        let (stream, connection) = self.inner.into_inner();
+        let (tcp, permit) = stream.into_parts()?;
+        Some(Recovered {
+            stream: ClientStream::Tls(tcp, Box::new(connection)),
+            guard: Some(Box::new(permit)),
+        })
+    }
+}
+
+/// Takes the stream of a WebSocket back from hyper, with the bytes that hyper has read ahead.
+pub fn recover(upgraded: Upgraded) -> Option<(Recovered, Bytes)> {
+    match upgraded.downcast::<TokioIo<ServedStream<GuardedStream>>>() {
+        Ok(parts) => Some((parts.io.into_inner().recover()?, parts.read_buf)),
+        Err(upgraded) => engine::recover::<ServedStream<TlsStream<GuardedStream>>>(upgraded),
+    }
+}
+
+/// Releases the permit of a session when the stream of its WebSocket ends.
+struct ReleaseOnDrop(Place);
+
+impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
-        self.place.release();
+        self.0.release();
     }
 }
 

@@ -36,6 +36,13 @@ pub enum Dialect {
     DataAlone = 2,
 }
 
+impl Dialect {
+    /// Whether its clients speak Engine.IO 4, as the engine does.
+    pub(in crate::transport) fn is_of_engine(self) -> bool {
+        self == Self::WithData
+    }
+}
+
 /// Whether a stream serves a session by a WebSocket, whose refusals are rewritten; shared by the
 /// stream and whoever knows its session.
 #[derive(Clone, Default)]

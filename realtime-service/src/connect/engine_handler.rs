@@ -1,0 +1,207 @@
+//! The handler of the engine: CONNECT, events and the end of a session that the engine carries.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use serde_json::json;
+use shared_claims::Rejection;
+
+use super::{Unadmitted, authenticate};
+use crate::{
+    auth::Payload,
+    events,
+    ids::random_id,
+    session::{Received, Session, SessionContext},
+    transport::{
+        Client, EngineSession, InvalidAcknowledgement, Packet, Queued,
+        engine::{
+            CloseReason, Violation,
+            socket_io::{Acknowledgement, Event, SocketHandler, SocketSession},
+        },
+    },
+};
+
+/// The one namespace of the gateway.
+const NAMESPACE: &str = "/";
+
+/// Lets the clients of the engine in, and has their events handled.
+pub struct EngineClients(Arc<SessionContext>);
+
+/// How far a client has come in the namespace.
+#[derive(Default)]
+pub struct Admission(Mutex<Stage>);
+
+#[derive(Default)]
+enum Stage {
+    /// It has not presented a token, or was rejected, or has left.
+    #[default]
+    Outside,
+    /// Its token is being verified.
+    Connecting,
+    /// It was admitted.
+    Joined(Arc<Session>),
+}
+
+type EngineClient = SocketSession<Client<Admission>>;
+
+impl EngineClients {
+    /// A handler for clients whose sessions share `context`.
+    #[must_use]
+    pub fn new(context: Arc<SessionContext>) -> Self {
+        Self(context)
+    }
+}
+
+impl Admission {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        match &*self.stage() {
+            Stage::Joined(session) => Some(session.clone()),
+            Stage::Outside | Stage::Connecting => None,
+        }
+    }
+
+    /// Takes the session out, when the client leaves.
+    fn leave(&self) -> Option<Arc<Session>> {
+        match std::mem::take(&mut *self.stage()) {
+            Stage::Joined(session) => Some(session),
+            Stage::Outside | Stage::Connecting => None,
+        }
+    }
+}
+
+impl SocketHandler for EngineClients {
+    type Data = Client<Admission>;
+
+    fn opened(&self, client: &Arc<EngineClient>) {
+        client.data().record().connect(client);
+    }
+
+    fn connect(
+        &self,
+        client: &Arc<EngineClient>,
+        namespace: &str,
+        payload: &str,
+    ) -> Result<(), Violation> {
+        if namespace != NAMESPACE {
+            let error = json!({ "message": "Invalid namespace" });
+            send(client, &format!("4{namespace},{error}"));
+            return Ok(());
+        }
+        {
+            let mut stage = client.data().state().stage();
+            if !matches!(*stage, Stage::Outside) {
+                // A client that has joined stays who it is.
+                return Ok(());
+            }
+            *stage = Stage::Connecting;
+        }
+        let payload = match payload {
+            "" => Ok(Payload::default()),
+            json => serde_json::from_str(json),
+        };
+        let payload = payload.map_err(|_| Rejection::PayloadMalformed);
+        let (context, client) = (self.0.clone(), client.clone());
+        let admitting = async move {
+            let record = client.data().record();
+            let admitted = authenticate(&context, record, NAMESPACE, payload).await;
+            admit(&client, admitted);
+        };
+        // Nothing is awaited unless an issuer is asked for its keys.
+        let mut admitting = Box::pin(admitting);
+        if admitting.as_mut().now_or_never().is_none() {
+            tokio::spawn(admitting);
+        }
+        Ok(())
+    }
+
+    fn event(
+        &self,
+        client: &Arc<EngineClient>,
+        namespace: &str,
+        event: Event<'_>,
+    ) -> Result<(), Violation> {
+        let session = client.data().state().session();
+        let session = session.filter(|_| namespace == NAMESPACE);
+        let session = session.ok_or(Violation::Protocol)?;
+        let received = Received::new(event.json.to_owned(), event.attachments, event.ack_id);
+        events::receive(&session, received).map_err(|_| Violation::Protocol)
+    }
+
+    fn acknowledged(
+        &self,
+        client: &Arc<EngineClient>,
+        _: &str,
+        acknowledgement: Acknowledgement<'_>,
+    ) -> Result<(), Violation> {
+        let arguments = serde_json::from_str(acknowledgement.json);
+        let arguments = arguments.map_err(|_| InvalidAcknowledgement);
+        let acks = client.data().record().acks();
+        acks.resolve(acknowledgement.ack_id, arguments);
+        Ok(())
+    }
+
+    fn disconnected(&self, client: &Arc<EngineClient>, _: &str) -> Result<(), Violation> {
+        if let Some(session) = client.data().state().leave() {
+            session.disconnected();
+        }
+        Ok(())
+    }
+
+    fn closed(&self, client: &Arc<EngineClient>, reason: CloseReason) {
+        client.data().record().closed(reason);
+        if let Some(session) = client.data().state().leave() {
+            session.disconnected();
+        }
+    }
+}
+
+/// Tells a client whether it is admitted.
+fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>) {
+    let mut stage = client.data().state().stage();
+    *stage = Stage::Outside;
+    match admitted {
+        Ok(session) => {
+            if session.admit().is_err() {
+                return;
+            }
+            // The client may have gone while its token was verified.
+            if !client.is_open() {
+                drop(stage);
+                return session.disconnected();
+            }
+            let sub = session.identity().sender.sub.clone();
+            tracing::info!(sub, connection = %session.connection, "connected");
+            *stage = Stage::Joined(session.clone());
+            drop(stage);
+            send(client, &format!("0{}", json!({ "sid": random_id() })));
+            session.start();
+        }
+        Err(Unadmitted::Rejected(rejection)) => {
+            drop(stage);
+            let error = json!({
+                "message": rejection.message(),
+                "data": {
+                    "message": rejection.message(),
+                    "code": rejection.code(),
+                    "type": "UnauthorizedError",
+                    "reason": rejection.reason(),
+                },
+            });
+            send(client, &format!("4{error}"));
+        }
+        Err(Unadmitted::Ended) => {}
+    }
+}
+
+/// Sends a Socket.IO packet to a client that may not be admitted.
+fn send(client: &Arc<EngineClient>, packet: &str) {
+    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(packet.as_bytes());
+    let packet = Packet::message(packet.len(), write, &[]);
+    let record: &Arc<EngineSession> = client.data().record();
+    record.queue().push(Queued::new(packet, None));
+    record.flush();
+}

@@ -1,0 +1,296 @@
+//! The engine: Engine.IO 4 over WebSocket and HTTP long-polling, and Socket.IO 5 on top.
+//!
+//! The engine knows neither who a client is nor what a message means: that is the business of its
+//! [`EngineHandler`], which [`socket_io::SocketIo`] implements for Socket.IO. HTTP is hyper's until
+//! a WebSocket opens; from then on the engine reads and writes the connection itself.
+
+mod core;
+mod error;
+mod frame;
+mod handler;
+mod handshake;
+mod maintenance;
+mod messages;
+mod payload;
+mod polling;
+mod probe;
+mod query;
+mod session;
+mod settings;
+mod sid;
+pub mod socket_io;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod violation;
+mod websocket;
+
+use std::{
+    io::IoSlice,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak, atomic::Ordering},
+};
+
+use axum::body::{Body, Bytes};
+use http::{Method, Request, Response};
+use hyper::upgrade::OnUpgrade;
+
+use self::{
+    core::Core,
+    maintenance::Maintenance,
+    session::close_frame,
+    state::{NotStarted, Phase},
+    websocket::WebSocketTask,
+};
+pub use self::{
+    error::RequestError,
+    handler::EngineHandler,
+    query::{EngineQuery, TransportKind},
+    session::Session,
+    settings::EngineSettings,
+    sid::Sid,
+    stream::{ClientStream, Recover, RecoverFn, Recovered, recover},
+    violation::{CloseCode, CloseReason, Violation},
+};
+use crate::transport::{Packet, SendQueue, turn};
+
+/// An Engine.IO 4 server. Clones share the sessions.
+pub struct Engine<H: EngineHandler>(Arc<Shared<H>>);
+
+/// What the tasks of an engine share.
+struct Shared<H: EngineHandler> {
+    handler: H,
+    core: Arc<Core<H::Data>>,
+    recover: RecoverFn,
+}
+
+impl<H: EngineHandler> Engine<H> {
+    /// Makes an engine. `recover` takes a WebSocket's stream back from hyper: [`recover`] for the
+    /// type of the listener's streams.
+    #[must_use]
+    pub fn new(settings: EngineSettings, handler: H, recover: RecoverFn) -> Self {
+        Self(Arc::new(Shared {
+            handler,
+            core: Arc::new(Core::new(settings)),
+            recover,
+        }))
+    }
+
+    /// Runs the engine's maintenance: pings, timeouts and the ends of sessions. The future never
+    /// completes; exactly one must run as long as the engine is in use.
+    pub async fn run(&self) {
+        Maintenance::new(self.0.clone()).run().await;
+    }
+
+    /// Returns the handler.
+    #[must_use]
+    pub fn handler(&self) -> &H {
+        &self.0.handler
+    }
+
+    /// Finds a session that was opened by polling and has not ended. Requests do not name sessions
+    /// that were opened as WebSockets.
+    #[must_use]
+    pub fn session(&self, sid: Sid) -> Option<Arc<Session<H::Data>>> {
+        self.0.core.session(sid)
+    }
+
+    /// Closes all sessions with `code`, and those that open later. The caller waits for
+    /// [`websockets`](Self::websockets) to reach zero, and shuts down afterwards.
+    pub fn shut_down(&self, code: CloseCode) {
+        let sessions = self.0.core.shut_down(code);
+        turn::scope(|| {
+            for session in sessions.iter().filter_map(Weak::upgrade) {
+                session.close(code);
+            }
+        });
+    }
+
+    /// Returns the number of open WebSockets, those of upgrades that are under way included.
+    #[must_use]
+    pub fn websockets(&self) -> usize {
+        self.0.core.websockets.load(Ordering::Relaxed)
+    }
+
+    /// Opens a session for `request`, which names none, with `data` of the handler. The packets for
+    /// the client wait in `queue`.
+    ///
+    /// # Errors
+    ///
+    /// When the request opens no session; `data` is dropped then.
+    pub async fn open(
+        &self,
+        mut request: Request<Body>,
+        transport: TransportKind,
+        queue: Arc<SendQueue>,
+        data: H::Data,
+    ) -> Result<Response<Body>, RequestError> {
+        if request.method() != Method::GET {
+            return Err(RequestError::BadHandshakeMethod);
+        }
+        let sid = Sid::generate().map_err(|_| RequestError::Internal)?;
+        let upgrade = match transport {
+            TransportKind::Polling => None,
+            TransportKind::WebSocket => {
+                let response = handshake::accept(&request)?;
+                Some((hyper::upgrade::on(&mut request), response))
+            }
+        };
+        let core = &self.0.core;
+        let session = Arc::new(Session::new(
+            sid,
+            transport,
+            core.clone(),
+            queue,
+            data,
+        ));
+        session.send(self.0.handshake(sid, transport));
+        let first_ping = core.now_ms() + core.ping_interval_ms();
+        core.schedule(Arc::downgrade(&session), first_ping);
+        if transport == TransportKind::Polling {
+            core.register(&session, sid);
+        }
+        turn::scope(|| self.0.handler.opened(&session));
+        if let Some(code) = core.shutdown_code() {
+            session.close(code);
+        }
+        match upgrade {
+            Some((upgrade, response)) => {
+                self.spawn(session, upgrade, false);
+                Ok(response)
+            }
+            None => polling::respond(&self.0, &session, request).await,
+        }
+    }
+
+    /// Answers a `request` of `session`: a poll, a POST, or the start of an upgrade.
+    ///
+    /// # Errors
+    ///
+    /// When the request does not fit the state of the session.
+    pub async fn resume(
+        &self,
+        mut request: Request<Body>,
+        transport: TransportKind,
+        session: Arc<Session<H::Data>>,
+    ) -> Result<Response<Body>, RequestError> {
+        if transport == TransportKind::Polling {
+            return polling::respond(&self.0, &session, request).await;
+        }
+        session.check_liveness();
+        let response = handshake::accept(&request)?;
+        let started = session.state().start_probe();
+        let upgrade = hyper::upgrade::on(&mut request);
+        match started {
+            Ok(()) => self.spawn(session, upgrade, true),
+            Err(NotStarted::Overlapping) => self.spawn_refusal(upgrade),
+            Err(NotStarted::Refused(error)) => return Err(error),
+        }
+        Ok(response)
+    }
+
+    /// Closes a WebSocket as soon as it is open, as Node does for a session that has one already.
+    /// Some clients fail in other ways when the upgrade is refused.
+    fn spawn_refusal(&self, upgrade: OnUpgrade) {
+        let recover = self.0.recover;
+        tokio::spawn(async move {
+            if let Some((recovered, _)) = upgrade.await.ok().and_then(recover) {
+                let (_reader, mut writer) = recovered.stream.split();
+                let close = close_frame(CloseCode::ProtocolError);
+                // A connection that takes no few bytes is closed without them.
+                let _ = writer.try_write(&[IoSlice::new(close.frames())]);
+                writer.close_notify();
+            }
+        });
+    }
+
+    /// Spawns the task of a WebSocket, once hyper has sent the response.
+    fn spawn(&self, session: Arc<Session<H::Data>>, upgrade: OnUpgrade, is_probe: bool) {
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            let upgraded = upgrade.await.ok();
+            let recovered = upgraded.and_then(|upgraded| (shared.recover)(upgraded));
+            let Some((recovered, read_ahead)) = recovered else {
+                if is_probe {
+                    session.state().fail_probe();
+                } else {
+                    session.abort(CloseReason::ConnectionLost);
+                    shared.announce_end(&session);
+                }
+                return;
+            };
+            let task = {
+                let _turn = turn::Turn::begin();
+                WebSocketTask::new(shared, session, recovered, is_probe, &read_ahead)
+            };
+            // A task of its own is smaller than this one.
+            tokio::spawn(task);
+        });
+    }
+}
+
+impl<H: EngineHandler> Clone for Engine<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H: EngineHandler> Shared<H> {
+    /// Encodes the packet that opens a session.
+    fn handshake(&self, sid: Sid, transport: TransportKind) -> Packet {
+        let settings = &self.core.settings;
+        let upgrades: &[&str] = match transport {
+            TransportKind::Polling => &["websocket"],
+            TransportKind::WebSocket => &[],
+        };
+        let handshake = serde_json::json!({
+            "sid": sid.to_text(),
+            "upgrades": upgrades,
+            "pingInterval": self.core.ping_interval_ms(),
+            "pingTimeout": self.core.ping_timeout_ms(),
+            "maxPayload": settings.message_bytes,
+        });
+        Packet::engine(&format!("0{handshake}"))
+    }
+
+    /// Handles an Engine.IO packet that came as text.
+    fn on_text(&self, session: &Arc<Session<H::Data>>, packet: &str) -> Result<(), Violation> {
+        match packet.as_bytes() {
+            [b'4', ..] => self.handler.text(session, &packet[1..]),
+            [b'3'] => {
+                session.on_pong();
+                Ok(())
+            }
+            [b'1'] => {
+                session.end(CloseReason::ClosedByClient);
+                Ok(())
+            }
+            [b'6'] => Ok(()),
+            _ => Err(Violation::Protocol),
+        }
+    }
+
+    /// Handles a binary message of a WebSocket.
+    fn on_binary(&self, session: &Arc<Session<H::Data>>, data: &[u8]) -> Result<(), Violation> {
+        self.handler.binary(session, Bytes::copy_from_slice(data))
+    }
+
+    /// Tells the handler of the end of `session`, at the first call.
+    fn announce_end(&self, session: &Arc<Session<H::Data>>) {
+        let (phase, reason) = {
+            let state = session.state();
+            (state.phase(), state.reason())
+        };
+        let Some(reason) = reason.filter(|_| phase != Phase::Open) else {
+            return;
+        };
+        if session.announce_once() {
+            let closed = || turn::scope(|| self.handler.closed(session, reason));
+            // The task that announces the end has more to do.
+            if catch_unwind(AssertUnwindSafe(closed)).is_err() {
+                tracing::error!("the handler panicked at the end of a session");
+            }
+        }
+    }
+}

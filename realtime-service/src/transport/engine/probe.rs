@@ -1,0 +1,65 @@
+//! A WebSocket that a polling session may move to.
+
+use std::{io::IoSlice, pin::Pin, task::Context, time::Duration};
+
+use tokio::time::Sleep;
+
+use super::{
+    session::close_frame,
+    stream::Writer,
+    violation::{CloseCode, Violation},
+};
+use crate::transport::Packet;
+
+/// A WebSocket that does not carry its session yet.
+pub(super) struct Probe {
+    pub(super) writer: Writer,
+    until: Pin<Box<Sleep>>,
+    is_refused: bool,
+}
+
+impl Probe {
+    /// A probe that the client has to complete within `timeout`.
+    pub(super) fn new(writer: Writer, timeout: Duration) -> Self {
+        Self {
+            writer,
+            until: Box::pin(tokio::time::sleep(timeout)),
+            is_refused: false,
+        }
+    }
+
+    /// Whether the upgrade was refused, or its time is over. Wakes the task when it will be.
+    pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.is_refused || self.until.as_mut().poll(context).is_ready()
+    }
+
+    /// Answers the probe of the client.
+    ///
+    /// # Errors
+    ///
+    /// When the connection does not take the few bytes of the answer at once.
+    pub(super) fn answer(&mut self) -> Result<(), Violation> {
+        match self.write(&Packet::engine("3probe")) {
+            true => Ok(()),
+            false => Err(Violation::Protocol),
+        }
+    }
+
+    /// Sends a close frame, if the connection takes it.
+    pub(super) fn refuse(&mut self, code: CloseCode) {
+        self.is_refused = true;
+        self.write(&close_frame(code));
+        self.writer.close_notify();
+    }
+
+    /// Returns the writing side, for the session.
+    pub(super) fn into_writer(self) -> Writer {
+        self.writer
+    }
+
+    fn write(&mut self, packet: &Packet) -> bool {
+        let bytes = packet.frames();
+        let written = self.writer.try_write(&[IoSlice::new(bytes)]);
+        written.is_ok_and(|written| written == bytes.len())
+    }
+}

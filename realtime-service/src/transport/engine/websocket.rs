@@ -1,0 +1,348 @@
+//! The task of one WebSocket: reads messages, and writes when the connection takes bytes again.
+//!
+//! The task is small, because each idle WebSocket has one: it reads into a buffer of its thread.
+
+use std::{
+    cell::Cell,
+    io,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    EngineHandler, Shared,
+    messages::{Message, MessageReader, MessageSink},
+    probe::Probe,
+    session::Session,
+    state::Phase,
+    stream::{Reader, Recovered},
+    violation::{CloseReason, Violation},
+};
+use crate::transport::{
+    Opcode, Packet,
+    turn::{Flush as _, Turn},
+};
+
+/// The size of the buffer of a thread, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Time for the last packets to leave, when the connection does not take them at once.
+const FLUSH_GRACE: Duration = Duration::from_millis(50);
+
+/// Time for a client to answer a close frame (RFC 6455, section 7.1.1). A connection that is closed
+/// earlier may lose the last packets on their way to the client.
+const ECHO_GRACE: Duration = Duration::from_millis(250);
+
+/// While more bytes than this wait for a client, its WebSocket pings are not answered.
+const PONG_BACKLOG_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The task of one WebSocket.
+pub(super) struct WebSocketTask<H: EngineHandler> {
+    shared: Arc<Shared<H>>,
+    session: Arc<Session<H::Data>>,
+    reader: Reader,
+    is_tls: bool,
+    messages: MessageReader,
+    /// Set until the WebSocket carries the session.
+    probe: Option<Box<Probe>>,
+    /// The end of the closing handshake, once it is under way.
+    closing_until: Option<Pin<Box<Sleep>>>,
+    /// Dropped when the connection ends.
+    _guard: Option<Box<dyn Send + Sync>>,
+}
+
+impl<H: EngineHandler> WebSocketTask<H> {
+    /// Makes the task of a WebSocket that carries `session`, or probes for it if `is_probe`, and
+    /// handles the bytes that hyper has read ahead.
+    pub(super) fn new(
+        shared: Arc<Shared<H>>,
+        session: Arc<Session<H::Data>>,
+        recovered: Recovered,
+        is_probe: bool,
+        read_ahead: &[u8],
+    ) -> Self {
+        let (reader, writer) = recovered.stream.split();
+        let is_tls = writer.is_tls();
+        shared.core.websockets.fetch_add(1, Ordering::Relaxed);
+        let probe = match is_probe {
+            true => Some(Box::new(Probe::new(
+                writer,
+                shared.core.settings.upgrade_timeout,
+            ))),
+            false => {
+                session.attach(writer);
+                None
+            }
+        };
+        let mut task = Self {
+            shared,
+            session,
+            reader,
+            is_tls,
+            messages: MessageReader::default(),
+            probe,
+            closing_until: None,
+            _guard: recovered.guard,
+        };
+        if !read_ahead.is_empty() {
+            // The first poll of the task notices the end of the connection.
+            let _ = task.on_bytes(&mut read_ahead.to_vec());
+        }
+        task
+    }
+
+    /// Runs until the connection is at its end.
+    fn run(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<()> {
+        self.session.reader.register(context.waker());
+        loop {
+            if self.is_over(context) {
+                return Poll::Ready(());
+            }
+            if self.probe.is_none() && self.session.is_blocked() {
+                match self.reader.poll_write_ready(context) {
+                    Poll::Ready(Ok(())) => {
+                        self.session.clone().flush_now(Instant::now());
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            match ready!(self.poll_read(context, buffer)) {
+                Ok(read) if read > 0 => {
+                    if self.on_bytes(&mut buffer[..read]).is_break() {
+                        return Poll::Ready(());
+                    }
+                }
+                Ok(_) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Whether there is nothing left to read or to write.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let phase = self.phase();
+        match &mut self.probe {
+            Some(probe) => phase != Phase::Open || probe.is_over(context),
+            None => match phase {
+                Phase::Open => false,
+                Phase::Closing => self.is_closing_over(context),
+                Phase::Ended => true,
+            },
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        self.session.state().phase()
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.is_tls {
+            return self.reader.poll_read(context, buffer);
+        }
+        let mut own = self.session.writer();
+        let writer = match &mut self.probe {
+            Some(probe) => Some(&mut probe.writer),
+            None => own.as_mut(),
+        };
+        let Some(writer) = writer else {
+            return Poll::Ready(Ok(0));
+        };
+        let read = writer.poll_read_tls(&mut self.reader, context, buffer);
+        // TLS itself answers some messages. An error shows at the next read.
+        let _ = writer.write_pending();
+        let has_pending = writer.has_pending();
+        drop(own);
+        if has_pending && self.probe.is_none() {
+            self.session.flush();
+        }
+        read
+    }
+
+    /// Handles bytes of the client. `Break` means that the connection is at its end.
+    fn on_bytes(&mut self, bytes: &mut [u8]) -> ControlFlow<()> {
+        if self.probe.is_none() && self.phase() != Phase::Open {
+            return self.on_closing_bytes(bytes);
+        }
+        let mut sink = Sink {
+            shared: &self.shared,
+            session: &self.session,
+            probe: &mut self.probe,
+        };
+        let Err(violation) = self.messages.read(bytes, &mut sink) else {
+            return ControlFlow::Continue(());
+        };
+        match &mut self.probe {
+            Some(probe) => {
+                probe.refuse(violation.close_code());
+            }
+            None => self.session.end(CloseReason::Violated(violation)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Handles bytes after the session was closed: only a close frame counts.
+    fn on_closing_bytes(&mut self, bytes: &mut [u8]) -> ControlFlow<()> {
+        // After a violation, the rest of the bytes cannot be divided into frames.
+        if let Some(CloseReason::Violated(_)) = self.session.close_reason() {
+            return ControlFlow::Continue(());
+        }
+        let mut sink = CloseSink {
+            limit: self.session.message_limit(),
+        };
+        let read = self.messages.read(bytes, &mut sink);
+        read.unwrap_or(ControlFlow::Break(()))
+    }
+
+    /// Goes on with the closing handshake. Returns whether the connection can be closed.
+    fn is_closing_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.shared.announce_end(&self.session);
+        self.session.clone().flush_now(Instant::now());
+        if self.phase() == Phase::Ended {
+            return true;
+        }
+        let is_flushed = !self.session.is_blocked();
+        let reason = self.session.close_reason();
+        if is_flushed && reason == Some(CloseReason::ClosedByClient) {
+            return true;
+        }
+        let grace = match is_flushed {
+            true => ECHO_GRACE,
+            false => FLUSH_GRACE,
+        };
+        self.closing_until
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(grace)))
+            .as_mut()
+            .poll(context)
+            .is_ready()
+    }
+}
+
+impl<H: EngineHandler> Future for WebSocketTask<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let _turn = Turn::begin();
+        let mut buffer = BUFFER.take();
+        buffer.resize(BUFFER_BYTES, 0);
+        let run = self.get_mut().run(context, &mut buffer);
+        BUFFER.set(buffer);
+        run
+    }
+}
+
+impl<H: EngineHandler> Drop for WebSocketTask<H> {
+    fn drop(&mut self) {
+        self.shared.core.websockets.fetch_sub(1, Ordering::Relaxed);
+        if self.probe.is_some() {
+            // The session goes on by polling.
+            self.session.state().fail_probe();
+            return;
+        }
+        self.session.abort(CloseReason::ConnectionLost);
+        let is_blocked = self.session.is_blocked();
+        if let Some(mut writer) = self.session.detach() {
+            match is_blocked {
+                true => writer.discard_on_close(),
+                false => writer.close_notify(),
+            }
+        }
+        self.shared.core.unregister(self.session.sid());
+        self.shared.announce_end(&self.session);
+    }
+}
+
+/// Hands messages to the probe, or to the handler once the WebSocket carries the session.
+struct Sink<'a, H: EngineHandler> {
+    shared: &'a Arc<Shared<H>>,
+    session: &'a Arc<Session<H::Data>>,
+    probe: &'a mut Option<Box<Probe>>,
+}
+
+impl<H: EngineHandler> Sink<'_, H> {
+    /// Handles a message of a WebSocket that does not carry the session yet.
+    fn probe_message(
+        &mut self,
+        mut probe: Box<Probe>,
+        message: Message<'_>,
+    ) -> Result<ControlFlow<()>, Violation> {
+        let result = match message {
+            Message::Text("2probe") => {
+                let poll = self.session.state().answer_probe();
+                poll.into_iter().for_each(Waker::wake);
+                probe.answer()
+            }
+            Message::Text("5") => {
+                let upgraded = self.session.state().upgrade();
+                if let Some(poll) = upgraded {
+                    poll.into_iter().for_each(Waker::wake);
+                    self.session.attach(probe.into_writer());
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Err(Violation::Protocol)
+            }
+            Message::Ping(_) | Message::Pong => Ok(()),
+            Message::Text(_) | Message::Binary(_) | Message::Close(_) => Err(Violation::Protocol),
+        };
+        *self.probe = Some(probe);
+        result.map(ControlFlow::Continue)
+    }
+}
+
+impl<H: EngineHandler> MessageSink for Sink<'_, H> {
+    fn limit(&self) -> usize {
+        self.session.message_limit()
+    }
+
+    fn message(&mut self, message: Message<'_>) -> Result<ControlFlow<()>, Violation> {
+        if let Some(probe) = self.probe.take() {
+            return self.probe_message(probe, message);
+        }
+        match message {
+            Message::Text(text) => self.shared.on_text(self.session, text)?,
+            Message::Binary(data) => self.shared.on_binary(self.session, data)?,
+            Message::Ping(data) => {
+                if self.session.queue().waiting() <= PONG_BACKLOG_BYTES {
+                    self.session.send(Packet::control(Opcode::Pong, data));
+                }
+            }
+            Message::Pong => {}
+            Message::Close(_) => self.session.end(CloseReason::ClosedByClient),
+        }
+        Ok(match self.session.is_open() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    }
+}
+
+/// Waits for the close frame of the client.
+struct CloseSink {
+    limit: usize,
+}
+
+impl MessageSink for CloseSink {
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn message(&mut self, message: Message<'_>) -> Result<ControlFlow<()>, Violation> {
+        Ok(match message {
+            Message::Close(_) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+}

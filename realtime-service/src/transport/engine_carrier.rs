@@ -1,0 +1,143 @@
+//! The carrier of the engine, without its type parameters: for the gate, which opens and resumes
+//! sessions, and for the record of a session, which flushes and closes its connection.
+
+use std::{pin::Pin, sync::Arc};
+
+use axum::body::Body;
+use http::{Request, Response};
+
+use super::{
+    engine::{
+        CloseCode, Engine, RequestError, Session, Sid, TransportKind,
+        socket_io::{SocketData, SocketHandler, SocketIo},
+    },
+    engine_session::EngineSession,
+};
+
+/// The data of a session that the engine carries: the gateway's record of the session, and what the
+/// handler keeps beside it.
+pub struct Client<T> {
+    record: Arc<EngineSession>,
+    state: T,
+}
+
+impl<T> Client<T> {
+    /// The gateway's record of the session.
+    #[must_use]
+    pub fn record(&self) -> &Arc<EngineSession> {
+        &self.record
+    }
+
+    /// What the handler keeps beside it.
+    #[must_use]
+    pub fn state(&self) -> &T {
+        &self.state
+    }
+}
+
+/// The answer to a request.
+pub(super) type Answer<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, RequestError>> + Send + 'a>>;
+
+/// What the gate needs of the engine.
+pub(super) trait EngineCarrier: Send + Sync {
+    /// Opens a session for a request that names none.
+    fn open(
+        &self,
+        request: Request<Body>,
+        transport: TransportKind,
+        record: Arc<EngineSession>,
+    ) -> Answer<'_>;
+
+    /// Answers a request of the session `sid`, if `admit` takes the request for the session's
+    /// client; `None` when there is no such session.
+    fn resume(
+        &self,
+        request: Request<Body>,
+        transport: TransportKind,
+        sid: Sid,
+        admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
+    ) -> Option<Answer<'_>>;
+}
+
+impl<H, T> EngineCarrier for Engine<SocketIo<H>>
+where
+    H: SocketHandler<Data = Client<T>>,
+    T: Default + Send + Sync + 'static,
+{
+    fn open(
+        &self,
+        request: Request<Body>,
+        transport: TransportKind,
+        record: Arc<EngineSession>,
+    ) -> Answer<'_> {
+        let queue = record.queue().clone();
+        let data = SocketData::new(Client {
+            record,
+            state: T::default(),
+        });
+        Box::pin(Engine::open(self, request, transport, queue, data))
+    }
+
+    fn resume(
+        &self,
+        request: Request<Body>,
+        transport: TransportKind,
+        sid: Sid,
+        admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
+    ) -> Option<Answer<'_>> {
+        let session = self.session(sid)?;
+        if !admit(session.data().record()) {
+            return None;
+        }
+        session.data().record().heard();
+        Some(Box::pin(Engine::resume(self, request, transport, session)))
+    }
+}
+
+/// What the record of a session needs of its connection.
+pub(super) trait EngineConnection: Send + Sync {
+    /// Sends what waits on its way.
+    fn flush(self: Arc<Self>);
+
+    /// Closes the connection, without what waits.
+    fn disconnect(self: Arc<Self>, code: CloseCode);
+
+    /// Raises the limit of messages to that of admitted sessions.
+    fn set_admitted(&self);
+
+    /// Whether the session has not ended.
+    fn is_open(&self) -> bool;
+
+    /// Whether a WebSocket carries the session.
+    fn is_websocket(&self) -> bool;
+
+    /// Whether the connection takes nothing now.
+    fn is_blocked(&self) -> bool;
+}
+
+impl<D: Send + Sync + 'static> EngineConnection for Session<D> {
+    fn flush(self: Arc<Self>) {
+        Session::flush(&self);
+    }
+
+    fn disconnect(self: Arc<Self>, code: CloseCode) {
+        Session::disconnect(&self, code);
+    }
+
+    fn set_admitted(&self) {
+        Session::set_admitted(self);
+    }
+
+    fn is_open(&self) -> bool {
+        Session::is_open(self)
+    }
+
+    fn is_websocket(&self) -> bool {
+        self.transport() == TransportKind::WebSocket
+    }
+
+    fn is_blocked(&self) -> bool {
+        Session::is_blocked(self)
+    }
+}

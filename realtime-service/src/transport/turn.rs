@@ -1,0 +1,211 @@
+//! Turns: periods in which the writes to a connection are collected, so that the connection is
+//! written once with all packets that wait for it.
+//!
+//! A turn belongs to one thread. Outside of a turn, a connection is written at once.
+
+use std::{cell::RefCell, future::poll_fn, marker::PhantomData, mem, pin::pin, sync::Arc};
+
+use tokio::{runtime::Handle, time::Instant};
+
+/// How many connections the thread that ends a turn writes itself. Tasks write the rest, so that
+/// a message to a crowd neither delays the other connections of the thread nor stays on one core.
+const CONNECTIONS_PER_TURN: usize = 256;
+
+/// How many connections one such task writes.
+const CONNECTIONS_PER_TASK: usize = 1024;
+
+/// How many connections such a task writes before it yields to other tasks.
+const CONNECTIONS_PER_YIELD: usize = 128;
+
+/// A connection with packets that wait to be written.
+pub trait Flush: Send + Sync {
+    /// Writes the packets that wait, as many as the connection takes now. `now` is the current
+    /// time.
+    fn flush_now(self: Arc<Self>, now: Instant);
+}
+
+#[derive(Default)]
+struct Pending {
+    /// How many turns are open on this thread, one inside the other.
+    depth: usize,
+    connections: Vec<Arc<dyn Flush>>,
+}
+
+thread_local! {
+    static PENDING: RefCell<Pending> = RefCell::default();
+}
+
+/// An open turn on this thread. Dropping the outermost turn writes the connections.
+///
+/// A turn must not be held across an `.await`: [`in_turn`] opens one for each poll of a future.
+#[must_use = "the turn ends when the guard is dropped"]
+pub struct Turn {
+    /// A turn is bound to its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Turn {
+    /// Opens a turn, inside of the turn that is already open on this thread, if there is one.
+    pub fn begin() -> Self {
+        PENDING.with_borrow_mut(|pending| pending.depth += 1);
+        Self {
+            _not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let is_outermost = PENDING.with_borrow(|pending| pending.depth == 1);
+        if is_outermost {
+            write_pending();
+        }
+        PENDING.with_borrow_mut(|pending| pending.depth -= 1);
+    }
+}
+
+/// Runs `work` in a turn, and writes the connections afterwards.
+pub fn scope<T>(work: impl FnOnce() -> T) -> T {
+    let _turn = Turn::begin();
+    work()
+}
+
+/// Runs `future` with a turn around each poll.
+pub async fn in_turn<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let _turn = Turn::begin();
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Notes that `connection` is to be written when the turn of this thread ends; outside of a turn,
+/// writes the connection at once.
+///
+/// The caller sees to it that a connection which is noted is not noted again before it is written.
+pub(crate) fn flush(connection: Arc<dyn Flush>) {
+    let immediately = PENDING.with_borrow_mut(|pending| match pending.depth {
+        0 => Some(connection),
+        _ => {
+            pending.connections.push(connection);
+            None
+        }
+    });
+    if let Some(connection) = immediately {
+        connection.flush_now(Instant::now());
+    }
+}
+
+/// Writes the connections that were noted. The turn is still open meanwhile, so a connection that is
+/// noted by a write is written too.
+fn write_pending() {
+    loop {
+        let mut connections =
+            PENDING.with_borrow_mut(|pending| mem::take(&mut pending.connections));
+        if connections.is_empty() {
+            return;
+        }
+        let rest = match connections.len() {
+            0..=CONNECTIONS_PER_TURN => Vec::new(),
+            _ => connections.split_off(CONNECTIONS_PER_TURN),
+        };
+        // The tasks start first: other cores work on them while this thread writes.
+        let rest = spawn_writers(rest);
+        let now = Instant::now();
+        for connection in connections.drain(..).chain(rest) {
+            connection.flush_now(now);
+        }
+        if connections.capacity() <= CONNECTIONS_PER_TURN {
+            PENDING.with_borrow_mut(|pending| {
+                if pending.connections.is_empty() {
+                    pending.connections = connections;
+                }
+            });
+        }
+    }
+}
+
+/// Spawns tasks that write `connections`; returns the connections when there is no runtime.
+fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
+    if connections.is_empty() {
+        return connections;
+    }
+    let Ok(runtime) = Handle::try_current() else {
+        return connections;
+    };
+    while !connections.is_empty() {
+        let start = connections.len().saturating_sub(CONNECTIONS_PER_TASK);
+        let batch = connections.split_off(start);
+        runtime.spawn(async move {
+            let mut batch = batch.into_iter();
+            while !batch.as_slice().is_empty() {
+                let now = Instant::now();
+                for connection in batch.by_ref().take(CONNECTIONS_PER_YIELD) {
+                    connection.flush_now(now);
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Flush for Counter {
+        fn flush_now(self: Arc<Self>, _: Instant) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Counter {
+        fn get(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_connection_is_written_when_the_outermost_turn_ends() {
+        let counter = Arc::new(Counter::default());
+        scope(|| {
+            scope(|| flush(counter.clone()));
+            assert_eq!(counter.get(), 0);
+        });
+        assert_eq!(counter.get(), 1);
+        flush(counter.clone());
+        assert_eq!(counter.get(), 2, "outside of a turn a write is immediate");
+    }
+
+    #[tokio::test]
+    async fn each_poll_of_a_future_is_a_turn() {
+        let counter = Arc::new(Counter::default());
+        let of_future = counter.clone();
+        in_turn(async move {
+            flush(of_future.clone());
+            assert_eq!(of_future.get(), 0);
+            tokio::task::yield_now().await;
+            assert_eq!(of_future.get(), 1);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_written_by_tasks_too() {
+        let counter = Arc::new(Counter::default());
+        let crowd = CONNECTIONS_PER_TURN + 2 * CONNECTIONS_PER_TASK + 5;
+        scope(|| (0..crowd).for_each(|_| flush(counter.clone())));
+        assert_eq!(counter.get(), CONNECTIONS_PER_TURN);
+        while counter.get() < crowd {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counter.get(), crowd);
+    }
+}

@@ -1,0 +1,13 @@
+//! The files of the gateway's engine that read what WebSocket clients send, compiled here without the
+//! gateway, which would take minutes.
+
+pub mod frames;
+pub mod socket_io;
+
+#[path = "../../../realtime-service/src/transport/engine/frame.rs"]
+mod frame;
+#[path = "../../../realtime-service/src/transport/engine/messages.rs"]
+mod messages;
+#[expect(dead_code, reason = "the gateway uses the rest")]
+#[path = "../../../realtime-service/src/transport/engine/violation.rs"]
+pub mod violation;

@@ -1,0 +1,14 @@
+//! Bare socketioxide as a program: `LISTEN` is its address.
+
+use std::env;
+use std::net::TcpListener;
+
+use anyhow::Context;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let address = env::var("LISTEN").context("LISTEN must be an address and a port")?;
+    let listener =
+        TcpListener::bind(&address).with_context(|| format!("{address} cannot be used"))?;
+    load::bare::serve(listener).await
+}

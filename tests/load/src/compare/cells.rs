@@ -1,0 +1,365 @@
+//! The cells of the comparison as data: the work, the servers, and the bars of ours.
+
+use crate::compare::cell::{Bar, Cell, Relation, Work};
+use crate::compare::servers::Server;
+use crate::modes::http::Call;
+use crate::modes::{burst, connect, fan_out, idle, presence, publish, reconnect};
+use crate::target::Transport;
+
+const CPU: &str = "server_cpu_us_per_operation";
+const RATE: &str = "operations_per_server_cpu_sec";
+const MEMORY: &str = "kb_per_connection";
+const BACK: &str = "all_back_after_secs";
+
+const GATEWAYS: &[Server] = &[
+    Server::Node,
+    Server::Bun,
+    Server::Bare,
+    Server::Limit,
+    Server::Ours,
+];
+/// Servers with every transport, and with more than frames to write.
+const FULL: &[Server] = &[Server::Node, Server::Bun, Server::Bare, Server::Ours];
+/// Servers that check tokens.
+const ADMITTING: &[Server] = &[Server::Node, Server::Bun, Server::Ours];
+const ISSUERS: &[Server] = &[Server::Express, Server::Issuer];
+
+/// Returns a cell with the values that most cells share.
+const fn cell(name: &'static str, title: &'static str, work: Work) -> Cell {
+    Cell {
+        name,
+        title,
+        servers: GATEWAYS,
+        work,
+        transport: Transport::Websocket,
+        server_cores: 1,
+        warm_up: 2000,
+        shown: (CPU, "µs of CPU"),
+        bars: &[],
+    }
+}
+
+const fn at_most(title: &'static str, metric: &'static str, bound: f64) -> Bar {
+    Bar {
+        title,
+        metric,
+        subject: Server::Ours,
+        against: None,
+        relation: Relation::AtMost,
+        bound,
+    }
+}
+
+const fn against(bar: Bar, server: Server) -> Bar {
+    Bar {
+        against: Some(server),
+        ..bar
+    }
+}
+
+const fn at_least(bar: Bar) -> Bar {
+    Bar {
+        relation: Relation::AtLeast,
+        ..bar
+    }
+}
+
+const fn room(connections: u32, window: u32) -> Work {
+    Work::FanOut(fan_out::Options {
+        connections,
+        window,
+        rate: None,
+        duration_ms: 4000,
+        warm_up_ms: 1000,
+    })
+}
+
+const fn idle(connections: u32) -> Work {
+    Work::Idle(idle::Options {
+        connections,
+        hold_secs: 4,
+    })
+}
+
+const HANDSHAKE_BARS: &[Bar] = &[against(
+    at_most("CPU of a handshake, to Node's", CPU, 0.22),
+    Server::Node,
+)];
+const PUBLISH_BARS: &[Bar] = &[against(
+    at_most("CPU of a publish and its ack, to Node's", CPU, 0.48),
+    Server::Node,
+)];
+const ROOM_100_BARS: &[Bar] = &[
+    against(
+        at_most("CPU of a delivery, room of 100, to Node's", CPU, 0.95),
+        Server::Node,
+    ),
+    at_least(against(
+        at_most("rate, room of 100, to the limit's", RATE, 0.75),
+        Server::Limit,
+    )),
+];
+const ROOM_500_BARS: &[Bar] = &[against(
+    at_most("CPU of a delivery, room of 500, to Node's", CPU, 0.42),
+    Server::Node,
+)];
+const IDLE_BARS: &[Bar] = &[at_most("kB of an idle socket, 5,000", MEMORY, 24.0)];
+const BURST_BARS: &[Bar] = &[at_most(
+    "MB kept after 200 kB to each of 2,000",
+    "kept_mb",
+    25.0,
+)];
+const RECONNECT_BARS: &[Bar] = &[
+    against(
+        at_most(
+            "time until 5,000 are back after a cut, to Node's",
+            BACK,
+            0.5,
+        ),
+        Server::Node,
+    ),
+    at_most("clients refused for good after a cut", "refused", 0.0),
+];
+const RESTART_BARS: &[Bar] = &[at_most(
+    "clients refused for good after a crash",
+    "refused",
+    0.0,
+)];
+const PRESENCE_BARS: &[Bar] = &[against(
+    at_most(
+        "CPU of a presence storm, to the baseline's",
+        "server_cpu_secs",
+        0.25,
+    ),
+    Server::Baseline,
+)];
+const REFRESH_BARS: &[Bar] = &[Bar {
+    subject: Server::Issuer,
+    ..at_least(against(
+        at_most("refreshes per CPU-second, to Express's", RATE, 3.0),
+        Server::Express,
+    ))
+}];
+
+/// Returns all cells.
+pub(crate) fn all() -> Vec<Cell> {
+    let mut cells = messages();
+    cells.extend(rooms());
+    cells.extend(memory());
+    cells.extend(storms());
+    cells.extend(issuers());
+    cells
+}
+
+fn messages() -> Vec<Cell> {
+    let connect = Work::Connect(connect::Options { count: 5000 });
+    let publish = Work::Publish(publish::Options {
+        connections: 64,
+        depth: 1,
+        duration_ms: 4000,
+        warm_up_ms: 1000,
+    });
+    vec![
+        Cell {
+            bars: HANDSHAKE_BARS,
+            ..cell("handshake", "handshake", connect)
+        },
+        Cell {
+            bars: PUBLISH_BARS,
+            ..cell(
+                "publish",
+                "publish and acknowledgement, 64 sockets",
+                publish,
+            )
+        },
+    ]
+}
+
+fn rooms() -> Vec<Cell> {
+    let tail = Work::FanOut(fan_out::Options {
+        connections: 1000,
+        window: 1,
+        rate: Some(5),
+        duration_ms: 20_000,
+        warm_up_ms: 2000,
+    });
+    vec![
+        Cell {
+            bars: ROOM_100_BARS,
+            ..cell(
+                "room-100",
+                "delivery, room of 100, one message at a time",
+                room(100, 1),
+            )
+        },
+        Cell {
+            bars: ROOM_500_BARS,
+            ..cell(
+                "room-500",
+                "delivery, room of 500, four messages in flight",
+                room(500, 4),
+            )
+        },
+        Cell {
+            servers: FULL,
+            server_cores: 2,
+            shown: ("operations_per_sec", "deliveries a second"),
+            ..cell(
+                "room-500-two-cores",
+                "room of 500, four in flight, two server cores",
+                room(500, 4),
+            )
+        },
+        Cell {
+            servers: FULL,
+            transport: Transport::Polling,
+            ..cell(
+                "polling",
+                "delivery, room of 100, polling, one message at a time",
+                room(100, 1),
+            )
+        },
+        Cell {
+            shown: ("p99_9_ms", "ms, p99.9"),
+            ..cell(
+                "tail",
+                "latency of 5,000 deliveries a second to 1,000 sockets",
+                tail,
+            )
+        },
+    ]
+}
+
+fn memory() -> Vec<Cell> {
+    let shown = (MEMORY, "kB a socket");
+    let burst = Work::Burst(burst::Options {
+        connections: 2000,
+        bytes: 200_000,
+        messages: 1,
+        settle_secs: 15,
+    });
+    vec![
+        Cell {
+            shown,
+            bars: IDLE_BARS,
+            ..cell("idle-5000", "idle socket, 5,000", idle(5000))
+        },
+        Cell {
+            shown,
+            ..cell("idle-10000", "idle socket, 10,000", idle(10_000))
+        },
+        Cell {
+            servers: FULL,
+            shown,
+            transport: Transport::Upgrade,
+            ..cell(
+                "idle-10000-upgraded",
+                "idle socket, 10,000, upgraded from polling",
+                idle(10_000),
+            )
+        },
+        Cell {
+            shown,
+            ..cell("idle-100000", "idle socket, 100,000", idle(100_000))
+        },
+        Cell {
+            servers: FULL,
+            shown: ("kept_mb", "MB kept"),
+            bars: BURST_BARS,
+            ..cell(
+                "burst",
+                "memory 15 s after 200 kB to each of 2,000 sockets",
+                burst,
+            )
+        },
+    ]
+}
+
+fn storms() -> Vec<Cell> {
+    let storm = |kills_server| Work::Reconnect {
+        options: reconnect::Options { connections: 5000 },
+        kills_server,
+    };
+    let presence = Work::Presence(presence::Options {
+        connections: 2000,
+        within_ms: 5000,
+    });
+    let shown = (BACK, "s until all are back");
+    vec![
+        Cell {
+            servers: ADMITTING,
+            shown,
+            bars: RECONNECT_BARS,
+            ..cell(
+                "reconnect",
+                "5,000 sockets back after they were dropped at once",
+                storm(false),
+            )
+        },
+        Cell {
+            servers: ADMITTING,
+            shown,
+            bars: RESTART_BARS,
+            ..cell(
+                "restart",
+                "5,000 sockets back after the server was killed",
+                storm(true),
+            )
+        },
+        Cell {
+            servers: &[Server::Baseline, Server::Ours],
+            shown: ("server_cpu_secs", "s of CPU"),
+            bars: PRESENCE_BARS,
+            ..cell(
+                "presence",
+                "2,000 sockets join with full presence within 5 s",
+                presence,
+            )
+        },
+    ]
+}
+
+fn issuers() -> Vec<Cell> {
+    let issuer = |name, title, call, duration_ms| Cell {
+        servers: ISSUERS,
+        // A handshake needs a gateway; the mode logs in and warms up by itself.
+        warm_up: 0,
+        ..cell(name, title, Work::Issuer { call, duration_ms })
+    };
+    vec![
+        issuer("login", "login", Call::Login, 5000),
+        Cell {
+            bars: REFRESH_BARS,
+            ..issuer("refresh", "refresh", Call::Refresh, 4000)
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_cell_has_a_name_of_its_own() {
+        let cells = all();
+        let names: HashSet<_> = cells.iter().map(|cell| cell.name).collect();
+        assert_eq!(names.len(), cells.len());
+    }
+
+    #[test]
+    fn every_bar_is_about_servers_of_its_cell() {
+        for cell in all() {
+            for bar in cell.bars {
+                assert!(cell.servers.contains(&bar.subject), "{}", bar.title);
+                assert!(
+                    bar.against
+                        .is_none_or(|server| cell.servers.contains(&server)),
+                    "{}",
+                    bar.title
+                );
+            }
+        }
+    }
+}
