@@ -33,7 +33,7 @@ const ERRORS = {
   invalid_room: "a room's name is parts between colons, such as chat:42, without * { }",
   too_many_rooms: "you are in as many rooms as you may be; leave one first",
   rate_limited: "that was too fast",
-  unavailable: "the gateway cannot check tokens just now",
+  unavailable: "the gateway cannot do it just now",
   unauthenticated: "you are not signed in",
   session_ended: "your session has ended",
   internal: "the gateway failed",

@@ -2,6 +2,12 @@
 
 import { avatar, counted, element, nameOf, userKey } from "./page.js";
 
+/** How many users a line names. */
+const MOST_NAMES = 3;
+
+/** The users that an `rt:join` or `rt:leave` names: one, several of a crowded room, or none. */
+export const usersOf = ({ user, users }) => users ?? (user ? [user] : []);
+
 export class People {
   /** `me` is `{sub, name}` of the user, who stands first. */
   constructor(me) {
@@ -20,19 +26,20 @@ export class People {
     Object.assign(this, { why: "", users: known, count, connections, isKnown: true, isCrowd: Boolean(truncated) });
   }
 
-  /** Takes an `rt:join` or `rt:leave`, which name nobody but by the subject. */
+  /** Takes the counts of an `rt:join` or `rt:leave`, which name users by their subjects alone. */
   change({ count, connections }) {
     Object.assign(this, { count, connections });
   }
 
-  /** What to call a user who was in the last answer. */
-  nameOf(user) {
-    return nameOf(this.users.get(userKey(user)) ?? user);
+  /** What to call users, by their names in the last answer: all of them, or how many they are. */
+  namesOf(users) {
+    if (users.length > MOST_NAMES) return `${users.length} people`;
+    return users.map((user) => nameOf(this.users.get(userKey(user)) ?? user)).join(", ");
   }
 
-  /** Takes out who has left. */
-  remove(user) {
-    this.users.delete(userKey(user));
+  /** Removes users who have left. */
+  remove(users) {
+    for (const user of users) this.users.delete(userKey(user));
   }
 
   get summary() {

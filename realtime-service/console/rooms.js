@@ -2,7 +2,8 @@
 
 import { ask, refusalText } from "./gateway.js";
 import { grantedRooms, ownRoom } from "./grants.js";
-import { $, element } from "./page.js";
+import { $, element, userKey } from "./page.js";
+import { usersOf } from "./people.js";
 import { Room } from "./room.js";
 
 /** How many messages from before one's first visit are shown. */
@@ -141,30 +142,33 @@ export class Rooms {
   }
 
   /** Joins come without a name, so the list is asked for again; in a crowd they are counted only. */
-  async #someoneCame({ room: name, user, ...counts }) {
-    const room = this.all.get(name);
+  async #someoneCame(change) {
+    const room = this.all.get(change.room);
     if (room?.state !== "inside") return;
-    room.people.change(counts);
+    room.people.change(change);
     this.#changed(room);
     if (room.people.isCrowd) return;
-    room.arrivals.push(user);
+    const isAsked = room.arrivals.length > 0;
+    // A crowded room tells its announcements to everybody whom they are about, too.
+    room.arrivals.push(...usersOf(change).filter((user) => userKey(user) !== userKey(this.me)));
     // Those who come while it is asked for are named with it.
-    if (room.arrivals.length > 1) return;
+    if (isAsked || room.arrivals.length === 0) return;
     const { visit } = room;
     const isKnown = await this.#look(room);
     if (room.visit !== visit) return;
-    const names = room.arrivals.splice(0).map((arrived) => room.people.nameOf(arrived));
-    if (isKnown) room.log.addLine(`${names.length > 3 ? `${names.length} people` : names.join(", ")} came in`, "presence");
+    const names = room.people.namesOf(room.arrivals.splice(0));
+    if (isKnown) room.log.addLine(`${names} came in`, "presence");
   }
 
-  #someoneLeft({ room: name, user, missed, ...counts }) {
-    const room = this.all.get(name);
+  #someoneLeft(change) {
+    const room = this.all.get(change.room);
     if (room?.state !== "inside") return;
-    room.people.change(counts);
-    if (user && !room.people.isCrowd) room.log.addLine(`${room.people.nameOf(user)} left`, "presence");
-    if (user) room.people.remove(user);
+    room.people.change(change);
+    const gone = usersOf(change);
+    if (gone.length > 0 && !room.people.isCrowd) room.log.addLine(`${room.people.namesOf(gone)} left`, "presence");
+    room.people.remove(gone);
     this.#changed(room);
-    if (missed) this.#look(room);
+    if (change.missed) this.#look(room);
   }
 
   // ---- what is shown

@@ -1,12 +1,12 @@
 //! Latchkey's gateway: admits Socket.IO clients by their token, and carries their messages.
 //!
 //! The modules form floors, and each uses only those below its own. From the top: [`App`] and the
-//! commands; what speaks HTTP and lets clients in ([`api`], [`http`], [`connect`]); [`events`];
-//! [`session`]; [`rooms`]; [`outbox`]; [`auth`]; [`transport`]; and the ground. `docs/architecture.md`
-//! walks through them.
+//! commands; what speaks HTTP and admits clients ([`api`], [`http`], [`connect`]); the state that
+//! these share; [`events`]; [`session`]; [`rooms`]; [`outbox`]; [`auth`]; [`transport`]; and the
+//! ground. `docs/architecture.md` walks through them, and `tests/check-layers` checks them.
 //!
-//! It is a library too: an [`App`] has namespaces, events and routes of somebody's own in the place
-//! of ours. `docs/library.md` says how.
+//! The crate is also a library: an [`App`] takes namespaces, events and routes of another application
+//! instead of Latchkey's own. `docs/library.md` describes it.
 
 pub mod api;
 pub mod app;
@@ -23,11 +23,12 @@ pub mod metrics;
 pub mod outbox;
 pub mod rooms;
 pub mod session;
+mod state;
 pub mod telemetry;
 pub mod timers;
 pub mod transport;
 
-// An application has to have them in the versions that these types are of.
+// An application must use the versions that the types of this crate come from.
 pub use axum;
 pub use socketioxide;
 

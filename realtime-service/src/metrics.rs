@@ -24,31 +24,31 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 /// Why an Engine.IO session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The client left, or its network did.
+    /// The client closed the transport, or its network failed.
     Client,
-    /// Nobody was admitted on it in time, after a refusal or without one.
+    /// No socket was admitted within the deadline.
     Unauthenticated,
-    /// It had as many refusals as it may have.
+    /// Its last allowed token was refused.
     Refused,
-    /// The token ended.
+    /// The token expired.
     Expired,
     /// The token or its session was revoked.
     Revoked,
-    /// The application ended it.
-    Dismissed,
-    /// It took nothing for as long as the write stall allows.
+    /// A back end or the application disconnected it.
+    Disconnected,
+    /// The client read nothing within the write deadline.
     Stalled,
-    /// More waited for it than may.
+    /// More waited for the client than the limits allow.
     Overflowed,
-    /// It sent more events than it may.
+    /// The client sent more events than the limits allow.
     Flooded,
-    /// There were no keys to verify its token with.
+    /// No keys were known that could verify its token.
     NoKeys,
-    /// It sent a message that is too large.
+    /// The client sent a message that is too large.
     TooLarge,
-    /// It broke a protocol.
+    /// The client violated the protocol.
     Violated,
-    /// The gateway goes.
+    /// The gateway shut down.
     Drained,
 }
 
@@ -62,7 +62,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-            Self::Dismissed => "dismissed",
+            Self::Disconnected => "disconnected",
             Self::Stalled => "stalled",
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
@@ -185,15 +185,11 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "connections",
-            "TCP connections that are open",
+            "Open TCP connections",
             self.connections.clone(),
         );
-        registry.register(
-            "sessions",
-            "Engine.IO sessions that are open",
-            self.sessions.clone(),
-        );
-        registry.register("sockets", "Sockets that are admitted", self.sockets.clone());
+        registry.register("sessions", "Open Engine.IO sessions", self.sessions.clone());
+        registry.register("sockets", "Admitted sockets", self.sockets.clone());
     }
 
     fn register_counts(&mut self) {
@@ -201,32 +197,32 @@ impl Metrics {
         let counters = [
             (
                 "connections_accepted",
-                "TCP connections that were accepted",
+                "Accepted TCP connections",
                 &self.connections_accepted,
             ),
             (
                 "sessions_opened",
-                "Engine.IO sessions that were opened",
+                "Opened Engine.IO sessions",
                 &self.sessions_opened,
             ),
             (
                 "sockets_admitted",
-                "Sockets that were admitted",
+                "Sockets admitted since the start",
                 &self.sockets_admitted,
             ),
             (
                 "tokens_renewed",
-                "Tokens that took the place of a socket's former one",
+                "Tokens that renewed a session",
                 &self.tokens_renewed,
             ),
             (
                 "messages_published",
-                "Messages that were given a number in a room",
+                "Messages appended to the log of a room",
                 &self.messages_published,
             ),
             (
                 "messages_delivered",
-                "Messages that were queued for a member",
+                "Messages queued for a subscriber, counted for each subscriber",
                 &self.messages_delivered,
             ),
         ];
@@ -240,22 +236,18 @@ impl Metrics {
         let families = [
             (
                 "sessions_closed",
-                "Engine.IO sessions that ended, by cause",
+                "Closed Engine.IO sessions, by cause",
                 &self.sessions_closed,
             ),
-            (
-                "refusals",
-                "Credentials that were refused, by reason",
-                &self.refusals,
-            ),
+            ("refusals", "Refused credentials, by reason", &self.refusals),
             (
                 "limited",
-                "Times that somebody ran into a limit, by limit",
+                "Requests, events and connections that exceeded a limit, by limit",
                 &self.limited,
             ),
             (
                 "key_fetches",
-                "Fetches of an issuer's keys, by outcome",
+                "Fetches of the keys of an issuer, by outcome",
                 &self.key_fetches,
             ),
         ];
@@ -264,7 +256,7 @@ impl Metrics {
         }
         registry.register(
             "events",
-            "Events that clients sent, by name and outcome",
+            "Events received from clients, by name and outcome",
             self.events.clone(),
         );
     }

@@ -239,7 +239,7 @@ async fn what_back_ends_do_is_counted() {
         "messages_published_total 1",
         "messages_delivered_total 1",
         r#"limited_total{limit="api_requests_per_sec"} 1"#,
-        r#"sessions_closed_total{cause="dismissed"} 1"#,
+        r#"sessions_closed_total{cause="disconnected"} 1"#,
     ];
     shown(&api.stack, &admin, &lines).await;
 }

@@ -11,14 +11,14 @@ const PREFACE: &str = "\
 This page is made from the doc comments in `auth-service/src/config/` and `realtime-service/src/config/`, by
 `UPDATE_DOCUMENTS=1 cargo test -p e2e documentation`; a test holds it to them.
 
-Defaults stand in the code, then a TOML file (`--config FILE`), then the environment: the last one that speaks wins. In
-the file, `AUTH__TOKEN__LIFETIME_SECS` is `lifetime_secs` in the table `[token]`. A key or a variable that does not exist is
-refused by name. `auth-service check-config` and `realtime-service check-config` print what is in effect.
+A variable of the environment overrides the TOML file (`--config FILE`), and the file overrides the default. In the file,
+`AUTH__TOKEN__LIFETIME_SECS` is `lifetime_secs` in the table `[token]`. A service refuses a key or a variable that does not
+exist, and names it. `auth-service check-config` and `realtime-service check-config` print the effective settings.
 
-The secrets come from `LATCHKEY_SECRET_FILE`, one a line, or `LATCHKEY_SECRET`, separated by commas, and never from the
-file: see [security](security.md#secrets). `RUST_LOG` sets the level of the services' own log lines, `info` by default.
+The secrets come from `LATCHKEY_SECRET_FILE`, one on each line, or from `LATCHKEY_SECRET`, separated by commas, and never from
+the TOML file: see [security](security.md#secrets). `RUST_LOG` sets the level of the services' own log lines, `info` by default.
 
-A service that cannot use its settings or secrets says why in one line and exits with 2.
+A service that cannot use its settings or secrets prints the reason in one line and exits with code 2.
 ";
 
 struct Setting {

@@ -10,8 +10,8 @@ use super::parse;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSettings {
-    /// Address and port of a second listener, which serves `/metrics` and the health to whoever
-    /// reaches it, or `off`. `AUTH__ADMIN__LISTEN`, default `off`.
+    /// Address and port of a listener for the operator, with `/metrics` and `/health/…` for every
+    /// client that reaches it, or `off`. `AUTH__ADMIN__LISTEN`, default `off`.
     #[serde(deserialize_with = "parse::from_text")]
     pub listen: AdminListen,
 }

@@ -11,16 +11,16 @@ use super::{ConfigError, check, parse};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeySettings {
-    /// `shared`: the first of the secrets, which the gateway has too. `asymmetric`: a key of its own,
-    /// whose public half is published; the secrets then only encrypt it, and the gateway has none.
-    /// `AUTH__KEYS__MODE`, default `shared`.
+    /// `shared`: tokens are signed with the first secret, which the gateway has too. `asymmetric`:
+    /// tokens are signed with a key pair whose public key is published; the secrets encrypt the
+    /// private key, and the gateway has no secret. `AUTH__KEYS__MODE`, default `shared`.
     #[serde(deserialize_with = "parse::from_text")]
     pub mode: KeyMode,
-    /// How long a key signs before the next one takes its place, in seconds.
+    /// Time that a key signs before the next key replaces it, in seconds.
     /// `AUTH__KEYS__ROTATION_SECS`, default 2592000, 30 days.
     pub rotation_secs: u64,
-    /// How long others may keep the published keys, in seconds, 1 to 86400: a key is published for
-    /// twice as long before it signs. `AUTH__KEYS__MAX_AGE_SECS`, default 300.
+    /// How long other services may cache the published keys, in seconds, 1 to 86400. A key is
+    /// published for twice as long before it signs. `AUTH__KEYS__MAX_AGE_SECS`, default 300.
     pub max_age_secs: u64,
 }
 

@@ -10,23 +10,24 @@ use crate::users::hash::{Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PasswordSettings {
-    /// Threads that hash, each with memory of its own; 0 is one per core.
-    /// `AUTH__PASSWORD__THREADS`, default 0.
+    /// Number of threads that hash passwords; 0 is one per core. `AUTH__PASSWORD__THREADS`, default
+    /// 0.
     pub threads: usize,
-    /// How many logins may wait for a thread; the next is answered 503. `AUTH__PASSWORD__QUEUE`,
-    /// default 16.
+    /// Maximum number of logins that wait for such a thread. Further ones are answered 503.
+    /// `AUTH__PASSWORD__QUEUE`, default 16.
     pub queue: usize,
-    /// How long a login may wait for a thread, in milliseconds; then it is answered 503.
+    /// Maximum time that a login waits for a thread, in milliseconds. Then it is answered 503.
     /// `AUTH__PASSWORD__QUEUE_DEADLINE_MS`, default 1000.
     pub queue_deadline_ms: u64,
-    /// What a new hash costs in memory, in KiB, 8192 to 131072. Hashes that cost another effort are
-    /// made anew at the next login. `AUTH__PASSWORD__MEMORY_KIB`, default 19456.
+    /// Memory cost of a new hash, in KiB, 8192 to 131072. A hash of another cost is renewed at the
+    /// next login. `AUTH__PASSWORD__MEMORY_KIB`, default 19456.
     pub memory_kib: u32,
-    /// How often a new hash passes over its memory, 1 to 16. `AUTH__PASSWORD__PASSES`, default 2.
+    /// Number of passes of a new hash over its memory, 1 to 16. `AUTH__PASSWORD__PASSES`, default
+    /// 2.
     pub passes: u32,
-    /// The lanes of a new hash, 1 to 8. `AUTH__PASSWORD__LANES`, default 1.
+    /// Number of lanes of a new hash, 1 to 8. `AUTH__PASSWORD__LANES`, default 1.
     pub lanes: u32,
-    /// How hard a new password must be to guess, from 0, not at all, to 4, as zxcvbn counts.
+    /// Minimum strength of a new password, as zxcvbn scores it: 0 (any) to 4.
     /// `AUTH__PASSWORD__MINIMUM_SCORE`, default 3.
     pub minimum_score: u8,
 }

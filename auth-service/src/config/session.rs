@@ -12,11 +12,11 @@ const MAXIMUM_SECS: u64 = 400 * 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionSettings {
-    /// Who does not refresh for this long has to sign in again, in seconds, up to 400 days.
-    /// `AUTH__SESSION__IDLE_SECS`, default 1209600, 14 days.
+    /// Idle timeout of a session, in seconds, up to 400 days. A session that is not refreshed for
+    /// this long must sign in again. `AUTH__SESSION__IDLE_SECS`, default 1209600, 14 days.
     pub idle_secs: u64,
-    /// However often it is refreshed, a session ends this long after its login, in seconds, up to
-    /// 400 days. `AUTH__SESSION__ABSOLUTE_SECS`, default 7776000, 90 days.
+    /// Maximum lifetime of a session after its login, in seconds, up to 400 days, however often it
+    /// is refreshed. `AUTH__SESSION__ABSOLUTE_SECS`, default 7776000, 90 days.
     pub absolute_secs: u64,
     /// How long a session that has ended is remembered, in seconds, up to 400 days: until then a
     /// stolen refresh token of it is recognized. `AUTH__SESSION__RETENTION_SECS`, default 2592000,

@@ -10,10 +10,10 @@ use super::{ConfigError, check};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
-    /// The file with the certificate and those that lead to a known one, as PEM; with
+    /// PEM file with the certificate, followed by its intermediate certificates. Together with
     /// `tls.key_file` it turns TLS on. `AUTH__TLS__CERT_FILE`, default ``.
     pub cert_file: PathBuf,
-    /// The file with the certificate's private key, as PEM. `AUTH__TLS__KEY_FILE`, default ``.
+    /// PEM file with the private key of the certificate. `AUTH__TLS__KEY_FILE`, default ``.
     pub key_file: PathBuf,
 }
 

@@ -76,13 +76,12 @@ pub(super) async fn post_explain(
         }
         (None, Some(connection)) => {
             let session = context.sessions.find_connection(&connection);
-            let session = session.ok_or(ApiError::InvalidRequest(
-                "there is no such connection".into(),
-            ))?;
+            let session =
+                session.ok_or(ApiError::InvalidRequest("no connection has this id".into()))?;
             session.identity()
         }
         _ => {
-            let detail = "either token or connection must be named";
+            let detail = "exactly one of token and connection is required";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };

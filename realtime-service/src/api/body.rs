@@ -36,7 +36,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let is_plain = text.is_ok_and(is_portable);
         let parsed = is_plain.then(|| json::from_object(&bytes)).flatten();
         let value = parsed.ok_or(ApiError::InvalidRequest(
-            "the body does not have the shape that this endpoint takes".into(),
+            "the body must be an object with exactly the members that this endpoint takes".into(),
         ))?;
         Ok(Self(value))
     }
@@ -50,7 +50,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let Query(value) = Query::try_from_uri(&parts.uri).map_err(|_| {
-            ApiError::InvalidRequest("the query is not one that this endpoint takes".into())
+            ApiError::InvalidRequest(
+                "the query has a parameter or a value that this endpoint does not take".into(),
+            )
         })?;
         Ok(Self(value))
     }

@@ -110,7 +110,7 @@ pub(super) async fn list_connections(
         (Some(sub), iss) => api.state.sessions_of_user(iss.as_deref(), sub),
         (None, None) => api.state.sessions.sessions.all(),
         (None, Some(_)) => {
-            let detail = "iss is the issuer of a sub";
+            let detail = "iss is only allowed with sub";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };

@@ -97,7 +97,7 @@ pub(super) fn require_publishable(event: &str) -> Result<(), ApiError> {
     match is_publishable(event) {
         true => Ok(()),
         false => Err(ApiError::InvalidRequest(
-            "events of this name cannot be published".into(),
+            "this event name is reserved, or longer than 128 bytes".into(),
         )),
     }
 }
@@ -130,7 +130,7 @@ pub(super) async fn post_publish(
     caller.require_room(Action::Publish, &room)?;
     require_publishable(&body.event)?;
     if body.id.as_deref().is_some_and(|id| !is_identifier(id)) {
-        let detail = "the id must have 1 to 255 visible bytes";
+        let detail = "the id must have 1 to 255 bytes, without control or hidden characters";
         return Err(ApiError::InvalidRequest(detail.into()));
     }
     // The issuer's name is in front of users' keys; no back end's id begins like that.
@@ -141,8 +141,9 @@ pub(super) async fn post_publish(
     let Meta { id, ts, from } = Meta::new(&caller);
     let id = body.id.unwrap_or(id);
     let data = Data::new(body.data, Vec::new());
-    let data =
-        data.map_err(|_| ApiError::InvalidRequest("every parser must take the data".into()))?;
+    let data = data.map_err(|_| {
+        ApiError::InvalidRequest("the data must be JSON that every client can parse".into())
+    })?;
     let draft = Draft {
         room,
         event: body.event,

@@ -26,9 +26,9 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{caller::Callers, idempotency::Answers, problem::ApiError};
 use crate::{
-    app::AppState,
     config::ApiSettings,
     limits::Quota,
+    state::AppState,
     transport::{
         listener::{self, Terms},
         turn,

@@ -90,24 +90,24 @@ impl ApiError {
     fn detail(&self) -> Cow<'static, str> {
         match self {
             Self::InvalidRequest(detail) => detail.clone(),
-            Self::UnsupportedMediaType => "the body must be application/json".into(),
-            Self::BodyTooLarge => "the body is longer than a message may be".into(),
+            Self::UnsupportedMediaType => "the Content-Type must be application/json".into(),
+            Self::BodyTooLarge => "the body is longer than limits.message_bytes plus 64 KiB".into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::InsufficientScope(scope) => format!("the token lacks the scope {scope}").into(),
-            Self::Forbidden => "the token's grants do not reach so far".into(),
-            Self::NotFound => "there is no such path".into(),
-            Self::MethodNotAllowed => "the path does not take this method".into(),
+            Self::Forbidden => "the grants of the token do not cover this".into(),
+            Self::NotFound => "there is nothing at this path".into(),
+            Self::MethodNotAllowed => "this path does not take this method".into(),
             Self::StillRunning => {
-                "the first request with this Idempotency-Key is not answered yet".into()
+                "the first request with this Idempotency-Key is still running".into()
             }
             Self::AnswerNotKept => {
-                "this was done, and the answer was too long to be kept for a second time".into()
+                "the request was carried out, and its answer was too long to be kept".into()
             }
             Self::KeyReused => "this Idempotency-Key was used for another request".into(),
             Self::RateLimited(secs) => {
                 format!("too many requests; try again in {secs} seconds").into()
             }
-            Self::Unavailable => "the issuer's keys are not known; try again in a moment".into(),
+            Self::Unavailable => "the gateway cannot do this now; try again in a moment".into(),
         }
     }
 

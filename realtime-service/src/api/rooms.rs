@@ -225,7 +225,7 @@ pub(super) async fn show_history(
         (Some(epoch), Some(offset)) => Some(Since { epoch, offset }),
         (None, None) => None,
         _ => {
-            let detail = "epoch and offset belong together";
+            let detail = "epoch and offset must come together";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };

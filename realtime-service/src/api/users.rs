@@ -107,7 +107,7 @@ pub(super) async fn post_emit(
         .timeout_ms
         .map_or(DEFAULT_DEADLINE, Duration::from_millis);
     if wait > ACKNOWLEDGEMENT_DEADLINE {
-        let detail = "timeout_ms must be 30000 at most";
+        let detail = "timeout_ms must be at most 30000";
         return Err(ApiError::InvalidRequest(detail.into()));
     }
     let meta = Meta::new(&caller);
@@ -227,15 +227,15 @@ pub(super) async fn post_disconnect(
             .into_iter()
             .collect(),
         _ => {
-            let detail = "exactly one of sub, session and connection must be named";
+            let detail = "exactly one of sub, session and connection is required";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };
     for session in &sessions {
         tracing::info!(connection = %session.connection, by = caller.id(), "disconnected by a back end");
         match body.reconnect {
-            true => session.close(Cause::Dismissed),
-            false => session.disconnect(Cause::Dismissed),
+            true => session.close(Cause::Disconnected),
+            false => session.disconnect(Cause::Disconnected),
         }
     }
     Ok(Json(DisconnectAnswer {

@@ -1,7 +1,6 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
-mod state;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-pub use self::state::AppState;
+pub use crate::state::AppState;
 use crate::{
     api,
     config::{Carrier, Config, KeySource},

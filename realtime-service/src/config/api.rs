@@ -8,10 +8,10 @@ use super::{ConfigError, OptionalAddress, check};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
-    /// Address and port of its listener, such as `127.0.0.1:9001`, or `off`. It speaks TLS if the
-    /// listener for clients does. `REALTIME__API__LISTEN`, default `off`.
+    /// Address and port of the listener for back ends, such as `127.0.0.1:9001`, or `off`. It
+    /// speaks TLS when the listener for clients does. `REALTIME__API__LISTEN`, default `off`.
     pub listen: OptionalAddress,
-    /// Requests that one back end may send in a second, for as long as it likes.
+    /// Requests per second that one back end may send continuously.
     /// `REALTIME__API__REQUESTS_PER_SEC`, default 100.
     pub requests_per_sec: u32,
     /// Requests that one back end may send at once. `REALTIME__API__REQUESTS_BURST`, default 200.

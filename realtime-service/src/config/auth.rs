@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// Whether a client without a credential may connect and present one with `authenticate`
-    /// afterwards; until then it can do nothing else. `REALTIME__AUTH__DEFERRED`, default false.
+    /// Whether a client without a token may connect and present one later with `authenticate`.
+    /// Until then every other event is refused. `REALTIME__AUTH__DEFERRED`, default false.
     pub deferred: bool,
-    /// How long such a client has for it, in seconds. `REALTIME__AUTH__DEFERRED_SECS`, default 15.
+    /// Deadline for that token, in seconds. `REALTIME__AUTH__DEFERRED_SECS`, default 15.
     pub deferred_secs: u64,
-    /// Whether a client without a credential may stay as a guest, in the rooms that a rule opens to
-    /// guests; it can authenticate later. `REALTIME__AUTH__ANONYMOUS`, default false.
+    /// Whether a client without a token may stay as a guest, in the rooms that a rule opens to
+    /// guests. A guest can authenticate later. `REALTIME__AUTH__ANONYMOUS`, default false.
     pub anonymous: bool,
-    /// The name of the cookie that holds a token, for `credentials` that list `cookie`. It is read
-    /// when the `Origin` is there and listed, and never else. `REALTIME__AUTH__COOKIE_NAME`,
-    /// default ``.
+    /// Name of the cookie that holds a token, when `credentials` list `cookie`. The cookie is read
+    /// only from requests whose `Origin` is listed. `REALTIME__AUTH__COOKIE_NAME`, default ``.
     pub cookie_name: String,
-    /// How long before the end of its token a client is told by `rt:expiring`, in seconds.
+    /// How long before the end of its token a client receives `rt:expiring`, in seconds.
     /// `REALTIME__AUTH__EXPIRING_NOTICE_SECS`, default 60.
     pub expiring_notice_secs: u64,
 }

@@ -8,16 +8,17 @@ use super::{ConfigError, check};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistorySettings {
-    /// Messages of one room; 0 keeps none. `REALTIME__HISTORY__MESSAGES`, default 100.
+    /// Maximum number of messages that are kept of one room; 0 keeps none.
+    /// `REALTIME__HISTORY__MESSAGES`, default 100.
     pub messages: usize,
-    /// Seconds that a message is kept. `REALTIME__HISTORY__SECS`, default 300.
+    /// Time that a message is kept, in seconds. `REALTIME__HISTORY__SECS`, default 300.
     pub secs: u64,
-    /// Bytes of one room, of which the last messages are kept; it is also the most that one answer
-    /// carries. `REALTIME__HISTORY__BYTES`, default 1048576.
+    /// Maximum size of the messages that are kept of one room, in bytes; also the maximum size of
+    /// one answer with messages. `REALTIME__HISTORY__BYTES`, default 1048576.
     pub bytes: usize,
-    /// Bytes of all rooms. When there are more, the rooms with the most forget theirs: who comes
-    /// back to one of them is told that messages are missing. `REALTIME__HISTORY__TOTAL_BYTES`,
-    /// default 67108864.
+    /// Maximum size of the messages that are kept of all rooms, in bytes of memory. Beyond it, the
+    /// rooms that keep the most lose their messages, and clients that return to such a room are
+    /// told that messages are missing. `REALTIME__HISTORY__TOTAL_BYTES`, default 67108864.
     pub total_bytes: usize,
 }
 

@@ -85,10 +85,11 @@ impl Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
-    /// `shared`: the secrets, which the issuer has too. `asymmetric`: the keys that the issuer
-    /// publishes; then the gateway has no secret. `REALTIME__KEYS__MODE`, default `shared`.
+    /// `shared`: tokens are verified with the secrets, which the issuer has too. `asymmetric`:
+    /// tokens are verified with the keys that the issuer publishes, and the gateway has no secret.
+    /// `REALTIME__KEYS__MODE`, default `shared`.
     pub mode: KeyMode,
-    /// Where the keys are published, if not at `/.well-known/jwks.json` of the issuer.
+    /// URL of the issuer's published keys, when it is not `/.well-known/jwks.json` of the issuer.
     /// `REALTIME__KEYS__JWKS_URI`, default ``.
     pub jwks_uri: String,
 }

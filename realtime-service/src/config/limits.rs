@@ -10,73 +10,82 @@ use super::{ConfigError, check};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// TCP connections in all. `REALTIME__LIMITS__CONNECTIONS`, default 20000.
+    /// Maximum number of open TCP connections. `REALTIME__LIMITS__CONNECTIONS`, default 20000.
     pub connections: usize,
-    /// TCP connections of one address (IPv6: of one /64), those of `trusted_proxies` aside.
-    /// `REALTIME__LIMITS__CONNECTIONS_PER_ADDRESS`, default 1000.
+    /// Maximum number of open TCP connections of one address, or of one /64 network of IPv6.
+    /// Connections of `trusted_proxies` do not count. `REALTIME__LIMITS__CONNECTIONS_PER_ADDRESS`,
+    /// default 1000.
     pub connections_per_address: usize,
-    /// Engine.IO sessions in all; one connection can open many. `REALTIME__LIMITS__SESSIONS`,
-    /// default 20000.
+    /// Maximum number of open Engine.IO sessions. One TCP connection can open several.
+    /// `REALTIME__LIMITS__SESSIONS`, default 20000.
     pub sessions: usize,
-    /// Engine.IO sessions of one address. `REALTIME__LIMITS__SESSIONS_PER_ADDRESS`, default 1000.
+    /// Maximum number of open Engine.IO sessions of one address.
+    /// `REALTIME__LIMITS__SESSIONS_PER_ADDRESS`, default 1000.
     pub sessions_per_address: usize,
-    /// Admitted sockets of one subject, counted by issuer and subject.
+    /// Maximum number of admitted sockets of one user, identified by issuer and subject.
     /// `REALTIME__LIMITS__SOCKETS_PER_SUBJECT`, default 100.
     pub sockets_per_subject: usize,
-    /// Seconds that a TLS handshake and that a request's headers may take, each, and that a
-    /// connection may idle between requests.
-    /// `REALTIME__LIMITS__HEADER_READ_SECS`, default 10.
+    /// Deadline for a TLS handshake and for the headers of a request, and idle timeout of a
+    /// connection between two requests, in seconds. `REALTIME__LIMITS__HEADER_READ_SECS`, default
+    /// 10.
     pub header_read_secs: u64,
-    /// Seconds that a request's body may take. `REALTIME__LIMITS__BODY_READ_SECS`, default 15.
+    /// Deadline for the body of a request, in seconds. `REALTIME__LIMITS__BODY_READ_SECS`, default
+    /// 15.
     pub body_read_secs: u64,
-    /// Seconds after which a client that takes nothing is let go.
+    /// Time after which a connection is closed when its client reads nothing, in seconds.
     /// `REALTIME__LIMITS__WRITE_STALL_SECS`, default 10.
     pub write_stall_secs: u64,
-    /// Seconds that a session may have no admitted socket, at its start and after its last one
-    /// left. `REALTIME__LIMITS__UNAUTHENTICATED_SECS`, default 10.
+    /// Maximum time that an Engine.IO session may be without an admitted socket, after it is opened
+    /// and after its last socket leaves, in seconds. `REALTIME__LIMITS__UNAUTHENTICATED_SECS`,
+    /// default 10.
     pub unauthenticated_secs: u64,
-    /// Milliseconds that a session is kept after a refusal, for the client to read it or to try
-    /// another token. `REALTIME__LIMITS__REFUSAL_LINGER_MS`, default 2000.
+    /// Time that a session stays open after a refused token, in milliseconds. In that time the
+    /// client can read the refusal or present another token. `REALTIME__LIMITS__REFUSAL_LINGER_MS`,
+    /// default 2000.
     pub refusal_linger_ms: u64,
-    /// How many refusals one session gets; it ends with the last. `REALTIME__LIMITS__REFUSALS`,
+    /// Number of refused tokens after which a session is closed. `REALTIME__LIMITS__REFUSALS`,
     /// default 3.
     pub refusals: u32,
-    /// Refused CONNECTs of one address in a minute; with more its new sessions are answered 429,
-    /// before a token is looked at. `REALTIME__LIMITS__REFUSALS_PER_ADDRESS`, default 300.
+    /// Maximum number of refused tokens of one address in a minute. Further sessions of the address
+    /// are answered 429, without a look at their tokens. `REALTIME__LIMITS__REFUSALS_PER_ADDRESS`,
+    /// default 300.
     pub refusals_per_address: u32,
-    /// Refused logout tokens of one address in a minute; with more its next ones are answered 429,
-    /// before they are looked at. `REALTIME__LIMITS__LOGOUT_REFUSALS_PER_ADDRESS`, default 60.
+    /// Maximum number of refused logout tokens of one address in a minute. Further ones are
+    /// answered 429, without a look at them. `REALTIME__LIMITS__LOGOUT_REFUSALS_PER_ADDRESS`,
+    /// default 60.
     pub logout_refusals_per_address: u32,
-    /// Bytes of one message, and of one polling request. `REALTIME__LIMITS__MESSAGE_BYTES`, default
-    /// 1048576.
+    /// Maximum size of one message, and of one polling request, in bytes.
+    /// `REALTIME__LIMITS__MESSAGE_BYTES`, default 1048576.
     pub message_bytes: usize,
-    /// Packets that wait for one client; a client that lets more pile up is closed.
-    /// `REALTIME__LIMITS__OUTBOUND_PACKETS`, default 4096.
+    /// Maximum number of packets that wait for one client. A client that reads too slowly for it is
+    /// closed. `REALTIME__LIMITS__OUTBOUND_PACKETS`, default 4096.
     pub outbound_packets: usize,
-    /// Bytes that wait for one client; a client that lets more pile up is closed.
-    /// `REALTIME__LIMITS__OUTBOUND_BYTES`, default 4194304.
+    /// Maximum number of bytes that wait for one client. A client that reads too slowly for it is
+    /// closed. `REALTIME__LIMITS__OUTBOUND_BYTES`, default 4194304.
     pub outbound_bytes: usize,
-    /// Bytes that wait for all clients; what many clients wait for counts once. When there are more,
-    /// the clients that have taken nothing for longest are closed.
+    /// Maximum number of bytes that wait for all clients together. Bytes that several clients wait
+    /// for count once. Beyond it, the clients that have read nothing for longest are closed, and a
+    /// publish is answered `unavailable` when there are none.
     /// `REALTIME__LIMITS__OUTBOUND_TOTAL_BYTES`, default 67108864.
     pub outbound_total_bytes: usize,
-    /// Events of one client that wait to be handled; a client that sends more is closed.
-    /// `REALTIME__LIMITS__INBOUND_EVENTS`, default 4096.
+    /// Maximum number of received events of one client that wait to be handled. A client that sends
+    /// more is closed. `REALTIME__LIMITS__INBOUND_EVENTS`, default 4096.
     pub inbound_events: usize,
-    /// Bytes of the events that wait. `REALTIME__LIMITS__INBOUND_BYTES`, default 4194304.
+    /// Maximum size of these events, in bytes. `REALTIME__LIMITS__INBOUND_BYTES`, default 4194304.
     pub inbound_bytes: usize,
-    /// Events that one socket may send in a second, for as long as it likes.
-    /// `REALTIME__LIMITS__EVENTS_PER_SEC`, default 1000.
+    /// Events per second that one socket may send continuously. `REALTIME__LIMITS__EVENTS_PER_SEC`,
+    /// default 1000.
     pub events_per_sec: u32,
-    /// Events that one socket may send at once; more are answered `rate_limited`.
+    /// Events that one socket may send at once. Further ones are answered `rate_limited`.
     /// `REALTIME__LIMITS__EVENTS_BURST`, default 4096.
     pub events_burst: u32,
-    /// Events that are answered so before the socket is closed.
+    /// Number of events that are answered `rate_limited` before the socket is closed.
     /// `REALTIME__LIMITS__EVENTS_EXCESS`, default 1000.
     pub events_excess: u32,
-    /// Rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`, default 100.
+    /// Maximum number of rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`,
+    /// default 100.
     pub rooms_per_socket: usize,
-    /// Milliseconds that clients have at a shutdown to take what was sent to them.
+    /// Time that clients have at a shutdown to read what was sent to them, in milliseconds.
     /// `REALTIME__LIMITS__DRAIN_MS`, default 500.
     pub drain_ms: u64,
 }

@@ -45,56 +45,57 @@ pub use tls::TlsSettings;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where clients connect: an address and a port. `REALTIME__LISTEN`, default `127.0.0.1:9000`.
+    /// Address and port on which clients connect. `REALTIME__LISTEN`, default `127.0.0.1:9000`.
     pub listen: SocketAddr,
-    /// The `iss` that tokens must have: auth-service's public URL, byte for byte; the page signs in
-    /// there. `REALTIME__ISSUER`, default `http://localhost:8080`.
+    /// The `iss` that tokens must have, byte for byte: auth-service's public URL. The gateway's
+    /// page signs in there. `REALTIME__ISSUER`, default `http://localhost:8080`.
     pub issuer: String,
-    /// By which keys tokens are verified.
+    /// The keys that verify tokens.
     pub keys: KeySettings,
-    /// Other issuers whose tokens are accepted. Only in the TOML file, as `[[issuers]]` with
+    /// Further issuers whose tokens are accepted. Only in the TOML file, as `[[issuers]]` with
     /// `issuer`, `audience`, `client_id`, `jwks_uri`, `algorithms`, `types`,
     /// `maximum_lifetime_secs`, `grants_rooms` and `claims`; by default none.
     pub issuers: Vec<IssuerSettings>,
-    /// How sockets say who they are.
+    /// How sockets authenticate.
     pub auth: AuthSettings,
     /// Where revocations are kept.
     pub revocations: RevocationSettings,
-    /// The origins whose pages may connect, compared byte for byte. A request without an `Origin`
-    /// comes from no browser and is let through. `REALTIME__ORIGINS`, default
-    /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page; what is set replaces
-    /// that.
+    /// Origins whose pages may connect, separated by commas and compared byte for byte. A request
+    /// without an `Origin` header does not come from a browser and is accepted. The setting
+    /// replaces the default. `REALTIME__ORIGINS`, default
+    /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page.
     pub origins: Vec<String>,
-    /// Where credentials are looked for; what is not listed is ignored. `REALTIME__CREDENTIALS`,
+    /// Places in which the gateway looks for a token, separated by commas: `auth`, `header`,
+    /// `query` and `cookie`. A token in any other place is ignored. `REALTIME__CREDENTIALS`,
     /// default `auth,header,query`.
     pub credentials: Vec<CredentialSource>,
-    /// Who may do what in which rooms, whatever their token says. Only in the TOML file, as
-    /// `[[rooms]]`; by default everybody may use `lobby`, and each their own `user:{sub}`: see
-    /// [policy](policy.md).
+    /// Rules that grant actions in rooms, in addition to a token's own grants. Only in the TOML
+    /// file, as `[[rooms]]`; by default every user may use `lobby` and their own room `user:{sub}`:
+    /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
-    /// What is kept of each room for those who come back.
+    /// How many messages of each room are kept for clients that reconnect.
     pub history: HistorySettings,
-    /// Who is told of whom in a room.
+    /// What clients hear about the users in a room.
     pub presence: PresenceSettings,
-    /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
-    /// `10.0.0.0/8`, separated by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
+    /// Proxies whose `X-Forwarded-For` header is believed: networks such as `10.0.0.0/8`, separated
+    /// by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "networks::deserialize")]
     pub trusted_proxies: Vec<IpNet>,
     /// TLS of the listener for clients.
     pub tls: TlsSettings,
-    /// What is for back ends.
+    /// The listener for back ends.
     pub api: ApiSettings,
-    /// What is for the operator and not for clients.
+    /// The listener for the operator.
     pub admin: AdminSettings,
-    /// Bounds; there is one for everything that a client can make grow.
+    /// Limits on everything that a client can make grow or last.
     pub limits: Limits,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
-    /// What carries the clients of Socket.IO 3 and 4: `engine`, the gateway's own, or
-    /// `socketioxide`, which carries those of Socket.IO 2 in any case. The latter is for tests and
-    /// comparison. `REALTIME__CARRIER`, default `engine`.
+    /// Transport of clients of Socket.IO 3 and 4: `engine`, the gateway's own, or `socketioxide`,
+    /// for tests and comparison. Clients of Socket.IO 2 always use `socketioxide`.
+    /// `REALTIME__CARRIER`, default `engine`.
     pub carrier: Carrier,
-    /// How log lines look. `REALTIME__LOG_FORMAT`, default `text`.
+    /// Format of log lines: `text` or `json`. `REALTIME__LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
 }
 
@@ -122,9 +123,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Heartbeat {
-    /// Seconds between two pings. `REALTIME__HEARTBEAT__INTERVAL_SECS`, default 25.
+    /// Time between two pings, in seconds. `REALTIME__HEARTBEAT__INTERVAL_SECS`, default 25.
     pub interval_secs: u64,
-    /// Seconds that a client has to answer one. `REALTIME__HEARTBEAT__TIMEOUT_SECS`, default 20.
+    /// Time in which a client must answer a ping, in seconds. `REALTIME__HEARTBEAT__TIMEOUT_SECS`,
+    /// default 20.
     pub timeout_secs: u64,
 }
 

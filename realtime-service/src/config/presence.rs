@@ -8,11 +8,12 @@ use super::{ConfigError, check};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PresenceSettings {
-    /// Seconds that somebody may be away before the others are told, so that a reconnection makes
-    /// no noise. `REALTIME__PRESENCE__LEAVE_DELAY_SECS`, default 5.
+    /// Delay between the end of the last connection of a user and `rt:leave`, in seconds. A user
+    /// who reconnects within the delay causes no `rt:leave` and no `rt:join`.
+    /// `REALTIME__PRESENCE__LEAVE_DELAY_SECS`, default 5.
     pub leave_delay_secs: u64,
-    /// Users that one answer names; of a room with more it names as many, and says how many there
-    /// are. `REALTIME__PRESENCE__USERS`, default 1000.
+    /// Maximum number of users that one answer or announcement names. An answer for more
+    /// users has `truncated: true` and their number. `REALTIME__PRESENCE__USERS`, default 1000.
     pub users: usize,
 }
 

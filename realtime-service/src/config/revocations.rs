@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RevocationSettings {
-    /// The file to which revocations are appended, made when it is missing: what was acknowledged to
-    /// an issuer survives a restart. `REALTIME__REVOCATIONS__FILE`, default
+    /// File to which revocations are appended, created when it does not exist. An acknowledged
+    /// revocation survives a restart. `REALTIME__REVOCATIONS__FILE`, default
     /// `latchkey-revocations.jsonl`.
     pub file: PathBuf,
-    /// How many are kept at once; beyond it logout tokens are answered 503. Each goes when the last
-    /// token that it concerns has expired. `REALTIME__REVOCATIONS__ENTRIES`, default 1000000.
+    /// Maximum number of revocations in force. Further logout tokens are answered 503. A revocation
+    /// is dropped when the last token that it concerns has expired.
+    /// `REALTIME__REVOCATIONS__ENTRIES`, default 1000000.
     pub entries: usize,
 }
 

@@ -67,7 +67,7 @@ impl EventError {
     }
 
     pub(crate) fn forbidden(room: RoomName) -> Self {
-        Self::new("forbidden", "no grant allows this in this room").in_room(room)
+        Self::new("forbidden", "the token grants no such action in this room").in_room(room)
     }
 
     /// The gateway cannot do it now, and may in a moment.
@@ -82,7 +82,7 @@ impl EventError {
     pub(crate) fn internal() -> Self {
         Self {
             retryable: true,
-            ..Self::new("internal", "the gateway failed")
+            ..Self::new("internal", "the gateway failed; try again")
         }
     }
 }
@@ -103,7 +103,7 @@ impl Call<'_> {
     /// When there is another number of arguments, or it has another shape.
     pub(crate) fn argument<T: DeserializeOwned>(&self) -> Result<T, EventError> {
         if !self.received.attachments().is_empty() {
-            return Err(EventError::invalid("this event takes no binary data"));
+            return Err(EventError::invalid("this event does not take binary data"));
         }
         self.argument_with_attachments()
     }
@@ -111,12 +111,14 @@ impl Call<'_> {
     /// The same, where its attachments belong to it.
     pub(crate) fn argument_with_attachments<T: DeserializeOwned>(&self) -> Result<T, EventError> {
         let arguments = self.received.arguments();
-        let arguments = arguments.map_err(|_| EventError::invalid("the arguments are no JSON"))?;
+        let arguments = arguments.map_err(|_| EventError::invalid("the arguments are not JSON"))?;
         let [argument]: [Argument<'_>; 1] = arguments
             .try_into()
-            .map_err(|_| EventError::invalid("exactly one argument is expected"))?;
+            .map_err(|_| EventError::invalid("the event takes exactly one argument"))?;
         json::from_object(argument.get().as_bytes()).ok_or_else(|| {
-            EventError::invalid("the payload does not have the shape that this event takes")
+            EventError::invalid(
+                "the payload must be an object with exactly the members that this event takes",
+            )
         })
     }
 
@@ -162,8 +164,10 @@ impl Call<'_> {
 impl From<PublishError> for EventError {
     fn from(error: PublishError) -> Self {
         Self::unavailable(match error {
-            PublishError::Unavailable => "the room cannot be reached now",
-            PublishError::Overloaded => "too much waits for the clients of this gateway",
+            PublishError::Unavailable => "the log of the room cannot be reached; try again",
+            PublishError::Overloaded => {
+                "the gateway has too much to send to its clients; try again"
+            }
         })
     }
 }
@@ -174,7 +178,12 @@ impl From<PublishError> for EventError {
 ///
 /// When it is not the name of a room.
 pub(crate) fn room(value: Value) -> Result<RoomName, EventError> {
-    let invalid = || EventError::new("invalid_room", "this is not the name of a room");
+    let invalid = || {
+        EventError::new(
+            "invalid_room",
+            "the room must be a text of 1 to 255 bytes, in non-empty segments, without * { }",
+        )
+    };
     match value {
         Value::String(text) => RoomName::parse(text).map_err(|_| invalid()),
         _ => Err(invalid()),

@@ -39,7 +39,8 @@ pub(super) async fn read(call: &Call<'_>) -> Result<(), EventError> {
         limit: Some(limit),
     };
     let extract = call.context.rooms.read(&room, &selection).await;
-    let extract = extract.map_err(|_| EventError::unavailable("the room cannot be reached now"))?;
+    let extract = extract
+        .map_err(|_| EventError::unavailable("the log of the room cannot be reached; try again"))?;
     let (json, attachments) = list(extract.messages.iter().map(AsRef::as_ref));
     let messages = RawValue::from_string(json).map_err(|_| EventError::internal())?;
     let answer = Kept {

@@ -115,6 +115,9 @@ async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
         Event::Publish => publish::publish(call).await,
         Event::History => history::read(call).await,
         Event::Presence => presence::show(call).await,
-        Event::Unknown => Err(EventError::new("unknown_event", "there is no such event")),
+        Event::Unknown => Err(EventError::new(
+            "unknown_event",
+            "the gateway has no event of this name",
+        )),
     }
 }

@@ -44,16 +44,19 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     let room = room(payload.room)?;
     let identity = call.require(Action::Publish, &room)?;
     if !is_publishable(&payload.event) {
-        let message = "events of this name cannot be published";
+        let message = "this event name is reserved, or longer than 128 bytes";
         return Err(EventError::new("invalid_event", message).in_room(room));
     }
     if payload.id.as_deref().is_some_and(|id| !is_identifier(id)) {
-        return Err(EventError::invalid("the id must have 1 to 255 visible bytes").in_room(room));
+        return Err(EventError::invalid(
+            "the id must have 1 to 255 bytes, without control or hidden characters",
+        )
+        .in_room(room));
     }
     let data = Data::new(payload.data, call.received.attachments().to_vec());
     let data = data.map_err(|_| {
         EventError::invalid(
-            "each binary attachment must have one place in the data, and every parser must take it",
+            "the data must be JSON that every client can parse, with one placeholder for each attachment",
         )
     })?;
     let key = payload.id.as_ref().map(|id| MessageKey {

@@ -85,7 +85,9 @@ pub(super) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
         call.session.leave(&room);
         match error {
             JoinError::SessionEnded => EventError::new("session_ended", "the session has ended"),
-            JoinError::Unavailable => EventError::unavailable("the room cannot be reached now"),
+            JoinError::Unavailable => {
+                EventError::unavailable("the log of the room cannot be reached; try again")
+            }
         }
     })
 }

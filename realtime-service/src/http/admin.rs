@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 
 use super::health;
 use crate::{
-    app::AppState,
     limits::Quota,
     metrics::METRICS_TYPE,
+    state::AppState,
     transport::listener::{self, Terms},
 };
 

@@ -18,10 +18,10 @@ use serde_json::json;
 use shared_claims::Rejection;
 
 use crate::{
-    app::AppState,
     auth::{keys::Unverified, revocations::RevocationError},
     limits::AddressKey,
     metrics::Limit,
+    state::AppState,
     transport::listener::Connection,
 };
 

@@ -10,7 +10,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use reqwest::{Client, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 /// `GET /health/live`, and `GET /health/ready`: whether there are keys to verify tokens with.
 pub fn routes(state: Arc<AppState>) -> Router {

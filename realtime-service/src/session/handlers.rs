@@ -134,7 +134,7 @@ fn too_fast(wait: Duration) -> Value {
 /// The answer to an event of a guest who has yet to authenticate.
 fn unauthenticated() -> Value {
     let error = json!({
-        "code": "unauthenticated", "message": "this socket has yet to authenticate",
+        "code": "unauthenticated", "message": "the socket must authenticate first",
         "retryable": false,
     });
     json!({ "ok": false, "error": error })

@@ -553,9 +553,11 @@ fn close_code(cause: Cause) -> CloseCode {
         Cause::NoKeys => CloseCode::InternalError,
         Cause::TooLarge => CloseCode::TooLarge,
         Cause::Violated => CloseCode::ProtocolError,
-        Cause::Client | Cause::Expired | Cause::Revoked | Cause::Dismissed | Cause::Stalled => {
-            CloseCode::Normal
-        }
+        Cause::Client
+        | Cause::Expired
+        | Cause::Revoked
+        | Cause::Disconnected
+        | Cause::Stalled => CloseCode::Normal,
     }
 }
 

@@ -77,7 +77,7 @@ impl AppState {
         let sessions = self.sessions.sessions.find(issuer, scope);
         for session in &sessions {
             tracing::info!(connection = %session.connection, "disconnected by the application");
-            session.disconnect(Cause::Dismissed);
+            session.disconnect(Cause::Disconnected);
         }
         sessions.len()
     }
