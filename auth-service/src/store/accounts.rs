@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     sessions::{self, Ending, Which},
 };
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn insert_account(&self, account: &NewAccount) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into users (id, username, skeleton, password_hash, name, given_name, \
@@ -106,7 +106,7 @@ impl Store {
             return Ok(false);
         }
         let now = account.created_at;
-        record(&mut transaction, EventKind::AccountAdded, &account.id, now).await?;
+        record(&mut transaction, EventKind::AccountAdded, &account.id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -172,7 +172,7 @@ impl Store {
         keep: Which<'_>,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update users set password_hash = $3 \
@@ -193,8 +193,7 @@ impl Store {
             EventKind::PasswordChanged,
             user_id,
             ending.now,
-        )
-        .await?;
+        );
         sessions::end(&mut transaction, user_id, keep, ending).await?;
         transaction.commit().await?;
         Ok(true)
@@ -235,7 +234,7 @@ impl Store {
         hash: &StoredHash,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
                 "update users set password_hash = $2 where username = $1 returning id",
@@ -253,8 +252,7 @@ impl Store {
             EventKind::PasswordChanged,
             &id,
             ending.now,
-        )
-        .await?;
+        );
         sessions::end(&mut transaction, &id, Which::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
@@ -271,7 +269,7 @@ impl Store {
         username: &str,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
                 "update users set disabled_at = coalesce(disabled_at, $2) where username = $1 \
@@ -290,8 +288,7 @@ impl Store {
             EventKind::AccountDisabled,
             &id,
             ending.now,
-        )
-        .await?;
+        );
         sessions::end(&mut transaction, &id, Which::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
@@ -299,12 +296,7 @@ impl Store {
 }
 
 /// Writes what happened to an account.
-async fn record(
-    transaction: &mut Transaction,
-    kind: EventKind,
-    user_id: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+fn record(transaction: &mut Transaction, kind: EventKind, user_id: &str, now: i64) {
     let event = Event {
         kind,
         at: now,
@@ -312,5 +304,5 @@ async fn record(
         session_id: None,
         detail: json!({}),
     };
-    audit::append(transaction, &event).await
+    transaction.record(event);
 }

@@ -29,7 +29,8 @@ pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use database::Pool;
+use audit::Actor;
+use database::{Pool, Transaction};
 use file::OpenedFile;
 use readiness::LastWrite;
 
@@ -42,6 +43,8 @@ pub struct Store {
     last_write: LastWrite,
     /// The SQLite file; `None` for PostgreSQL.
     file: Option<OpenedFile>,
+    /// The actor of the events that this handle records.
+    actor: Actor,
 }
 
 impl StoreError {
@@ -73,6 +76,7 @@ impl Store {
                 readers,
                 last_write: LastWrite::default(),
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
+                actor: Actor::default(),
             }),
             // It names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
@@ -81,6 +85,20 @@ impl Store {
                 cause: Box::new(cause),
             }),
         }
+    }
+
+    /// Returns a handle to the same connections whose events name `actor`.
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self {
+            actor,
+            ..self.clone()
+        }
+    }
+
+    /// Starts a transaction in the name of this handle's actor.
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.writer.begin(self.actor).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

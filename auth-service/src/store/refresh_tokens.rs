@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     sessions::{Ending, Session, Which, end},
 };
@@ -48,7 +48,7 @@ impl Store {
         ending: Ending<'_>,
     ) -> Result<Refreshed, StoreError> {
         let now = ending.now;
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         // First the session, which whoever ends it changes too: one waits for the other.
         let session = touch_session(&mut transaction, presented, client_id, now).await?;
         let Some(session) = session else {
@@ -99,7 +99,7 @@ impl Store {
             session_id: Some(&session.id),
             detail: json!({}),
         };
-        audit::append(&mut transaction, &event).await?;
+        transaction.record_decision(event);
         transaction.commit().await?;
         Ok(Refreshed::Reused(session))
     }

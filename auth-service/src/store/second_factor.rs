@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
 };
 use crate::{users::hash::StoredHash, vault::Hash};
@@ -83,7 +83,7 @@ impl Store {
         recovery_codes: &[Hash],
         now: i64,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let confirmed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update totp_secrets set confirmed_at = $3, last_step = $2 \
@@ -109,7 +109,7 @@ impl Store {
                     .rows_affected()
             });
         }
-        record(&mut transaction, EventKind::SecondFactorAdded, user_id, now).await?;
+        record(&mut transaction, EventKind::SecondFactorAdded, user_id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -142,7 +142,7 @@ impl Store {
         code: &Hash,
         now: i64,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let used = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update recovery_codes set used_at = $3 \
@@ -158,7 +158,7 @@ impl Store {
         if used == 0 {
             return Ok(false);
         }
-        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now).await?;
+        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -169,7 +169,7 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn delete_totp(&self, user_id: &str, now: i64) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let deleted = on_transaction!(&mut transaction, |connection| {
             sqlx::query("delete from totp_secrets where user_id = $1")
                 .bind(user_id)
@@ -197,8 +197,7 @@ impl Store {
             EventKind::SecondFactorRemoved,
             user_id,
             now,
-        )
-        .await?;
+        );
         transaction.commit().await?;
         Ok(true)
     }
@@ -306,12 +305,7 @@ impl Store {
     }
 }
 
-async fn record(
-    transaction: &mut Transaction,
-    kind: EventKind,
-    user_id: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+fn record(transaction: &mut Transaction, kind: EventKind, user_id: &str, now: i64) {
     let event = Event {
         kind,
         at: now,
@@ -319,5 +313,5 @@ async fn record(
         session_id: None,
         detail: json!({}),
     };
-    audit::append(transaction, &event).await
+    transaction.record(event);
 }

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     refresh_tokens::insert_refresh_token,
 };
@@ -107,7 +107,7 @@ impl Store {
     /// When the database fails.
     pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
         let session = new.session;
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         // An update, so that it waits for a change of the row that is under way, and the change for us.
         let unchanged = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -149,7 +149,7 @@ impl Store {
             session_id: Some(&session.id),
             detail: new.detail.clone(),
         };
-        audit::append(&mut transaction, &event).await?;
+        transaction.record(event);
         transaction.commit().await?;
         Ok(true)
     }
@@ -209,11 +209,25 @@ impl Store {
         which: Which<'_>,
         ending: Ending<'_>,
     ) -> Result<Vec<String>, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let ended = end(&mut transaction, user_id, which, ending).await?;
         transaction.commit().await?;
         Ok(ended)
     }
+}
+
+/// Locks the row of an account until the transaction ends.
+///
+/// Whoever locks more than one session of a user calls this first: then no two transactions lock the
+/// same sessions in different orders.
+async fn lock_owner(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query("update users set id = id where id = $1")
+            .bind(user_id)
+            .execute(connection)
+            .await?;
+    });
+    Ok(())
 }
 
 /// Ends sessions of a user, and writes in the same transaction who has to be told and what
@@ -229,6 +243,9 @@ pub(super) async fn end(
         Which::AllBut(id) => (None, Some(id)),
         Which::All => (None, None),
     };
+    if only.is_none() {
+        lock_owner(transaction, user_id).await?;
+    }
     let ended: Vec<String> = on_transaction!(transaction, |connection| {
         sqlx::query_scalar(
             "update sessions set ended_at = $2, end_reason = $3 \
@@ -253,7 +270,10 @@ pub(super) async fn end(
             session_id: Some(session_id),
             detail: json!({"reason": ending.reason.name()}),
         };
-        audit::append(transaction, &event).await?;
+        match ending.reason {
+            EndReason::RefreshTokenReused => transaction.record_decision(event),
+            _ => transaction.record(event),
+        }
     }
     Ok(ended)
 }

@@ -8,7 +8,7 @@ use shared_claims::{claims::Profile, ids::is_identifier};
 use crate::{
     config::Settings,
     sessions,
-    store::{Account, AccountWithHash, EndReason, NewAccount, Store, StoreError},
+    store::{Account, AccountWithHash, EndReason, NewAccount, Store, StoreError, audit::Actor},
     tokens::random_id,
 };
 
@@ -384,8 +384,10 @@ async fn new_hash(
     Ok(hash.map_err(anyhow::Error::from)?)
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    Ok(Store::open(&settings.database_url).await?)
+/// Opens the database for a command.
+pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let store = Store::open(&settings.database_url).await?;
+    Ok(store.acting_as(Actor::Command))
 }
 
 pub(crate) fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {

@@ -159,3 +159,35 @@ async fn a_profile_that_a_token_cannot_carry_is_refused() {
     }
     assert!(add("Liddell-Ünï").await.is_ok());
 }
+
+#[tokio::test]
+async fn an_audit_event_names_its_actor() {
+    let fixture = fixture().await;
+    let id = fixture.add("alice", "open sesame").await.expect("added");
+    let now = 1_000;
+    let ending = sessions::ending(&fixture.settings, EndReason::PasswordChanged, now);
+    let hash = StoredHash::from("a hash");
+    let store = fixture.users.store();
+    let by_owner = store.set_password_hash("alice", &hash, ending.expect("an ending"));
+    assert!(by_owner.await.expect("a write"));
+    disable_user(&fixture.settings, &name("alice"))
+        .await
+        .expect("disabled");
+    let events = store.list_events(Some(&id), 10).await.expect("a list");
+    let actors: Vec<(String, serde_json::Value)> = events
+        .into_iter()
+        .map(|event| {
+            let detail: serde_json::Value = serde_json::from_str(&event.detail).expect("JSON");
+            (event.event, detail["by"].clone())
+        })
+        .collect();
+    let expected = [
+        ("account_disabled", "command"),
+        ("password_changed", "self"),
+        ("account_added", "command"),
+    ];
+    assert_eq!(
+        actors,
+        expected.map(|(event, by)| (event.to_owned(), by.into()))
+    );
+}

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 
 use super::{
-    super::{database::Transaction, *},
+    super::{database::OpenTransaction, *},
     OwnStore,
 };
 use crate::{store::NewAccount, users::hash::StoredHash, vault::Hash};
@@ -153,8 +153,8 @@ async fn a_write_that_is_given_up_on_its_way_leaves_nothing_behind() {
 async fn a_commit_after_a_failed_statement_is_a_failure_and_has_not_happened() {
     let store = OwnStore::postgres().await;
     for is_broken in [true, false] {
-        let mut transaction = store.writer.begin().await.expect("a transaction");
-        let Transaction::Postgres(connection) = &mut transaction else {
+        let mut transaction = store.begin().await.expect("a transaction");
+        let OpenTransaction::Postgres(connection) = &mut transaction.connection else {
             panic!("not PostgreSQL");
         };
         let insert = "insert into clients (id, scopes, created_at) values ('one', '', 0)";
@@ -200,8 +200,8 @@ async fn the_server_ends_a_transaction_whose_client_says_nothing() {
 #[tokio::test]
 async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
     let store = with_alice().await;
-    let mut transaction = store.writer.begin().await.expect("a transaction");
-    let Transaction::Sqlite(connection) = &mut transaction else {
+    let mut transaction = store.begin().await.expect("a transaction");
+    let OpenTransaction::Sqlite(connection) = &mut transaction.connection else {
         panic!("not an SQLite file");
     };
     // Checked at the commit and not before.

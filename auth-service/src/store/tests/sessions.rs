@@ -15,6 +15,7 @@ const NOW: i64 = 1_000_000;
 const IDLE_SECS: i64 = 1_000;
 
 super::on_both!(
+    changes_of_one_account_at_once_never_deadlock,
     of_50_uses_at_once_200_times_over_one_branch_lives,
     a_retry_gets_the_successor_and_a_reuse_ends_the_session,
     no_session_starts_with_a_password_that_was_changed,
@@ -84,6 +85,64 @@ async fn of_50_uses_at_once_200_times_over_one_branch_lives(own: OwnStore) {
         assert_eq!(own.count_unused_refresh_tokens().await, 1, "round {round}");
         current = successor;
     }
+}
+
+/// Of each kind of change there are several at once, so that every pair of them meets in either
+/// order.
+async fn changes_of_one_account_at_once_never_deadlock(own: OwnStore) {
+    let hash = StoredHash::from("a hash");
+    for round in 0..50 {
+        let mut changing = JoinSet::new();
+        for number in 0..3 {
+            let token = |kind: &str| Hash::of(&format!("{kind} {round} {number}"));
+            let left = start(&own, "alice", &token("logout")).await;
+            start(&own, "alice", &token("refresh")).await;
+            start(&own, "alice", &token("reuse")).await;
+            rotate(&own, &token("reuse"), token("second"), reuse()).await;
+            rotate(&own, &token("second"), token("third"), reuse()).await;
+
+            let (store, hash) = (Store::clone(&own), hash.clone());
+            changing.spawn(async move {
+                let ending = ending(EndReason::PasswordChanged, &[]);
+                let hashes = (&hash, &hash);
+                let changed = store.change_password("alice", hashes, Which::All, ending);
+                changed.await.map(|_| ())
+            });
+            let store = Store::clone(&own);
+            changing.spawn(async move {
+                let ending = ending(EndReason::LoggedOut, &[]);
+                let ended = store.end_sessions("alice", Which::One(&left), ending).await;
+                ended.map(|_| ())
+            });
+            let store = Store::clone(&own);
+            changing.spawn(async move {
+                let ending = ending(EndReason::LoggedOut, &[]);
+                let ended = store.end_sessions("alice", Which::All, ending).await;
+                ended.map(|_| ())
+            });
+            for (presented, successor) in [
+                (token("refresh"), token("fresh")),
+                (token("reuse"), token("second")),
+            ] {
+                let store = Store::clone(&own);
+                changing.spawn(async move {
+                    let offered = [successor];
+                    let answer = store.rotate_refresh_token(
+                        &presented,
+                        "client",
+                        &offered,
+                        IDLE_SECS,
+                        reuse(),
+                    );
+                    answer.await.map(|_| ())
+                });
+            }
+        }
+        for outcome in changing.join_all().await {
+            outcome.expect("no deadlock");
+        }
+    }
+    assert!(own.check_events().await.expect("an answer").is_ok());
 }
 
 async fn a_retry_gets_the_successor_and_a_reuse_ends_the_session(own: OwnStore) {
