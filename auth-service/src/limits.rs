@@ -32,8 +32,8 @@ pub enum Limit {
     RegistrationsOfAddress,
     /// Clients that do not prove who they are, by address.
     ClientsOfAddress,
-    /// Clients that do not prove who they are, by the id that was given.
-    ClientsOfId,
+    /// Refresh tokens, and tokens to be revoked, that nobody has, by address.
+    TokensOfAddress,
 }
 
 impl Limit {
@@ -47,7 +47,7 @@ impl Limit {
             Self::CodesOfAccount => "codes_of_account",
             Self::RegistrationsOfAddress => "registrations_of_address",
             Self::ClientsOfAddress => "clients_of_address",
-            Self::ClientsOfId => "clients_of_id",
+            Self::TokensOfAddress => "tokens_of_address",
         }
     }
 }
@@ -154,7 +154,7 @@ impl Limits {
             Limit::CodesOfAccount => settings.codes_per_account,
             Limit::RegistrationsOfAddress => settings.registrations_per_address,
             Limit::ClientsOfAddress => settings.clients_per_address,
-            Limit::ClientsOfId => settings.clients_per_id,
+            Limit::TokensOfAddress => settings.tokens_per_address,
         };
         let window = Duration::from_secs(settings.window_secs);
         Rate {

@@ -119,7 +119,9 @@ pub(crate) async fn post_register(
     }
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
-    let answer = sessions::start(&state, &found, &visitor).await?;
+    let version = found.password_version;
+    let answer = sessions::start(&state, &found.account, version, &visitor).await?;
+    let answer = answer.ok_or(ApiError::AccountUnavailable)?;
     tracing::info!(user = account.id, "registered");
     let mut response = answer.into_response(body.cookie);
     *response.status_mut() = StatusCode::CREATED;

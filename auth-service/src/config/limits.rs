@@ -27,12 +27,12 @@ pub struct LimitSettings {
     /// Registrations from one address; more are answered 429.
     /// `AUTH__LIMITS__REGISTRATIONS_PER_ADDRESS`, default 20.
     pub registrations_per_address: u32,
-    /// Wrong secrets of clients from one address; more are answered 429.
-    /// `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
+    /// Wrong secrets of clients from one address; more are answered 429. A right secret is always
+    /// accepted. `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
     pub clients_per_address: u32,
-    /// Wrong secrets for one client; more are answered 429. `AUTH__LIMITS__CLIENTS_PER_ID`, default
-    /// 50.
-    pub clients_per_id: u32,
+    /// Refresh tokens, and tokens to be revoked, that nobody has, from one address; more are answered
+    /// 429. A right token is always accepted. `AUTH__LIMITS__TOKENS_PER_ADDRESS`, default 1000.
+    pub tokens_per_address: u32,
     /// The counters that are kept for each of these, of about 40 bytes each; beyond it strangers
     /// share counters. `AUTH__LIMITS__ENTRIES`, default 100000.
     pub entries: usize,
@@ -51,7 +51,7 @@ impl Default for LimitSettings {
             codes_per_account: 10,
             registrations_per_address: 20,
             clients_per_address: 100,
-            clients_per_id: 50,
+            tokens_per_address: 1000,
             entries: 100_000,
             waiting_per_address: 8,
         }
@@ -72,7 +72,7 @@ impl LimitSettings {
                 self.registrations_per_address,
             ),
             ("limits.clients_per_address", self.clients_per_address),
-            ("limits.clients_per_id", self.clients_per_id),
+            ("limits.tokens_per_address", self.tokens_per_address),
             ("limits.waiting_per_address", self.waiting_per_address),
         ] {
             check(

@@ -55,6 +55,9 @@ pub struct AccountWithHash {
     pub account: Account,
     /// The hash.
     pub password_hash: StoredHash,
+    /// The number of the password: it grows with each change of the password, and stays when the same
+    /// password is hashed with other parameters.
+    pub password_version: i64,
 }
 
 /// An account to be written.
@@ -122,11 +125,26 @@ impl Store {
     ) -> Result<Option<AccountWithHash>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, created_at, disabled_at, \
-                    password_hash \
+                    password_hash, password_version \
              from users where username = $1",
         )
         .bind(username)
         .fetch_optional(pool)
+        .await?))
+    }
+
+    /// Returns the number of an account's password. The query has one row whether or not there is such
+    /// an account, so that it takes the same time.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_password_version(&self, id: &str) -> Result<Option<i64>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select (select password_version from users where id = $1)",
+        )
+        .bind(id)
+        .fetch_one(pool)
         .await?))
     }
 
@@ -159,8 +177,9 @@ impl Store {
         .await?))
     }
 
-    /// Sets another hash for the one with this id whose hash is `old`, and ends their sessions but
-    /// those that `keep` spares; `false` when the hash is another one by now, or the account shut.
+    /// Sets the hash of another password and ends the account's sessions, except those that `keep`
+    /// spares. Returns `false` when the password is not that of `version` any more, or the account is
+    /// disabled.
     ///
     /// # Errors
     ///
@@ -168,18 +187,19 @@ impl Store {
     pub async fn change_password(
         &self,
         user_id: &str,
-        (old, new): (&StoredHash, &StoredHash),
+        version: i64,
+        new: &StoredHash,
         keep: Which<'_>,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
-                "update users set password_hash = $3 \
-                 where id = $1 and password_hash = $2 and disabled_at is null",
+                "update users set password_hash = $3, password_version = password_version + 1 \
+                 where id = $1 and password_version = $2 and disabled_at is null",
             )
             .bind(user_id)
-            .bind(old)
+            .bind(version)
             .bind(new)
             .execute(connection)
             .await?
@@ -237,7 +257,8 @@ impl Store {
         let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
-                "update users set password_hash = $2 where username = $1 returning id",
+                "update users set password_hash = $2, password_version = password_version + 1 \
+                 where username = $1 returning id",
             )
             .bind(username)
             .bind(hash)

@@ -24,7 +24,7 @@ pub use clients::Client;
 pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
-pub use refresh_tokens::{RETRY_WINDOW_SECS, Refreshed};
+pub use refresh_tokens::{Refreshed, Rotation};
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};

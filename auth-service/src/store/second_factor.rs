@@ -8,7 +8,7 @@ use super::{
     audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
 };
-use crate::{users::hash::StoredHash, vault::Hash};
+use crate::vault::Hash;
 
 /// A shared secret of somebody's authenticator.
 #[derive(Clone, Debug, FromRow)]
@@ -24,8 +24,8 @@ pub struct TotpSecret {
 pub struct Challenged {
     /// The account.
     pub user_id: String,
-    /// The hash of the password that was right.
-    pub password_hash: StoredHash,
+    /// The number of the password that was right.
+    pub password_version: i64,
 }
 
 impl Store {
@@ -250,17 +250,35 @@ impl Store {
         expires_at: i64,
     ) -> Result<(), StoreError> {
         on_pool!(&self.writer, |pool| sqlx::query(
-            "insert into login_challenges (hash, user_id, password_hash, expires_at) \
+            "insert into login_challenges (hash, user_id, password_version, expires_at) \
              values ($1, $2, $3, $4)",
         )
         .bind(challenge.as_bytes())
         .bind(&challenged.user_id)
-        .bind(&challenged.password_hash)
+        .bind(challenged.password_version)
         .bind(expires_at)
         .execute(pool)
         .await?
         .rows_affected());
         Ok(())
+    }
+
+    /// Returns whether a challenge can be met now. It only reads, so that a challenge that nobody has
+    /// costs no write.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn is_challenge_open(&self, challenge: &Hash, now: i64) -> Result<bool, StoreError> {
+        let found: Option<(String,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select user_id from login_challenges \
+             where hash = $1 and expires_at > $2 and used_at is null",
+        )
+        .bind(challenge.as_bytes())
+        .bind(now)
+        .fetch_optional(pool)
+        .await?);
+        Ok(found.is_some())
     }
 
     /// Counts an attempt to meet a challenge, and says whose it is; `None` when it is nobody's, has
@@ -278,7 +296,7 @@ impl Store {
         Ok(on_pool!(&self.writer, |pool| sqlx::query_as(
             "update login_challenges set attempts = attempts + 1 \
              where hash = $1 and expires_at > $2 and used_at is null and attempts < $3 \
-             returning user_id, password_hash",
+             returning user_id, password_version",
         )
         .bind(challenge.as_bytes())
         .bind(now)

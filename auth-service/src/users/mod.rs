@@ -21,6 +21,9 @@ use credentials::{CredentialError, Password, Username};
 use hash::StoredHash;
 use password::{PasswordPool, Place, PoolError};
 
+/// How often one attempt is judged, when the password is changed again and again meanwhile.
+pub(crate) const MAXIMUM_JUDGEMENTS: usize = 5;
+
 /// The accounts, and the threads that verify their passwords.
 pub struct Users {
     store: Store,
@@ -78,14 +81,14 @@ impl Users {
         &self.passwords
     }
 
-    /// The account of this name with its hash. A text that can be nobody's name is looked up as the
-    /// empty one, which nobody has either, so that every search takes one query.
+    /// Returns the account of a name as it was typed, with its hash. A text that can be nobody's name
+    /// is looked up as the empty one, which nobody has either, so that every search takes one query.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
     pub async fn find(&self, username: &str) -> Result<Option<AccountWithHash>, StoreError> {
-        let username = Username::parse(username);
+        let username = Username::parse_typed(username);
         let name = username.as_ref().map_or("", Username::as_str);
         self.store.find_account_by_name(name).await
     }
@@ -93,11 +96,16 @@ impl Users {
     /// The name that a text stands for, or the text itself when it can be nobody's name.
     #[must_use]
     pub fn canonical_name(&self, text: &str) -> String {
-        Username::parse(text).map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
+        Username::parse_typed(text)
+            .map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
     }
 
-    /// The account that was found, when `password` is right, it is not disabled, and its name is
-    /// not shut. Whatever the answer, it takes one hash, in the place that was kept for it.
+    /// Returns the account when `password` is right, the account is not disabled, and its name is not
+    /// shut, as `is_shut` says after the password was verified. Whatever the answer, it takes one hash,
+    /// in the place that was kept for it.
+    ///
+    /// Another request may have changed the password while this one waited. Then the password is judged
+    /// by what the database has now, in another place of the queue.
     ///
     /// A hash that was made with other parameters than the settings say is replaced.
     ///
@@ -109,11 +117,10 @@ impl Users {
         place: Place<'_>,
         found: Option<AccountWithHash>,
         password: Password,
-        is_shut: bool,
+        is_shut: impl FnOnce() -> bool,
     ) -> Result<AccountWithHash, AuthenticationError> {
-        let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let matches = place.verify(password.clone(), stored).await?;
-        if is_shut {
+        let (found, matches) = self.verify(place, found, &password).await?;
+        if is_shut() {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });
         }
@@ -130,7 +137,32 @@ impl Users {
         self.renew_hash(found, password).await
     }
 
-    /// Replaces a hash that costs another effort than one made today.
+    /// Returns the account whose current password was judged, and whether `password` is that one.
+    async fn verify(
+        &self,
+        mut place: Place<'_>,
+        mut found: Option<AccountWithHash>,
+        password: &Password,
+    ) -> Result<(Option<AccountWithHash>, bool), AuthenticationError> {
+        for _ in 0..MAXIMUM_JUDGEMENTS {
+            let stored = found.as_ref().map(|found| found.password_hash.clone());
+            let matches = place.verify(password.clone(), stored).await?;
+            // Also when there is no account, so that every answer takes the same queries.
+            let id = found.as_ref().map_or("", |found| &found.account.id);
+            let current = self.store.find_password_version(id).await?;
+            match &found {
+                Some(judged) if current != Some(judged.password_version) => {
+                    let name = &judged.account.username;
+                    found = self.store.find_account_by_name(name).await?;
+                    place = self.passwords.enter()?;
+                }
+                _ => return Ok((found, matches)),
+            }
+        }
+        Err(PoolError::Overloaded.into())
+    }
+
+    /// Replaces a hash that was made with other parameters than the settings say.
     async fn renew_hash(
         &self,
         mut found: AccountWithHash,

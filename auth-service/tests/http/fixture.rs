@@ -22,7 +22,7 @@ use shared_claims::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::database::OwnDatabase;
+use crate::database::{HeldWrites, OwnDatabase};
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
@@ -148,6 +148,16 @@ impl Service {
             None => request,
         };
         request.send().await.expect("an answer")
+    }
+
+    /// Posts JSON as somebody who is signed in.
+    pub(crate) async fn post_owned(&self, path: &str, token: &str, body: Value) -> Response {
+        self.post(path, Some(token), &body).await
+    }
+
+    /// Keeps every other connection from writing to the tables of sessions, until it is dropped.
+    pub(crate) async fn hold_writes(&self) -> HeldWrites {
+        self.database.hold_writes().await
     }
 
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Response {

@@ -19,6 +19,7 @@ mod oauth_sessions;
 mod openapi;
 mod outbox;
 mod password;
+mod races;
 mod refresh;
 mod register;
 mod second_factor;

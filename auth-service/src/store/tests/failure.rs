@@ -54,7 +54,8 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
     };
     let new = NewSession {
         session: &session,
-        password_hash: &StoredHash::from("a hash"),
+        password_version: 0,
+        token_lifetime_secs: 900,
         refresh_token: &Hash::of(id),
         refresh_expires_at: NOW + 60,
         detail: json!({}),

@@ -27,6 +27,7 @@ use on_both;
 
 mod conformance;
 mod failure;
+mod refresh_tokens;
 mod sessions;
 mod sqlite;
 
