@@ -58,14 +58,21 @@ async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> 
             _ = hangup.recv() => {}
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         }
-        match state.reload().await {
-            Ok(()) => {
-                tracing::info!("the secrets were read again, and the certificate if there is one")
-            }
-            Err(error) => tracing::error!(
-                "the secrets are left as they were, and the certificate too: {error:#}"
-            ),
-        }
+        reload(state).await;
+    }
+}
+
+/// Reads again whatever can be. Each thing is read for itself and has its own line in the log: a bad
+/// certificate must not keep a leaked secret in use.
+async fn reload(state: &AppState) {
+    match state.reload_secrets().await {
+        Ok(()) => tracing::info!("the secrets were read again"),
+        Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
+    }
+    match state.certificate().map(|certificate| certificate.reload()) {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!("the certificate is left as it was: {error:#}"),
+        None => {}
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn post_login(
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
         // Else another site's page could sign somebody in as somebody else.
-        cookies::require_listed_page(&request, state.settings())?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
     let attempt = Attempt {

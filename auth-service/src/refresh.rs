@@ -60,7 +60,7 @@ impl FromRequest for Presented {
                     let state = request
                         .app_data::<web::Data<AppState>>()
                         .context("the state is missing")?;
-                    cookies::require_listed_page(&request, state.settings())?;
+                    cookies::require_listed_page(&request, state.origins())?;
                     Ok(Self {
                         token: token.into(),
                         is_cookie: true,

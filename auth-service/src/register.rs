@@ -81,7 +81,7 @@ pub(crate) async fn post_register(
         return Err(ApiError::RegistrationClosed);
     }
     if body.cookie {
-        cookies::require_listed_page(&request, settings)?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let limits = state.limits();
     let address = limits.address_key(visitor.address);

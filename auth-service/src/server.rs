@@ -49,25 +49,31 @@ pub(crate) async fn serve_and_tell(
     let mut tasks = background::start(&state, &tasks_stopped);
 
     let factory = {
-        let origins = settings.origins.clone();
+        let state = state.clone();
         move || {
             App::new()
                 .app_data(state.clone())
-                .wrap(routes::cors(&origins))
+                .wrap(routes::cors(state.clone()))
                 .wrap(from_fn(observe))
                 .wrap(routes::answer_headers(state.settings()))
                 .configure(routes::configure)
         }
     };
     let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let drain = Duration::from_secs(settings.drain_secs);
     let shutdown = async move {
         shutdown.await;
+        // Load balancers see that the service is not ready, and send nobody new, while it still takes
+        // connections.
+        state.start_draining();
+        tokio::time::sleep(drain).await;
         // Nobody listens when the server ended by itself, and then nobody needs to know.
         let _ = stopping.send(());
     };
     let server = HttpServer::new(factory)
         .workers(settings.worker_count())
         .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
+        .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         // A client that has gone takes its request with it, and its place in the password queue.
         .h1_allow_half_closed(false)
         .shutdown_timeout(settings.shutdown_secs)

@@ -63,7 +63,7 @@ pub(crate) async fn post_code(
     Parsed(body): Parsed<CodeBody>,
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
-        cookies::require_listed_page(&request, state.settings())?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
     let limits = state.limits();

@@ -25,5 +25,6 @@ mod register;
 mod second_factor;
 mod shutdown;
 mod store;
+mod strings;
 mod timing;
 mod tls;
