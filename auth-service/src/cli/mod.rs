@@ -15,6 +15,7 @@ use crate::{
     config::{Config, ConfigError, Settings},
     keys,
     server::serve_and_tell,
+    store::Store,
     telemetry,
 };
 
@@ -40,6 +41,8 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT
     Serve,
+    /// Bring the tables of the database up to date, as serving does
+    Migrate,
     /// Manage the accounts
     #[command(subcommand)]
     User(UserCommand),
@@ -188,6 +191,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Settings::load(file)?).await,
+        Command::Migrate => migrate(&Settings::load(file)?).await,
         Command::User(command) => user::run(&Settings::load(file)?, command).await,
         Command::Client(command) => client::run(&Settings::load(file)?, command).await,
         Command::Keys(KeysCommand::List) => list_keys(&Settings::load(file)?).await,
@@ -203,6 +207,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(&Settings::load(file)?).await,
     }
+}
+
+async fn migrate(settings: &Settings) -> Result<(), Failure> {
+    let store = Store::open(&settings.database_url).await;
+    store.map_err(Failure::other)?.close().await;
+    print_line("the database is up to date")
 }
 
 async fn list_keys(settings: &Settings) -> Result<(), Failure> {

@@ -7,7 +7,6 @@ use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -16,10 +15,8 @@ use super::{
     StoreError,
     audit::{self, Actor, Event, RecordedEvent},
     file,
+    schema::{self, Opener},
 };
-
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How long a connection waits for another process's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -128,7 +125,10 @@ async fn give_up_idle_transactions(connection: &mut PgConnection) -> Result<(), 
 
 impl Pool {
     /// The writer and the readers of an SQLite file, which is made when it is missing.
-    pub(super) async fn open_sqlite(path: &Path) -> Result<(Self, Self), StoreError> {
+    pub(super) async fn open_sqlite(
+        path: &Path,
+        opener: Opener,
+    ) -> Result<(Self, Self), StoreError> {
         file::create_private(path)?;
         let _nobody_else = file::lock_beside(path).await?;
         let options = SqliteConnectOptions::new()
@@ -152,13 +152,13 @@ impl Pool {
                 .after_release(|connection, _| Box::pin(is_reusable(connection)))
         };
         let writer = pool(1).connect_with(options.clone()).await?;
-        SQLITE_MIGRATIONS.run(&writer).await?;
+        schema::prepare(&mut *writer.acquire().await?, opener).await?;
         let readers = pool(SQLITE_READERS).connect_with(options).await?;
         Ok((Self::Sqlite(writer), Self::Sqlite(readers)))
     }
 
     /// The connections to a PostgreSQL server. Its own lock spans the migrations.
-    pub(super) async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+    pub(super) async fn open_postgres(url: &str, opener: Opener) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("auth-service")
             .disable_statement_logging();
@@ -169,7 +169,7 @@ impl Pool {
             .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_with(options)
             .await?;
-        POSTGRES_MIGRATIONS.run(&pool).await?;
+        schema::prepare(&mut *pool.acquire().await?, opener).await?;
         Ok(Self::Postgres(pool))
     }
 

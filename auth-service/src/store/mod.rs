@@ -15,6 +15,7 @@ mod levels;
 mod outbox;
 mod readiness;
 mod refresh_tokens;
+mod schema;
 mod second_factor;
 mod sessions;
 mod signing_keys;
@@ -25,6 +26,7 @@ pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
+pub use schema::{Opener, SchemaError};
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
@@ -57,17 +59,27 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens the database, makes an SQLite file when it is missing, and brings the tables up to
-    /// date.
+    /// Opens the database for the service: makes an SQLite file when it is missing, and brings the
+    /// tables up to date.
     ///
     /// # Errors
     ///
     /// When the database cannot be used.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_by(url, Opener::Service).await
+    }
+
+    /// Opens the database, and makes an SQLite file when it is missing. Whether older tables are brought
+    /// up to date depends on the `opener`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used, or its tables are not those of this version.
+    pub async fn open_by(url: &DatabaseUrl, opener: Opener) -> Result<Self, StoreError> {
         let opened = if let Some(path) = url.sqlite_path() {
-            Pool::open_sqlite(&path).await
+            Pool::open_sqlite(&path, opener).await
         } else {
-            let opened = Pool::open_postgres(url.expose()).await;
+            let opened = Pool::open_postgres(url.expose(), opener).await;
             opened.map(|pool| (pool.clone(), pool))
         };
         match opened {

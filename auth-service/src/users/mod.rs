@@ -8,7 +8,9 @@ use shared_claims::{claims::Profile, ids::is_identifier};
 use crate::{
     config::Settings,
     sessions,
-    store::{Account, AccountWithHash, EndReason, NewAccount, Store, StoreError, audit::Actor},
+    store::{
+        Account, AccountWithHash, EndReason, NewAccount, Opener, Store, StoreError, audit::Actor,
+    },
     tokens::random_id,
 };
 
@@ -418,7 +420,7 @@ async fn new_hash(
 
 /// Opens the database for a command.
 pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let store = Store::open(&settings.database_url).await?;
+    let store = Store::open_by(&settings.database_url, Opener::Command).await?;
     Ok(store.acting_as(Actor::Command))
 }
 
