@@ -15,7 +15,7 @@ use crate::{
     outbox::Outbox,
     store::Store,
     tls::Certificate,
-    users::{Users, password::PasswordPool},
+    users::{Users, email, password::PasswordPool},
     waiting::Waiting,
 };
 
@@ -51,6 +51,7 @@ impl AppState {
         let certificate = Certificate::open(&settings.tls)?;
         let origins = OriginList::parse(&settings.origins)?;
         let store = Store::open(&settings.database_url).await?;
+        email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
         Ok(Self {

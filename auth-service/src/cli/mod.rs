@@ -17,6 +17,7 @@ use crate::{
     server::serve_and_tell,
     store::Store,
     telemetry,
+    users::email,
 };
 
 mod audit;
@@ -107,6 +108,9 @@ struct NewUserArgs {
     /// The person's address for mail
     #[arg(long)]
     email: Option<String>,
+    /// That the address was verified: tokens then say so
+    #[arg(long, requires = "email")]
+    email_verified: bool,
     #[command(flatten)]
     source: PasswordSource,
 }
@@ -211,7 +215,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {
     let store = Store::open(&settings.database_url).await;
-    store.map_err(Failure::other)?.close().await;
+    let store = store.map_err(Failure::other)?;
+    let normalized = email::normalize_stored(&store).await;
+    store.close().await;
+    normalized.map_err(|error| Failure::Other(error.story()))?;
     print_line("the database is up to date")
 }
 

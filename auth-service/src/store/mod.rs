@@ -8,6 +8,7 @@ mod accounts;
 pub mod audit;
 mod clients;
 mod database;
+mod expired;
 mod failure;
 mod file;
 mod grants;
@@ -20,7 +21,7 @@ mod second_factor;
 mod sessions;
 mod signing_keys;
 
-pub use accounts::{Account, AccountWithHash, NewAccount};
+pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use clients::Client;
 pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;

@@ -158,6 +158,9 @@ pub enum CredentialError {
          and no control characters"
     )]
     Profile,
+    /// Not an address for mail.
+    #[error("an email is one address such as alice@example.org, without a display name")]
+    Email,
     /// Few guesses find it.
     #[error("the password is too easy to guess; several uncommon words make a better one")]
     PasswordGuessable,

@@ -9,17 +9,20 @@ use crate::{
     config::Settings,
     sessions,
     store::{
-        Account, AccountWithHash, EndReason, NewAccount, Opener, Store, StoreError, audit::Actor,
+        Account, AccountWithHash, Added, EndReason, NewAccount, Opener, Store, StoreError,
+        audit::Actor,
     },
     tokens::random_id,
 };
 
 pub mod credentials;
+pub mod email;
 pub mod grants;
 pub mod hash;
 pub mod password;
 
 use credentials::{CredentialError, Password, Username};
+use email::Email;
 use hash::StoredHash;
 use password::{PasswordPool, Place, PoolError};
 
@@ -213,7 +216,8 @@ pub struct NewUser {
     pub username: Username,
     /// The password, which must keep the policy.
     pub password: Password,
-    /// The person. `preferred_username` is not looked at: it is always the username.
+    /// The person. `preferred_username` is not looked at: it is always the username. `email_verified`
+    /// is set by whoever vouches for the address.
     pub profile: Profile,
 }
 
@@ -232,19 +236,22 @@ impl NewUser {
     }
 }
 
-/// A token with a longer profile might be more than the gateway reads, and one with characters
-/// that reorder text would show another name than it has.
-pub(crate) fn check_profile(profile: &Profile) -> Result<(), CredentialError> {
+/// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
+/// the gateway reads, and one with characters that reorder text would show another name than it has.
+pub(crate) fn check_profile(profile: &Profile) -> Result<Option<Email>, CredentialError> {
     let Profile {
         preferred_username: _,
         name,
         given_name,
         family_name,
         email,
+        email_verified: _,
     } = profile;
-    let mut texts = [name, given_name, family_name, email].into_iter().flatten();
-    let is_fine = texts.all(|text| is_identifier(text));
-    is_fine.then_some(()).ok_or(CredentialError::Profile)
+    let mut texts = [name, given_name, family_name].into_iter().flatten();
+    if !texts.all(|text| is_identifier(text)) {
+        return Err(CredentialError::Profile);
+    }
+    email.as_deref().map(Email::parse).transpose()
 }
 
 /// Why an account was not made or changed.
@@ -253,6 +260,9 @@ pub enum ChangeError {
     /// Somebody else has the name.
     #[error("the name {0} is taken")]
     NameTaken(String),
+    /// Somebody else has the address for mail.
+    #[error("another account has this email")]
+    EmailTaken,
     /// They have no second factor.
     #[error("{0} has no second factor")]
     NoSecondFactor(String),
@@ -274,7 +284,7 @@ pub enum ChangeError {
 ///
 /// When the name is taken, the password breaks the policy, or the profile is too long.
 pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, ChangeError> {
-    check_profile(&user.profile)?;
+    let email = check_profile(&user.profile)?;
     let name = user.username.as_str();
     let password_hash = new_hash(settings, name, &user.profile, user.password).await?;
     let account = NewAccount {
@@ -283,14 +293,16 @@ pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, Chan
         skeleton: user.username.skeleton(),
         password_hash,
         profile: user.profile,
+        email,
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
     let store = open_store(settings).await?;
     let added = store.insert_account(&account).await;
     store.close().await;
     match added.map_err(anyhow::Error::from)? {
-        true => Ok(account.id),
-        false => Err(ChangeError::NameTaken(account.username)),
+        Added::Fine => Ok(account.id),
+        Added::NameTaken => Err(ChangeError::NameTaken(account.username)),
+        Added::EmailTaken => Err(ChangeError::EmailTaken),
     }
 }
 

@@ -84,7 +84,7 @@ impl Service {
     pub(crate) async fn add_user(&self, username: &str) -> String {
         let mut user = NewUser::parse(username, PASSWORD).expect("a user");
         user.profile.name = Some("A Name".to_owned());
-        user.profile.email = Some("a@example.org".to_owned());
+        user.profile.email = Some(format!("{username}@example.org"));
         users::add_user(&self.config.settings, user)
             .await
             .expect("added")

@@ -44,7 +44,8 @@ async fn a_right_password_gets_a_token_that_the_gateway_accepts() {
     let profile = Profile {
         preferred_username: Some("alice".to_owned()),
         name: Some("A Name".to_owned()),
-        email: Some("a@example.org".to_owned()),
+        email: Some("alice@example.org".to_owned()),
+        email_verified: Some(false),
         ..Profile::default()
     };
     assert_eq!(claims.profile, profile);

@@ -166,6 +166,7 @@ pub(super) struct UnverifiedClaims {
     pub(super) given_name: Option<Value>,
     pub(super) family_name: Option<Value>,
     pub(super) email: Option<Value>,
+    pub(super) email_verified: Option<Value>,
 }
 
 /// Whether a member stands there at all, be it as `null`.

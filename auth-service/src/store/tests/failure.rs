@@ -28,13 +28,14 @@ async fn set(store: &Store, pragma: &'static str) {
         .expect(pragma);
 }
 
-async fn add_account(store: &Store, name: &str) -> Result<bool, StoreError> {
+async fn add_account(store: &Store, name: &str) -> Result<Added, StoreError> {
     let account = NewAccount {
         id: name.to_owned(),
         username: name.to_owned(),
         skeleton: name.to_owned(),
         password_hash: StoredHash::from("a hash"),
         profile: shared_claims::claims::Profile::default(),
+        email: None,
         created_at: NOW,
     };
     store.insert_account(&account).await
@@ -65,7 +66,7 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
 
 async fn with_alice() -> OwnStore {
     let store = OwnStore::sqlite().await;
-    assert!(add_account(&store, "alice").await.expect("a write"));
+    add_account(&store, "alice").await.expect("a write");
     store
 }
 
@@ -115,7 +116,8 @@ async fn a_database_that_is_only_read_is_not_ready_until_it_is_written_again() {
     set(&store, "pragma query_only = off").await;
     store.forget_last_write();
     assert_eq!(readiness(&store).await, None);
-    assert!(add_account(&store, "bob").await.expect("a write"));
+    let added = add_account(&store, "bob").await;
+    assert_eq!(added.expect("a write"), Added::Fine);
 }
 
 #[tokio::test]

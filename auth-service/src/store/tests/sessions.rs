@@ -23,7 +23,7 @@ super::on_both!(
     a_revocation_is_told_until_the_last_token_of_its_session_has_expired,
     sessions_end_together_or_alone_and_are_told_once_each,
     the_audit_log_is_a_chain_however_many_write_it,
-    what_is_old_is_forgotten_and_nothing_else,
+    clean_up_removes_a_bounded_number_of_rows_and_only_old_ones,
 );
 
 pub(super) fn ending(reason: EndReason, gateways: &[String]) -> Ending<'_> {
@@ -308,27 +308,35 @@ async fn the_audit_log_is_a_chain_however_many_write_it(own: OwnStore) {
     }
 }
 
-async fn what_is_old_is_forgotten_and_nothing_else(own: OwnStore) {
+/// A session of many refreshes has more rows than one transaction removes.
+async fn clean_up_removes_a_bounded_number_of_rows_and_only_old_ones(own: OwnStore) {
     let gateways = ["http://a".to_owned()];
-    let ended = start(&own, "alice", &Hash::of("ended")).await;
+    let ended = start(&own, "alice", &Hash::of("ended 0")).await;
+    for number in 0..25 {
+        let [token, next] = [number, number + 1].map(|n| Hash::of(&format!("ended {n}")));
+        assert!(is_rotated(&rotate(&own, &token, next, reuse()).await));
+    }
     let live = start(&own, "alice", &Hash::of("live")).await;
     let ending = ending(EndReason::LoggedOut, &gateways);
     own.end_sessions("alice", Which::One(&ended), ending)
         .await
         .expect("a write");
-    assert_eq!(own.forget_old(NOW, NOW, 10).await.expect("a write"), 0);
+    let remove = async |now, before| own.remove_expired(now, before, 10).await.expect("a write");
+    assert_eq!(remove(NOW, NOW).await, 0);
     assert_eq!(own.count_deliveries().await.expect("a number"), 1);
-    assert_eq!(
-        own.forget_old(NOW + 900, NOW + 1, 10)
-            .await
-            .expect("a write"),
-        1
-    );
+    // 26 tokens, the session, its revocation and the delivery.
+    let mut removed = Vec::new();
+    while removed.last() != Some(&0) {
+        removed.push(remove(NOW + 900, NOW + 1).await);
+    }
+    assert_eq!(removed, [10, 10, 9, 0]);
     assert_eq!(own.count_deliveries().await.expect("a number"), 0);
-    assert!(
-        own.is_session_live(&live, "alice", NOW)
-            .await
-            .expect("an answer")
-    );
-    assert_eq!(own.count_unused_refresh_tokens().await, 1);
+    for (table, left) in [
+        ("select count(*) from sessions", 1),
+        ("select count(*) from refresh_tokens", 1),
+        ("select count(*) from revocations", 0),
+    ] {
+        assert_eq!(own.count(table).await, left, "{table}");
+    }
+    assert!(is_live(&own, &live).await);
 }
