@@ -191,3 +191,38 @@ async fn an_audit_event_names_its_actor() {
         expected.map(|(event, by)| (event.to_owned(), by.into()))
     );
 }
+
+#[tokio::test]
+async fn a_hash_of_other_parameters_is_renewed_by_a_right_password_alone() {
+    let fixture = fixture().await;
+    let mut cheap = fixture.settings.clone();
+    cheap.password.memory_kib = 8 * 1024;
+    let user = NewUser::parse("alice", "open sesame").expect("a user");
+    add_user(&cheap, user).await.expect("added");
+    let stored = async || {
+        let found = fixture.users.find("alice").await.expect("an answer");
+        found.expect("alice")
+    };
+    let is_current =
+        |found: &AccountWithHash| fixture.users.passwords.is_current(&found.password_hash);
+    let old = stored().await;
+    assert!(!is_current(&old));
+    let refused = fixture.authenticate("alice", "open barley").await;
+    assert!(refused.is_err());
+    assert_eq!(
+        stored().await.password_hash.as_str(),
+        old.password_hash.as_str()
+    );
+    let account = fixture.authenticate("alice", "open sesame").await;
+    account.expect("alice");
+    let renewed = stored().await;
+    assert!(is_current(&renewed));
+    // It is the same password: what was started with it goes on.
+    assert_eq!(renewed.password_version, old.password_version);
+    let account = fixture.authenticate("alice", "open sesame").await;
+    account.expect("alice");
+    assert_eq!(
+        stored().await.password_hash.as_str(),
+        renewed.password_hash.as_str()
+    );
+}

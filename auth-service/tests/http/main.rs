@@ -24,6 +24,7 @@ mod refresh;
 mod register;
 mod second_factor;
 mod shutdown;
+mod smuggling;
 mod store;
 mod strings;
 mod timing;

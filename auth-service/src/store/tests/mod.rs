@@ -25,6 +25,7 @@ macro_rules! on_both {
 
 use on_both;
 
+mod audit;
 mod conformance;
 mod failure;
 mod refresh_tokens;
