@@ -116,11 +116,7 @@ pub(crate) async fn post_register(
         email,
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
-    match state.store().insert_account(&account).await? {
-        Added::Fine => {}
-        Added::NameTaken => return Err(ApiError::UsernameTaken),
-        Added::EmailTaken => return Err(ApiError::EmailTaken),
-    }
+    insert(&state, &account).await?;
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
     let version = found.password_version;
@@ -130,6 +126,14 @@ pub(crate) async fn post_register(
     let mut response = answer.into_response(body.cookie);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
+}
+
+async fn insert(state: &AppState, account: &NewAccount) -> Result<(), ApiError> {
+    match state.store().insert_account(account).await? {
+        Added::Fine => Ok(()),
+        Added::NameTaken => Err(ApiError::UsernameTaken),
+        Added::EmailTaken => Err(ApiError::EmailTaken),
+    }
 }
 
 fn refuse(error: ChangeError) -> ApiError {

@@ -14,6 +14,7 @@ mod file;
 mod grants;
 mod levels;
 mod outbox;
+mod passwords;
 mod readiness;
 mod refresh_tokens;
 mod schema;

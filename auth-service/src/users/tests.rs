@@ -1,8 +1,12 @@
 use tempfile::TempDir;
 
-use crate::config::DatabaseUrl;
+use crate::{
+    config::{DatabaseUrl, Settings},
+    sessions,
+    store::EndReason,
+};
 
-use super::*;
+use super::{credentials::CredentialError, *};
 
 struct Fixture {
     settings: Settings,

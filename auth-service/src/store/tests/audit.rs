@@ -25,6 +25,50 @@ async fn remove_guards(own: &OwnStore) {
     }
 }
 
+/// Each change, the event at which it shows, and what takes it back.
+const CHANGES: [(&str, i64, &str); 8] = [
+    (
+        "update audit_events set at = at + 1 where number = 1",
+        1,
+        "update audit_events set at = at - 1 where number = 1",
+    ),
+    (
+        "update audit_events set event = 'logged_ou' where number = 2",
+        2,
+        "update audit_events set event = 'logged_in' where number = 2",
+    ),
+    (
+        "update audit_events set user_id = 'bobb' where number = 3",
+        3,
+        "update audit_events set user_id = 'bob' where number = 3",
+    ),
+    (
+        "update audit_events set user_id = null where number = 3",
+        3,
+        "update audit_events set user_id = 'bob' where number = 3",
+    ),
+    (
+        "update audit_events set session_id = '' where number = 3",
+        3,
+        "update audit_events set session_id = null where number = 3",
+    ),
+    (
+        "update audit_events set detail = detail || ' ' where number = 7",
+        7,
+        "update audit_events set detail = trim(detail) where number = 7",
+    ),
+    (
+        "update audit_events set hash = previous, previous = hash where number = 4",
+        4,
+        "update audit_events set hash = previous, previous = hash where number = 4",
+    ),
+    (
+        "update audit_events set number = 70 where number = 7",
+        70,
+        "update audit_events set number = 7 where number = 70",
+    ),
+];
+
 async fn a_change_of_any_field_of_any_event_is_found(own: OwnStore) {
     for name in ["alice", "bob", "carol"] {
         start(&own, name, &Hash::of(name)).await;
@@ -34,49 +78,7 @@ async fn a_change_of_any_field_of_any_event_is_found(own: OwnStore) {
     let check = async || own.check_events().await.expect("an answer");
     assert_eq!(check().await, Ok(7));
     remove_guards(&own).await;
-    // Each change, the event at which it shows, and what takes it back.
-    for (change, number, undo) in [
-        (
-            "update audit_events set at = at + 1 where number = 1",
-            1,
-            "update audit_events set at = at - 1 where number = 1",
-        ),
-        (
-            "update audit_events set event = 'logged_ou' where number = 2",
-            2,
-            "update audit_events set event = 'logged_in' where number = 2",
-        ),
-        (
-            "update audit_events set user_id = 'bobb' where number = 3",
-            3,
-            "update audit_events set user_id = 'bob' where number = 3",
-        ),
-        (
-            "update audit_events set user_id = null where number = 3",
-            3,
-            "update audit_events set user_id = 'bob' where number = 3",
-        ),
-        (
-            "update audit_events set session_id = '' where number = 3",
-            3,
-            "update audit_events set session_id = null where number = 3",
-        ),
-        (
-            "update audit_events set detail = detail || ' ' where number = 7",
-            7,
-            "update audit_events set detail = trim(detail) where number = 7",
-        ),
-        (
-            "update audit_events set hash = previous, previous = hash where number = 4",
-            4,
-            "update audit_events set hash = previous, previous = hash where number = 4",
-        ),
-        (
-            "update audit_events set number = 70 where number = 7",
-            70,
-            "update audit_events set number = 7 where number = 70",
-        ),
-    ] {
+    for (change, number, undo) in CHANGES {
         own.try_execute(change).await.expect(change);
         assert_eq!(check().await, Err(number), "{change}");
         own.try_execute(undo).await.expect(undo);
