@@ -9,8 +9,8 @@ use totp_rs::{Builder, Secret, Totp};
 use crate::fixture::{PASSWORD, Service, problem};
 
 /// An account with a second factor: its authenticator, and its recovery codes.
-struct Enrolled {
-    service: Service,
+pub(crate) struct Enrolled {
+    pub(crate) service: Service,
     totp: Totp,
     recovery_codes: Vec<String>,
     token: String,
@@ -31,7 +31,12 @@ fn now() -> u64 {
 
 impl Enrolled {
     async fn start() -> Self {
-        let (service, _) = Service::with_alice().await;
+        Self::on(Service::start().await).await
+    }
+
+    /// Enrols alice on a service that has nobody yet.
+    pub(crate) async fn on(service: Service) -> Self {
+        service.add_user("alice").await;
         let token = service.login("alice").await.token;
         let answer = service
             .post("/totp", Some(&token), &json!({"password": PASSWORD}))
@@ -65,19 +70,19 @@ impl Enrolled {
         }
     }
 
-    async fn challenge(&self) -> String {
+    pub(crate) async fn challenge(&self) -> String {
         let answer = self.service.post_login("alice", PASSWORD).await;
         let body = problem(answer, StatusCode::UNAUTHORIZED, "mfa_required").await;
         body["challenge"].as_str().expect("a challenge").to_owned()
     }
 
-    async fn answer(&self, challenge: &str, code: &str) -> Response {
+    pub(crate) async fn answer(&self, challenge: &str, code: &str) -> Response {
         let body = json!({"challenge": challenge, "code": code});
         self.service.post("/login/totp", None, &body).await
     }
 
     /// The code of a step beside this one.
-    fn code(&self, steps: i64) -> String {
+    pub(crate) fn code(&self, steps: i64) -> String {
         let time = now().saturating_add_signed(steps * 30);
         self.totp.generate(time).to_string()
     }
