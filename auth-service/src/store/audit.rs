@@ -6,7 +6,8 @@
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
 //! chain: [`Transaction::record`] only keeps the event, and [`Transaction::commit`] appends all of
 //! them after the last statement. A transaction that locks several sessions locks the row of their
-//! owner first (see [`super::sessions`]), so two of them never wait for each other.
+//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up locks the
+//! sessions that ended long ago, which nothing else changes, by id.
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -52,7 +52,8 @@ impl Store {
 
     async fn find_old_sessions(&self, before: i64) -> Result<Vec<String>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
-            "select id from sessions where ended_at < $1 or expires_at < $1 limit $2",
+            // Several issuers clean up in one order.
+            "select id from sessions where ended_at < $1 or expires_at < $1 order by id limit $2",
         )
         .bind(before)
         .bind(SESSIONS)
