@@ -49,8 +49,17 @@ async fn a_right_password_signs_in_24_times_at_once_while_its_hash_is_renewed() 
             PASSWORD
         };
         let body = json!({"username": "alice", "password": password});
-        let login = posts(&service, "/login", None, body);
-        signing_in.spawn(async move { (number == 24, login.await.status()) });
+        let (client, url) = (service.client.clone(), service.url("/login"));
+        signing_in.spawn(async move {
+            loop {
+                let login = client.post(&url).json(&body).send().await;
+                let status = login.expect("an answer").status();
+                // Whoever waits too long for the one writer of a slow disk comes again.
+                if status != StatusCode::SERVICE_UNAVAILABLE {
+                    return (number == 24, status);
+                }
+            }
+        });
     }
     for (is_wrong, status) in signing_in.join_all().await {
         let expected = if is_wrong {
