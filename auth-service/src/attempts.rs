@@ -16,10 +16,11 @@ use crate::{
     error::ApiError,
     limits::{Key, Limit},
     metrics::LoginOutcome,
+    signed_in::SignedIn,
     state::AppState,
     store::AccountWithHash,
     users::{
-        AuthenticationError,
+        AuthenticationError, MAXIMUM_JUDGEMENTS,
         credentials::Password,
         password::{Place, PoolError},
     },
@@ -68,7 +69,7 @@ impl Attempt<'_> {
     ///
     /// [`ApiError::RateLimited`] when too many of the address have failed, [`ApiError::Overloaded`]
     /// when too many wait, and else [`ApiError::InvalidCredentials`] whatever the reason.
-    pub(crate) async fn judge(self, state: &AppState) -> Result<AccountWithHash, ApiError> {
+    pub(crate) async fn judge(&self, state: &AppState) -> Result<AccountWithHash, ApiError> {
         let limits = state.limits();
         let address = limits.address_key(self.visitor.address);
         let most = state.settings().limits.waiting_per_address;
@@ -90,9 +91,31 @@ impl Attempt<'_> {
         Box::pin(self.judge_at(place, address, state)).await
     }
 
+    /// Judges the attempt and does `work` with the account. `work` returns `None` when the password
+    /// has been changed since: then the attempt is judged again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::judge`] and of `work`, and [`ApiError::Overloaded`] when the password is
+    /// changed again and again.
+    pub(crate) async fn judge_and<T>(
+        &self,
+        state: &AppState,
+        work: impl AsyncFn(AccountWithHash) -> Result<Option<T>, ApiError>,
+    ) -> Result<T, ApiError> {
+        for _ in 0..MAXIMUM_JUDGEMENTS {
+            let account = self.judge(state).await?;
+            // On the heap for the same reason as in `judge`.
+            if let Some(done) = Box::pin(work(account)).await? {
+                return Ok(done);
+            }
+        }
+        Err(refuse(state, PoolError::Overloaded.into()))
+    }
+
     /// The same with a place in the queue, for somebody whose attempt was counted.
     async fn judge_at(
-        mut self,
+        &self,
         place: Place<'_>,
         address: Key,
         state: &AppState,
@@ -106,30 +129,33 @@ impl Attempt<'_> {
             }
         };
         let (lane, lane_key) = self.lane(state, found.as_ref());
-        let is_shut = limits.take(lane, lane_key).is_err();
+        // Asked after the password was verified, and moved by failures alone: attempts that run at the
+        // same time do not shut the name for each other, and no more than the limit can fail before a
+        // right one is refused.
+        let is_shut = || limits.is_used_up(lane, lane_key);
         let outcome = state.users().judge(place, found, password, is_shut).await;
-        let counts = matches!(
+        let is_failure = matches!(
             &outcome,
             Err(AuthenticationError::Unknown
                 | AuthenticationError::WrongPassword { .. }
                 | AuthenticationError::Disabled { .. }
                 | AuthenticationError::Locked { .. })
         );
-        if !counts {
+        if is_failure {
+            // Refused when it is used up already, which is no other answer.
+            let _ = limits.take(lane, lane_key);
+        } else {
             limits.give_back(Limit::LoginsOfAddress, address);
-            if !is_shut {
-                limits.give_back(lane, lane_key);
-            }
         }
         outcome.map_err(|error| refuse(state, error))
     }
 
     /// The password, if it can be one, and the account, if there is one.
     async fn prepare(
-        &mut self,
+        &self,
         state: &AppState,
     ) -> Result<(Password, Option<AccountWithHash>), ApiError> {
-        let password = Password::parse(std::mem::take(&mut self.password))
+        let password = Password::parse(self.password.clone())
             .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
         let found = state.users().find(self.username).await;
         Ok((
@@ -158,11 +184,38 @@ impl Attempt<'_> {
     }
 }
 
-/// The proof of a device in the cookies.
-pub(crate) fn device_cookie(headers: &HeaderMap) -> Option<String> {
-    cookies::values(headers, cookies::DEVICE_COOKIE)
-        .into_iter()
-        .next()
+/// Returns the known device that sends a request: by `proof`, from the body, or by its cookie.
+pub(crate) fn known_device(
+    state: &AppState,
+    headers: &HeaderMap,
+    proof: Option<String>,
+    now: i64,
+) -> Option<KnownDevice> {
+    let cookie = || {
+        cookies::values(headers, cookies::DEVICE_COOKIE)
+            .into_iter()
+            .next()
+    };
+    let proof = proof.or_else(cookie)?;
+    KnownDevice::recognize(&state.ring().vault, &proof, now)
+}
+
+/// Returns the device of somebody who is signed in. Without a proof it is the session itself: a
+/// session is a device that has signed in to this account.
+pub(crate) fn own_device(
+    state: &AppState,
+    headers: &HeaderMap,
+    proof: Option<String>,
+    signed_in: &SignedIn,
+    now: i64,
+) -> KnownDevice {
+    let user_id = &signed_in.account.id;
+    let known = known_device(state, headers, proof, now);
+    let own = known.filter(|device| device.user_id == *user_id);
+    own.unwrap_or_else(|| KnownDevice {
+        user_id: user_id.clone(),
+        device_id: signed_in.session_id.clone(),
+    })
 }
 
 /// Logs the reason, by the account's id if there is one: what was typed as a name may be a

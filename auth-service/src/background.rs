@@ -17,8 +17,8 @@ use crate::{outbox, state::AppState, users::seconds_since_epoch};
 /// How often what is old is looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// How many sessions are deleted at once: logins wait meanwhile.
-const PURGE_BATCH: i64 = 500;
+/// How many rows are removed in one transaction: logins wait meanwhile, for a few milliseconds.
+const PURGE_ROWS: u64 = 200;
 
 /// How often it is looked for keys that another process has changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,14 +58,21 @@ async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> 
             _ = hangup.recv() => {}
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         }
-        match state.reload().await {
-            Ok(()) => {
-                tracing::info!("the secrets were read again, and the certificate if there is one")
-            }
-            Err(error) => tracing::error!(
-                "the secrets are left as they were, and the certificate too: {error:#}"
-            ),
-        }
+        reload(state).await;
+    }
+}
+
+/// Reads again whatever can be. Each thing is read for itself and has its own line in the log: a bad
+/// certificate must not keep a leaked secret in use.
+async fn reload(state: &AppState) {
+    match state.reload_secrets().await {
+        Ok(()) => tracing::info!("the secrets were read again"),
+        Err(error) => tracing::error!("the secrets are left as they were: {error:#}"),
+    }
+    match state.certificate().map(|certificate| certificate.reload()) {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!("the certificate is left as it was: {error:#}"),
+        None => {}
     }
 }
 
@@ -91,6 +98,10 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let retention = i64::try_from(state.settings().session.retention_secs).context("a time")?;
     let before = now.saturating_sub(retention);
-    while state.store().forget_old(now, before, PURGE_BATCH).await? > 0 {}
-    Ok(())
+    loop {
+        let removed = state.store().remove_expired(now, before, PURGE_ROWS);
+        if removed.await? < PURGE_ROWS {
+            return Ok(());
+        }
+    }
 }

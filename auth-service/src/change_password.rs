@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::Attempt,
+    attempts::{Attempt, own_device},
     body::{Body, Parsed},
     error::{ApiError, PROBLEM_TYPE, Problem},
     sessions,
@@ -28,11 +28,13 @@ pub(crate) struct PasswordBody {
     /// The password from now on.
     #[schema(value_type = String, format = Password)]
     new_password: Zeroizing<String>,
+    /// The `device_token` of an earlier login, unless it comes as a cookie.
+    device_token: Option<String>,
 }
 
 impl Body for PasswordBody {
-    const SHAPE: &str = "the body must hold current_password and new_password, both text, \
-                         and nothing else";
+    const SHAPE: &str = "the body must hold current_password and new_password, may hold a \
+                         device_token, all text, and nothing else";
 }
 
 /// Changes the own password.
@@ -54,6 +56,7 @@ impl Body for PasswordBody {
     )
 )]
 pub(crate) async fn post_password(
+    request: HttpRequest,
     state: web::Data<AppState>,
     signed_in: SignedIn,
     visitor: Visitor,
@@ -62,30 +65,35 @@ pub(crate) async fn post_password(
     let new = Password::parse(body.new_password)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
     let account = &signed_in.account;
-    let name = &account.username;
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let device = own_device(
+        &state,
+        request.headers(),
+        body.device_token,
+        &signed_in,
+        now,
+    );
     let attempt = Attempt {
         visitor: &visitor,
         username: &account.username,
         password: body.current_password,
-        device: None,
+        device: Some(device),
     };
-    let found = attempt.judge(&state).await?;
-    // Only now, since to judge a password takes some time of a thread.
-    users::check_password(state.settings(), &new, name, &account.profile())
-        .await
-        .map_err(refuse)?;
-    let hash = state.users().hash(new).await?;
-    let now = seconds_since_epoch(SystemTime::now())?;
     let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
-    let hashes = (&found.password_hash, &hash);
     let keep = Which::AllBut(&signed_in.session_id);
-    let changed = state
-        .store()
-        .change_password(&account.id, hashes, keep, ending);
-    if !changed.await? {
-        // Somebody else changed it in the meantime, so that the current one was not current.
-        return Err(ApiError::InvalidCredentials);
-    }
+    let change = attempt.judge_and(&state, async |found| {
+        // Only now, since to judge a password takes some time of a thread.
+        let profile = account.profile();
+        users::check_password(state.settings(), &new, &account.username, &profile)
+            .await
+            .map_err(refuse)?;
+        let hash = state.users().hash(new.clone()).await?;
+        let version = found.password_version;
+        let store = state.store();
+        let changed = store.change_password(&account.id, version, &hash, keep, ending);
+        Ok(changed.await?.then_some(()))
+    });
+    change.await?;
     state.outbox().wake();
     Ok(HttpResponse::NoContent().finish())
 }

@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
-    store::{Client, Store},
+    store::Client,
     tokens::random_token,
-    users::seconds_since_epoch,
+    users::{open_store, seconds_since_epoch},
     vault::Hash,
 };
 
@@ -80,7 +80,7 @@ pub async fn add_client(
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
     let secret = random_token()?;
-    let store = open(settings).await?;
+    let store = open_store(settings).await?;
     let added = store.insert_client(&client, &Hash::of(&secret)).await;
     store.close().await;
     match added.map_err(anyhow::Error::from)? {
@@ -95,7 +95,7 @@ pub async fn add_client(
 ///
 /// When the database does not answer.
 pub async fn list_clients(settings: &Settings) -> anyhow::Result<Vec<Client>> {
-    let store = open(settings).await?;
+    let store = open_store(settings).await?;
     let clients = store.list_clients().await;
     store.close().await;
     Ok(clients?)
@@ -117,7 +117,7 @@ pub async fn rotate_client(
     let now = seconds_since_epoch(SystemTime::now())?;
     let times = (now, now + i64::from(overlap_secs));
     let secret = random_token()?;
-    let store = open(settings).await?;
+    let store = open_store(settings).await?;
     let rotated = store.rotate_client(id, &Hash::of(&secret), times).await;
     store.close().await;
     match rotated.map_err(anyhow::Error::from)? {
@@ -133,7 +133,7 @@ pub async fn rotate_client(
 /// When there is no such client.
 pub async fn remove_client(settings: &Settings, id: &str) -> Result<(), ClientError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let store = open(settings).await?;
+    let store = open_store(settings).await?;
     let removed = store.remove_client(id, now).await;
     store.close().await;
     match removed.map_err(anyhow::Error::from)? {
@@ -160,10 +160,6 @@ pub fn normal_scopes(text: &str) -> Option<String> {
     }
     let scopes = scopes.join(" ");
     (scopes.len() <= MAXIMUM_SCOPE_BYTES).then_some(scopes)
-}
-
-async fn open(settings: &Settings) -> anyhow::Result<Store> {
-    Ok(Store::open(&settings.database_url).await?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use actix_web::{
     http::header::{self, HeaderMap},
 };
 
-use crate::{config::Settings, error::ApiError};
+use shared_claims::origin::OriginList;
+
+use crate::error::ApiError;
 
 /// The cookie's name. With this prefix a browser takes it from this host alone, over TLS alone
 /// (RFC 6265bis, section 4.1.3.2), so that no neighbouring host can put its own in place of it.
@@ -72,7 +74,7 @@ pub(crate) fn refresh_token(headers: &HeaderMap) -> Result<Option<String>, ApiEr
 /// says that the page is of another site, or when the header [`PAGE_HEADER`] is missing.
 pub(crate) fn require_listed_page(
     request: &HttpRequest,
-    settings: &Settings,
+    origins: &OriginList,
 ) -> Result<(), ApiError> {
     let headers = request.headers();
     let one = |name: &str| {
@@ -82,8 +84,7 @@ pub(crate) fn require_listed_page(
             _ => None,
         }
     };
-    let is_listed = one(header::ORIGIN.as_str())
-        .is_some_and(|origin| settings.origins.iter().any(|listed| listed == origin));
+    let is_listed = one(header::ORIGIN.as_str()).is_some_and(|origin| origins.contains(origin));
     let is_same_site = !headers.contains_key("sec-fetch-site")
         || one("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "same-site"));
     let is_script = one(PAGE_HEADER) == Some("1");

@@ -65,6 +65,8 @@ pub enum ApiError {
     RegistrationClosed,
     /// Somebody has the name, or one that looks the same.
     UsernameTaken,
+    /// Another account has the address for mail.
+    EmailTaken,
     /// The refresh token is nobody's, was used, or its session has ended: nobody is told which.
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
@@ -130,6 +132,7 @@ impl ApiError {
             Self::SecondFactorState(_) => (StatusCode::CONFLICT, "second_factor_state"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
+            Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -175,6 +178,7 @@ impl ApiError {
             Self::SecondFactorState(detail) => (*detail).into(),
             Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
             Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
+            Self::EmailTaken => "another account has this email".into(),
             Self::InvalidGrant => "the refresh token is not accepted; sign in again".into(),
             Self::PageForbidden => "a cookie is taken from a listed page alone, \
                 with its Origin and the header X-Latchkey: 1"

@@ -36,7 +36,8 @@ pub(crate) async fn show_live() -> HttpResponse {
 
 /// Says that the database can be read and written too.
 ///
-/// A failure means: send no visitors for now. Why is for the log.
+/// A failure means: send no visitors for now. The reason is in the log; from the stop signal on the
+/// service is not ready.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -47,6 +48,9 @@ pub(crate) async fn show_live() -> HttpResponse {
     )
 )]
 pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
+    if state.is_draining() {
+        return Err(ApiError::Unavailable);
+    }
     let now = seconds_since_epoch(SystemTime::now())?;
     match tokio::time::timeout(READY_DEADLINE, state.store().check_ready(now)).await {
         Ok(Ok(())) => Ok(HttpResponse::Ok().json(Health { status: "ready" })),

@@ -25,9 +25,9 @@ use zeroize::Zeroizing;
 use crate::{
     config::{KeyMode, Settings},
     second_factor,
-    store::{NewSigningKey, SigningKey, Store},
+    store::{NewSigningKey, SigningKey, Store, audit::Actor},
     tokens::{NewToken, Signer, random_id},
-    users::seconds_since_epoch,
+    users::{open_store, seconds_since_epoch},
     vault::{Purpose, Vault},
 };
 
@@ -72,7 +72,7 @@ impl Keys {
             ring: ArcSwap::from_pointee(ring),
             secrets: ArcSwap::from_pointee(secrets),
             settings: settings.clone(),
-            store: store.clone(),
+            store: store.acting_as(Actor::Service),
         })
     }
 
@@ -335,9 +335,7 @@ pub async fn rotate_now(
     if settings.keys.mode == KeyMode::Shared {
         return Err(RotationError::Shared);
     }
-    let store = Store::open(&settings.database_url)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let store = open_store(settings).await?;
     let rotated = async {
         let vault = Vault::new(secrets)?;
         let now = seconds_since_epoch(SystemTime::now())?;
@@ -362,7 +360,7 @@ pub async fn rotate_now(
 ///
 /// When the database does not answer.
 pub async fn list_keys(settings: &Settings) -> anyhow::Result<Vec<(String, String, i64)>> {
-    let store = Store::open(&settings.database_url).await?;
+    let store = open_store(settings).await?;
     let stored = store.list_signing_keys().await;
     store.close().await;
     let keys = stored?.into_iter();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared_claims::address::AddressKey;
+use shared_claims::address::{AddressKey, SiteKey};
 
 use crate::{config::LimitSettings, error::ApiError};
 
@@ -32,8 +32,8 @@ pub enum Limit {
     RegistrationsOfAddress,
     /// Clients that do not prove who they are, by address.
     ClientsOfAddress,
-    /// Clients that do not prove who they are, by the id that was given.
-    ClientsOfId,
+    /// Refresh tokens, and tokens to be revoked, that nobody has, by address.
+    TokensOfAddress,
 }
 
 impl Limit {
@@ -47,7 +47,7 @@ impl Limit {
             Self::CodesOfAccount => "codes_of_account",
             Self::RegistrationsOfAddress => "registrations_of_address",
             Self::ClientsOfAddress => "clients_of_address",
-            Self::ClientsOfId => "clients_of_id",
+            Self::TokensOfAddress => "tokens_of_address",
         }
     }
 }
@@ -57,7 +57,11 @@ const LIMITS: usize = 7;
 /// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
 /// outside can choose texts that collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(u64);
+pub struct Key {
+    own: u64,
+    /// The site of an IPv6 address, which is counted too.
+    site: Option<u64>,
+}
 
 /// All counters of the process.
 pub struct Limits {
@@ -95,16 +99,23 @@ impl Limits {
         }
     }
 
-    /// The key of an address, of IPv6 with its neighbours.
+    /// Returns the key of an address: of IPv6 its /64, and at a multiple its /48.
     #[must_use]
     pub fn address_key(&self, address: IpAddr) -> Key {
-        Key(self.hasher.hash_one(AddressKey::from(address)))
+        let site = SiteKey::of(address);
+        Key {
+            own: self.hasher.hash_one(AddressKey::from(address)),
+            site: site.map(|site| self.hasher.hash_one(("site", site))),
+        }
     }
 
     /// The key of a name, a device or an id.
     #[must_use]
     pub fn text_key(&self, text: &str) -> Key {
-        Key(self.hasher.hash_one(text))
+        Key {
+            own: self.hasher.hash_one(text),
+            site: None,
+        }
     }
 
     /// Counts an attempt.
@@ -116,7 +127,15 @@ impl Limits {
     pub fn take(&self, limit: Limit, key: Key) -> Result<(), ApiError> {
         let (now, rate) = (self.now_ms(), self.rate(limit));
         let most = self.settings.entries;
-        self.table(limit, |table| table.take(key.0, rate, now, most))
+        let take = |table: &mut Table| {
+            table.take(key.own, rate, now, most)?;
+            let Some(site) = key.site else {
+                return Ok(());
+            };
+            let taken = table.take(site, self.site_rate(rate), now, most);
+            taken.inspect_err(|_| table.give_back(key.own, rate, now))
+        };
+        self.table(limit, take)
             .map_err(|wait_ms| ApiError::RateLimited {
                 limit,
                 secs: wait_ms.div_ceil(1000),
@@ -126,14 +145,22 @@ impl Limits {
     /// Takes back an attempt that turned out well, or did not take place. It undoes no other.
     pub fn give_back(&self, limit: Limit, key: Key) {
         let (now, rate) = (self.now_ms(), self.rate(limit));
-        self.table(limit, |table| table.give_back(key.0, rate, now));
+        self.table(limit, |table| {
+            table.give_back(key.own, rate, now);
+            if let Some(site) = key.site {
+                table.give_back(site, self.site_rate(rate), now);
+            }
+        });
     }
 
     /// Whether the next attempt would be refused.
     #[must_use]
     pub fn is_used_up(&self, limit: Limit, key: Key) -> bool {
         let (now, rate) = (self.now_ms(), self.rate(limit));
-        self.table(limit, |table| table.is_used_up(key.0, rate, now))
+        self.table(limit, |table| {
+            let of_site = |site| table.is_used_up(site, self.site_rate(rate), now);
+            table.is_used_up(key.own, rate, now) || key.site.is_some_and(of_site)
+        })
     }
 
     fn table<T>(&self, limit: Limit, work: impl FnOnce(&mut Table) -> T) -> T {
@@ -154,12 +181,21 @@ impl Limits {
             Limit::CodesOfAccount => settings.codes_per_account,
             Limit::RegistrationsOfAddress => settings.registrations_per_address,
             Limit::ClientsOfAddress => settings.clients_per_address,
-            Limit::ClientsOfId => settings.clients_per_id,
+            Limit::TokensOfAddress => settings.tokens_per_address,
         };
         let window = Duration::from_secs(settings.window_secs);
         Rate {
             attempts: attempts.into(),
             window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Limits {
+    fn site_rate(&self, rate: Rate) -> Rate {
+        Rate {
+            attempts: rate.attempts * u64::from(self.settings.site_factor),
+            ..rate
         }
     }
 }
@@ -280,5 +316,32 @@ mod tests {
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_site_of_ipv6_has_a_multiple_of_what_each_of_its_networks_has() {
+        let limits = Limits::new(LimitSettings {
+            logins_per_address: 10,
+            site_factor: 3,
+            ..LimitSettings::default()
+        });
+        let take = |text: &str| {
+            let address = text.parse().expect("an address");
+            limits.take(Limit::LoginsOfAddress, limits.address_key(address))
+        };
+        let taken = |number: u32| take(&format!("2001:db8:1:{number:x}::1")).is_ok();
+        assert_eq!((0..100).filter(|number| taken(*number)).count(), 30);
+        // What the site is refused costs the network nothing, and what is given back is the site's too.
+        let key = limits.address_key("2001:db8:1::1".parse().expect("an address"));
+        assert!(limits.is_used_up(Limit::LoginsOfAddress, key));
+        limits.give_back(Limit::LoginsOfAddress, key);
+        assert!(!limits.is_used_up(Limit::LoginsOfAddress, key));
+        assert!(taken(0));
+        assert!(!taken(101));
+        // Another site, and each address of IPv4, counts for itself.
+        assert!(take("2001:db8:2::1").is_ok());
+        for number in 0..100 {
+            assert!(take(&format!("192.0.2.{number}")).is_ok());
+        }
     }
 }

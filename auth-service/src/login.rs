@@ -11,7 +11,6 @@ use crate::{
     attempts::{self, Attempt},
     body::{Body, BodyKind, Parsed},
     cookies,
-    devices::KnownDevice,
     error::{ApiError, PROBLEM_TYPE, Problem},
     metrics::LoginOutcome,
     second_factor,
@@ -70,28 +69,24 @@ pub(crate) async fn post_login(
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
         // Else another site's page could sign somebody in as somebody else.
-        cookies::require_listed_page(&request, state.settings())?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
-    let proof = body
-        .device_token
-        .or_else(|| attempts::device_cookie(request.headers()));
-    let device = proof.and_then(|proof| KnownDevice::recognize(&state.ring().vault, &proof, now));
     let attempt = Attempt {
         visitor: &visitor,
         username: &body.username,
         password: body.password,
-        device,
+        device: attempts::known_device(&state, request.headers(), body.device_token, now),
     };
-    let account = attempt.judge(&state).await?;
-    // On the heap for the same reason as in `judge`.
-    let answer = Box::pin(async {
+    let signed_in = attempt.judge_and(&state, async |account| {
         second_factor::require(&state, &account, now).await?;
-        sessions::start(&state, &account, &visitor).await
+        let version = account.password_version;
+        let answer = sessions::start(&state, &account.account, version, &visitor).await?;
+        Ok(answer.map(|answer| (account.account.id, answer)))
     });
-    let answer = answer.await?;
+    let (user_id, answer) = signed_in.await?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);
-    tracing::info!(outcome = outcome.name(), user = account.account.id, "login");
+    tracing::info!(outcome = outcome.name(), user = user_id, "login");
     Ok(answer.into_response(body.cookie))
 }

@@ -19,6 +19,9 @@ pub(crate) struct Me<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<&'a str>,
+    /// Whether somebody has proved that the email is theirs; it comes with the email.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     given_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,7 @@ pub(crate) async fn show_me(SignedIn { account, .. }: SignedIn) -> Result<HttpRe
         username: &account.username,
         name: account.name.as_deref(),
         email: account.email.as_deref(),
+        email_verified: account.profile().email_verified,
         given_name: account.given_name.as_deref(),
         family_name: account.family_name.as_deref(),
     }))

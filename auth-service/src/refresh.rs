@@ -13,12 +13,14 @@ use crate::{
     body::{Body, BodyKind, Parsed},
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    limits::Limit,
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{EndReason, Refreshed},
+    store::{EndReason, Refreshed, Rotation},
     users::seconds_since_epoch,
     vault::{Hash, Purpose},
+    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -58,7 +60,7 @@ impl FromRequest for Presented {
                     let state = request
                         .app_data::<web::Data<AppState>>()
                         .context("the state is missing")?;
-                    cookies::require_listed_page(&request, state.settings())?;
+                    cookies::require_listed_page(&request, state.origins())?;
                     Ok(Self {
                         token: token.into(),
                         is_cookie: true,
@@ -92,16 +94,18 @@ impl FromRequest for Presented {
         (status = 200, description = "the next tokens", body = TokenAnswer),
         (status = 400, description = "no refresh token, or more than one", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "the refresh token is not accepted", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many tokens of this address were refused; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "a cookie from a page that is not listed", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
 pub(crate) async fn post_refresh(
     state: web::Data<AppState>,
+    visitor: Visitor,
     presented: Presented,
 ) -> Result<HttpResponse, ApiError> {
     let now = SystemTime::now();
-    let answer = rotate(&state, &presented.token, LOGIN_CLIENT_ID, now).await;
+    let answer = rotate(&state, &visitor, &presented.token, LOGIN_CLIENT_ID, now).await;
     match answer {
         Ok(answer) => Ok(answer.into_response(presented.is_cookie)),
         // A cookie that is worth nothing any more is taken back.
@@ -116,6 +120,9 @@ pub(crate) async fn post_refresh(
     }
 }
 
+/// How often a rotation is tried, when other requests replace the successor at the same time.
+const MAXIMUM_ROUNDS: usize = 3;
+
 /// Exchanges a refresh token that `client_id` presents.
 ///
 /// The successor is derived from the token and a key of ours, so that whoever lost the answer gets
@@ -123,57 +130,88 @@ pub(crate) async fn post_refresh(
 ///
 /// # Errors
 ///
-/// [`ApiError::InvalidGrant`] when nobody has the token, or it was used before: then its session
-/// ends, since somebody has a copy.
+/// [`ApiError::InvalidGrant`] when nobody has the token, or its successor was used: then its session
+/// ends, since somebody has a copy. [`ApiError::RateLimited`] in place of it when too many tokens
+/// from the address were refused.
 pub(crate) async fn rotate(
     state: &AppState,
+    visitor: &Visitor,
     presented: &str,
     client_id: &str,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
-    let mut successors: Vec<Zeroizing<String>> = state
+    let now_secs = seconds_since_epoch(now)?;
+    let settings = state.settings();
+    let ending = sessions::ending(settings, EndReason::RefreshTokenReused, now_secs)?;
+    let (hash, address) = (Hash::of(presented), visitor.address.to_string());
+    let store = state.store();
+    for _ in 0..MAXIMUM_ROUNDS {
+        let generation = store.find_successor_generation(&hash, client_id, now_secs);
+        let Some(generation) = generation.await? else {
+            return Err(refuse(state, visitor, RefreshOutcome::Refused));
+        };
+        let mut successors = successors(state, presented, generation);
+        let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
+        let replacement = self::successors(state, presented, generation.saturating_add(1));
+        let replacement = replacement.into_iter().next().context("a key")?;
+        let rotation = Rotation {
+            presented: &hash,
+            client_id,
+            generation,
+            successors: &hashes,
+            replacement: &Hash::of(&replacement),
+            idle_secs: i64::try_from(settings.session.idle_secs).context("a lifetime")?,
+            retry_secs: i64::try_from(settings.session.retry_secs).context("a time")?,
+            address: &address,
+        };
+        let (session, token) = match store.rotate_refresh_token(rotation, ending).await? {
+            Refreshed::Rotated { session, successor } => {
+                (session, successors.swap_remove(successor))
+            }
+            Refreshed::Reissued(session) => (session, replacement),
+            Refreshed::Reused(session) => {
+                tracing::warn!(
+                    user = session.user_id,
+                    session = session.id,
+                    "a spent refresh token came again; its session has been ended"
+                );
+                state.outbox().wake();
+                return Err(refuse(state, visitor, RefreshOutcome::Reused));
+            }
+            Refreshed::Refused => return Err(refuse(state, visitor, RefreshOutcome::Refused)),
+            Refreshed::Outdated => continue,
+        };
+        state.metrics().refresh(RefreshOutcome::Rotated);
+        let account = state.users().find_active(&session.user_id).await?;
+        let account = account.ok_or(ApiError::InvalidGrant)?;
+        return sessions::answer(state, &account, &session, token, now).await;
+    }
+    Err(ApiError::Overloaded)
+}
+
+/// Derives the successor of a token, in this generation, from each of our keys, the current key first.
+/// Another generation is another token, which no other key and no other token leads to: no presented
+/// token that we have issued holds a dot.
+fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizing<String>> {
+    let origin = Zeroizing::new(match generation {
+        0 => presented.to_owned(),
+        generation => format!("{presented}.{generation}"),
+    });
+    let macs = state
         .ring()
         .vault
-        .macs(Purpose::RefreshToken, presented.as_bytes())
-        .iter()
-        .map(|mac| Zeroizing::new(ids::token_from(mac)))
-        .collect();
-    let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
-    let settings = state.settings();
-    let ending = sessions::ending(
-        settings,
-        EndReason::RefreshTokenReused,
-        seconds_since_epoch(now)?,
-    )?;
-    let idle_secs = i64::try_from(settings.session.idle_secs).context("a lifetime")?;
-    let refreshed = state
-        .store()
-        .rotate_refresh_token(&Hash::of(presented), client_id, &hashes, idle_secs, ending)
-        .await?;
-    match refreshed {
-        Refreshed::Rotated { session, successor } => {
-            state.metrics().refresh(RefreshOutcome::Rotated);
-            let account = state
-                .users()
-                .find_active(&session.user_id)
-                .await?
-                .ok_or(ApiError::InvalidGrant)?;
-            let token = successors.swap_remove(successor);
-            sessions::answer(state, &account, &session, token, now).await
-        }
-        Refreshed::Reused(session) => {
-            state.metrics().refresh(RefreshOutcome::Reused);
-            tracing::warn!(
-                user = session.user_id,
-                session = session.id,
-                "a spent refresh token came again; its session has been ended"
-            );
-            state.outbox().wake();
-            Err(ApiError::InvalidGrant)
-        }
-        Refreshed::Refused => {
-            state.metrics().refresh(RefreshOutcome::Refused);
-            Err(ApiError::InvalidGrant)
-        }
+        .macs(Purpose::RefreshToken, origin.as_bytes());
+    let token = |mac| Zeroizing::new(ids::token_from(mac));
+    macs.iter().map(token).collect()
+}
+
+/// Counts a token that is refused, for its address.
+fn refuse(state: &AppState, visitor: &Visitor, outcome: RefreshOutcome) -> ApiError {
+    state.metrics().refresh(outcome);
+    let limits = state.limits();
+    let address = limits.address_key(visitor.address);
+    match limits.take(Limit::TokensOfAddress, address) {
+        Ok(()) => ApiError::InvalidGrant,
+        Err(limited) => limited,
     }
 }

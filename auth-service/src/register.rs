@@ -16,7 +16,7 @@ use crate::{
     limits::Limit,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::NewAccount,
+    store::{Added, NewAccount},
     tokens::random_id,
     users::{
         self, ChangeError,
@@ -64,7 +64,7 @@ impl Body for RegisterBody {
         (status = 201, description = "the account, signed in", body = TokenAnswer),
         (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "registration is closed", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 409, description = "the name is taken", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 409, description = "the name or the email is taken", body = Problem, content_type = PROBLEM_TYPE),
         (status = 422, description = "the password cannot be one", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
@@ -81,7 +81,7 @@ pub(crate) async fn post_register(
         return Err(ApiError::RegistrationClosed);
     }
     if body.cookie {
-        cookies::require_listed_page(&request, settings)?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let limits = state.limits();
     let address = limits.address_key(visitor.address);
@@ -101,8 +101,9 @@ pub(crate) async fn post_register(
         given_name: body.given_name,
         family_name: body.family_name,
         email: body.email,
+        email_verified: None,
     };
-    users::check_profile(&profile).map_err(parse)?;
+    let email = users::check_profile(&profile).map_err(parse)?;
     users::check_password(settings, &password, username.as_str(), &profile)
         .await
         .map_err(refuse)?;
@@ -112,18 +113,27 @@ pub(crate) async fn post_register(
         username: username.as_str().to_owned(),
         password_hash: state.users().hash(password).await?,
         profile,
+        email,
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
-    if !state.store().insert_account(&account).await? {
-        return Err(ApiError::UsernameTaken);
-    }
+    insert(&state, &account).await?;
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
-    let answer = sessions::start(&state, &found, &visitor).await?;
+    let version = found.password_version;
+    let answer = sessions::start(&state, &found.account, version, &visitor).await?;
+    let answer = answer.ok_or(ApiError::AccountUnavailable)?;
     tracing::info!(user = account.id, "registered");
     let mut response = answer.into_response(body.cookie);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
+}
+
+async fn insert(state: &AppState, account: &NewAccount) -> Result<(), ApiError> {
+    match state.store().insert_account(account).await? {
+        Added::Fine => Ok(()),
+        Added::NameTaken => Err(ApiError::UsernameTaken),
+        Added::EmailTaken => Err(ApiError::EmailTaken),
+    }
 }
 
 fn refuse(error: ChangeError) -> ApiError {

@@ -4,7 +4,7 @@ use actix_cors::Cors;
 use actix_web::{
     http::header,
     middleware::{DefaultHeaders, from_fn},
-    web::{self, ServiceConfig},
+    web::{self, Data, ServiceConfig},
 };
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         login::post_code,
     },
     sessions::{delete_session, list_sessions, post_logout, post_logout_all},
+    state::AppState,
 };
 
 /// How long a browser may keep the answer to a preflight, in seconds.
@@ -173,17 +174,18 @@ pub(crate) fn configure_health(app: &mut ServiceConfig) {
 }
 
 /// Which pages may call us: the ones in the list, with their cookies.
-pub(crate) fn cors(origins: &[String]) -> Cors {
-    let cors = Cors::default()
+pub(crate) fn cors(state: Data<AppState>) -> Cors {
+    Cors::default()
         .allowed_methods(["GET", "POST", "DELETE"])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allowed_header(PAGE_HEADER)
         .supports_credentials()
         .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE])
-        .max_age(PREFLIGHT_MAX_AGE_SECS);
-    origins
-        .iter()
-        .fold(cors, |cors, origin| cors.allowed_origin(origin))
+        .max_age(PREFLIGHT_MAX_AGE_SECS)
+        .allowed_origin_fn(move |origin, _| {
+            let origin = origin.to_str();
+            origin.is_ok_and(|origin| state.origins().contains(origin))
+        })
 }
 
 /// What stands on every answer: it is data for one caller, not a page, and nobody may keep it.

@@ -4,7 +4,10 @@ use std::{net::TcpListener, time::Duration};
 
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 
 use crate::{
     admin, background, config::Config, observe::observe, routes, state::AppState, store::Store,
@@ -46,28 +49,25 @@ pub(crate) async fn serve_and_tell(
     let admin = admin.map(|address| admin::start(address, state.clone()));
     let admin = admin.transpose()?;
     let (stop_tasks, tasks_stopped) = watch::channel(false);
-    let mut tasks = background::start(&state, &tasks_stopped);
+    let tasks = background::start(&state, &tasks_stopped);
 
     let factory = {
-        let origins = settings.origins.clone();
+        let state = state.clone();
         move || {
             App::new()
                 .app_data(state.clone())
-                .wrap(routes::cors(&origins))
+                .wrap(routes::cors(state.clone()))
                 .wrap(from_fn(observe))
                 .wrap(routes::answer_headers(state.settings()))
                 .configure(routes::configure)
         }
     };
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let shutdown = async move {
-        shutdown.await;
-        // Nobody listens when the server ended by itself, and then nobody needs to know.
-        let _ = stopping.send(());
-    };
+    let (stopping, stopped) = oneshot::channel();
+    let shutdown = drain_after(shutdown, state, stopping);
     let server = HttpServer::new(factory)
         .workers(settings.worker_count())
         .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
+        .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         // A client that has gone takes its request with it, and its place in the password queue.
         .h1_allow_half_closed(false)
         .shutdown_timeout(settings.shutdown_secs)
@@ -90,16 +90,30 @@ pub(crate) async fn serve_and_tell(
         () = overdue => tracing::warn!("connections were left behind at the end of the drain"),
     }
     stop_tasks.send_replace(true);
+    close(tasks, admin, &store).await;
+    Ok(())
+}
+
+/// Resolves when the server is to stop: after the stop signal, and the time in which load balancers see
+/// that it is not ready and send nobody new, while it still takes connections.
+async fn drain_after(
+    shutdown: impl Future<Output = ()>,
+    state: web::Data<AppState>,
+    stopping: oneshot::Sender<()>,
+) {
+    shutdown.await;
+    state.start_draining();
+    tokio::time::sleep(Duration::from_secs(state.settings().drain_secs)).await;
+    // Nobody listens when the server ended by itself, and then nobody needs to know.
+    let _ = stopping.send(());
+}
+
+/// Ends what visitors no longer need: background work, the operator's listener, and then the database.
+async fn close(mut tasks: JoinSet<()>, admin: Option<ServerHandle>, store: &Store) {
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_GRACE, ended).await.is_err() {
         tracing::warn!("background work was left behind at the end");
     }
-    close(admin, &store).await;
-    Ok(())
-}
-
-/// Ends what visitors no longer need: the operator's listener, and then the database.
-async fn close(admin: Option<ServerHandle>, store: &Store) {
     if let Some(admin) = admin {
         admin.stop(false).await;
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use shared_claims::{
     authorization::AuthorizationDetail,
     claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    ids::is_identifier,
 };
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -20,7 +21,7 @@ use crate::{
     error::{ApiError, PROBLEM_TYPE, Problem},
     signed_in::SignedIn,
     state::AppState,
-    store::{Account, AccountWithHash, EndReason, Ending, NewSession, Session, Which},
+    store::{Account, EndReason, Ending, NewSession, Session, Which},
     tokens::{NewToken, random_id, random_token},
     users::{grants, seconds_since_epoch},
     vault::Hash,
@@ -92,24 +93,27 @@ pub(crate) fn ending(
     })
 }
 
-/// Starts a session for somebody who has proved who they are.
+/// Starts a session for somebody who has proved the password of this version. Returns `None` when the
+/// password has been changed since, or the account disabled.
 ///
 /// # Errors
 ///
-/// [`ApiError::InvalidCredentials`] when the account was shut or its password changed meanwhile.
+/// When the database, the clock or the signer fails.
 pub(crate) async fn start(
     state: &AppState,
-    account: &AccountWithHash,
+    owner: &Account,
+    password_version: i64,
     visitor: &Visitor,
-) -> Result<TokenAnswer, ApiError> {
+) -> Result<Option<TokenAnswer>, ApiError> {
     let now = SystemTime::now();
     let now_secs = seconds_since_epoch(now)?;
     let settings = &state.settings().session;
     let absolute_secs = i64::try_from(settings.absolute_secs).context("a lifetime")?;
     let idle_secs = i64::try_from(settings.idle_secs).context("a lifetime")?;
+    let token_secs = state.settings().token.lifetime_secs;
     let session = Session {
         id: random_id()?,
-        user_id: account.account.id.clone(),
+        user_id: owner.id.clone(),
         client_id: LOGIN_CLIENT_ID.to_owned(),
         created_at: now_secs,
         used_at: now_secs,
@@ -120,22 +124,19 @@ pub(crate) async fn start(
     let refresh_token = random_token()?;
     let new = NewSession {
         session: &session,
-        password_hash: &account.password_hash,
+        password_version,
         refresh_token: &Hash::of(&refresh_token),
         refresh_expires_at: session.expires_at.min(now_secs.saturating_add(idle_secs)),
+        token_lifetime_secs: i64::try_from(token_secs).context("a lifetime")?,
         detail: json!({"address": session.address, "device": session.device}),
     };
     if !state.store().insert_session(&new).await? {
-        return Err(ApiError::InvalidCredentials);
+        return Ok(None);
     }
-    let owner = &account.account;
     let mut answer = answer(state, owner, &session, refresh_token, now).await?;
-    answer.device_token = Some(KnownDevice::prove(
-        &state.ring().vault,
-        &owner.id,
-        now_secs,
-    )?);
-    Ok(answer)
+    let proof = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
+    answer.device_token = Some(proof);
+    Ok(Some(answer))
 }
 
 /// An access token of `session` for its owner, with the refresh token that goes with it.
@@ -193,7 +194,7 @@ pub(crate) struct Listed<'a> {
     id: &'a str,
     /// What the device calls itself.
     device: &'a str,
-    /// Where it came from.
+    /// The address of the last login or refresh.
     address: &'a str,
     /// The login.
     created_at: i64,
@@ -262,6 +263,10 @@ pub(crate) async fn delete_session(
     signed_in: SignedIn,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
+    // What can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
+    if !is_identifier(&id) {
+        return Err(ApiError::NotFound);
+    }
     match end(&state, &signed_in, Which::One(&id)).await? {
         0 => Err(ApiError::NotFound),
         _ => Ok(HttpResponse::NoContent().finish()),

@@ -1,6 +1,11 @@
 //! What every request may use, made once at the start.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 
 use crate::{
     config::{Config, Reload, Settings},
@@ -10,7 +15,7 @@ use crate::{
     outbox::Outbox,
     store::Store,
     tls::Certificate,
-    users::{Users, password::PasswordPool},
+    users::{Users, email, password::PasswordPool},
     waiting::Waiting,
 };
 
@@ -25,6 +30,9 @@ pub struct AppState {
     settings: Settings,
     reload: Reload,
     certificate: Option<Arc<Certificate>>,
+    origins: OriginList,
+    malformed_headers: ReportInterval,
+    is_draining: AtomicBool,
 }
 
 impl AppState {
@@ -41,7 +49,9 @@ impl AppState {
             reload,
         } = config;
         let certificate = Certificate::open(&settings.tls)?;
+        let origins = OriginList::parse(&settings.origins)?;
         let store = Store::open(&settings.database_url).await?;
+        email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
         Ok(Self {
@@ -54,6 +64,9 @@ impl AppState {
             settings,
             reload,
             certificate,
+            origins,
+            malformed_headers: ReportInterval::default(),
+            is_draining: AtomicBool::new(false),
         })
     }
 
@@ -87,16 +100,35 @@ impl AppState {
         self.certificate.as_ref()
     }
 
-    /// Reads the secrets and the certificate again, and takes them in place of the ones from before.
+    /// Reads the secrets again, and uses them in place of the ones from before.
     ///
     /// # Errors
     ///
     /// When they cannot be used; the ones from before are kept.
-    pub async fn reload(&self) -> anyhow::Result<()> {
-        if let Some(certificate) = &self.certificate {
-            certificate.reload()?;
-        }
+    pub async fn reload_secrets(&self) -> anyhow::Result<()> {
         self.keys.replace_secrets(self.reload.read()?).await
+    }
+
+    /// The origins whose pages may call the service.
+    #[must_use]
+    pub fn origins(&self) -> &OriginList {
+        &self.origins
+    }
+
+    /// Bounds how often a header of a proxy that cannot be parsed is logged.
+    pub(crate) fn malformed_headers(&self) -> &ReportInterval {
+        &self.malformed_headers
+    }
+
+    /// Turns readiness off: the service is about to stop.
+    pub(crate) fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the service is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// How often somebody has tried.

@@ -3,6 +3,7 @@
 use std::{
     future::{Ready, ready},
     net::{IpAddr, Ipv4Addr},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use actix_web::{
@@ -11,7 +12,7 @@ use actix_web::{
     web,
 };
 use ipnet::IpNet;
-use shared_claims::address::{FORWARDED_FOR, client_address};
+use shared_claims::forwarded::{ClientAddress, ForwardedHeader, client_of};
 
 use crate::{error::ApiError, state::AppState};
 
@@ -33,29 +34,55 @@ impl FromRequest for Visitor {
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let trusted = request
-            .app_data::<web::Data<AppState>>()
-            .map_or(&[][..], |state| &state.settings().trusted_proxies);
+        let state = request.app_data::<web::Data<AppState>>();
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let address = state.map_or(peer, |state| {
+            let settings = state.settings();
+            let client = client(
+                peer,
+                request.headers(),
+                settings.forwarded_header,
+                &settings.trusted_proxies,
+            );
+            if client.is_malformed {
+                report(state, client);
+            }
+            client.address
+        });
         let agent = request.headers().get(header::USER_AGENT);
         let agent = agent.and_then(|agent| agent.to_str().ok());
         ready(Ok(Self {
-            address: origin_of(
-                peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-                request.headers(),
-                trusted,
-            ),
+            address,
             device: shorten(agent.unwrap_or_default()),
         }))
     }
 }
 
-/// Where a request comes from, as [`client_address`] has it.
-fn origin_of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let values: Vec<&str> = headers
-        .get_all(FORWARDED_FOR)
-        .map(|value| value.to_str().unwrap_or_default())
+/// The client of a request, as [`client_of`] finds it in the `header`.
+fn client(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    header: ForwardedHeader,
+    trusted: &[IpNet],
+) -> ClientAddress {
+    let values: Vec<&[u8]> = headers
+        .get_all(header.name())
+        .map(|value| value.as_bytes())
         .collect();
-    client_address(peer, values.into_iter(), trusted)
+    client_of(peer, header, values.into_iter(), trusted)
+}
+
+/// Tells the operator, once a minute, of a proxy whose header cannot be parsed.
+fn report(state: &AppState, client: ClientAddress) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let secs = since.map_or(0, |since| since.as_secs());
+    if state.malformed_headers().is_due(secs) {
+        tracing::warn!(
+            proxy = %client.address,
+            header = state.settings().forwarded_header.name(),
+            "a trusted proxy sends a header that cannot be parsed; all of its clients share one limit"
+        );
+    }
 }
 
 fn shorten(agent: &str) -> String {
@@ -72,40 +99,40 @@ mod tests {
 
     use super::*;
 
-    fn origin(peer: &str, headers: &[(&'static str, &'static str)]) -> String {
+    fn origin(
+        peer: &str,
+        header: ForwardedHeader,
+        headers: &[(&'static str, &'static str)],
+    ) -> String {
         let trusted = ["10.0.0.0/8".parse().expect("a network")];
         let request = headers.iter().fold(TestRequest::get(), |request, header| {
             request.append_header(*header)
         });
         let peer = peer.parse().expect("an address");
-        origin_of(peer, request.to_http_request().headers(), &trusted).to_string()
+        let request = request.to_http_request();
+        client(peer, request.headers(), header, &trusted)
+            .address
+            .to_string()
     }
+
+    const BOTH: [(&str, &str); 4] = [
+        ("x-forwarded-for", "192.0.2.1:443, 10.1.1.1"),
+        ("forwarded", "for=\"[2001:db8::1]:443\""),
+        ("x-real-ip", "192.0.2.3"),
+        ("cf-connecting-ip", "192.0.2.4"),
+    ];
 
     #[test]
     fn the_lines_of_the_one_header_are_read_and_no_other_header() {
-        for (lines, expected) in [
-            (&[("x-forwarded-for", "192.0.2.1")][..], "192.0.2.1"),
-            (
-                &[
-                    ("x-forwarded-for", "203.0.113.9"),
-                    ("x-forwarded-for", "192.0.2.1, 10.1.1.1"),
-                ],
-                "192.0.2.1",
-            ),
-            (
-                &[
-                    ("forwarded", "for=192.0.2.1"),
-                    ("x-real-ip", "192.0.2.1"),
-                    ("cf-connecting-ip", "192.0.2.1"),
-                ],
-                "10.0.0.1",
-            ),
-        ] {
-            assert_eq!(origin("10.0.0.1", lines), expected, "{lines:?}");
-        }
-        assert_eq!(
-            origin("198.51.100.1", &[("x-forwarded-for", "192.0.2.1")]),
-            "198.51.100.1"
-        );
+        let (default, other) = (ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded);
+        let lines = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-for", "192.0.2.1, 10.1.1.1"),
+        ];
+        assert_eq!(origin("10.0.0.1", default, &lines), "192.0.2.1");
+        assert_eq!(origin("10.0.0.1", default, &BOTH), "192.0.2.1");
+        assert_eq!(origin("10.0.0.1", other, &BOTH), "2001:db8::1");
+        assert_eq!(origin("10.0.0.1", default, &BOTH[1..]), "10.0.0.1");
+        assert_eq!(origin("198.51.100.1", default, &BOTH), "198.51.100.1");
     }
 }

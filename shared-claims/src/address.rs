@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::forwarded::{ForwardedHeader, client_of};
+
 /// The header in which a proxy says whom it speaks for.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -27,6 +29,25 @@ impl From<IpAddr> for AddressKey {
     }
 }
 
+/// An IPv6 address by its /48, the site that one customer is given at most: counted beside its /64, so
+/// that 65,536 of those are not as many lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SiteKey(Ipv6Addr);
+
+impl SiteKey {
+    /// Returns the site of an address; `None` for IPv4, whose addresses are counted one by one.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Option<Self> {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                Some(Self(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+            }
+            IpAddr::V4(_) => None,
+        }
+    }
+}
+
 /// Whether `address` is in one of the `trusted` networks.
 #[must_use]
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
@@ -34,30 +55,21 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Where a request comes from that `peer` has sent, with these values of [`FORWARDED_FOR`] in the
-/// order in which they stand in the request.
-///
-/// Each proxy adds whom it heard from, so the list is read from its end, as long as whoever wrote
-/// there is `trusted`. No other header is read: only one of them can be what the proxy in front of
-/// us writes.
+/// Returns the client of a request, as [`client_of`] does for [`ForwardedHeader::XForwardedFor`].
 #[must_use]
 pub fn client_address<'a>(
     peer: IpAddr,
     forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
     trusted: &[IpNet],
 ) -> IpAddr {
-    let mut client = peer.to_canonical();
-    for hop in forwarded_for.rev().flat_map(|value| value.rsplit(',')) {
-        if !is_trusted(client, trusted) {
-            break;
-        }
-        // What is no address was written by nobody whom we trust.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
-            break;
-        };
-        client = address.to_canonical();
-    }
-    client
+    // A value that is no text comes as the empty one, and must not pass for an element that is left
+    // out.
+    let bytes = |value: &'a str| match value {
+        "" => b"?",
+        value => value.as_bytes(),
+    };
+    let header = ForwardedHeader::XForwardedFor;
+    client_of(peer, header, forwarded_for.map(bytes), trusted).address
 }
 
 /// The networks that `texts` name; an address alone is one of itself. `None` when a text is neither.
@@ -91,6 +103,15 @@ mod tests {
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
         assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
         assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_site_is_an_ipv6_prefix_of_48_bits() {
+        let site = |address: &str| SiteKey::of(address.parse().expect("an address"));
+        assert_eq!(site("2001:db8:1:2::1"), site("2001:db8:1:ffff::1"));
+        assert_ne!(site("2001:db8:1::1"), site("2001:db8:2::1"));
+        assert_eq!(site("192.0.2.1"), None);
+        assert_eq!(site("::ffff:192.0.2.1"), None);
     }
 
     #[test]

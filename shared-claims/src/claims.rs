@@ -76,6 +76,10 @@ pub struct Profile {
     /// The address for mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+    /// Whether the issuer knows that the address is the person's. Nothing may be decided by an address
+    /// for which this is not `Some(true)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_verified: Option<bool>,
 }
 
 /// The `aud` claim: one audience or several (RFC 7519, section 4.1.3).

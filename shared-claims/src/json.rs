@@ -4,8 +4,9 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::{Map, Value};
 
 /// A `T` that stands as an object.
 ///
@@ -41,6 +42,84 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// Any JSON value in whose objects no member stands twice, at any depth.
+///
+/// serde takes the last of two members of one name. Another reader of the same text may take the first,
+/// and the two would then disagree about what was signed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unambiguous(pub Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnambiguousVisitor)
+    }
+}
+
+struct UnambiguousVisitor;
+
+impl<'de> Visitor<'de> for UnambiguousVisitor {
+    type Value = Unambiguous;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value without members that stand twice")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(Value::Null))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Unambiguous, E> {
+        Ok(Unambiguous(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Unambiguous, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(Unambiguous(element)) = sequence.next_element()? {
+            elements.push(element);
+        }
+        Ok(Unambiguous(elements.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Unambiguous, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
+            if object.insert(name, value).is_some() {
+                return Err(Error::custom("a member stands twice"));
+            }
+        }
+        Ok(Unambiguous(object.into()))
+    }
+}
+
+/// One JSON object in which no member stands twice, at any depth.
+#[must_use]
+pub fn unambiguous_object(json: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(json).ok()? {
+        Unambiguous(Value::Object(members)) => Some(members),
+        Unambiguous(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -68,5 +147,28 @@ mod tests {
         }
         // What it is all about: serde itself takes it.
         assert!(serde_json::from_str::<Named>(r#"["ada"]"#).is_ok());
+    }
+
+    #[test]
+    fn no_member_stands_twice_at_any_depth() {
+        for bad in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"b":2,"a":3}}"#,
+            r#"{"x":[1,{"y":[{"a":null,"a":null}]}]}"#,
+            r#"[{"a":1}]"#,
+            "1",
+            "",
+            r#"{"a":1}}"#,
+        ] {
+            assert_eq!(unambiguous_object(bad.as_bytes()), None, "{bad}");
+        }
+        // Else it is what serde_json reads.
+        let text = r#"{"a":{"a":1},"b":[{"a":-1},{"a":1.5}],"A":"\u00e9","c":null,"d":true}"#;
+        let expected: Value = serde_json::from_str(text).expect("JSON");
+        let read = unambiguous_object(text.as_bytes()).map(Value::Object);
+        assert_eq!(read, Some(expected));
+        let deep = format!(r#"{{"a":{}}}"#, "[".repeat(10_000));
+        assert_eq!(unambiguous_object(deep.as_bytes()), None);
     }
 }

@@ -5,6 +5,9 @@
 //! missed. All of them have the right password: each that is accepted costs a hash, a session on the
 //! disk and a token, and each that is refused was refused for want of a free thread.
 //! `LOGIN_FLOOD_SECS=5` makes it a quick try.
+//!
+//! Then it measures logins beside 2,000 refresh tokens a second that nobody has, and how long clean-up
+//! keeps the one writer of SQLite.
 
 use std::{
     process::ExitCode,
@@ -15,7 +18,9 @@ use std::{
 use anyhow::Context as _;
 
 mod bare;
+mod cleanup;
 mod flood;
+mod garbage;
 mod http;
 mod probe;
 mod service;
@@ -37,6 +42,12 @@ const MOST_MEMORY_MIB: f64 = 150.0;
 
 /// The 99th percentile of what needs no password.
 const MOST_LATENCY: Duration = Duration::from_millis(50);
+
+/// The 99th percentile of logins beside garbage refreshes, as a multiple of that without them.
+const MOST_SLOWDOWN: f64 = 1.5;
+
+/// The longest time that clean-up keeps SQLite's writer.
+const MOST_CLEANUP: Duration = Duration::from_millis(50);
 
 /// How long the flood lasts at a time. Between two such parts, and before the first, it is measured
 /// what the machine can do: another minute it may be twice as fast, or half.
@@ -69,6 +80,8 @@ fn main() -> anyhow::Result<ExitCode> {
     report.flood(&total);
     report.cost(&total, &bare, service.peak_memory_mib()?);
     report.latencies(&total);
+    report.garbage(&garbage::measure(service.address)?);
+    report.cleanup(&cleanup::measure()?);
     println!("{} of {} bounds were kept", report.kept, report.bounds);
     Ok(ExitCode::from(u8::from(report.kept < report.bounds)))
 }
@@ -199,6 +212,31 @@ impl Report {
                 &format!("{name}: {percentiles}: p99 at most {MOST_LATENCY:?}"),
             );
         }
+    }
+}
+
+impl Report {
+    fn garbage(&mut self, measured: &garbage::Measured) {
+        let alone = Percentiles::of(&measured.alone);
+        let beside = Percentiles::of(&measured.beside);
+        println!("       logins without garbage: {alone}");
+        let (garbage, due) = (measured.garbage, measured.due);
+        self.bound(
+            garbage as f64 >= 0.95 * due as f64,
+            &format!("{garbage} garbage refreshes of {due} that were due: 95 % or more"),
+        );
+        self.bound(
+            beside.p99.as_secs_f64() <= MOST_SLOWDOWN * alone.p99.as_secs_f64(),
+            &format!("logins beside garbage: {beside}: p99 at most {MOST_SLOWDOWN} times as long"),
+        );
+    }
+
+    fn cleanup(&mut self, latencies: &[Duration]) {
+        let percentiles = Percentiles::of(latencies);
+        self.bound(
+            percentiles.most <= MOST_CLEANUP,
+            &format!("clean-up transactions: {percentiles}: at most {MOST_CLEANUP:?}"),
+        );
     }
 }
 

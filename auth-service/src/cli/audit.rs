@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Failure, print_line, user};
-use crate::{config::Settings, store::Store};
+use crate::{config::Settings, store::Store, users::open_store};
 
 /// What can be asked of the audit log.
 #[derive(Debug, Subcommand)]
@@ -22,9 +22,7 @@ pub(super) enum AuditCommand {
 }
 
 pub(super) async fn run(settings: &Settings, command: AuditCommand) -> Result<(), Failure> {
-    let store = Store::open(&settings.database_url)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let store = open_store(settings).await?;
     let done = match command {
         AuditCommand::List { limit, user } => list(&store, limit, user).await,
         AuditCommand::Verify => verify(&store).await,

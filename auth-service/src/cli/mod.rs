@@ -15,7 +15,9 @@ use crate::{
     config::{Config, ConfigError, Settings},
     keys,
     server::serve_and_tell,
+    store::Store,
     telemetry,
+    users::email,
 };
 
 mod audit;
@@ -40,6 +42,8 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT
     Serve,
+    /// Bring the tables of the database up to date, as serving does
+    Migrate,
     /// Manage the accounts
     #[command(subcommand)]
     User(UserCommand),
@@ -104,6 +108,9 @@ struct NewUserArgs {
     /// The person's address for mail
     #[arg(long)]
     email: Option<String>,
+    /// That the address was verified: tokens then say so
+    #[arg(long, requires = "email")]
+    email_verified: bool,
     #[command(flatten)]
     source: PasswordSource,
 }
@@ -188,6 +195,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Settings::load(file)?).await,
+        Command::Migrate => migrate(&Settings::load(file)?).await,
         Command::User(command) => user::run(&Settings::load(file)?, command).await,
         Command::Client(command) => client::run(&Settings::load(file)?, command).await,
         Command::Keys(KeysCommand::List) => list_keys(&Settings::load(file)?).await,
@@ -203,6 +211,15 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(&Settings::load(file)?).await,
     }
+}
+
+async fn migrate(settings: &Settings) -> Result<(), Failure> {
+    let store = Store::open(&settings.database_url).await;
+    let store = store.map_err(Failure::other)?;
+    let normalized = email::normalize_stored(&store).await;
+    store.close().await;
+    normalized.map_err(|error| Failure::Other(error.story()))?;
+    print_line("the database is up to date")
 }
 
 async fn list_keys(settings: &Settings) -> Result<(), Failure> {

@@ -62,6 +62,7 @@ async fn add(settings: &Settings, arguments: NewUserArgs) -> Result<(), Failure>
             given_name: arguments.given_name,
             family_name: arguments.family_name,
             email: arguments.email,
+            email_verified: Some(arguments.email_verified),
         },
     };
     users::add_user(settings, user)

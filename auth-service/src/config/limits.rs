@@ -27,12 +27,15 @@ pub struct LimitSettings {
     /// Registrations from one address; more are answered 429.
     /// `AUTH__LIMITS__REGISTRATIONS_PER_ADDRESS`, default 20.
     pub registrations_per_address: u32,
-    /// Wrong secrets of clients from one address; more are answered 429.
-    /// `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
+    /// Wrong secrets of clients from one address; more are answered 429. A right secret is always
+    /// accepted. `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
     pub clients_per_address: u32,
-    /// Wrong secrets for one client; more are answered 429. `AUTH__LIMITS__CLIENTS_PER_ID`, default
-    /// 50.
-    pub clients_per_id: u32,
+    /// Refresh tokens, and tokens to be revoked, that nobody has, from one address; more are answered
+    /// 429. A right token is always accepted. `AUTH__LIMITS__TOKENS_PER_ADDRESS`, default 1000.
+    pub tokens_per_address: u32,
+    /// How many times as much as for one /64 of IPv6 there may be from one /48, which is what one
+    /// customer is given at most. `AUTH__LIMITS__SITE_FACTOR`, default 16.
+    pub site_factor: u32,
     /// The counters that are kept for each of these, of about 40 bytes each; beyond it strangers
     /// share counters. `AUTH__LIMITS__ENTRIES`, default 100000.
     pub entries: usize,
@@ -51,7 +54,8 @@ impl Default for LimitSettings {
             codes_per_account: 10,
             registrations_per_address: 20,
             clients_per_address: 100,
-            clients_per_id: 50,
+            tokens_per_address: 1000,
+            site_factor: 16,
             entries: 100_000,
             waiting_per_address: 8,
         }
@@ -72,7 +76,7 @@ impl LimitSettings {
                 self.registrations_per_address,
             ),
             ("limits.clients_per_address", self.clients_per_address),
-            ("limits.clients_per_id", self.clients_per_id),
+            ("limits.tokens_per_address", self.tokens_per_address),
             ("limits.waiting_per_address", self.waiting_per_address),
         ] {
             check(
@@ -81,6 +85,8 @@ impl LimitSettings {
                 "must be 1 to 1000000",
             )?;
         }
+        let factor = (1..=65_536).contains(&self.site_factor);
+        check("limits.site_factor", factor, "must be 1 to 65536")?;
         let entries = (1_000..=10_000_000).contains(&self.entries);
         check("limits.entries", entries, "must be 1000 to 10000000")
     }

@@ -233,6 +233,14 @@ mod tests {
         for (name, value) in [
             ("AUTH__LISTEN", "hidden"),
             ("AUTH__PUBLIC_URL", "http://hidden/"),
+            ("AUTH__PUBLIC_URL", "https://hidden:443"),
+            ("AUTH__PUBLIC_URL", "capacitor://hidden"),
+            ("AUTH__PUBLIC_URL", "https://*.hidden.example"),
+            ("AUTH__FORWARDED_HEADER", "hidden"),
+            ("AUTH__KEEP_ALIVE_SECS", "0"),
+            ("AUTH__DRAIN_SECS", "301"),
+            ("AUTH__SESSION__RETRY_SECS", "301"),
+            ("AUTH__LIMITS__SITE_FACTOR", "0"),
             ("AUTH__DATABASE_URL", "mysql://hidden"),
             ("AUTH__ORIGINS", "*"),
             ("AUTH__WORKERS", "hidden"),
@@ -251,6 +259,15 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_sends_is_refused_with_the_right_spelling() {
+        let origins = |list| read("", &[("AUTH__ORIGINS", list)]);
+        let good = "capacitor://localhost,https://*.example.org,tauri://localhost";
+        assert_eq!(origins(good).expect("settings").origins.len(), 3);
+        let error = origins("https://a.example,https://b.example:443").expect_err("a port");
+        assert!(error.ends_with("origin as https://b.example"), "{error}");
     }
 
     #[test]

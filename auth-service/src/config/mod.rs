@@ -10,7 +10,9 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shared_claims::{claims::MAXIMUM_LIFETIME_SECS, secret::Secrets};
+use shared_claims::{
+    claims::MAXIMUM_LIFETIME_SECS, forwarded::ForwardedHeader, origin::OriginList, secret::Secrets,
+};
 
 mod admin;
 mod database;
@@ -104,17 +106,32 @@ pub struct Settings {
     /// whose password is shown by nothing. `AUTH__DATABASE_URL`, default `sqlite://latchkey.db`.
     #[serde(deserialize_with = "parse::from_text")]
     pub database_url: DatabaseUrl,
-    /// The origins whose pages may call the service; exact, separated by commas.
-    /// `AUTH__ORIGINS`, default `http://localhost:9000,http://127.0.0.1:9000`, the gateway's page.
+    /// The origins whose pages may call the service, separated by commas: as browsers write them, of
+    /// any scheme, such as `https://example.org` or `capacitor://localhost`; in `https://*.example.org`
+    /// the star stands for one label. `AUTH__ORIGINS`, default
+    /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's page.
     #[serde(deserialize_with = "parse::list")]
     pub origins: Vec<String>,
+    /// The header in which the trusted proxies name the client: `x-forwarded-for`, or `forwarded`
+    /// (RFC 7239). The other one is not read, since a client can write it.
+    /// `AUTH__FORWARDED_HEADER`, default `x-forwarded-for`.
+    #[serde(deserialize_with = "parse::from_text")]
+    pub forwarded_header: ForwardedHeader,
     /// HTTP worker threads; 0 is one per core. `AUTH__WORKERS`, default 0.
     pub workers: usize,
     /// How long a request's headers may take to arrive, in seconds.
     /// `AUTH__HEADER_DEADLINE_SECS`, default 5.
     pub header_deadline_secs: u64,
-    /// How long open requests may take to end after the stop signal, in seconds.
-    /// `AUTH__SHUTDOWN_SECS`, default 3.
+    /// How long a connection without a request is kept open, in seconds, 1 to 3600. It must be longer
+    /// than a load balancer keeps its idle connections, which is 60 for most.
+    /// `AUTH__KEEP_ALIVE_SECS`, default 75.
+    pub keep_alive_secs: u64,
+    /// How long the service still takes connections after the stop signal, in seconds, up to 300, while
+    /// `/health/ready` answers 503: load balancers need that time to notice. Behind one, set it to its
+    /// interval between two checks times the failures that it waits for. `AUTH__DRAIN_SECS`, default 0.
+    pub drain_secs: u64,
+    /// How long open requests may take to end after that, in seconds. `AUTH__SHUTDOWN_SECS`, default
+    /// 3.
     pub shutdown_secs: u64,
     /// The shape of log lines: `text` or `json`. `AUTH__LOG_FORMAT`, default `text`.
     #[serde(deserialize_with = "parse::from_text")]
@@ -123,8 +140,8 @@ pub struct Settings {
     /// `AUTH__REGISTRATION`, default `closed`.
     #[serde(deserialize_with = "parse::from_text")]
     pub registration: Registration,
-    /// The proxies that may say, in `X-Forwarded-For`, whom they speak for: networks such as
-    /// `10.0.0.0/8`, separated by commas. `AUTH__TRUSTED_PROXIES`, default ``.
+    /// The proxies whose `forwarded_header` is believed: networks such as `10.0.0.0/8`, separated by
+    /// commas. `AUTH__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "parse::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// What everybody who signs in may do in which rooms. Only in the TOML file, as `[[grants]]` with
@@ -160,7 +177,10 @@ impl Default for Settings {
                 .map(str::to_owned)
                 .to_vec(),
             workers: 0,
+            forwarded_header: ForwardedHeader::default(),
             header_deadline_secs: 5,
+            keep_alive_secs: 75,
+            drain_secs: 0,
             shutdown_secs: 3,
             log_format: LogFormat::Text,
             registration: Registration::Closed,
@@ -271,11 +291,11 @@ impl Settings {
 
     /// The cross-checks that types cannot make.
     fn check(&self) -> Result<(), ConfigError> {
-        let origin = "must be an http or https origin, such as https://example.org, in lower case \
-                      and without a path or a slash at its end";
-        check("public_url", parse::is_origin(&self.public_url), origin)?;
-        let origins_fine = self.origins.iter().all(|one| parse::is_origin(one));
-        check("origins", origins_fine, origin)?;
+        let origin = "must be an http or https origin, such as https://example.org, in lower case, \
+                      without a default port, and without a path or a slash at its end";
+        check("public_url", parse::is_web_origin(&self.public_url), origin)?;
+        OriginList::parse(&self.origins)
+            .map_err(|error| ConfigError::value("origins", error.to_string()))?;
         check("workers", self.workers <= 1024, "must be at most 1024")?;
         let deadline = 1..=300;
         for (key, secs) in [
@@ -289,6 +309,9 @@ impl Settings {
             self.shutdown_secs <= 300,
             "must be at most 300",
         )?;
+        let keep_alive = (1..=3600).contains(&self.keep_alive_secs);
+        check("keep_alive_secs", keep_alive, "must be 1 to 3600")?;
+        check("drain_secs", self.drain_secs <= 300, "must be at most 300")?;
         let lifetime_fine = (1..=MAXIMUM_LIFETIME_SECS).contains(&self.token.lifetime_secs);
         check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
         self.password.check()?;

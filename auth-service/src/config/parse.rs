@@ -2,25 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
-use actix_web::http::Uri;
 use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
-use shared_claims::address::parse_networks;
+use shared_claims::{address::parse_networks, origin::OriginPattern};
 
-/// Whether `text` is an origin exactly as a browser writes it (RFC 6454, section 6.2).
-pub(super) fn is_origin(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else {
-        return false;
-    };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return false;
-    };
-    matches!(scheme, "http" | "https")
-        && !authority.as_str().contains('@')
-        && text == format!("{scheme}://{authority}").to_ascii_lowercase()
+/// Whether `text` is one http or https origin, exactly as a browser writes it.
+pub(super) fn is_web_origin(text: &str) -> bool {
+    OriginPattern::parse(text).is_ok_and(|origin| origin.is_web_origin())
 }
 
 /// Deserializes what is written as a text, without repeating the text when it is wrong.
@@ -66,35 +57,5 @@ impl<'de> Visitor<'de> for List {
             parts.push(part);
         }
         Ok(parts)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_origin_is_scheme_host_and_port() {
-        for good in [
-            "http://localhost:8080",
-            "https://auth.example.org",
-            "http://[::1]:8080",
-        ] {
-            assert!(is_origin(good), "{good}");
-        }
-        for bad in [
-            "",
-            "localhost:8080",
-            "ftp://example.org",
-            "https://example.org/",
-            "https://example.org/path",
-            "https://example.org?query",
-            "https://example.org#fragment",
-            "https://user@example.org",
-            "https://Example.org",
-            " https://example.org",
-        ] {
-            assert!(!is_origin(bad), "{bad}");
-        }
     }
 }

@@ -17,7 +17,7 @@ pub struct RevocationSettings {
 
 impl RevocationSettings {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let are_origins = self.gateways.iter().all(|one| parse::is_origin(one));
+        let are_origins = self.gateways.iter().all(|one| parse::is_web_origin(one));
         let rule = "must be http or https origins without a path or a slash at their ends";
         check("revocation.gateways", are_origins, rule)?;
         let mut sorted = self.gateways.clone();

@@ -22,6 +22,10 @@ pub struct SessionSettings {
     /// stolen refresh token of it is recognized. `AUTH__SESSION__RETENTION_SECS`, default 2592000,
     /// 30 days.
     pub retention_secs: u64,
+    /// How long a refresh token that was used gets the same successor again, in seconds, up to 300:
+    /// the answer may have been lost. Later, as long as the successor was not used, a replacement
+    /// takes the successor's place. `AUTH__SESSION__RETRY_SECS`, default 10.
+    pub retry_secs: u64,
 }
 
 impl Default for SessionSettings {
@@ -30,6 +34,7 @@ impl Default for SessionSettings {
             idle_secs: 14 * 24 * 60 * 60,
             absolute_secs: 90 * 24 * 60 * 60,
             retention_secs: 30 * 24 * 60 * 60,
+            retry_secs: 10,
         }
     }
 }
@@ -44,6 +49,7 @@ impl SessionSettings {
         ] {
             check(key, fine.contains(&secs), "must be 1 to 34560000")?;
         }
-        Ok(())
+        let retry = self.retry_secs <= 300;
+        check("session.retry_secs", retry, "must be at most 300")
     }
 }

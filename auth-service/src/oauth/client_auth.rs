@@ -80,7 +80,8 @@ fn basic(header: &str) -> Option<(String, Zeroizing<String>)> {
 ///
 /// # Errors
 ///
-/// [`OAuthError::InvalidClient`] whether the id or the secret is wrong, or missing.
+/// [`OAuthError::InvalidClient`] whether the id or the secret is wrong, or missing; a limit in place
+/// of it when too many from the address were.
 pub(super) async fn authenticate(
     state: &AppState,
     visitor: &Visitor,
@@ -93,22 +94,16 @@ pub(super) async fn authenticate(
     if id.len() > MAXIMUM_BYTES || secret.len() > MAXIMUM_BYTES || id.contains('\0') {
         return Err(OAuthError::InvalidClient);
     }
-    let limits = state.limits();
-    let keys = [
-        (Limit::ClientsOfAddress, limits.address_key(visitor.address)),
-        (Limit::ClientsOfId, limits.text_key(&id)),
-    ];
-    for (limit, key) in keys {
-        limits.take(limit, key)?;
-    }
     let found = state
         .store()
         .authenticate_client(&id, &Hash::of(&secret), now)
         .await?;
-    if found.is_some() {
-        for (limit, key) in keys {
-            limits.give_back(limit, key);
-        }
+    if found.is_none() {
+        // A secret has 256 random bits, so the limit bounds the work and no guessing: a right secret
+        // is never refused for what others did.
+        let limits = state.limits();
+        let address = limits.address_key(visitor.address);
+        limits.take(Limit::ClientsOfAddress, address)?;
     }
     found.ok_or(OAuthError::InvalidClient)
 }

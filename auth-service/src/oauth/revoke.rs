@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clients::client_of,
+    limits::Limit,
     sessions,
     state::AppState,
     store::{EndReason, Which},
@@ -53,27 +54,48 @@ pub(crate) async fn post_revoke(
         }
     };
     let token = parameters.require("token")?;
-    let (user_id, session_id) = match state.ring().verify_any(token, now) {
+    let found = match state.ring().verify_any(token, now) {
         Some(claims) if client_of(&claims.sub).is_some() => {
             return Err(OAuthError::UnsupportedTokenType);
         }
-        Some(claims) => (claims.sub.clone(), claims.sid.clone().unwrap_or_default()),
-        None => match state
-            .store()
-            .find_refresh_token(&Hash::of(token), now_secs)
-            .await?
-        {
-            Some(session) => (session.user_id, session.id),
-            None => return Ok(HttpResponse::Ok().finish()),
-        },
+        Some(claims) => {
+            let session_id = claims.sid.clone().unwrap_or_default();
+            Some((claims.sub.clone(), session_id, EndReason::LoggedOut))
+        }
+        None => find_refresh_token(&state, token, now_secs).await?,
+    };
+    let Some((user_id, session_id, reason)) = found else {
+        let limits = state.limits();
+        limits.take(Limit::TokensOfAddress, limits.address_key(visitor.address))?;
+        return Ok(HttpResponse::Ok().finish());
     };
     if !is_login_client {
         // The token was given to another client (RFC 7009, section 2.1).
         return Err(OAuthError::UnauthorizedClient);
     }
-    let ending = sessions::ending(state.settings(), EndReason::LoggedOut, now_secs)?;
+    let ending = sessions::ending(state.settings(), reason, now_secs)?;
     let which = Which::One(&session_id);
     state.store().end_sessions(&user_id, which, ending).await?;
     state.outbox().wake();
     Ok(HttpResponse::Ok().finish())
+}
+
+/// Returns the user, the session and the reason of its end, for a refresh token. A token that was
+/// spent ends its session too, for the reason for which any other use of it would.
+async fn find_refresh_token(
+    state: &AppState,
+    token: &str,
+    now: i64,
+) -> Result<Option<(String, String, EndReason)>, OAuthError> {
+    let found = state
+        .store()
+        .find_session_of_token(&Hash::of(token), now)
+        .await?;
+    Ok(found.map(|(session, is_usable)| {
+        let reason = match is_usable {
+            true => EndReason::LoggedOut,
+            false => EndReason::RefreshTokenReused,
+        };
+        (session.user_id, session.id, reason)
+    }))
 }

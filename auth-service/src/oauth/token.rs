@@ -121,6 +121,6 @@ async fn refresh(
     if client_id != LOGIN_CLIENT_ID {
         return Err(OAuthError::InvalidGrant);
     }
-    let answer = refresh::rotate(state, presented, &client_id, now).await?;
+    let answer = refresh::rotate(state, visitor, presented, &client_id, now).await?;
     Ok(HttpResponse::Ok().json(answer.as_oauth()))
 }

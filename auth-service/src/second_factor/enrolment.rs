@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use totp_rs::Secret;
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{RECOVERY_CODES, authenticator, new_secret, recovery_code, step_of, use_code};
 use crate::{
-    attempts::Attempt,
+    attempts::{Attempt, own_device},
     body::{Body, Parsed},
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
@@ -27,10 +27,13 @@ pub(crate) struct StartBody {
     /// The password, as proof that it is not a stolen token that asks.
     #[schema(value_type = String, format = Password)]
     password: Zeroizing<String>,
+    /// The `device_token` of an earlier login, unless it comes as a cookie.
+    device_token: Option<String>,
 }
 
 impl Body for StartBody {
-    const SHAPE: &str = "the body must hold the password and nothing else";
+    const SHAPE: &str = "the body must hold the password, may hold a device_token, both text, \
+                         and nothing else";
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -54,10 +57,13 @@ pub(crate) struct DisableBody {
     /// A code of the authenticator.
     #[schema(value_type = String)]
     code: Zeroizing<String>,
+    /// The `device_token` of an earlier login, unless it comes as a cookie.
+    device_token: Option<String>,
 }
 
 impl Body for DisableBody {
-    const SHAPE: &str = "the body must hold the password and a code, and nothing else";
+    const SHAPE: &str = "the body must hold the password and a code, may hold a device_token, \
+                         all text, and nothing else";
 }
 
 /// What an authenticator has to know.
@@ -94,13 +100,28 @@ pub(crate) struct RecoveryCodes {
     )
 )]
 pub(crate) async fn post_start(
+    request: HttpRequest,
     state: web::Data<AppState>,
     signed_in: SignedIn,
     visitor: Visitor,
     Parsed(body): Parsed<StartBody>,
 ) -> Result<HttpResponse, ApiError> {
-    check_password(&state, &signed_in, &visitor, body.password).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
+    let headers = request.headers();
+    let attempt = Attempt {
+        visitor: &visitor,
+        username: &signed_in.account.username,
+        // A stolen access token is not enough to change what guards the account.
+        password: body.password,
+        device: Some(own_device(
+            &state,
+            headers,
+            body.device_token,
+            &signed_in,
+            now,
+        )),
+    };
+    attempt.judge(&state).await?;
     let account = &signed_in.account;
     let secret = new_secret()?;
     let sealed = state
@@ -195,32 +216,30 @@ async fn confirming_step(
     )
 )]
 pub(crate) async fn post_disable(
+    request: HttpRequest,
     state: web::Data<AppState>,
     signed_in: SignedIn,
     visitor: Visitor,
     Parsed(body): Parsed<DisableBody>,
 ) -> Result<HttpResponse, ApiError> {
-    check_password(&state, &signed_in, &visitor, body.password).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
+    let headers = request.headers();
+    let attempt = Attempt {
+        visitor: &visitor,
+        username: &signed_in.account.username,
+        // A stolen access token is not enough to change what guards the account.
+        password: body.password,
+        device: Some(own_device(
+            &state,
+            headers,
+            body.device_token,
+            &signed_in,
+            now,
+        )),
+    };
+    attempt.judge(&state).await?;
     let user_id = &signed_in.account.id;
     use_code(&state, user_id, &body.code, now).await?;
     state.store().delete_totp(user_id, now).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// A stolen access token is not enough to change what guards the account.
-async fn check_password(
-    state: &AppState,
-    signed_in: &SignedIn,
-    visitor: &Visitor,
-    password: Zeroizing<String>,
-) -> Result<(), ApiError> {
-    let attempt = Attempt {
-        visitor,
-        username: &signed_in.account.username,
-        password,
-        device: None,
-    };
-    attempt.judge(state).await?;
-    Ok(())
 }

@@ -12,9 +12,10 @@ use crate::{
     body::{Body, Parsed},
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    limits::Limit,
+    metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::AccountWithHash,
     users::seconds_since_epoch,
     vault::Hash,
     visitor::Visitor,
@@ -62,31 +63,55 @@ pub(crate) async fn post_code(
     Parsed(body): Parsed<CodeBody>,
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
-        cookies::require_listed_page(&request, state.settings())?;
+        cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
+    let limits = state.limits();
+    let address = limits.address_key(visitor.address);
+    limits.take(Limit::LoginsOfAddress, address)?;
+    let outcome = answer(&state, &visitor, &body, now).await;
+    let is_failure = matches!(
+        outcome,
+        Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
+    );
+    if !is_failure {
+        limits.give_back(Limit::LoginsOfAddress, address);
+    }
+    let (user_id, answer) = outcome?;
+    let outcome = LoginOutcome::Success;
+    state.metrics().login(outcome);
+    tracing::info!(
+        outcome = outcome.name(),
+        user = user_id,
+        "login with a code"
+    );
+    Ok(answer.into_response(body.cookie))
+}
+
+/// Starts the session that a challenge and a code stand for. Returns the account's id with it.
+async fn answer(
+    state: &AppState,
+    visitor: &Visitor,
+    body: &CodeBody,
+    now: i64,
+) -> Result<(String, TokenAnswer), ApiError> {
     let challenge = Hash::of(&body.challenge);
-    let challenged = state
-        .store()
-        .try_challenge(&challenge, CHALLENGE_ATTEMPTS, now)
-        .await?
-        .ok_or(ApiError::CodeRefused)?;
-    use_code(&state, &challenged.user_id, &body.code, now).await?;
+    let store = state.store();
+    // Counting an attempt takes the writer, which a challenge that nobody has must not.
+    if !store.is_challenge_open(&challenge, now).await? {
+        return Err(ApiError::CodeRefused);
+    }
+    let challenged = store.try_challenge(&challenge, CHALLENGE_ATTEMPTS, now);
+    let challenged = challenged.await?.ok_or(ApiError::CodeRefused)?;
+    use_code(state, &challenged.user_id, &body.code, now).await?;
     // Of two codes that are right at once, one starts a session.
-    let is_first = state.store().finish_challenge(&challenge, now).await?;
+    let is_first = store.finish_challenge(&challenge, now).await?;
     let account = state.users().find_active(&challenged.user_id).await?;
     let Some(account) = account.filter(|_| is_first) else {
         return Err(ApiError::CodeRefused);
     };
-    let account = AccountWithHash {
-        account,
-        password_hash: challenged.password_hash,
-    };
-    let answer = sessions::start(&state, &account, &visitor).await?;
-    tracing::info!(
-        outcome = "success",
-        user = account.account.id,
-        "login with a code"
-    );
-    Ok(answer.into_response(body.cookie))
+    let answer = sessions::start(state, &account, challenged.password_version, visitor).await?;
+    // The password has been changed since, so the first half of the login counts for nothing.
+    let answer = answer.ok_or(ApiError::InvalidCredentials)?;
+    Ok((account.id, answer))
 }

@@ -47,7 +47,7 @@ pub(crate) async fn require(
     let challenge = random_token()?;
     let challenged = Challenged {
         user_id: account.account.id.clone(),
-        password_hash: account.password_hash.clone(),
+        password_version: account.password_version,
     };
     store
         .insert_challenge(&Hash::of(&challenge), &challenged, now + CHALLENGE_SECS)

@@ -6,11 +6,11 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     sessions::{self, Ending, Which},
 };
-use crate::users::hash::StoredHash;
+use crate::users::{email::Email, hash::StoredHash};
 
 /// An account, without what proves that it is somebody's.
 #[derive(Clone, Debug, FromRow)]
@@ -27,6 +27,8 @@ pub struct Account {
     pub family_name: Option<String>,
     /// The address for mail.
     pub email: Option<String>,
+    /// When the address was verified, in seconds since the epoch.
+    pub email_verified_at: Option<i64>,
     /// In seconds since the epoch.
     pub created_at: i64,
     /// When it was shut, in seconds since the epoch.
@@ -43,6 +45,11 @@ impl Account {
             given_name: self.given_name.clone(),
             family_name: self.family_name.clone(),
             email: self.email.clone(),
+            // Never one without the other: what nobody has verified may be anybody's.
+            email_verified: self
+                .email
+                .as_ref()
+                .map(|_| self.email_verified_at.is_some()),
         }
     }
 }
@@ -55,6 +62,9 @@ pub struct AccountWithHash {
     pub account: Account,
     /// The hash.
     pub password_hash: StoredHash,
+    /// The number of the password: it grows with each change of the password, and stays when the same
+    /// password is hashed with other parameters.
+    pub password_version: i64,
 }
 
 /// An account to be written.
@@ -70,23 +80,37 @@ pub struct NewAccount {
     pub password_hash: StoredHash,
     /// The person.
     pub profile: Profile,
+    /// The profile's address for mail.
+    pub email: Option<Email>,
     /// In seconds since the epoch.
     pub created_at: i64,
 }
 
+/// What became of an account that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was written.
+    Fine,
+    /// Somebody has the name, or one that looks the same.
+    NameTaken,
+    /// Another account has the address for mail.
+    EmailTaken,
+}
+
 impl Store {
-    /// Writes an account; `false` when somebody has the name, or one that looks the same.
+    /// Writes an account, unless its name or its address for mail is taken.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn insert_account(&self, account: &NewAccount) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+    pub async fn insert_account(&self, account: &NewAccount) -> Result<Added, StoreError> {
+        let mut transaction = self.begin().await?;
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into users (id, username, skeleton, password_hash, name, given_name, \
-                                    family_name, email, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                                    family_name, email, created_at, email_normal, \
+                                    email_verified_at) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
                  on conflict do nothing",
             )
             .bind(&account.id)
@@ -96,19 +120,60 @@ impl Store {
             .bind(&account.profile.name)
             .bind(&account.profile.given_name)
             .bind(&account.profile.family_name)
-            .bind(&account.profile.email)
+            .bind(account.email.as_ref().map(Email::as_str))
             .bind(account.created_at)
+            .bind(account.email.as_ref().map(Email::normal))
+            .bind(account.verified_at())
             .execute(connection)
             .await?
             .rows_affected()
         });
         if written == 0 {
-            return Ok(false);
+            let is_name = is_name_taken(&mut transaction, account).await?;
+            return Ok(if is_name {
+                Added::NameTaken
+            } else {
+                Added::EmailTaken
+            });
         }
         let now = account.created_at;
-        record(&mut transaction, EventKind::AccountAdded, &account.id, now).await?;
+        record(&mut transaction, EventKind::AccountAdded, &account.id, now);
         transaction.commit().await?;
-        Ok(true)
+        Ok(Added::Fine)
+    }
+
+    /// Returns the accounts whose address for mail has no normal form yet, by id, with the address.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_emails_without_normal_form(
+        &self,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select id, email from users where email is not null and email_normal is null \
+             order by created_at, id",
+        )
+        .fetch_all(pool)
+        .await?))
+    }
+
+    /// Sets the normal form of an account's address; `false` when another account has it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_normal_email(&self, id: &str, normal: &str) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update users set email_normal = $2 where id = $1 \
+             and not exists (select 1 from users where email_normal = $2)",
+        )
+        .bind(id)
+        .bind(normal)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
     }
 
     /// The account with this folded name.
@@ -121,8 +186,8 @@ impl Store {
         username: &str,
     ) -> Result<Option<AccountWithHash>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select id, username, name, given_name, family_name, email, created_at, disabled_at, \
-                    password_hash \
+            "select id, username, name, given_name, family_name, email, email_verified_at, \
+                    created_at, disabled_at, password_hash, password_version \
              from users where username = $1",
         )
         .bind(username)
@@ -137,7 +202,8 @@ impl Store {
     /// When the database fails.
     pub async fn find_account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select id, username, name, given_name, family_name, email, created_at, disabled_at \
+            "select id, username, name, given_name, family_name, email, email_verified_at, \
+                    created_at, disabled_at \
              from users where id = $1",
         )
         .bind(id)
@@ -152,112 +218,12 @@ impl Store {
     /// When the database fails.
     pub async fn list_accounts(&self) -> Result<Vec<Account>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select id, username, name, given_name, family_name, email, created_at, disabled_at \
+            "select id, username, name, given_name, family_name, email, email_verified_at, \
+                    created_at, disabled_at \
              from users order by username",
         )
         .fetch_all(pool)
         .await?))
-    }
-
-    /// Sets another hash for the one with this id whose hash is `old`, and ends their sessions but
-    /// those that `keep` spares; `false` when the hash is another one by now, or the account shut.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn change_password(
-        &self,
-        user_id: &str,
-        (old, new): (&StoredHash, &StoredHash),
-        keep: Which<'_>,
-        ending: Ending<'_>,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
-        let changed = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update users set password_hash = $3 \
-                 where id = $1 and password_hash = $2 and disabled_at is null",
-            )
-            .bind(user_id)
-            .bind(old)
-            .bind(new)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if changed == 0 {
-            return Ok(false);
-        }
-        record(
-            &mut transaction,
-            EventKind::PasswordChanged,
-            user_id,
-            ending.now,
-        )
-        .await?;
-        sessions::end(&mut transaction, user_id, keep, ending).await?;
-        transaction.commit().await?;
-        Ok(true)
-    }
-
-    /// Sets a hash of the same password in place of `old`; `false` when the hash is another one by
-    /// now.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn replace_hash(
-        &self,
-        user_id: &str,
-        old: &StoredHash,
-        new: &StoredHash,
-    ) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update users set password_hash = $3 where id = $1 and password_hash = $2",
-        )
-        .bind(user_id)
-        .bind(old)
-        .bind(new)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
-    }
-
-    /// Sets another hash and ends all sessions of the account; `false` when nobody has the name.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn set_password_hash(
-        &self,
-        username: &str,
-        hash: &StoredHash,
-        ending: Ending<'_>,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
-        let id: Option<String> = on_transaction!(&mut transaction, |connection| {
-            sqlx::query_scalar(
-                "update users set password_hash = $2 where username = $1 returning id",
-            )
-            .bind(username)
-            .bind(hash)
-            .fetch_optional(connection)
-            .await?
-        });
-        let Some(id) = id else {
-            return Ok(false);
-        };
-        record(
-            &mut transaction,
-            EventKind::PasswordChanged,
-            &id,
-            ending.now,
-        )
-        .await?;
-        sessions::end(&mut transaction, &id, Which::All, ending).await?;
-        transaction.commit().await?;
-        Ok(true)
     }
 
     /// Shuts an account, or leaves it shut, and ends all its sessions; `false` when nobody has the
@@ -271,7 +237,7 @@ impl Store {
         username: &str,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
                 "update users set disabled_at = coalesce(disabled_at, $2) where username = $1 \
@@ -290,21 +256,38 @@ impl Store {
             EventKind::AccountDisabled,
             &id,
             ending.now,
-        )
-        .await?;
+        );
         sessions::end(&mut transaction, &id, Which::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
     }
 }
 
-/// Writes what happened to an account.
-async fn record(
+impl NewAccount {
+    /// When the address for mail was verified: now, if whoever makes the account vouches for it.
+    fn verified_at(&self) -> Option<i64> {
+        let is_verified = self.profile.email_verified == Some(true) && self.email.is_some();
+        is_verified.then_some(self.created_at)
+    }
+}
+
+/// Returns whether an account has the name of this one, or one that looks the same.
+async fn is_name_taken(
     transaction: &mut Transaction,
-    kind: EventKind,
-    user_id: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+    account: &NewAccount,
+) -> Result<bool, StoreError> {
+    let found: Option<(String,)> = on_transaction!(transaction, |connection| {
+        sqlx::query_as("select id from users where username = $1 or skeleton = $2")
+            .bind(&account.username)
+            .bind(&account.skeleton)
+            .fetch_optional(connection)
+            .await?
+    });
+    Ok(found.is_some())
+}
+
+/// Writes what happened to an account.
+pub(super) fn record(transaction: &mut Transaction, kind: EventKind, user_id: &str, now: i64) {
     let event = Event {
         kind,
         at: now,
@@ -312,5 +295,5 @@ async fn record(
         session_id: None,
         detail: json!({}),
     };
-    audit::append(transaction, &event).await
+    transaction.record(event);
 }

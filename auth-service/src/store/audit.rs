@@ -1,4 +1,13 @@
-//! The table `audit_events`: what happened, each row chained to the one before it.
+//! The table `audit_events`: one row for each change, chained by hash to the row before it.
+//!
+//! **Order of locks.** Every transaction takes row locks in one order: `users`, `sessions`,
+//! `refresh_tokens`, the other tables, and the audit chain last. The chain has one lock for the whole
+//! database. If a transaction held that lock and then waited for a row, a second transaction that
+//! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
+//! chain: [`Transaction::record`] only keeps the event, and [`Transaction::commit`] appends all of
+//! them after the last statement. A transaction that locks several sessions locks the row of their
+//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up locks the
+//! sessions that ended long ago, which nothing else changes, by id.
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,7 +15,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    database::{Transaction, on_pool, on_transaction},
+    database::{OpenTransaction, Transaction, in_time, on_pool, on_transaction},
 };
 
 /// What the first event is chained to.
@@ -75,48 +84,118 @@ impl EventKind {
     }
 }
 
-/// Something that happened.
+/// Whose request or command causes an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The owner of the account, over HTTP.
+    #[default]
+    Owner,
+    /// An operator, by a command.
+    Command,
+    /// The service itself: a rotation of keys, or the end of a session whose token was copied.
+    Service,
+}
+
+impl Actor {
+    /// The value of the member `by` in an event's detail.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "self",
+            Self::Command => "command",
+            Self::Service => "service",
+        }
+    }
+}
+
+/// An event that is to be recorded.
 #[derive(Clone, Debug)]
 pub struct Event<'a> {
-    /// What.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// When, in seconds since the epoch.
+    /// The time, in seconds since the epoch.
     pub at: i64,
-    /// To whom.
+    /// The account that it is about.
     pub user_id: Option<&'a str>,
-    /// To which session.
+    /// The session that it is about.
     pub session_id: Option<&'a str>,
-    /// What else is worth keeping: an object without secrets, and without what was typed as a name,
-    /// which may be a password.
+    /// Further data: a JSON object without secrets, and without what was typed as a name, which may
+    /// be a password.
     pub detail: serde_json::Value,
 }
 
-/// Appends an event in the transaction that makes it happen. Call it last: until the commit nobody
-/// else appends.
+/// An event that waits for the commit of its transaction.
+#[derive(Debug)]
+pub(super) struct RecordedEvent {
+    name: &'static str,
+    at: i64,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    detail: String,
+}
+
+impl Event<'_> {
+    /// Copies the event and adds its actor to the detail, as the member `by`.
+    pub(super) fn recorded(self, actor: Actor) -> RecordedEvent {
+        let mut detail = self.detail;
+        if let Some(members) = detail.as_object_mut() {
+            members.insert("by".to_owned(), actor.name().into());
+        }
+        RecordedEvent {
+            name: self.kind.name(),
+            at: self.at,
+            user_id: self.user_id.map(str::to_owned),
+            session_id: self.session_id.map(str::to_owned),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// Appends events in the transaction that makes them true. Only [`Transaction::commit`] calls it:
+/// until the commit no other transaction appends.
 pub(super) async fn append(
     transaction: &mut Transaction,
-    event: &Event<'_>,
+    events: &[RecordedEvent],
 ) -> Result<(), StoreError> {
-    if let Transaction::Postgres(transaction) = transaction {
-        sqlx::query("select pg_advisory_xact_lock($1)")
-            .bind(POSTGRES_LOCK)
-            .execute(&mut **transaction)
-            .await?;
+    if events.is_empty() {
+        return Ok(());
+    }
+    if let OpenTransaction::Postgres(transaction) = &mut transaction.connection {
+        in_time(async {
+            sqlx::query("select pg_advisory_xact_lock($1)")
+                .bind(POSTGRES_LOCK)
+                .execute(&mut **transaction)
+                .await?;
+            Ok(())
+        })
+        .await?;
     }
     let last: Option<(i64, Vec<u8>)> = on_transaction!(transaction, |connection| {
         sqlx::query_as("select number, hash from audit_events order by number desc limit 1")
             .fetch_optional(connection)
             .await?
     });
-    let (last_number, previous) = last.unwrap_or((0, BEGINNING.to_vec()));
-    let number = last_number + 1;
-    let detail = event.detail.to_string();
+    let (mut number, mut previous) = last.unwrap_or((0, BEGINNING.to_vec()));
+    for event in events {
+        number += 1;
+        previous = insert(transaction, event, number, previous).await?;
+    }
+    Ok(())
+}
+
+/// Inserts one event after `previous`, and returns its hash.
+async fn insert(
+    transaction: &mut Transaction,
+    event: &RecordedEvent,
+    number: i64,
+    previous: Vec<u8>,
+) -> Result<Vec<u8>, StoreError> {
     let hash = chain(
         &previous,
         number,
-        (event.at, event.kind.name()),
-        (event.user_id, event.session_id),
-        &detail,
+        (event.at, event.name),
+        (event.user_id.as_deref(), event.session_id.as_deref()),
+        &event.detail,
     );
     on_transaction!(transaction, |connection| {
         sqlx::query(
@@ -125,16 +204,16 @@ pub(super) async fn append(
         )
         .bind(number)
         .bind(event.at)
-        .bind(event.kind.name())
-        .bind(event.user_id)
-        .bind(event.session_id)
-        .bind(detail)
-        .bind(previous)
-        .bind(hash)
+        .bind(event.name)
+        .bind(&event.user_id)
+        .bind(&event.session_id)
+        .bind(&event.detail)
+        .bind(&previous)
+        .bind(&hash)
         .execute(connection)
         .await?;
     });
-    Ok(())
+    Ok(hash)
 }
 
 /// An event as it stands in the table.

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
 };
 use crate::vault::Hash;
@@ -28,7 +28,7 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn insert_client(&self, client: &Client, secret: &Hash) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into clients (id, scopes, created_at) values ($1, $2, $3) \
@@ -46,7 +46,7 @@ impl Store {
         }
         insert_secret(&mut transaction, &client.id, secret, client.created_at).await?;
         let kind = EventKind::ClientAdded;
-        record(&mut transaction, kind, &client.id, client.created_at).await?;
+        record(&mut transaction, kind, &client.id, client.created_at);
         transaction.commit().await?;
         Ok(true)
     }
@@ -114,7 +114,7 @@ impl Store {
         secret: &Hash,
         (now, overlap_end): (i64, i64),
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let known = on_transaction!(&mut transaction, |connection| {
             sqlx::query("update clients set id = id where id = $1 and removed_at is null")
                 .bind(id)
@@ -145,7 +145,7 @@ impl Store {
             .rows_affected()
         });
         insert_secret(&mut transaction, id, secret, now).await?;
-        record(&mut transaction, EventKind::ClientRotated, id, now).await?;
+        record(&mut transaction, EventKind::ClientRotated, id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -156,7 +156,7 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn remove_client(&self, id: &str, now: i64) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let removed = on_transaction!(&mut transaction, |connection| {
             sqlx::query("update clients set removed_at = $2 where id = $1 and removed_at is null")
                 .bind(id)
@@ -168,7 +168,7 @@ impl Store {
         if removed == 0 {
             return Ok(false);
         }
-        record(&mut transaction, EventKind::ClientRemoved, id, now).await?;
+        record(&mut transaction, EventKind::ClientRemoved, id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -191,12 +191,7 @@ async fn insert_secret(
     Ok(())
 }
 
-async fn record(
-    transaction: &mut Transaction,
-    kind: EventKind,
-    client_id: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+fn record(transaction: &mut Transaction, kind: EventKind, client_id: &str, now: i64) {
     let event = Event {
         kind,
         at: now,
@@ -204,5 +199,5 @@ async fn record(
         session_id: None,
         detail: json!({"client_id": client_id}),
     };
-    audit::append(transaction, &event).await
+    transaction.record(event);
 }

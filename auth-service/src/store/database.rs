@@ -7,15 +7,16 @@ use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, file};
-
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
+use super::{
+    StoreError,
+    audit::{self, Actor, Event, RecordedEvent},
+    file,
+    schema::{self, Opener},
+};
 
 /// How long a connection waits for another process's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,8 +46,16 @@ pub(super) enum Pool {
     Postgres(PgPool),
 }
 
-/// What happens as a whole or not at all: dropped without a commit, it has not happened.
-pub(super) enum Transaction {
+/// A transaction that collects its audit events and appends them when it commits. Dropped without a
+/// commit, it is rolled back.
+pub(super) struct Transaction {
+    pub(super) connection: OpenTransaction,
+    events: Vec<RecordedEvent>,
+    actor: Actor,
+}
+
+/// The transaction of either database.
+pub(super) enum OpenTransaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
@@ -68,12 +77,12 @@ macro_rules! on_pool {
 /// Does the same with a transaction's connection to either database.
 macro_rules! on_transaction {
     ($transaction:expr, |$connection:ident| $work:expr) => {
-        match $transaction {
-            $crate::store::database::Transaction::Sqlite(transaction) => {
+        match &mut $transaction.connection {
+            $crate::store::database::OpenTransaction::Sqlite(transaction) => {
                 let $connection = &mut **transaction;
                 $crate::store::database::in_time(async { Ok($work) }).await?
             }
-            $crate::store::database::Transaction::Postgres(transaction) => {
+            $crate::store::database::OpenTransaction::Postgres(transaction) => {
                 let $connection = &mut **transaction;
                 $crate::store::database::in_time(async { Ok($work) }).await?
             }
@@ -116,7 +125,10 @@ async fn give_up_idle_transactions(connection: &mut PgConnection) -> Result<(), 
 
 impl Pool {
     /// The writer and the readers of an SQLite file, which is made when it is missing.
-    pub(super) async fn open_sqlite(path: &Path) -> Result<(Self, Self), StoreError> {
+    pub(super) async fn open_sqlite(
+        path: &Path,
+        opener: Opener,
+    ) -> Result<(Self, Self), StoreError> {
         file::create_private(path)?;
         let _nobody_else = file::lock_beside(path).await?;
         let options = SqliteConnectOptions::new()
@@ -140,13 +152,13 @@ impl Pool {
                 .after_release(|connection, _| Box::pin(is_reusable(connection)))
         };
         let writer = pool(1).connect_with(options.clone()).await?;
-        SQLITE_MIGRATIONS.run(&writer).await?;
+        schema::prepare(&mut *writer.acquire().await?, opener).await?;
         let readers = pool(SQLITE_READERS).connect_with(options).await?;
         Ok((Self::Sqlite(writer), Self::Sqlite(readers)))
     }
 
     /// The connections to a PostgreSQL server. Its own lock spans the migrations.
-    pub(super) async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+    pub(super) async fn open_postgres(url: &str, opener: Opener) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("auth-service")
             .disable_statement_logging();
@@ -157,22 +169,26 @@ impl Pool {
             .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_with(options)
             .await?;
-        POSTGRES_MIGRATIONS.run(&pool).await?;
+        schema::prepare(&mut *pool.acquire().await?, opener).await?;
         Ok(Self::Postgres(pool))
     }
 
-    /// Starts a transaction. In SQLite it locks at once: one that locked at its first write would
-    /// fail when another had written since it read.
-    pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
-        in_time(async {
+    /// Starts a transaction in the name of `actor`. In SQLite it locks at once: one that locked at
+    /// its first write would fail when another had written since it read.
+    pub(super) async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
+        let connection = in_time(async {
             Ok(match self {
                 Self::Sqlite(pool) => {
-                    Transaction::Sqlite(pool.begin_with("begin immediate").await?)
+                    OpenTransaction::Sqlite(pool.begin_with("begin immediate").await?)
                 }
-                Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+                Self::Postgres(pool) => OpenTransaction::Postgres(pool.begin().await?),
             })
+        });
+        Ok(Transaction {
+            connection: connection.await?,
+            events: Vec::new(),
+            actor,
         })
-        .await
     }
 
     pub(super) async fn close(&self) {
@@ -184,13 +200,26 @@ impl Pool {
 }
 
 impl Transaction {
-    /// Makes it happen; when this returns it is on the disk. When it fails, nobody knows whether it
-    /// has happened.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
+    /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the
+    /// audit log, after every other statement: see the order of locks in [`super::audit`].
+    pub(super) fn record(&mut self, event: Event<'_>) {
+        self.events.push(event.recorded(self.actor));
+    }
+
+    /// Records an event that the service itself decides on, whoever sent the request.
+    pub(super) fn record_decision(&mut self, event: Event<'_>) {
+        self.events.push(event.recorded(Actor::Service));
+    }
+
+    /// Appends the audit events and commits. When this returns `Ok`, the changes are on the disk.
+    /// After an error it is not known whether they are.
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        let events = std::mem::take(&mut self.events);
+        audit::append(&mut self, &events).await?;
         in_time(async {
-            match self {
-                Self::Sqlite(transaction) => transaction.commit().await?,
-                Self::Postgres(mut transaction) => {
+            match self.connection {
+                OpenTransaction::Sqlite(transaction) => transaction.commit().await?,
+                OpenTransaction::Postgres(mut transaction) => {
                     // After a statement that failed, PostgreSQL rolls back at a commit and calls it
                     // a success; any other statement it refuses.
                     sqlx::query("select 1").execute(&mut *transaction).await?;

@@ -4,6 +4,8 @@ use std::io;
 
 use sqlx::{Error, error::DatabaseError, migrate::MigrateError};
 
+use super::SchemaError;
+
 /// The database failed. What was looked for and not found is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -26,6 +28,9 @@ pub enum StoreError {
     /// The tables cannot be brought up to date.
     #[error("cannot bring the database up to date")]
     Migration(#[source] MigrateError),
+    /// The tables are those of another version.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A query failed.
     #[error("the database failed")]
     Query(#[from] Error),
@@ -88,7 +93,7 @@ impl StoreError {
             Self::File { .. } => Trouble::Failing,
             Self::Open { cause, .. } => cause.trouble(),
             Self::Query(error) => trouble_of(error),
-            Self::Migration(_) => Trouble::Defect,
+            Self::Migration(_) | Self::Schema(_) => Trouble::Defect,
             Self::TooSlow => Trouble::Unreachable,
         }
     }
@@ -102,7 +107,7 @@ impl StoreError {
             Self::File { source, .. } => source.to_string(),
             Self::Query(error) => cause_of(error),
             Self::Migration(error) => error.to_string(),
-            Self::Open { .. } | Self::TooSlow => return story,
+            Self::Open { .. } | Self::Schema(_) | Self::TooSlow => return story,
         };
         story.push_str(": ");
         story.push_str(&cause);

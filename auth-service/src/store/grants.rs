@@ -4,7 +4,7 @@ use shared_claims::authorization::{Action, AuthorizationDetail};
 
 use super::{
     Store, StoreError,
-    audit::{self, Event},
+    audit::Event,
     database::{on_pool, on_transaction},
 };
 
@@ -39,10 +39,10 @@ impl Store {
         subject: &str,
         (room, actions): (&str, &[Action]),
         most: i64,
-        event: &Event<'_>,
+        event: Event<'_>,
     ) -> Result<bool, StoreError> {
         let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into grants (subject, room, actions, created_at) \
@@ -62,7 +62,7 @@ impl Store {
         if written == 0 {
             return Ok(false);
         }
-        audit::append(&mut transaction, event).await?;
+        transaction.record(event);
         transaction.commit().await?;
         Ok(true)
     }
@@ -76,9 +76,9 @@ impl Store {
         &self,
         subject: &str,
         room: &str,
-        event: &Event<'_>,
+        event: Event<'_>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query("delete from grants where subject = $1 and room = $2")
                 .bind(subject)
@@ -90,7 +90,7 @@ impl Store {
         if written == 0 {
             return Ok(false);
         }
-        audit::append(&mut transaction, event).await?;
+        transaction.record(event);
         transaction.commit().await?;
         Ok(true)
     }

@@ -8,28 +8,33 @@ mod accounts;
 pub mod audit;
 mod clients;
 mod database;
+mod expired;
 mod failure;
 mod file;
 mod grants;
 mod levels;
 mod outbox;
+mod passwords;
 mod readiness;
 mod refresh_tokens;
+mod schema;
 mod second_factor;
 mod sessions;
 mod signing_keys;
 
-pub use accounts::{Account, AccountWithHash, NewAccount};
+pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use clients::Client;
 pub use failure::{StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
-pub use refresh_tokens::{RETRY_WINDOW_SECS, Refreshed};
+pub use refresh_tokens::{Refreshed, Rotation};
+pub use schema::{Opener, SchemaError};
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use database::Pool;
+use audit::Actor;
+use database::{Pool, Transaction};
 use file::OpenedFile;
 use readiness::LastWrite;
 
@@ -42,6 +47,8 @@ pub struct Store {
     last_write: LastWrite,
     /// The SQLite file; `None` for PostgreSQL.
     file: Option<OpenedFile>,
+    /// The actor of the events that this handle records.
+    actor: Actor,
 }
 
 impl StoreError {
@@ -54,17 +61,27 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens the database, makes an SQLite file when it is missing, and brings the tables up to
-    /// date.
+    /// Opens the database for the service: makes an SQLite file when it is missing, and brings the
+    /// tables up to date.
     ///
     /// # Errors
     ///
     /// When the database cannot be used.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_by(url, Opener::Service).await
+    }
+
+    /// Opens the database, and makes an SQLite file when it is missing. Whether older tables are brought
+    /// up to date depends on the `opener`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used, or its tables are not those of this version.
+    pub async fn open_by(url: &DatabaseUrl, opener: Opener) -> Result<Self, StoreError> {
         let opened = if let Some(path) = url.sqlite_path() {
-            Pool::open_sqlite(&path).await
+            Pool::open_sqlite(&path, opener).await
         } else {
-            let opened = Pool::open_postgres(url.expose()).await;
+            let opened = Pool::open_postgres(url.expose(), opener).await;
             opened.map(|pool| (pool.clone(), pool))
         };
         match opened {
@@ -73,6 +90,7 @@ impl Store {
                 readers,
                 last_write: LastWrite::default(),
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
+                actor: Actor::default(),
             }),
             // It names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
@@ -81,6 +99,20 @@ impl Store {
                 cause: Box::new(cause),
             }),
         }
+    }
+
+    /// Returns a handle to the same connections whose events name `actor`.
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self {
+            actor,
+            ..self.clone()
+        }
+    }
+
+    /// Starts a transaction in the name of this handle's actor.
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.writer.begin(self.actor).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

@@ -95,37 +95,4 @@ impl Store {
         .fetch_one(pool)
         .await?))
     }
-
-    /// Forgets what nobody needs to know any more: revocations whose last token has expired, and
-    /// sessions that ended or expired before `before`, so many of them at most. It says how many
-    /// sessions there were.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn forget_old(&self, now: i64, before: i64, limit: i64) -> Result<u64, StoreError> {
-        on_pool!(&self.writer, |pool| sqlx::query(
-            "delete from revocations where moot_at <= $1"
-        )
-        .bind(now)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        on_pool!(&self.writer, |pool| sqlx::query(
-            "delete from login_challenges where expires_at <= $1"
-        )
-        .bind(now)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(on_pool!(&self.writer, |pool| sqlx::query(
-            "delete from sessions where id in \
-             (select id from sessions where ended_at < $1 or expires_at < $1 limit $2)",
-        )
-        .bind(before)
-        .bind(limit)
-        .execute(pool)
-        .await?
-        .rows_affected()))
-    }
 }

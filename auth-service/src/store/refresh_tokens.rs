@@ -1,73 +1,112 @@
-//! The table `refresh_tokens`: each token can be used once, and its successor is all that follows.
-
-use serde_json::json;
+//! The table `refresh_tokens`. Of the tokens of a session one at most is unspent, so a copy shows as
+//! soon as its owner and its thief have both used what they hold.
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     sessions::{Ending, Session, Which, end},
 };
 use crate::vault::Hash;
 
-/// How long after its use a refresh token may come again, in seconds: the answer to the first use
-/// may have been lost on the way.
-pub const RETRY_WINDOW_SECS: i64 = 10;
+/// The use of a refresh token.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// The hash of the token.
+    pub presented: &'a Hash,
+    /// The client that presents the token.
+    pub client_id: &'a str,
+    /// The generation of the token's successor, as [`Store::find_successor_generation`] returned it.
+    pub generation: i64,
+    /// The hashes of the successor of that generation, derived from each of our keys, the current key
+    /// first.
+    pub successors: &'a [Hash],
+    /// The hash of the successor of the next generation.
+    pub replacement: &'a Hash,
+    /// Idle timeout of a session, in seconds.
+    pub idle_secs: i64,
+    /// Time after a use in which the same successor is given again, in seconds.
+    pub retry_secs: i64,
+    /// The address that the token comes from.
+    pub address: &'a str,
+}
 
-/// What became of a refresh token that was presented.
+/// The outcome of a [`Rotation`].
 #[derive(Debug)]
 pub enum Refreshed {
-    /// It was exchanged for the successor with this index, now or within the last seconds.
+    /// The token was exchanged for the successor with this index, now or before.
     Rotated {
         /// The session.
         session: Session,
-        /// Which of the successors that were offered.
+        /// The index of the successor in [`Rotation::successors`].
         successor: usize,
     },
-    /// It was exchanged before; its session has been ended.
+    /// The token was exchanged before, and its successor was never used. The replacement has taken the
+    /// successor's place.
+    Reissued(Session),
+    /// The token was exchanged before, and its successor was used. The session has been ended.
     Reused(Session),
-    /// Nobody has it, it has expired, or its session has ended.
+    /// Nobody has the token, it has expired, or its session has ended.
     Refused,
+    /// Another request has replaced the successor meanwhile. Nothing has changed: look the generation
+    /// up again.
+    Outdated,
 }
 
 impl Store {
-    /// Exchanges the refresh token with the hash `presented` for one of `successors`: the first, or
-    /// the one that it was exchanged for a moment ago, when the answer may have been lost.
+    /// Returns the generation of the successor of a refresh token, or `None` when the token cannot be
+    /// used by this client. It only reads, so that a token that nobody has costs no write.
     ///
-    /// A second use at any other time ends the session, as `ending` says.
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_successor_generation(
+        &self,
+        hash: &Hash,
+        client_id: &str,
+        now: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select reissues \
+             from refresh_tokens join sessions on sessions.id = session_id \
+                  join users on users.id = user_id \
+             where hash = $1 and client_id = $3 and ended_at is null and sessions.expires_at > $2 \
+                   and disabled_at is null \
+                   and (refresh_tokens.used_at is not null or refresh_tokens.expires_at > $2)",
+        )
+        .bind(hash.as_bytes())
+        .bind(now)
+        .bind(client_id)
+        .fetch_optional(pool)
+        .await?))
+    }
+
+    /// Exchanges a refresh token for its successor.
+    ///
+    /// A spent token whose successor was not used yet is accepted: its answer may have been lost. Until
+    /// `retry_secs` after the use it gets the same successor, and later a replacement, which takes the
+    /// successor's place. Whoever then presents the first successor is found out.
+    ///
+    /// Any other use of a spent token ends the session, as `ending` says.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn rotate_refresh_token(
         &self,
-        presented: &Hash,
-        client_id: &str,
-        successors: &[Hash],
-        idle_secs: i64,
+        rotation: Rotation<'_>,
         ending: Ending<'_>,
     ) -> Result<Refreshed, StoreError> {
         let now = ending.now;
-        let mut transaction = self.writer.begin().await?;
-        // First the session, which whoever ends it changes too: one waits for the other.
-        let session = touch_session(&mut transaction, presented, client_id, now).await?;
-        let Some(session) = session else {
+        let mut transaction = self.begin().await?;
+        // First the session, whose row locks all of its tokens.
+        let Some(session) = touch_session(&mut transaction, &rotation, ending).await? else {
             return Ok(Refreshed::Refused);
         };
-        let spent = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update refresh_tokens set used_at = $2 \
-                 where hash = $1 and used_at is null and expires_at > $2",
-            )
-            .bind(presented.as_bytes())
-            .bind(now)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if let (1, Some(successor)) = (spent, successors.first()) {
-            let expires_at = session.expires_at.min(now.saturating_add(idle_secs));
-            let token = (successor, expires_at);
+        if let (true, Some(successor)) = (
+            spend(&mut transaction, rotation.presented, now).await?,
+            rotation.successors.first(),
+        ) {
+            let token = (successor, rotation.expiry(&session, now));
             insert_refresh_token(&mut transaction, &session.id, token, now).await?;
             transaction.commit().await?;
             return Ok(Refreshed::Rotated {
@@ -75,36 +114,34 @@ impl Store {
                 successor: 0,
             });
         }
-        let Some(used_at) = used_at(&mut transaction, presented).await? else {
+        let Some((used_at, generation)) = find_use(&mut transaction, rotation.presented).await?
+        else {
             return Ok(Refreshed::Refused);
         };
-        if now <= used_at.saturating_add(RETRY_WINDOW_SECS) {
-            for (successor, hash) in successors.iter().enumerate() {
-                if is_unused(&mut transaction, hash, now).await? {
-                    return Ok(Refreshed::Rotated { session, successor });
-                }
-            }
+        if generation != rotation.generation {
+            return Ok(Refreshed::Outdated);
         }
-        end(
-            &mut transaction,
-            &session.user_id,
-            Which::One(&session.id),
-            ending,
-        )
-        .await?;
-        let event = Event {
-            kind: EventKind::RefreshTokenReused,
-            at: now,
-            user_id: Some(&session.user_id),
-            session_id: Some(&session.id),
-            detail: json!({}),
-        };
-        audit::append(&mut transaction, &event).await?;
+        for (successor, hash) in rotation.successors.iter().enumerate() {
+            if !is_unused(&mut transaction, hash, now).await? {
+                continue;
+            }
+            let is_retry = now <= used_at.saturating_add(rotation.retry_secs);
+            if !is_retry {
+                replace_successor(&mut transaction, &rotation, (&session, hash), now).await?;
+            }
+            transaction.commit().await?;
+            return Ok(match is_retry {
+                true => Refreshed::Rotated { session, successor },
+                false => Refreshed::Reissued(session),
+            });
+        }
+        let which = Which::One(&session.id);
+        end(&mut transaction, &session.user_id, which, ending).await?;
         transaction.commit().await?;
         Ok(Refreshed::Reused(session))
     }
 
-    /// The live session of a refresh token that could be used now.
+    /// Returns the live session of a refresh token that could be used now.
     ///
     /// # Errors
     ///
@@ -114,43 +151,111 @@ impl Store {
         hash: &Hash,
         now: i64,
     ) -> Result<Option<Session>, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+        let found = self.find_session_of_token(hash, now).await?;
+        Ok(found.and_then(|(session, is_usable)| is_usable.then_some(session)))
+    }
+
+    /// Returns the session of a refresh token, spent or not, unless the session has ended, and whether
+    /// the token could be used now.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_session_of_token(
+        &self,
+        hash: &Hash,
+        now: i64,
+    ) -> Result<Option<(Session, bool)>, StoreError> {
+        let found: Option<SessionOfToken> = on_pool!(&self.readers, |pool| sqlx::query_as(
             "select sessions.id, user_id, client_id, created_at, sessions.used_at, \
-                    sessions.expires_at, device, address \
+                    sessions.expires_at, device, address, \
+                    refresh_tokens.used_at is null and refresh_tokens.expires_at > $2 as is_usable \
              from sessions join refresh_tokens on session_id = sessions.id \
-             where hash = $1 and refresh_tokens.used_at is null \
-                   and refresh_tokens.expires_at > $2 and sessions.expires_at > $2 \
-                   and ended_at is null",
+             where hash = $1 and sessions.expires_at > $2 and ended_at is null",
         )
         .bind(hash.as_bytes())
         .bind(now)
         .fetch_optional(pool)
-        .await?))
+        .await?);
+        Ok(found.map(|found| (found.session, found.is_usable)))
     }
 }
 
-/// The live session of a refresh token, which is locked by this until the transaction ends.
+#[derive(sqlx::FromRow)]
+struct SessionOfToken {
+    #[sqlx(flatten)]
+    session: Session,
+    is_usable: bool,
+}
+
+impl Rotation<'_> {
+    /// The second at which a token that is issued now expires.
+    fn expiry(&self, session: &Session, now: i64) -> i64 {
+        session.expires_at.min(now.saturating_add(self.idle_secs))
+    }
+}
+
+/// Returns the live session of a refresh token, which is locked by this until the transaction ends.
 async fn touch_session(
     transaction: &mut Transaction,
-    refresh_token: &Hash,
-    client_id: &str,
-    now: i64,
+    rotation: &Rotation<'_>,
+    ending: Ending<'_>,
 ) -> Result<Option<Session>, StoreError> {
     Ok(on_transaction!(transaction, |connection| {
         sqlx::query_as(
-            "update sessions set used_at = $2 \
+            "update sessions set used_at = $2, address = $4, \
+                    token_expires_at = case when token_expires_at > $5 then token_expires_at else $5 end \
              where id = (select session_id from refresh_tokens where hash = $1) \
                    and client_id = $3 and ended_at is null and expires_at > $2 \
                    and exists (select 1 from users \
                                where users.id = sessions.user_id and users.disabled_at is null) \
              returning id, user_id, client_id, created_at, used_at, expires_at, device, address",
         )
-        .bind(refresh_token.as_bytes())
-        .bind(now)
-        .bind(client_id)
+        .bind(rotation.presented.as_bytes())
+        .bind(ending.now)
+        .bind(rotation.client_id)
+        .bind(rotation.address)
+        .bind(ending.now.saturating_add(ending.token_lifetime_secs))
         .fetch_optional(connection)
         .await?
     }))
+}
+
+/// Spends a refresh token; `false` when it was spent before, or has expired.
+async fn spend(transaction: &mut Transaction, hash: &Hash, now: i64) -> Result<bool, StoreError> {
+    let spent = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "update refresh_tokens set used_at = $2 \
+             where hash = $1 and used_at is null and expires_at > $2",
+        )
+        .bind(hash.as_bytes())
+        .bind(now)
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    Ok(spent == 1)
+}
+
+/// Spends the `successor` of a token whose answer was lost, and issues the replacement.
+async fn replace_successor(
+    transaction: &mut Transaction,
+    rotation: &Rotation<'_>,
+    (session, successor): (&Session, &Hash),
+    now: i64,
+) -> Result<(), StoreError> {
+    spend(transaction, successor, now).await?;
+    on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "update refresh_tokens set used_at = $2, reissues = reissues + 1 where hash = $1",
+        )
+        .bind(rotation.presented.as_bytes())
+        .bind(now)
+        .execute(connection)
+        .await?;
+    });
+    let token = (rotation.replacement, rotation.expiry(session, now));
+    insert_refresh_token(transaction, &session.id, token, now).await
 }
 
 /// Writes a refresh token of a session.
@@ -175,15 +280,20 @@ pub(super) async fn insert_refresh_token(
     Ok(())
 }
 
-/// When a refresh token was used, if it was.
-async fn used_at(transaction: &mut Transaction, hash: &Hash) -> Result<Option<i64>, StoreError> {
-    let row: Option<(Option<i64>,)> = on_transaction!(transaction, |connection| {
-        sqlx::query_as("select used_at from refresh_tokens where hash = $1")
-            .bind(hash.as_bytes())
-            .fetch_optional(connection)
-            .await?
-    });
-    Ok(row.and_then(|(used_at,)| used_at))
+/// Returns when a refresh token was used last, and the generation of its successor; `None` when it was
+/// not used.
+async fn find_use(
+    transaction: &mut Transaction,
+    hash: &Hash,
+) -> Result<Option<(i64, i64)>, StoreError> {
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query_as(
+            "select used_at, reissues from refresh_tokens where hash = $1 and used_at is not null",
+        )
+        .bind(hash.as_bytes())
+        .fetch_optional(connection)
+        .await?
+    }))
 }
 
 async fn is_unused(

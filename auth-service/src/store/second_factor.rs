@@ -5,10 +5,10 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
 };
-use crate::{users::hash::StoredHash, vault::Hash};
+use crate::vault::Hash;
 
 /// A shared secret of somebody's authenticator.
 #[derive(Clone, Debug, FromRow)]
@@ -24,8 +24,8 @@ pub struct TotpSecret {
 pub struct Challenged {
     /// The account.
     pub user_id: String,
-    /// The hash of the password that was right.
-    pub password_hash: StoredHash,
+    /// The number of the password that was right.
+    pub password_version: i64,
 }
 
 impl Store {
@@ -83,7 +83,7 @@ impl Store {
         recovery_codes: &[Hash],
         now: i64,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let confirmed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update totp_secrets set confirmed_at = $3, last_step = $2 \
@@ -109,7 +109,7 @@ impl Store {
                     .rows_affected()
             });
         }
-        record(&mut transaction, EventKind::SecondFactorAdded, user_id, now).await?;
+        record(&mut transaction, EventKind::SecondFactorAdded, user_id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -142,7 +142,7 @@ impl Store {
         code: &Hash,
         now: i64,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let used = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update recovery_codes set used_at = $3 \
@@ -158,7 +158,7 @@ impl Store {
         if used == 0 {
             return Ok(false);
         }
-        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now).await?;
+        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -169,7 +169,7 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn delete_totp(&self, user_id: &str, now: i64) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let deleted = on_transaction!(&mut transaction, |connection| {
             sqlx::query("delete from totp_secrets where user_id = $1")
                 .bind(user_id)
@@ -197,8 +197,7 @@ impl Store {
             EventKind::SecondFactorRemoved,
             user_id,
             now,
-        )
-        .await?;
+        );
         transaction.commit().await?;
         Ok(true)
     }
@@ -251,17 +250,35 @@ impl Store {
         expires_at: i64,
     ) -> Result<(), StoreError> {
         on_pool!(&self.writer, |pool| sqlx::query(
-            "insert into login_challenges (hash, user_id, password_hash, expires_at) \
+            "insert into login_challenges (hash, user_id, password_version, expires_at) \
              values ($1, $2, $3, $4)",
         )
         .bind(challenge.as_bytes())
         .bind(&challenged.user_id)
-        .bind(&challenged.password_hash)
+        .bind(challenged.password_version)
         .bind(expires_at)
         .execute(pool)
         .await?
         .rows_affected());
         Ok(())
+    }
+
+    /// Returns whether a challenge can be met now. It only reads, so that a challenge that nobody has
+    /// costs no write.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn is_challenge_open(&self, challenge: &Hash, now: i64) -> Result<bool, StoreError> {
+        let found: Option<(String,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select user_id from login_challenges \
+             where hash = $1 and expires_at > $2 and used_at is null",
+        )
+        .bind(challenge.as_bytes())
+        .bind(now)
+        .fetch_optional(pool)
+        .await?);
+        Ok(found.is_some())
     }
 
     /// Counts an attempt to meet a challenge, and says whose it is; `None` when it is nobody's, has
@@ -279,7 +296,7 @@ impl Store {
         Ok(on_pool!(&self.writer, |pool| sqlx::query_as(
             "update login_challenges set attempts = attempts + 1 \
              where hash = $1 and expires_at > $2 and used_at is null and attempts < $3 \
-             returning user_id, password_hash",
+             returning user_id, password_version",
         )
         .bind(challenge.as_bytes())
         .bind(now)
@@ -306,12 +323,7 @@ impl Store {
     }
 }
 
-async fn record(
-    transaction: &mut Transaction,
-    kind: EventKind,
-    user_id: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+fn record(transaction: &mut Transaction, kind: EventKind, user_id: &str, now: i64) {
     let event = Event {
         kind,
         at: now,
@@ -319,5 +331,5 @@ async fn record(
         session_id: None,
         detail: json!({}),
     };
-    audit::append(transaction, &event).await
+    transaction.record(event);
 }

@@ -1,15 +1,16 @@
 //! The table `sessions`, and the revocations that the end of a session causes.
 
 use serde_json::json;
+use shared_claims::claims::MAXIMUM_LIFETIME_SECS;
 use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
     refresh_tokens::insert_refresh_token,
 };
-use crate::{tokens::random_id, users::hash::StoredHash, vault::Hash};
+use crate::{tokens::random_id, vault::Hash};
 
 /// Somebody's stay between a login and a logout.
 #[derive(Clone, Debug, FromRow)]
@@ -28,7 +29,7 @@ pub struct Session {
     pub expires_at: i64,
     /// What the device calls itself.
     pub device: String,
-    /// Where it came from.
+    /// The address of the last login or refresh.
     pub address: String,
 }
 
@@ -37,14 +38,16 @@ pub struct Session {
 pub struct NewSession<'a> {
     /// The session. `created_at` is now.
     pub session: &'a Session,
-    /// The hash of the password that was right: the session is not made when it has been changed
-    /// since.
-    pub password_hash: &'a StoredHash,
+    /// The number of the password that was right. The session is not written when the password has
+    /// been changed since.
+    pub password_version: i64,
     /// The hash of the refresh token.
     pub refresh_token: &'a Hash,
     /// When the refresh token ends, in seconds since the epoch.
     pub refresh_expires_at: i64,
-    /// What else the audit log keeps of the login.
+    /// Lifetime of the session's first access token, in seconds.
+    pub token_lifetime_secs: i64,
+    /// Further data for the audit log.
     pub detail: serde_json::Value,
 }
 
@@ -94,8 +97,23 @@ pub struct Ending<'a> {
     pub now: i64,
     /// Whom to tell: the gateways, by their URLs.
     pub gateways: &'a [String],
-    /// How long a token of such a session may still be accepted, in seconds.
+    /// Lifetime of an access token that is signed now, in seconds.
     pub token_lifetime_secs: i64,
+}
+
+impl Ending<'_> {
+    /// The second at which no access token of the session is accepted any more, so that its
+    /// revocation is moot. `token_expires_at` is the latest `exp` of those that were signed, which an
+    /// earlier setting of the lifetime may have put far off. Sessions from before that was recorded
+    /// have `None`; their tokens had the longest lifetime at most.
+    fn moot_at(&self, token_expires_at: Option<i64>) -> i64 {
+        let signed_now = self.now.saturating_add(self.token_lifetime_secs);
+        let latest = token_expires_at.unwrap_or_else(|| {
+            let longest = i64::try_from(MAXIMUM_LIFETIME_SECS).unwrap_or(i64::MAX);
+            self.now.saturating_add(longest)
+        });
+        signed_now.max(latest)
+    }
 }
 
 impl Store {
@@ -107,15 +125,15 @@ impl Store {
     /// When the database fails.
     pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
         let session = new.session;
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         // An update, so that it waits for a change of the row that is under way, and the change for us.
         let unchanged = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update users set id = id \
-                 where id = $1 and password_hash = $2 and disabled_at is null",
+                 where id = $1 and password_version = $2 and disabled_at is null",
             )
             .bind(&session.user_id)
-            .bind(new.password_hash)
+            .bind(new.password_version)
             .execute(connection)
             .await?
             .rows_affected()
@@ -126,8 +144,8 @@ impl Store {
         on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into sessions (id, user_id, client_id, created_at, used_at, expires_at, \
-                                       device, address) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                                       device, address, token_expires_at) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(&session.id)
             .bind(&session.user_id)
@@ -137,6 +155,7 @@ impl Store {
             .bind(session.expires_at)
             .bind(&session.device)
             .bind(&session.address)
+            .bind(session.created_at.saturating_add(new.token_lifetime_secs))
             .execute(connection)
             .await?;
         });
@@ -149,7 +168,7 @@ impl Store {
             session_id: Some(&session.id),
             detail: new.detail.clone(),
         };
-        audit::append(&mut transaction, &event).await?;
+        transaction.record(event);
         transaction.commit().await?;
         Ok(true)
     }
@@ -177,7 +196,8 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// The sessions of a user that have neither ended nor expired, the last used first.
+    /// Returns the live sessions of a user, the last used first: those that have neither ended nor
+    /// expired, and whose refresh token can still be used.
     ///
     /// # Errors
     ///
@@ -190,6 +210,9 @@ impl Store {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, user_id, client_id, created_at, used_at, expires_at, device, address \
              from sessions where user_id = $1 and ended_at is null and expires_at > $2 \
+                   and exists (select 1 from refresh_tokens \
+                               where session_id = sessions.id and refresh_tokens.used_at is null \
+                                     and refresh_tokens.expires_at > $2) \
              order by used_at desc, id",
         )
         .bind(user_id)
@@ -209,11 +232,25 @@ impl Store {
         which: Which<'_>,
         ending: Ending<'_>,
     ) -> Result<Vec<String>, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let ended = end(&mut transaction, user_id, which, ending).await?;
         transaction.commit().await?;
         Ok(ended)
     }
+}
+
+/// Locks the row of an account until the transaction ends.
+///
+/// Whoever locks more than one session of a user calls this first: then no two transactions lock the
+/// same sessions in different orders.
+async fn lock_owner(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query("update users set id = id where id = $1")
+            .bind(user_id)
+            .execute(connection)
+            .await?;
+    });
+    Ok(())
 }
 
 /// Ends sessions of a user, and writes in the same transaction who has to be told and what
@@ -229,12 +266,15 @@ pub(super) async fn end(
         Which::AllBut(id) => (None, Some(id)),
         Which::All => (None, None),
     };
-    let ended: Vec<String> = on_transaction!(transaction, |connection| {
-        sqlx::query_scalar(
+    if only.is_none() {
+        lock_owner(transaction, user_id).await?;
+    }
+    let ended: Vec<(String, Option<i64>)> = on_transaction!(transaction, |connection| {
+        sqlx::query_as(
             "update sessions set ended_at = $2, end_reason = $3 \
              where user_id = $1 and ended_at is null and expires_at > $2 \
                    and ($4 is null or id = $4) and ($5 is null or id <> $5) \
-             returning id",
+             returning id, token_expires_at",
         )
         .bind(user_id)
         .bind(ending.now)
@@ -244,8 +284,9 @@ pub(super) async fn end(
         .fetch_all(connection)
         .await?
     });
-    for session_id in &ended {
-        revoke(transaction, user_id, session_id, ending).await?;
+    for (session_id, token_expires_at) in &ended {
+        let moot_at = ending.moot_at(*token_expires_at);
+        revoke(transaction, user_id, (session_id, moot_at), ending).await?;
         let event = Event {
             kind: EventKind::SessionEnded,
             at: ending.now,
@@ -253,16 +294,26 @@ pub(super) async fn end(
             session_id: Some(session_id),
             detail: json!({"reason": ending.reason.name()}),
         };
-        audit::append(transaction, &event).await?;
+        if ending.reason == EndReason::RefreshTokenReused {
+            let reuse = Event {
+                kind: EventKind::RefreshTokenReused,
+                detail: json!({}),
+                ..event.clone()
+            };
+            transaction.record_decision(event);
+            transaction.record_decision(reuse);
+        } else {
+            transaction.record(event);
+        }
     }
-    Ok(ended)
+    Ok(ended.into_iter().map(|(id, _)| id).collect())
 }
 
 /// Writes a revocation, and for each gateway that it has to be told.
 async fn revoke(
     transaction: &mut Transaction,
     user_id: &str,
-    session_id: &str,
+    (session_id, moot_at): (&str, i64),
     ending: Ending<'_>,
 ) -> Result<(), StoreError> {
     let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
@@ -275,7 +326,7 @@ async fn revoke(
         .bind(session_id)
         .bind(user_id)
         .bind(ending.now)
-        .bind(ending.now.saturating_add(ending.token_lifetime_secs))
+        .bind(moot_at)
         .execute(connection)
         .await?;
     });

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{self, Event, EventKind},
+    audit::{Event, EventKind},
     database::{Transaction, on_pool, on_transaction},
 };
 
@@ -61,7 +61,7 @@ impl Store {
         pending: &NewSigningKey,
         now: i64,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         insert(&mut transaction, active, "active", now).await?;
         insert(&mut transaction, pending, "pending", now).await?;
         transaction.commit().await
@@ -81,7 +81,7 @@ impl Store {
         is_emergency: bool,
         now: i64,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin().await?;
+        let mut transaction = self.begin().await?;
         let retired = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update signing_keys set state = 'retiring', since = $2 \
@@ -122,7 +122,7 @@ impl Store {
             session_id: None,
             detail: json!({"old": active, "emergency": is_emergency}),
         };
-        audit::append(&mut transaction, &event).await?;
+        transaction.record(event);
         transaction.commit().await?;
         Ok(true)
     }

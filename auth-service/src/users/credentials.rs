@@ -54,6 +54,16 @@ impl Username {
             .ok_or(CredentialError::Username)
     }
 
+    /// Parses a name that is typed to sign in. Phone keyboards and password managers add white space
+    /// around it, which is removed. A name that is given to an account has none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::parse`].
+    pub fn parse_typed(text: &str) -> Result<Self, CredentialError> {
+        Self::parse(text.trim())
+    }
+
     /// What the name looks like: two names with the same skeleton cannot be told apart by eye
     /// (Unicode Technical Standard 39, section 4).
     #[must_use]
@@ -148,6 +158,9 @@ pub enum CredentialError {
          and no control characters"
     )]
     Profile,
+    /// Not an address for mail.
+    #[error("an email is one address such as alice@example.org, without a display name")]
+    Email,
     /// Few guesses find it.
     #[error("the password is too easy to guess; several uncommon words make a better one")]
     PasswordGuessable,
@@ -213,6 +226,17 @@ mod tests {
         }
         assert!(name(&"a".repeat(65)).is_err());
         assert!(name(&"a".repeat(1024 * 1024)).is_err());
+    }
+
+    #[test]
+    fn white_space_around_a_typed_name_is_removed_and_inside_it_is_refused() {
+        let typed = |text: &str| Username::parse_typed(text).map(|name| name.0);
+        for text in [" alice", "alice\n", "\t alice \r\n", "\u{a0}Alice\u{3000}"] {
+            assert_eq!(typed(text).as_deref(), Ok("alice"), "{text:?}");
+        }
+        for bad in [" ", "al ice", "alice\u{200b}", "\0alice"] {
+            assert_eq!(typed(bad), Err(CredentialError::Username), "{bad:?}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ async fn put(
     let detail = json!({"subject": id, "room": room, "actions": names});
     let event = event(EventKind::GrantAdded, detail)?;
     let grant = (room, actions);
-    match store.put_grant(&id, grant, MAXIMUM_GRANTS, &event).await? {
+    match store.put_grant(&id, grant, MAXIMUM_GRANTS, event).await? {
         true => Ok(()),
         false => Err(GrantError::TooMany),
     }
@@ -145,7 +145,7 @@ pub async fn remove_grant(
             EventKind::GrantRemoved,
             json!({"subject": id, "room": room}),
         )?;
-        match store.delete_grant(&id, room, &event).await? {
+        match store.delete_grant(&id, room, event).await? {
             true => Ok(()),
             false => Err(GrantError::Missing(room.to_owned())),
         }

@@ -3,23 +3,28 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use shared_claims::{claims::Profile, ids::is_identifier};
 
-use crate::{
-    config::Settings,
-    sessions,
-    store::{Account, AccountWithHash, EndReason, NewAccount, Store, StoreError},
-    tokens::random_id,
-};
+use crate::store::{Account, AccountWithHash, Store, StoreError};
 
 pub mod credentials;
+pub mod email;
 pub mod grants;
 pub mod hash;
+mod operator;
 pub mod password;
 
-use credentials::{CredentialError, Password, Username};
+pub use operator::{
+    ChangeError, NewUser, add_user, check_password, disable_user, list_users, reset_second_factor,
+    set_password,
+};
+pub(crate) use operator::{check_profile, open_store};
+
+use credentials::{Password, Username};
 use hash::StoredHash;
 use password::{PasswordPool, Place, PoolError};
+
+/// How often one attempt is judged, when the password is changed again and again meanwhile.
+pub(crate) const MAXIMUM_JUDGEMENTS: usize = 5;
 
 /// The accounts, and the threads that verify their passwords.
 pub struct Users {
@@ -78,14 +83,14 @@ impl Users {
         &self.passwords
     }
 
-    /// The account of this name with its hash. A text that can be nobody's name is looked up as the
-    /// empty one, which nobody has either, so that every search takes one query.
+    /// Returns the account of a name as it was typed, with its hash. A text that can be nobody's name
+    /// is looked up as the empty one, which nobody has either, so that every search takes one query.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
     pub async fn find(&self, username: &str) -> Result<Option<AccountWithHash>, StoreError> {
-        let username = Username::parse(username);
+        let username = Username::parse_typed(username);
         let name = username.as_ref().map_or("", Username::as_str);
         self.store.find_account_by_name(name).await
     }
@@ -93,11 +98,16 @@ impl Users {
     /// The name that a text stands for, or the text itself when it can be nobody's name.
     #[must_use]
     pub fn canonical_name(&self, text: &str) -> String {
-        Username::parse(text).map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
+        Username::parse_typed(text)
+            .map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
     }
 
-    /// The account that was found, when `password` is right, it is not disabled, and its name is
-    /// not shut. Whatever the answer, it takes one hash, in the place that was kept for it.
+    /// Returns the account when `password` is right, the account is not disabled, and its name is not
+    /// shut, as `is_shut` says after the password was verified. Whatever the answer, it takes one hash,
+    /// in the place that was kept for it.
+    ///
+    /// Another request may have changed the password while this one waited. Then the password is judged
+    /// by what the database has now, in another place of the queue.
     ///
     /// A hash that was made with other parameters than the settings say is replaced.
     ///
@@ -109,11 +119,10 @@ impl Users {
         place: Place<'_>,
         found: Option<AccountWithHash>,
         password: Password,
-        is_shut: bool,
+        is_shut: impl FnOnce() -> bool,
     ) -> Result<AccountWithHash, AuthenticationError> {
-        let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let matches = place.verify(password.clone(), stored).await?;
-        if is_shut {
+        let (found, matches) = self.verify(place, found, &password).await?;
+        if is_shut() {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });
         }
@@ -130,7 +139,32 @@ impl Users {
         self.renew_hash(found, password).await
     }
 
-    /// Replaces a hash that costs another effort than one made today.
+    /// Returns the account whose current password was judged, and whether `password` is that one.
+    async fn verify(
+        &self,
+        mut place: Place<'_>,
+        mut found: Option<AccountWithHash>,
+        password: &Password,
+    ) -> Result<(Option<AccountWithHash>, bool), AuthenticationError> {
+        for _ in 0..MAXIMUM_JUDGEMENTS {
+            let stored = found.as_ref().map(|found| found.password_hash.clone());
+            let matches = place.verify(password.clone(), stored).await?;
+            // Also when there is no account, so that every answer takes the same queries.
+            let id = found.as_ref().map_or("", |found| &found.account.id);
+            let current = self.store.find_password_version(id).await?;
+            match &found {
+                Some(judged) if current != Some(judged.password_version) => {
+                    let name = &judged.account.username;
+                    found = self.store.find_account_by_name(name).await?;
+                    place = self.passwords.enter()?;
+                }
+                _ => return Ok((found, matches)),
+            }
+        }
+        Err(PoolError::Overloaded.into())
+    }
+
+    /// Replaces a hash that was made with other parameters than the settings say.
     async fn renew_hash(
         &self,
         mut found: AccountWithHash,
@@ -170,222 +204,6 @@ impl Users {
         let found = self.store.find_account_by_id(id).await?;
         Ok(found.filter(|account| account.disabled_at.is_none()))
     }
-}
-
-/// An account to be made.
-#[derive(Debug)]
-pub struct NewUser {
-    /// The name to sign in with.
-    pub username: Username,
-    /// The password, which must keep the policy.
-    pub password: Password,
-    /// The person. `preferred_username` is not looked at: it is always the username.
-    pub profile: Profile,
-}
-
-impl NewUser {
-    /// An account without a profile.
-    ///
-    /// # Errors
-    ///
-    /// When the name or the password cannot be one.
-    pub fn parse(username: &str, password: &str) -> Result<Self, CredentialError> {
-        Ok(Self {
-            username: Username::parse(username)?,
-            password: Password::parse(password.to_owned())?,
-            profile: Profile::default(),
-        })
-    }
-}
-
-/// A token with a longer profile might be more than the gateway reads, and one with characters
-/// that reorder text would show another name than it has.
-pub(crate) fn check_profile(profile: &Profile) -> Result<(), CredentialError> {
-    let Profile {
-        preferred_username: _,
-        name,
-        given_name,
-        family_name,
-        email,
-    } = profile;
-    let mut texts = [name, given_name, family_name, email].into_iter().flatten();
-    let is_fine = texts.all(|text| is_identifier(text));
-    is_fine.then_some(()).ok_or(CredentialError::Profile)
-}
-
-/// Why an account was not made or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// Somebody else has the name.
-    #[error("the name {0} is taken")]
-    NameTaken(String),
-    /// They have no second factor.
-    #[error("{0} has no second factor")]
-    NoSecondFactor(String),
-    /// Nobody has the name.
-    #[error("there is no user {0}")]
-    NoSuchUser(String),
-    /// The password breaks the policy, or the profile is none.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    /// The database did not take it, or there was no randomness.
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
-}
-
-/// Makes an account in the database that the settings name, which is made too when it is missing,
-/// and returns the account's id. A running service sees it at once.
-///
-/// # Errors
-///
-/// When the name is taken, the password breaks the policy, or the profile is too long.
-pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, ChangeError> {
-    check_profile(&user.profile)?;
-    let name = user.username.as_str();
-    let password_hash = new_hash(settings, name, &user.profile, user.password).await?;
-    let account = NewAccount {
-        id: random_id()?,
-        username: user.username.as_str().to_owned(),
-        skeleton: user.username.skeleton(),
-        password_hash,
-        profile: user.profile,
-        created_at: seconds_since_epoch(SystemTime::now())?,
-    };
-    let store = open_store(settings).await?;
-    let added = store.insert_account(&account).await;
-    store.close().await;
-    match added.map_err(anyhow::Error::from)? {
-        true => Ok(account.id),
-        false => Err(ChangeError::NameTaken(account.username)),
-    }
-}
-
-/// All accounts, by name.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn list_users(settings: &Settings) -> anyhow::Result<Vec<Account>> {
-    let store = open_store(settings).await?;
-    let accounts = store.list_accounts().await;
-    store.close().await;
-    Ok(accounts?)
-}
-
-/// Sets another password, and ends all sessions that were started with the old one.
-///
-/// # Errors
-///
-/// When nobody has the name, or the password breaks the policy.
-pub async fn set_password(
-    settings: &Settings,
-    username: &Username,
-    password: Password,
-) -> Result<(), ChangeError> {
-    let name = username.as_str();
-    let hash = new_hash(settings, name, &Profile::default(), password).await?;
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = sessions::ending(settings, EndReason::PasswordChanged, now)?;
-    let store = open_store(settings).await?;
-    let changed = store
-        .set_password_hash(username.as_str(), &hash, ending)
-        .await;
-    store.close().await;
-    found(changed, username)
-}
-
-/// Shuts an account: nobody signs in with it any more, and its sessions end.
-///
-/// # Errors
-///
-/// When nobody has the name.
-pub async fn disable_user(settings: &Settings, username: &Username) -> Result<(), ChangeError> {
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = sessions::ending(settings, EndReason::AccountDisabled, now)?;
-    let store = open_store(settings).await?;
-    let changed = store.disable_account(username.as_str(), ending).await;
-    store.close().await;
-    found(changed, username)
-}
-
-/// Takes somebody's second factor away, who has lost both the authenticator and the recovery codes.
-///
-/// # Errors
-///
-/// When nobody has the name, or they have no second factor.
-pub async fn reset_second_factor(
-    settings: &Settings,
-    username: &Username,
-) -> Result<(), ChangeError> {
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let store = open_store(settings).await?;
-    let name = || username.as_str().to_owned();
-    let reset = async {
-        let account = store.find_account_by_name(username.as_str());
-        let Some(account) = account.await.map_err(anyhow::Error::from)? else {
-            return Err(ChangeError::NoSuchUser(name()));
-        };
-        let deleted = store.delete_totp(&account.account.id, now).await;
-        match deleted.map_err(anyhow::Error::from)? {
-            true => Ok(()),
-            false => Err(ChangeError::NoSecondFactor(name())),
-        }
-    };
-    let reset = reset.await;
-    store.close().await;
-    reset
-}
-
-fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), ChangeError> {
-    match changed.map_err(anyhow::Error::from)? {
-        true => Ok(()),
-        false => Err(ChangeError::NoSuchUser(username.as_str().to_owned())),
-    }
-}
-
-/// Whether a password may be set, judged off the async threads: the guesses that it would take are
-/// counted against several dictionaries.
-///
-/// # Errors
-///
-/// [`ChangeError::Credential`] that says why not.
-pub async fn check_password(
-    settings: &Settings,
-    password: &Password,
-    username: &str,
-    profile: &Profile,
-) -> Result<(), ChangeError> {
-    let words = [
-        Some(username),
-        profile.name.as_deref(),
-        profile.given_name.as_deref(),
-        profile.family_name.as_deref(),
-        profile.email.as_deref(),
-    ];
-    let words: Vec<String> = words.into_iter().flatten().map(str::to_owned).collect();
-    let (password, minimum) = (password.clone(), settings.password.minimum_score);
-    let judged = tokio::task::spawn_blocking(move || password.check_policy(&words, minimum));
-    judged.await.context("the password could not be judged")??;
-    Ok(())
-}
-
-/// Hashes a password that is being set by a command, off the async threads.
-async fn new_hash(
-    settings: &Settings,
-    username: &str,
-    profile: &Profile,
-    password: Password,
-) -> Result<StoredHash, ChangeError> {
-    check_password(settings, &password, username, profile).await?;
-    let (salt, cost) = (hash::random_salt()?, settings.password.cost()?);
-    let hash = tokio::task::spawn_blocking(move || hash::hash_password(&password, salt, &cost))
-        .await
-        .context("the password could not be hashed")?;
-    Ok(hash.map_err(anyhow::Error::from)?)
-}
-
-async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    Ok(Store::open(&settings.database_url).await?)
 }
 
 pub(crate) fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {

@@ -1,8 +1,12 @@
 use tempfile::TempDir;
 
-use crate::config::DatabaseUrl;
+use crate::{
+    config::{DatabaseUrl, Settings},
+    sessions,
+    store::EndReason,
+};
 
-use super::*;
+use super::{credentials::CredentialError, *};
 
 struct Fixture {
     settings: Settings,
@@ -42,7 +46,7 @@ impl Fixture {
         let password = Password::parse(password.to_owned()).expect("a password");
         let place = self.users.passwords.enter()?;
         let found = self.users.find(username).await?;
-        let found = self.users.judge(place, found, password, false).await?;
+        let found = self.users.judge(place, found, password, || false).await?;
         Ok(found.account)
     }
 }
@@ -158,4 +162,71 @@ async fn a_profile_that_a_token_cannot_carry_is_refused() {
         );
     }
     assert!(add("Liddell-Ünï").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_audit_event_names_its_actor() {
+    let fixture = fixture().await;
+    let id = fixture.add("alice", "open sesame").await.expect("added");
+    let now = 1_000;
+    let ending = sessions::ending(&fixture.settings, EndReason::PasswordChanged, now);
+    let hash = StoredHash::from("a hash");
+    let store = fixture.users.store();
+    let by_owner = store.set_password_hash("alice", &hash, ending.expect("an ending"));
+    assert!(by_owner.await.expect("a write"));
+    disable_user(&fixture.settings, &name("alice"))
+        .await
+        .expect("disabled");
+    let events = store.list_events(Some(&id), 10).await.expect("a list");
+    let actors: Vec<(String, serde_json::Value)> = events
+        .into_iter()
+        .map(|event| {
+            let detail: serde_json::Value = serde_json::from_str(&event.detail).expect("JSON");
+            (event.event, detail["by"].clone())
+        })
+        .collect();
+    let expected = [
+        ("account_disabled", "command"),
+        ("password_changed", "self"),
+        ("account_added", "command"),
+    ];
+    assert_eq!(
+        actors,
+        expected.map(|(event, by)| (event.to_owned(), by.into()))
+    );
+}
+
+#[tokio::test]
+async fn a_hash_of_other_parameters_is_renewed_by_a_right_password_alone() {
+    let fixture = fixture().await;
+    let mut cheap = fixture.settings.clone();
+    cheap.password.memory_kib = 8 * 1024;
+    let user = NewUser::parse("alice", "open sesame").expect("a user");
+    add_user(&cheap, user).await.expect("added");
+    let stored = async || {
+        let found = fixture.users.find("alice").await.expect("an answer");
+        found.expect("alice")
+    };
+    let is_current =
+        |found: &AccountWithHash| fixture.users.passwords.is_current(&found.password_hash);
+    let old = stored().await;
+    assert!(!is_current(&old));
+    let refused = fixture.authenticate("alice", "open barley").await;
+    assert!(refused.is_err());
+    assert_eq!(
+        stored().await.password_hash.as_str(),
+        old.password_hash.as_str()
+    );
+    let account = fixture.authenticate("alice", "open sesame").await;
+    account.expect("alice");
+    let renewed = stored().await;
+    assert!(is_current(&renewed));
+    // It is the same password: what was started with it goes on.
+    assert_eq!(renewed.password_version, old.password_version);
+    let account = fixture.authenticate("alice", "open sesame").await;
+    account.expect("alice");
+    assert_eq!(
+        stored().await.password_hash.as_str(),
+        renewed.password_hash.as_str()
+    );
 }

@@ -67,6 +67,21 @@ fn a_password_that_is_too_short_or_the_name_is_refused() {
 }
 
 #[test]
+fn an_email_is_an_address_and_of_one_account() {
+    let bench = Workbench::new();
+    let add = |name: &str, email: &str| {
+        let arguments = ["user", "add", name, "--email", email, "--email-verified"];
+        bench.run_with(PASSWORD, &arguments)
+    };
+    let line = add("alice", "alice").refused(1);
+    assert!(line.contains("alice@example.org"), "{line}");
+    add("alice", "Alice@Example.org").printed();
+    let line = add("bob", "alice@example.ORG").refused(1);
+    assert_eq!(line, "auth-service: another account has this email\n");
+    add("bob", "bob@example.org").printed();
+}
+
+#[test]
 fn a_name_that_nobody_has_is_refused() {
     let bench = Workbench::new();
     let line = bench.run(&["user", "disable", "nobody"]).refused(1);

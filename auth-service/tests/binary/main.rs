@@ -3,6 +3,7 @@
 mod accounts;
 mod crash;
 mod fixture;
+mod reload;
 mod secret;
 mod serving;
 mod store;

@@ -40,8 +40,10 @@ impl Serving {
             .read_line(&mut line)
             .expect("a line");
         let address = line
-            .strip_prefix("listening on http://")
+            .strip_prefix("listening on http")
+            .and_then(|rest| rest.split_once("://"))
             .expect("the one line")
+            .1
             .trim_end()
             .to_owned();
         Self { child, address }
@@ -200,4 +202,30 @@ fn who_hangs_up_leaves_the_queue() {
     // The first of them may have been at work already.
     let answered = log.matches("outcome=\"unknown_user\"").count();
     assert!((1..6).contains(&answered), "{answered} of 13 were answered");
+}
+
+#[test]
+fn a_header_of_a_proxy_that_cannot_be_parsed_is_logged_once_a_minute() {
+    let bench = Workbench::new();
+    let trusted = ("AUTH__TRUSTED_PROXIES", "127.0.0.0/8");
+    let serving = Serving::start_with(&bench, &[trusted, ("AUTH__FORWARDED_HEADER", "forwarded")]);
+    let login = |header: &str| {
+        let request = login("nobody", "open-sesame");
+        let request = request.replacen("host: a", &format!("host: a\r\n{header}"), 1);
+        let answer = serving.ask(&request);
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    };
+    login("forwarded: for=\"[2001:db8::1]:443\"");
+    login("x-forwarded-for: rubbish");
+    for _ in 0..3 {
+        login("forwarded: for=hidden-rubbish");
+    }
+    let log = serving.end_by("TERM").stderr;
+    let reports: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("cannot be parsed"))
+        .collect();
+    assert_eq!(reports.len(), 1, "{log}");
+    assert!(reports[0].contains("proxy=127.0.0.1"), "{log}");
+    assert!(!log.contains("hidden-rubbish"), "{log}");
 }

@@ -299,3 +299,41 @@ fn a_database_that_may_not_be_written_ends_the_start_with_its_name() {
         "{line}"
     );
 }
+
+#[test]
+fn commands_need_the_tables_of_their_version_and_migrate_makes_them() {
+    let bench = Workbench::new();
+    let printed = bench.run(&["migrate"]).printed();
+    assert_eq!(printed, "the database is up to date\n");
+    add(&bench, "alice").printed();
+    let url = format!("sqlite://{}", bench.path().join(DATABASE).display());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let execute = |statement: &'static str| {
+        runtime.block_on(async {
+            let pool = sqlx::SqlitePool::connect(&url).await.expect("a file");
+            sqlx::query(statement)
+                .execute(&pool)
+                .await
+                .expect(statement);
+            pool.close().await;
+        });
+    };
+    execute("update _sqlx_migrations set version = version + 1000 where version > 8");
+    for arguments in [
+        &["serve"][..],
+        &["user", "list"],
+        &["audit", "verify"],
+        &["client", "list"],
+        &["migrate"],
+    ] {
+        let mut command = bench.command(arguments);
+        let output = command.env("LATCHKEY_SECRET", SECRET).output();
+        let line = Outcome::from(output.expect("it runs")).refused(1);
+        assert!(
+            line.contains(DATABASE) && line.contains("newer version"),
+            "{line}"
+        );
+    }
+    execute("update _sqlx_migrations set version = version - 1000 where version > 1000");
+    bench.run(&["audit", "verify"]).printed();
+}

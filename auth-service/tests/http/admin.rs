@@ -5,7 +5,10 @@ use std::net::TcpListener;
 use auth_service::config::AdminListen;
 use reqwest::{Method, StatusCode};
 
-use crate::fixture::{PASSWORD, Service, problem, read_raw};
+use crate::{
+    fixture::{PASSWORD, Service, problem, read_raw},
+    second_factor::Enrolled,
+};
 
 /// A service with an operator's listener, and where that is.
 async fn with_admin() -> (Service, String) {
@@ -157,4 +160,24 @@ async fn what_is_not_for_visitors_is_not_found_however_it_is_written() {
             assert!(answer.contains(r#""code":"not_found""#), "{answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_login_with_a_code_is_counted_once_and_when_it_is_done() {
+    let (service, admin) = with_admin().await;
+    let enrolled = Enrolled::on(service).await;
+    let successes = async || {
+        let shown = metrics(&enrolled.service, &admin).await;
+        let name = r#"latchkey_auth_logins_total{outcome="success"} "#;
+        let line = shown.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |count| count.parse::<u64>().expect("a number"))
+    };
+    let before = successes().await;
+    let challenge = enrolled.challenge().await;
+    let refused = enrolled.answer(&challenge, "000000x").await;
+    problem(refused, StatusCode::UNAUTHORIZED, "code_refused").await;
+    assert_eq!(successes().await, before);
+    let answer = enrolled.answer(&challenge, &enrolled.code(0)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(successes().await, before + 1);
 }

@@ -99,3 +99,42 @@ async fn a_caller_that_is_no_page_is_served() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(!answer.headers().contains_key("access-control-allow-origin"));
 }
+
+#[tokio::test]
+async fn applications_and_subdomains_that_are_listed_read_the_answer() {
+    let service = Service::start_with(|settings| {
+        settings.origins = ["capacitor://localhost", "https://*.example.org"]
+            .map(str::to_owned)
+            .to_vec();
+    })
+    .await;
+    service.add_user("alice").await;
+    for (origin, is_listed) in [
+        ("capacitor://localhost", true),
+        ("https://a.example.org", true),
+        ("ionic://localhost", false),
+        ("https://a.b.example.org", false),
+        ("https://example.org", false),
+        ("https://*.example.org", false),
+    ] {
+        for request in [
+            login_from(&service, origin),
+            preflight_from(&service, origin),
+        ] {
+            let answer = send(request).await;
+            let granted = answer.headers().get("access-control-allow-origin");
+            let granted = granted.map(|value| value.to_str().expect("text"));
+            assert_eq!(granted, is_listed.then_some(origin));
+        }
+        // The same list says which page may use a cookie.
+        let body = json!({"username": "alice", "password": PASSWORD, "cookie": true});
+        let request = service.client.post(service.url("/login")).json(&body);
+        let request = request.header("origin", origin).header("x-latchkey", "1");
+        let expected = if is_listed {
+            StatusCode::OK
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        assert_eq!(send(request).await.status(), expected, "{origin}");
+    }
+}

@@ -70,6 +70,23 @@ impl OwnDatabase {
         done.rows_affected()
     }
 
+    /// Takes the locks that keep everybody else from writing.
+    pub(crate) async fn hold_writes(&self) -> HeldWrites {
+        if self.url.starts_with("sqlite:") {
+            let mut connection = SqliteConnection::connect(&self.url).await.expect("a file");
+            let lock = sqlx::raw_sql("begin immediate");
+            lock.execute(&mut connection).await.expect("the lock");
+            HeldWrites::Sqlite(connection)
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await.expect("a server");
+            let lock = "begin; lock table users, sessions, refresh_tokens, login_challenges \
+                        in share mode";
+            let lock = sqlx::raw_sql(lock);
+            lock.execute(&mut connection).await.expect("the lock");
+            HeldWrites::Postgres(connection)
+        }
+    }
+
     /// The bytes that a statement selects.
     pub(crate) async fn read(&self, statement: &'static str) -> Vec<Vec<u8>> {
         let read = if self.url.starts_with("sqlite:") {
@@ -84,6 +101,23 @@ impl OwnDatabase {
                 .await
         };
         read.expect(statement)
+    }
+}
+
+/// A connection that holds locks.
+pub(crate) enum HeldWrites {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl HeldWrites {
+    /// Lets others write again.
+    pub(crate) async fn release(self) {
+        let closed = match self {
+            Self::Sqlite(connection) => connection.close().await,
+            Self::Postgres(connection) => connection.close().await,
+        };
+        closed.expect("closed");
     }
 }
 

@@ -22,7 +22,7 @@ use shared_claims::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::database::OwnDatabase;
+use crate::database::{HeldWrites, OwnDatabase};
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
@@ -84,7 +84,7 @@ impl Service {
     pub(crate) async fn add_user(&self, username: &str) -> String {
         let mut user = NewUser::parse(username, PASSWORD).expect("a user");
         user.profile.name = Some("A Name".to_owned());
-        user.profile.email = Some("a@example.org".to_owned());
+        user.profile.email = Some(format!("{username}@example.org"));
         users::add_user(&self.config.settings, user)
             .await
             .expect("added")
@@ -148,6 +148,16 @@ impl Service {
             None => request,
         };
         request.send().await.expect("an answer")
+    }
+
+    /// Posts JSON as somebody who is signed in.
+    pub(crate) async fn post_owned(&self, path: &str, token: &str, body: Value) -> Response {
+        self.post(path, Some(token), &body).await
+    }
+
+    /// Keeps every other connection from writing to the tables of sessions, until it is dropped.
+    pub(crate) async fn hold_writes(&self) -> HeldWrites {
+        self.database.hold_writes().await
     }
 
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Response {

@@ -3,7 +3,7 @@
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::fixture::{PASSWORD, Service, problem};
+use crate::fixture::{Login, PASSWORD, Service, problem};
 
 async fn service_with(logins_per_name: u32, logins_per_address: u32) -> Service {
     let service = Service::start_with(|settings| {
@@ -156,4 +156,91 @@ async fn a_header_of_a_stranger_moves_nobodys_counter() {
     }
     let limited = service.post_login("alice", PASSWORD).await;
     problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+}
+
+/// Strangers have shut the name of somebody who is signed in.
+#[tokio::test]
+async fn a_device_that_is_signed_in_changes_what_guards_the_account_while_strangers_try() {
+    let service = service_with(3, 1_000).await;
+    let login = |address: &'static str| send(login_from(&service, address, "alice", PASSWORD));
+    let answer: Value = login("192.0.2.1").await.json().await.expect("JSON");
+    let (own, proof) = (Login::of(&answer), answer["device_token"].clone());
+    let post = |path: &'static str, body: Value| service.post_owned(path, &own.token, body);
+    for number in 0..5 {
+        let address = format!("198.51.100.{number}");
+        send(login_from(&service, &address, "alice", "wrong")).await;
+    }
+    let stranger = login("203.0.113.1").await;
+    problem(stranger, StatusCode::UNAUTHORIZED, "invalid_credentials").await;
+
+    let wrong = post("/totp", json!({"password": "wrong"})).await;
+    problem(wrong, StatusCode::UNAUTHORIZED, "invalid_credentials").await;
+    let answer = post("/totp", json!({"password": PASSWORD})).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let new = "barley is not sesame";
+    for (current, new, proof) in [(PASSWORD, new, json!(null)), (new, PASSWORD, proof)] {
+        let mut body = json!({"current_password": current, "new_password": new});
+        if proof.is_string() {
+            body["device_token"] = proof;
+        }
+        let answer = post("/password", body).await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    }
+    // It has as many attempts as a known device at a login, and then counts for the name.
+    for _ in 0..3 {
+        post("/totp", json!({"password": "wrong"})).await;
+    }
+    let shut = post("/totp", json!({"password": PASSWORD})).await;
+    problem(shut, StatusCode::UNAUTHORIZED, "invalid_credentials").await;
+}
+
+#[tokio::test]
+async fn refused_refresh_tokens_and_challenges_count_for_their_address() {
+    let service = Service::start_with(|settings| {
+        settings.limits.tokens_per_address = 3;
+        settings.limits.logins_per_address = 3;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    service.add_user("alice").await;
+    let login = service.login("alice").await;
+    let refresh = |address: &'static str, token: &str| {
+        let request = service.client.post(service.url("/token/refresh"));
+        let request = request.header("x-forwarded-for", address);
+        send(request.json(&json!({"refresh_token": token})))
+    };
+    let revoke = |address: &'static str| {
+        let form = [("token", "rubbish"), ("client_id", "latchkey-login")];
+        let request = service.client.post(service.url("/oauth/revoke"));
+        send(request.header("x-forwarded-for", address).form(&form))
+    };
+    for _ in 0..2 {
+        let refused = refresh("192.0.2.1", "rubbish").await;
+        problem(refused, StatusCode::UNAUTHORIZED, "invalid_grant").await;
+    }
+    assert_eq!(revoke("192.0.2.1").await.status(), StatusCode::OK);
+    let limited = refresh("192.0.2.1", "rubbish").await;
+    assert!(limited.headers().contains_key("retry-after"));
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let limited = revoke("192.0.2.1").await;
+    assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
+    // What others did refuses no right token, and no other address.
+    let answer = refresh("192.0.2.1", &login.refresh_token).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let refused = refresh("192.0.2.2", "rubbish").await;
+    problem(refused, StatusCode::UNAUTHORIZED, "invalid_grant").await;
+
+    let code = |address: &'static str| {
+        let request = service.client.post(service.url("/login/totp"));
+        let request = request.header("x-forwarded-for", address);
+        send(request.json(&json!({"challenge": "rubbish", "code": "000000"})))
+    };
+    for _ in 0..3 {
+        let refused = code("192.0.2.3").await;
+        problem(refused, StatusCode::UNAUTHORIZED, "code_refused").await;
+    }
+    let limited = code("192.0.2.3").await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let refused = code("192.0.2.4").await;
+    problem(refused, StatusCode::UNAUTHORIZED, "code_refused").await;
 }

@@ -44,7 +44,8 @@ async fn a_right_password_gets_a_token_that_the_gateway_accepts() {
     let profile = Profile {
         preferred_username: Some("alice".to_owned()),
         name: Some("A Name".to_owned()),
-        email: Some("a@example.org".to_owned()),
+        email: Some("alice@example.org".to_owned()),
+        email_verified: Some(false),
         ..Profile::default()
     };
     assert_eq!(claims.profile, profile);
@@ -304,5 +305,21 @@ async fn an_unknown_path_is_not_found() {
         let answer = service.client.get(service.url(path)).send().await;
         let answer = answer.expect("an answer");
         problem(answer, StatusCode::NOT_FOUND, "not_found").await;
+    }
+}
+
+#[tokio::test]
+async fn white_space_around_a_name_is_not_part_of_it_and_in_a_password_it_is() {
+    let (service, _) = Service::with_alice().await;
+    for (name, password, status) in [
+        (" alice", PASSWORD.to_owned(), StatusCode::OK),
+        ("alice\n", PASSWORD.to_owned(), StatusCode::OK),
+        ("\u{a0}Alice \t", PASSWORD.to_owned(), StatusCode::OK),
+        ("al ice", PASSWORD.to_owned(), StatusCode::UNAUTHORIZED),
+        ("alice", format!(" {PASSWORD}"), StatusCode::UNAUTHORIZED),
+        ("alice", format!("{PASSWORD} "), StatusCode::UNAUTHORIZED),
+    ] {
+        let answer = service.post_login(name, &password).await;
+        assert_eq!(answer.status(), status, "{name:?} {password:?}");
     }
 }

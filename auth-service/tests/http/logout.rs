@@ -95,3 +95,35 @@ async fn one_ends_ones_own_sessions_and_nobody_elses() {
     assert!(!is_signed_in(&service, &bob).await);
     assert!(is_signed_in(&service, &alice).await);
 }
+
+#[tokio::test]
+async fn the_list_has_live_sessions_with_the_address_and_time_of_their_last_use() {
+    let service = Service::start_with(|settings| {
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    service.add_user("alice").await;
+    let idle = service.login("alice").await;
+    service
+        .execute("update refresh_tokens set expires_at = expires_at - 1209601")
+        .await;
+    let own = service.login("alice").await;
+    service
+        .execute("update sessions set used_at = used_at - 100, created_at = created_at - 100")
+        .await;
+    let refresh = service.client.post(service.url("/token/refresh"));
+    let refresh = refresh.header("x-forwarded-for", "192.0.2.7:443");
+    let body = json!({"refresh_token": own.refresh_token});
+    let answer = refresh.json(&body).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    for token in [&own.token, &idle.token] {
+        let list = service.client.get(service.url("/sessions"));
+        let list = list.bearer_auth(token).send().await.expect("an answer");
+        let list: serde_json::Value = list.json().await.expect("JSON");
+        let sessions = list["sessions"].as_array().expect("sessions");
+        assert_eq!(sessions.len(), 1, "{list}");
+        assert_eq!(sessions[0]["address"], "192.0.2.7");
+        let time = |name: &str| sessions[0][name].as_i64().expect("a time");
+        assert!(time("used_at") >= time("created_at") + 100, "{list}");
+    }
+}

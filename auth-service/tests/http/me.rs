@@ -26,7 +26,8 @@ async fn a_token_shows_its_owner() {
         assert_eq!(answer.headers()["cache-control"], "no-store");
         let me: Value = answer.json().await.expect("JSON");
         let expected = json!({
-            "sub": id, "username": "alice", "name": "A Name", "email": "a@example.org",
+            "sub": id, "username": "alice", "name": "A Name", "email": "alice@example.org",
+            "email_verified": false,
         });
         assert_eq!(me, expected);
     }

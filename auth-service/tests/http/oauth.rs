@@ -221,35 +221,45 @@ async fn a_rotated_secret_works_until_its_overlap_ends() {
 }
 
 #[tokio::test]
-async fn guesses_at_a_secret_are_counted() {
-    let service = Service::start_with(|settings| settings.limits.clients_per_id = 3).await;
+async fn wrong_secrets_are_limited_by_address_and_a_right_one_is_never_refused() {
+    let service = Service::start_with(|settings| {
+        settings.limits.clients_per_address = 3;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
     let settings = &service.config.settings;
     let secret = clients::add_client(settings, "billing", "")
         .await
         .expect("a client");
-    let other = clients::add_client(settings, "other", "")
-        .await
-        .expect("a client");
-    let ask = |id: &str, secret: &str| {
-        let (service, header) = (&service, basic(id, secret));
-        async move { post(service, "/oauth/token", Some(&header), &CLIENT_CREDENTIALS).await }
+    let ask = |address: &'static str, secret: &str| {
+        let request = service.client.post(service.url("/oauth/token"));
+        let request = request.header("authorization", basic("billing", secret));
+        let request = request.header("x-forwarded-for", address);
+        let request = request.form(&CLIENT_CREDENTIALS);
+        async move { request.send().await.expect("an answer") }
     };
-    granted(ask("billing", &secret).await).await;
     for _ in 0..3 {
-        assert_eq!(
-            ask("billing", "wrong").await.status(),
-            StatusCode::UNAUTHORIZED
-        );
+        let answer = ask("192.0.2.1", "wrong").await;
+        assert_error(answer, StatusCode::UNAUTHORIZED, "invalid_client").await;
     }
-    let answer = ask("billing", &secret).await;
-    assert!(answer.headers().contains_key("retry-after"));
-    assert_error(
-        answer,
-        StatusCode::TOO_MANY_REQUESTS,
-        "temporarily_unavailable",
-    )
-    .await;
-    granted(ask("other", &other).await).await;
+    let mut waits = Vec::new();
+    for _ in 0..50 {
+        let answer = ask("192.0.2.1", "wrong").await;
+        let wait = answer.headers()["retry-after"].to_str().expect("text");
+        waits.push(wait.parse::<u64>().expect("seconds"));
+        assert_error(
+            answer,
+            StatusCode::TOO_MANY_REQUESTS,
+            "temporarily_unavailable",
+        )
+        .await;
+    }
+    // A refused attempt costs nothing: the limit opens again when it would have without it.
+    assert!(waits.is_sorted_by(|one, next| one >= next), "{waits:?}");
+    granted(ask("192.0.2.1", &secret).await).await;
+    granted(ask("192.0.2.2", &secret).await).await;
+    let answer = ask("192.0.2.2", "wrong").await;
+    assert_error(answer, StatusCode::UNAUTHORIZED, "invalid_client").await;
 }
 
 #[tokio::test]

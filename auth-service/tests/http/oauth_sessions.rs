@@ -177,3 +177,27 @@ async fn a_revoked_token_ends_its_session() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(is_signed_in(bystander).await);
 }
+
+#[tokio::test]
+async fn a_refresh_token_that_was_rotated_is_revoked_with_its_session() {
+    let (service, _) = service_with_client().await;
+    let spent = service.login("alice").await;
+    let bystander = service.login("alice").await;
+    let answer = service.refresh(&spent.refresh_token).await;
+    let current = Login::of(&answer.json().await.expect("JSON"));
+    let me = async |token: &str| {
+        let answer = service.get_me(Some(&format!("Bearer {token}"))).await;
+        answer.status()
+    };
+    assert_eq!(me(&current.token).await, StatusCode::OK);
+    let form = [
+        ("token", spent.refresh_token.as_str()),
+        ("client_id", "latchkey-login"),
+    ];
+    let answer = post(&service, "/oauth/revoke", None, &form).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(me(&current.token).await, StatusCode::UNAUTHORIZED);
+    let refused = service.refresh(&current.refresh_token).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(me(&bystander.token).await, StatusCode::OK);
+}

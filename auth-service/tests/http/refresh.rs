@@ -61,22 +61,39 @@ async fn a_spent_token_whose_successor_was_used_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_spent_token_that_comes_late_ends_the_session() {
-    let (service, _) = Service::with_alice().await;
+async fn a_spent_token_gets_the_same_successor_for_the_time_of_the_setting_and_then_another() {
+    let service = Service::start_with(|settings| settings.session.retry_secs = 30).await;
+    service.add_user("alice").await;
     for (age, is_late) in [
-        ("update refresh_tokens set used_at = used_at - 9", false),
-        ("update refresh_tokens set used_at = used_at - 12", true),
+        ("update refresh_tokens set used_at = used_at - 29", false),
+        ("update refresh_tokens set used_at = used_at - 32", true),
     ] {
         let first = service.login("alice").await;
         let second = refreshed(&service, &first.refresh_token).await;
         service.execute(age).await;
-        if is_late {
-            assert_refused(&service, &first.refresh_token).await;
-            assert_refused(&service, &second.refresh_token).await;
-        } else {
-            let again = refreshed(&service, &first.refresh_token).await;
-            assert_eq!(again.refresh_token, second.refresh_token);
-        }
+        let again = refreshed(&service, &first.refresh_token).await;
+        assert_eq!(again.refresh_token != second.refresh_token, is_late);
+        // The session goes on, and a retry gets the replacement.
+        let retried = refreshed(&service, &first.refresh_token).await;
+        assert_eq!(retried.refresh_token, again.refresh_token);
+        refreshed(&service, &again.refresh_token).await;
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_used_before_its_owner_goes_on_ends_the_session() {
+    let (service, _) = Service::with_alice().await;
+    let first = service.login("alice").await;
+    let owners = refreshed(&service, &first.refresh_token).await;
+    service
+        .execute("update refresh_tokens set used_at = used_at - 3600")
+        .await;
+    let thiefs = refreshed(&service, &first.refresh_token).await;
+    assert_refused(&service, &owners.refresh_token).await;
+    assert_refused(&service, &thiefs.refresh_token).await;
+    for token in [owners.token, thiefs.token] {
+        let me = service.get_me(Some(&format!("Bearer {token}"))).await;
+        problem(me, StatusCode::UNAUTHORIZED, "invalid_token").await;
     }
 }
 

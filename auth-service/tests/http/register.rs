@@ -152,3 +152,39 @@ async fn an_address_makes_so_many_accounts_and_no_more() {
     assert!(answer.headers().contains_key("retry-after"));
     problem(answer, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
 }
+
+#[tokio::test]
+async fn an_email_is_an_address_and_of_one_account() {
+    let service = open().await;
+    let with = |name: &str, email: &str| {
+        let mut body = body(name);
+        body["email"] = json!(email);
+        register(&service, body)
+    };
+    for bad in [
+        "",
+        "alice",
+        "a@localhost",
+        "A <a@example.org>",
+        "a@example.org\u{0}",
+    ] {
+        let answer = with("alice", bad).await;
+        problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
+    }
+    let answer = with("alice", " Alice@Example.org").await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let answer = with("bob", "ALICE@example.ORG").await;
+    problem(answer, StatusCode::CONFLICT, "email_taken").await;
+    let answer = with("alice", "bob@example.org").await;
+    problem(answer, StatusCode::CONFLICT, "username_taken").await;
+    let answer = with("bob", "bob@example.org").await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let token: Value = answer.json().await.expect("JSON");
+    let token = token["token"].as_str().expect("a token");
+    let claims = service
+        .verifier()
+        .verify(token, std::time::SystemTime::now());
+    let profile = claims.expect("accepted").profile.clone();
+    assert_eq!(profile.email.as_deref(), Some("bob@example.org"));
+    assert_eq!(profile.email_verified, Some(false));
+}

@@ -9,8 +9,8 @@ use totp_rs::{Builder, Secret, Totp};
 use crate::fixture::{PASSWORD, Service, problem};
 
 /// An account with a second factor: its authenticator, and its recovery codes.
-struct Enrolled {
-    service: Service,
+pub(crate) struct Enrolled {
+    pub(crate) service: Service,
     totp: Totp,
     recovery_codes: Vec<String>,
     token: String,
@@ -31,7 +31,12 @@ fn now() -> u64 {
 
 impl Enrolled {
     async fn start() -> Self {
-        let (service, _) = Service::with_alice().await;
+        Self::on(Service::start().await).await
+    }
+
+    /// Enrols alice on a service that has nobody yet.
+    pub(crate) async fn on(service: Service) -> Self {
+        service.add_user("alice").await;
         let token = service.login("alice").await.token;
         let answer = service
             .post("/totp", Some(&token), &json!({"password": PASSWORD}))
@@ -65,19 +70,19 @@ impl Enrolled {
         }
     }
 
-    async fn challenge(&self) -> String {
+    pub(crate) async fn challenge(&self) -> String {
         let answer = self.service.post_login("alice", PASSWORD).await;
         let body = problem(answer, StatusCode::UNAUTHORIZED, "mfa_required").await;
         body["challenge"].as_str().expect("a challenge").to_owned()
     }
 
-    async fn answer(&self, challenge: &str, code: &str) -> Response {
+    pub(crate) async fn answer(&self, challenge: &str, code: &str) -> Response {
         let body = json!({"challenge": challenge, "code": code});
         self.service.post("/login/totp", None, &body).await
     }
 
     /// The code of a step beside this one.
-    fn code(&self, steps: i64) -> String {
+    pub(crate) fn code(&self, steps: i64) -> String {
         let time = now().saturating_add_signed(steps * 30);
         self.totp.generate(time).to_string()
     }
@@ -302,4 +307,26 @@ async fn guesses_at_the_code_that_confirms_are_counted_too() {
         "rate_limited",
     )
     .await;
+}
+
+#[tokio::test]
+async fn of_many_uses_of_one_recovery_code_at_once_one_signs_in() {
+    let enrolled = Enrolled::start().await;
+    let url = enrolled.service.url("/login/totp");
+    let code = &enrolled.recovery_codes[0];
+    let mut using = tokio::task::JoinSet::new();
+    // Fewer than the wrong codes that an account may have.
+    for _ in 0..8 {
+        let body = json!({"challenge": enrolled.challenge().await, "code": code});
+        let request = enrolled.service.client.post(&url).json(&body);
+        using.spawn(async move { request.send().await.expect("an answer").status() });
+    }
+    let statuses = using.join_all().await;
+    let count = |status| statuses.iter().filter(|one| **one == status).count();
+    assert_eq!(count(StatusCode::OK), 1, "{statuses:?}");
+    assert_eq!(count(StatusCode::UNAUTHORIZED), 7, "{statuses:?}");
+    // Another code is another one.
+    let challenge = enrolled.challenge().await;
+    let answer = enrolled.answer(&challenge, &enrolled.recovery_codes[1]);
+    assert_eq!(answer.await.status(), StatusCode::OK);
 }

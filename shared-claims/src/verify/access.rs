@@ -125,6 +125,8 @@ impl UnverifiedClaims {
                 given_name: text(self.given_name)?,
                 family_name: text(self.family_name)?,
                 email: text(self.email)?,
+                // Some providers write a text. What is no boolean verifies nothing.
+                email_verified: self.email_verified.as_ref().and_then(Value::as_bool),
             },
         })
     }

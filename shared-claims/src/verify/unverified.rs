@@ -9,7 +9,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use super::MAXIMUM_TOKEN_BYTES;
-use crate::{claims::ACCESS_TOKEN_TYPE, rejection::Rejection};
+use crate::{claims::ACCESS_TOKEN_TYPE, json::unambiguous_object, rejection::Rejection};
 
 /// A token whose signature may be anything. All that it is good for is to find its verifier.
 pub struct UnverifiedToken<'a> {
@@ -66,14 +66,14 @@ impl<'a> UnverifiedToken<'a> {
 }
 
 /// Decodes a segment strictly: base64url without padding and with zero trailing bits, and one JSON
-/// object of which no known member stands twice.
+/// object in which no member stands twice, at any depth.
 fn decode<T: DeserializeOwned>(segment: &str) -> Result<(T, Map<String, Value>), Rejection> {
     let json = URL_SAFE_NO_PAD
         .decode(segment)
         .map_err(|_| Rejection::TokenMalformed)?;
     // Not straight into `T`: that would also be taken from an array, and serde skips a member that
     // nobody reads without looking at its text, be it no UTF-8 or half a surrogate pair.
-    let all = serde_json::from_slice(&json).map_err(|_| Rejection::TokenMalformed)?;
+    let all = unambiguous_object(&json).ok_or(Rejection::TokenMalformed)?;
     let known = serde_json::from_slice(&json).map_err(|_| Rejection::TokenMalformed)?;
     Ok((known, all))
 }
@@ -166,6 +166,7 @@ pub(super) struct UnverifiedClaims {
     pub(super) given_name: Option<Value>,
     pub(super) family_name: Option<Value>,
     pub(super) email: Option<Value>,
+    pub(super) email_verified: Option<Value>,
 }
 
 /// Whether a member stands there at all, be it as `null`.

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 
 use super::{
-    super::{database::Transaction, *},
+    super::{database::OpenTransaction, *},
     OwnStore,
 };
 use crate::{store::NewAccount, users::hash::StoredHash, vault::Hash};
@@ -28,13 +28,14 @@ async fn set(store: &Store, pragma: &'static str) {
         .expect(pragma);
 }
 
-async fn add_account(store: &Store, name: &str) -> Result<bool, StoreError> {
+async fn add_account(store: &Store, name: &str) -> Result<Added, StoreError> {
     let account = NewAccount {
         id: name.to_owned(),
         username: name.to_owned(),
         skeleton: name.to_owned(),
         password_hash: StoredHash::from("a hash"),
         profile: shared_claims::claims::Profile::default(),
+        email: None,
         created_at: NOW,
     };
     store.insert_account(&account).await
@@ -54,7 +55,8 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
     };
     let new = NewSession {
         session: &session,
-        password_hash: &StoredHash::from("a hash"),
+        password_version: 0,
+        token_lifetime_secs: 900,
         refresh_token: &Hash::of(id),
         refresh_expires_at: NOW + 60,
         detail: json!({}),
@@ -64,7 +66,7 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
 
 async fn with_alice() -> OwnStore {
     let store = OwnStore::sqlite().await;
-    assert!(add_account(&store, "alice").await.expect("a write"));
+    add_account(&store, "alice").await.expect("a write");
     store
 }
 
@@ -114,7 +116,8 @@ async fn a_database_that_is_only_read_is_not_ready_until_it_is_written_again() {
     set(&store, "pragma query_only = off").await;
     store.forget_last_write();
     assert_eq!(readiness(&store).await, None);
-    assert!(add_account(&store, "bob").await.expect("a write"));
+    let added = add_account(&store, "bob").await;
+    assert_eq!(added.expect("a write"), Added::Fine);
 }
 
 #[tokio::test]
@@ -153,8 +156,8 @@ async fn a_write_that_is_given_up_on_its_way_leaves_nothing_behind() {
 async fn a_commit_after_a_failed_statement_is_a_failure_and_has_not_happened() {
     let store = OwnStore::postgres().await;
     for is_broken in [true, false] {
-        let mut transaction = store.writer.begin().await.expect("a transaction");
-        let Transaction::Postgres(connection) = &mut transaction else {
+        let mut transaction = store.begin().await.expect("a transaction");
+        let OpenTransaction::Postgres(connection) = &mut transaction.connection else {
             panic!("not PostgreSQL");
         };
         let insert = "insert into clients (id, scopes, created_at) values ('one', '', 0)";
@@ -200,8 +203,8 @@ async fn the_server_ends_a_transaction_whose_client_says_nothing() {
 #[tokio::test]
 async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
     let store = with_alice().await;
-    let mut transaction = store.writer.begin().await.expect("a transaction");
-    let Transaction::Sqlite(connection) = &mut transaction else {
+    let mut transaction = store.begin().await.expect("a transaction");
+    let OpenTransaction::Sqlite(connection) = &mut transaction.connection else {
         panic!("not an SQLite file");
     };
     // Checked at the commit and not before.

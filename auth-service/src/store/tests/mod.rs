@@ -25,10 +25,13 @@ macro_rules! on_both {
 
 use on_both;
 
+mod audit;
 mod conformance;
 mod failure;
+mod refresh_tokens;
 mod sessions;
 mod sqlite;
+mod upgrade;
 
 /// The variable that names a PostgreSQL server on which tests make databases; `tests/postgres`
 /// starts one and sets it.
@@ -37,7 +40,31 @@ const SERVER_VARIABLE: &str = "LATCHKEY_TEST_POSTGRES";
 /// A store with a database of its own.
 struct OwnStore {
     store: Store,
+    url: DatabaseUrl,
     _directory: Option<TempDir>,
+}
+
+/// A file that is not there yet.
+fn sqlite_url() -> (DatabaseUrl, TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
+    (url, directory)
+}
+
+/// A new database without tables on the server.
+async fn postgres_url() -> DatabaseUrl {
+    let server = std::env::var(SERVER_VARIABLE).expect("a server; see tests/postgres");
+    let name = crate::tokens::random_id().expect("randomness");
+    let name = format!("test_{}", name.replace('-', "_").to_lowercase());
+    let administrator = sqlx::PgPool::connect(&format!("{server}/postgres"))
+        .await
+        .expect("a server");
+    let statement = format!("create database {name}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(&administrator)
+        .await
+        .expect("a database");
+    format!("{server}/{name}").parse().expect("a URL")
 }
 
 impl std::ops::Deref for OwnStore {
@@ -50,40 +77,34 @@ impl std::ops::Deref for OwnStore {
 
 impl OwnStore {
     async fn sqlite() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
+        let (url, directory) = sqlite_url();
         Self {
             store: Store::open(&url).await.expect("a store"),
+            url,
             _directory: Some(directory),
         }
     }
 
     async fn postgres() -> Self {
-        let server = std::env::var(SERVER_VARIABLE).expect("a server; see tests/postgres");
-        let name = crate::tokens::random_id().expect("randomness");
-        let name = format!("test_{}", name.replace('-', "_").to_lowercase());
-        let administrator = sqlx::PgPool::connect(&format!("{server}/postgres"))
-            .await
-            .expect("a server");
-        let statement = format!("create database {name}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-            .execute(&administrator)
-            .await
-            .expect("a database");
-        let url: DatabaseUrl = format!("{server}/{name}").parse().expect("a URL");
+        let url = postgres_url().await;
         Self {
             store: Store::open(&url).await.expect("a store"),
+            url,
             _directory: None,
         }
     }
 
     async fn count_unused_refresh_tokens(&self) -> i64 {
-        const COUNT: &str = "select count(*) from refresh_tokens where used_at is null";
+        self.count("select count(*) from refresh_tokens where used_at is null")
+            .await
+    }
+
+    async fn count(&self, statement: &'static str) -> i64 {
         match &self.store.readers {
-            Pool::Sqlite(pool) => sqlx::query_scalar(COUNT).fetch_one(pool).await,
-            Pool::Postgres(pool) => sqlx::query_scalar(COUNT).fetch_one(pool).await,
+            Pool::Sqlite(pool) => sqlx::query_scalar(statement).fetch_one(pool).await,
+            Pool::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await,
         }
-        .expect("a number")
+        .expect(statement)
     }
 
     async fn try_execute(&self, statement: &'static str) -> sqlx::Result<()> {

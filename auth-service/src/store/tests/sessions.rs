@@ -5,25 +5,28 @@ use tokio::task::JoinSet;
 
 use super::{OwnStore, conformance::account};
 use crate::{
-    store::{EndReason, Ending, NewSession, Refreshed, Session, Store, Which},
+    store::{
+        EndReason, Ending, NewSession, Refreshed, Rotation, Session, Store, StoreError, Which,
+    },
     tokens::random_id,
     users::hash::StoredHash,
     vault::Hash,
 };
 
-const NOW: i64 = 1_000_000;
-const IDLE_SECS: i64 = 1_000;
+pub(super) const NOW: i64 = 1_000_000;
+pub(super) const IDLE_SECS: i64 = 1_000;
 
 super::on_both!(
-    of_50_uses_at_once_200_times_over_one_branch_lives,
-    a_retry_gets_the_successor_and_a_reuse_ends_the_session,
+    changes_of_one_account_at_once_never_deadlock,
     no_session_starts_with_a_password_that_was_changed,
+    a_session_is_listed_while_it_can_be_refreshed_with_its_last_address,
+    a_revocation_is_told_until_the_last_token_of_its_session_has_expired,
     sessions_end_together_or_alone_and_are_told_once_each,
     the_audit_log_is_a_chain_however_many_write_it,
-    what_is_old_is_forgotten_and_nothing_else,
+    clean_up_removes_a_bounded_number_of_rows_and_only_old_ones,
 );
 
-fn ending(reason: EndReason, gateways: &[String]) -> Ending<'_> {
+pub(super) fn ending(reason: EndReason, gateways: &[String]) -> Ending<'_> {
     Ending {
         reason,
         now: NOW,
@@ -32,14 +35,23 @@ fn ending(reason: EndReason, gateways: &[String]) -> Ending<'_> {
     }
 }
 
-fn reuse() -> Ending<'static> {
+pub(super) fn reuse() -> Ending<'static> {
     ending(EndReason::RefreshTokenReused, &[])
 }
 
+/// The same 11 seconds later, when a retry is late.
+pub(super) fn late_reuse() -> Ending<'static> {
+    Ending {
+        now: NOW + 11,
+        ..reuse()
+    }
+}
+
 /// A session of the account `user_id`, which is made when it is missing.
-async fn start(store: &Store, user_id: &str, token: &Hash) -> String {
+pub(super) async fn start(store: &Store, user_id: &str, token: &Hash) -> String {
     let account = account(user_id, user_id, user_id);
     store.insert_account(&account).await.expect("a write");
+    let found = store.find_account_by_name(user_id).await.expect("a read");
     let session = Session {
         id: random_id().expect("randomness"),
         user_id: user_id.to_owned(),
@@ -52,7 +64,8 @@ async fn start(store: &Store, user_id: &str, token: &Hash) -> String {
     };
     let new = NewSession {
         session: &session,
-        password_hash: &account.password_hash,
+        password_version: found.expect("an account").password_version,
+        token_lifetime_secs: 900,
         refresh_token: token,
         refresh_expires_at: NOW + IDLE_SECS,
         detail: json!({}),
@@ -61,62 +74,99 @@ async fn start(store: &Store, user_id: &str, token: &Hash) -> String {
     session.id
 }
 
-async fn rotate(store: &Store, presented: &Hash, successor: Hash, ending: Ending<'_>) -> Refreshed {
-    store
-        .rotate_refresh_token(presented, "client", &[successor], IDLE_SECS, ending)
-        .await
-        .expect("an answer")
+/// Presents a token whose successor was replaced so many times.
+pub(super) async fn rotate_again(
+    store: &Store,
+    (presented, generation): (&Hash, i64),
+    (successor, replacement): (Hash, Hash),
+    ending: Ending<'_>,
+) -> Result<Refreshed, StoreError> {
+    let rotation = Rotation {
+        presented,
+        client_id: "client",
+        generation,
+        successors: &[successor],
+        replacement: &replacement,
+        idle_secs: IDLE_SECS,
+        retry_secs: 10,
+        address: "192.0.2.7",
+    };
+    store.rotate_refresh_token(rotation, ending).await
 }
 
-async fn of_50_uses_at_once_200_times_over_one_branch_lives(own: OwnStore) {
-    let mut current = Hash::of("first");
-    start(&own, "alice", &current).await;
-    for round in 0..200 {
-        let successor = Hash::of(&format!("successor {round}"));
-        let mut using = JoinSet::new();
-        for _ in 0..50 {
+pub(super) async fn rotate(
+    store: &Store,
+    presented: &Hash,
+    successor: Hash,
+    ending: Ending<'_>,
+) -> Refreshed {
+    let successors = (successor, Hash::of("a replacement"));
+    let rotated = rotate_again(store, (presented, 0), successors, ending);
+    rotated.await.expect("an answer")
+}
+
+/// Of each kind of change there are several at once, so that every pair of them meets in either
+/// order.
+async fn changes_of_one_account_at_once_never_deadlock(own: OwnStore) {
+    let hash = StoredHash::from("a hash");
+    for round in 0..50 {
+        let token = |kind: &str, number| Hash::of(&format!("{kind} {round} {number}"));
+        let mut left = Vec::new();
+        for number in 0..3 {
+            left.push(start(&own, "alice", &token("logout", number)).await);
+            start(&own, "alice", &token("refresh", number)).await;
+            start(&own, "alice", &token("reuse", number)).await;
+            for (presented, successor) in [("reuse", "second"), ("second", "third")] {
+                let (presented, successor) = (token(presented, number), token(successor, number));
+                rotate(&own, &presented, successor, reuse()).await;
+            }
+        }
+        let mut changing = JoinSet::new();
+        for (number, left) in left.into_iter().enumerate() {
+            let (store, hash) = (Store::clone(&own), hash.clone());
+            changing.spawn(async move {
+                let ending = ending(EndReason::PasswordChanged, &[]);
+                let changed = store.set_password_hash("alice", &hash, ending);
+                changed.await.map(|_| ())
+            });
             let store = Store::clone(&own);
-            using.spawn(async move { rotate(&store, &current, successor, reuse()).await });
+            changing.spawn(async move {
+                let ending = ending(EndReason::LoggedOut, &[]);
+                let ended = store.end_sessions("alice", Which::One(&left), ending).await;
+                ended.map(|_| ())
+            });
+            let store = Store::clone(&own);
+            changing.spawn(async move {
+                let ending = ending(EndReason::LoggedOut, &[]);
+                let ended = store.end_sessions("alice", Which::All, ending).await;
+                ended.map(|_| ())
+            });
+            for (presented, successor) in [
+                (token("refresh", number), token("fresh", number)),
+                (token("reuse", number), token("second", number)),
+            ] {
+                let store = Store::clone(&own);
+                changing.spawn(async move {
+                    let successors = (successor, Hash::of("a replacement"));
+                    let rotated = rotate_again(&store, (&presented, 0), successors, reuse());
+                    rotated.await.map(|_| ())
+                });
+            }
         }
-        for outcome in using.join_all().await {
-            assert!(matches!(outcome, Refreshed::Rotated { successor: 0, .. }));
+        for outcome in changing.join_all().await {
+            outcome.expect("no deadlock");
         }
-        assert_eq!(own.count_unused_refresh_tokens().await, 1, "round {round}");
-        current = successor;
     }
+    assert!(own.check_events().await.expect("an answer").is_ok());
 }
 
-async fn a_retry_gets_the_successor_and_a_reuse_ends_the_session(own: OwnStore) {
-    let [first, second, third] = ["first", "second", "third"].map(Hash::of);
-    let id = start(&own, "alice", &first).await;
-    let is_rotated = |outcome| matches!(outcome, Refreshed::Rotated { .. });
-    assert!(is_rotated(rotate(&own, &first, second, reuse()).await));
-    let at = |now| Ending { now, ..reuse() };
-    assert!(is_rotated(rotate(&own, &first, second, at(NOW + 10)).await));
-    // Another client has no use for it, and does not end the session either.
-    let offered = [third];
-    let other = own.rotate_refresh_token(&second, "other", &offered, IDLE_SECS, reuse());
-    assert!(matches!(
-        other.await.expect("an answer"),
-        Refreshed::Refused
-    ));
-    let expired = rotate(&own, &second, third, at(NOW + IDLE_SECS)).await;
-    assert!(matches!(expired, Refreshed::Refused));
-    assert!(
-        own.is_session_live(&id, "alice", NOW)
-            .await
-            .expect("an answer")
-    );
+pub(super) async fn is_live(own: &OwnStore, id: &str) -> bool {
+    let live = own.is_session_live(id, "alice", NOW);
+    live.await.expect("an answer")
+}
 
-    let reused = rotate(&own, &first, second, at(NOW + 11)).await;
-    assert!(matches!(reused, Refreshed::Reused(session) if session.id == id));
-    assert!(
-        !own.is_session_live(&id, "alice", NOW)
-            .await
-            .expect("an answer")
-    );
-    let refused = rotate(&own, &second, third, reuse()).await;
-    assert!(matches!(refused, Refreshed::Refused));
+pub(super) fn is_rotated(outcome: &Refreshed) -> bool {
+    matches!(outcome, Refreshed::Rotated { successor: 0, .. })
 }
 
 async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
@@ -124,8 +174,15 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
     let (old, new) = (StoredHash::from("a hash"), StoredHash::from("another hash"));
     let change = || {
         let ending = ending(EndReason::PasswordChanged, &[]);
-        own.change_password("alice", (&old, &new), Which::All, ending)
+        own.change_password("alice", 0, &new, Which::All, ending)
     };
+    // The same password, hashed with other parameters, is the same password.
+    let anew = StoredHash::from("the same anew");
+    assert!(
+        own.replace_hash("alice", &old, &anew)
+            .await
+            .expect("a write")
+    );
     assert!(change().await.expect("a write"));
     assert!(!change().await.expect("a write"));
     let token = Hash::of("second");
@@ -139,10 +196,11 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
         device: String::new(),
         address: String::new(),
     };
-    for (hash, is_started) in [(&old, false), (&new, true)] {
+    for (password_version, is_started) in [(0, false), (1, true)] {
         let late = NewSession {
             session: &session,
-            password_hash: hash,
+            password_version,
+            token_lifetime_secs: 900,
             refresh_token: &token,
             refresh_expires_at: NOW + 1,
             detail: json!({}),
@@ -151,6 +209,40 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
             own.insert_session(&late).await.expect("a write"),
             is_started
         );
+    }
+}
+
+async fn a_session_is_listed_while_it_can_be_refreshed_with_its_last_address(own: OwnStore) {
+    let [first, second] = ["first", "second"].map(Hash::of);
+    let id = start(&own, "alice", &first).await;
+    let listed = async |now| {
+        let sessions = own.list_live_sessions("alice", now).await.expect("a list");
+        let shown = |session: Session| (session.id, session.address, session.used_at);
+        sessions.into_iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(NOW).await, [(id.clone(), "::1".to_owned(), NOW)]);
+    assert!(is_rotated(
+        &rotate(&own, &first, second, late_reuse()).await
+    ));
+    let used = (id.clone(), "192.0.2.7".to_owned(), NOW + 11);
+    assert_eq!(listed(NOW + IDLE_SECS + 10).await, [used]);
+    assert_eq!(listed(NOW + IDLE_SECS + 11).await, []);
+}
+
+/// The setting of the lifetime is lowered from 900 s to 60 s between a login and a logout.
+async fn a_revocation_is_told_until_the_last_token_of_its_session_has_expired(own: OwnStore) {
+    let gateways = ["http://a".to_owned()];
+    let id = start(&own, "alice", &Hash::of("first")).await;
+    let lowered = Ending {
+        token_lifetime_secs: 60,
+        ..ending(EndReason::LoggedOut, &gateways)
+    };
+    rotate(&own, &Hash::of("first"), Hash::of("second"), lowered).await;
+    let ended = own.end_sessions("alice", Which::One(&id), lowered);
+    assert_eq!(ended.await.expect("a write").len(), 1);
+    for (now, count) in [(NOW + 60, 1), (NOW + 899, 1), (NOW + 900, 0)] {
+        let due = own.due_deliveries("http://a", now, 10).await;
+        assert_eq!(due.expect("a list").len(), count, "{now}");
     }
 }
 
@@ -216,27 +308,35 @@ async fn the_audit_log_is_a_chain_however_many_write_it(own: OwnStore) {
     }
 }
 
-async fn what_is_old_is_forgotten_and_nothing_else(own: OwnStore) {
+/// A session of many refreshes has more rows than one transaction removes.
+async fn clean_up_removes_a_bounded_number_of_rows_and_only_old_ones(own: OwnStore) {
     let gateways = ["http://a".to_owned()];
-    let ended = start(&own, "alice", &Hash::of("ended")).await;
+    let ended = start(&own, "alice", &Hash::of("ended 0")).await;
+    for number in 0..25 {
+        let [token, next] = [number, number + 1].map(|n| Hash::of(&format!("ended {n}")));
+        assert!(is_rotated(&rotate(&own, &token, next, reuse()).await));
+    }
     let live = start(&own, "alice", &Hash::of("live")).await;
     let ending = ending(EndReason::LoggedOut, &gateways);
     own.end_sessions("alice", Which::One(&ended), ending)
         .await
         .expect("a write");
-    assert_eq!(own.forget_old(NOW, NOW, 10).await.expect("a write"), 0);
+    let remove = async |now, before| own.remove_expired(now, before, 10).await.expect("a write");
+    assert_eq!(remove(NOW, NOW).await, 0);
     assert_eq!(own.count_deliveries().await.expect("a number"), 1);
-    assert_eq!(
-        own.forget_old(NOW + 900, NOW + 1, 10)
-            .await
-            .expect("a write"),
-        1
-    );
+    // 26 tokens, the session, its revocation and the delivery.
+    let mut removed = Vec::new();
+    while removed.last() != Some(&0) {
+        removed.push(remove(NOW + 900, NOW + 1).await);
+    }
+    assert_eq!(removed, [10, 10, 9, 0]);
     assert_eq!(own.count_deliveries().await.expect("a number"), 0);
-    assert!(
-        own.is_session_live(&live, "alice", NOW)
-            .await
-            .expect("an answer")
-    );
-    assert_eq!(own.count_unused_refresh_tokens().await, 1);
+    for (table, left) in [
+        ("select count(*) from sessions", 1),
+        ("select count(*) from refresh_tokens", 1),
+        ("select count(*) from revocations", 0),
+    ] {
+        assert_eq!(own.count(table).await, left, "{table}");
+    }
+    assert!(is_live(&own, &live).await);
 }

@@ -24,7 +24,8 @@ async fn the_database_is_its_owners_alone() {
         .await
         .expect("a store");
     let account = super::conformance::account("id", "alice", "alice");
-    assert!(store.insert_account(&account).await.expect("a write"));
+    let added = store.insert_account(&account).await;
+    assert_eq!(added.expect("a write"), Added::Fine);
     for name in ["new.db", "new.db-wal", "new.db-shm"] {
         let data = fs::metadata(directory.path().join(name)).expect(name);
         assert_eq!(data.permissions().mode() & 0o777, 0o600, "{name}");

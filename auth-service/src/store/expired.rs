@@ -1,0 +1,122 @@
+//! Clean-up: removes rows that nobody needs any more.
+//!
+//! Each transaction removes a bounded number of rows, however many tokens a session has had, so that
+//! whoever signs in meanwhile never waits longer than for these. The rows are found on a reader.
+
+use super::{
+    Store, StoreError,
+    database::{Transaction, on_pool, on_transaction},
+};
+
+/// How many sessions are looked for at a time.
+const SESSIONS: i64 = 100;
+
+impl Store {
+    /// Removes up to `most` rows in one transaction: revocations that are moot, challenges that have
+    /// expired, and sessions that ended or expired before `before`, with their refresh tokens. Returns
+    /// how many rows it has removed; fewer than `most` means that none are left.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn remove_expired(
+        &self,
+        now: i64,
+        before: i64,
+        most: u64,
+    ) -> Result<u64, StoreError> {
+        let sessions = self.find_old_sessions(before).await?;
+        let mut transaction = self.begin().await?;
+        let mut removed = 0;
+        for session_id in sessions {
+            let left = most.saturating_sub(removed);
+            removed += remove_session(&mut transaction, &session_id, left).await?;
+        }
+        for statement in [
+            "delete from revocation_deliveries where (revocation_id, gateway) in \
+             (select revocation_id, gateway from revocation_deliveries \
+              join revocations on id = revocation_id where moot_at <= $1 limit $2)",
+            "delete from revocations where id in \
+             (select id from revocations where moot_at <= $1 \
+              and not exists (select 1 from revocation_deliveries where revocation_id = id) \
+              limit $2)",
+            "delete from login_challenges where hash in \
+             (select hash from login_challenges where expires_at <= $1 limit $2)",
+        ] {
+            let left = most.saturating_sub(removed);
+            removed += remove(&mut transaction, statement, (now, left)).await?;
+        }
+        transaction.commit().await?;
+        Ok(removed)
+    }
+
+    async fn find_old_sessions(&self, before: i64) -> Result<Vec<String>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            // Several issuers clean up in one order.
+            "select id from sessions where ended_at < $1 or expires_at < $1 order by id limit $2",
+        )
+        .bind(before)
+        .bind(SESSIONS)
+        .fetch_all(pool)
+        .await?))
+    }
+}
+
+/// Removes up to `most` rows of a session: its refresh tokens, and itself when none are left.
+async fn remove_session(
+    transaction: &mut Transaction,
+    session_id: &str,
+    most: u64,
+) -> Result<u64, StoreError> {
+    // The session comes first in the order of locks, though it goes last.
+    on_transaction!(transaction, |connection| {
+        sqlx::query("update sessions set id = id where id = $1")
+            .bind(session_id)
+            .execute(connection)
+            .await?;
+    });
+    let tokens = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "delete from refresh_tokens where hash in \
+             (select hash from refresh_tokens where session_id = $1 limit $2)",
+        )
+        .bind(session_id)
+        .bind(bounded(most))
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    if tokens >= most {
+        return Ok(tokens);
+    }
+    let sessions = on_transaction!(transaction, |connection| {
+        sqlx::query("delete from sessions where id = $1")
+            .bind(session_id)
+            .execute(connection)
+            .await?
+            .rows_affected()
+    });
+    Ok(tokens + sessions)
+}
+
+async fn remove(
+    transaction: &mut Transaction,
+    statement: &'static str,
+    (now, most): (i64, u64),
+) -> Result<u64, StoreError> {
+    if most == 0 {
+        return Ok(0);
+    }
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query(statement)
+            .bind(now)
+            .bind(bounded(most))
+            .execute(connection)
+            .await?
+            .rows_affected()
+    }))
+}
+
+fn bounded(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,129 @@
+//! The passwords in the table `users`: their hashes, and their numbers.
+
+use super::{
+    Store, StoreError,
+    accounts::record,
+    audit::EventKind,
+    database::{on_pool, on_transaction},
+    sessions::{self, Ending, Which},
+};
+use crate::users::hash::StoredHash;
+
+impl Store {
+    /// Returns the number of an account's password. The query has one row whether or not there is such
+    /// an account, so that it takes the same time.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_password_version(&self, id: &str) -> Result<Option<i64>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select (select password_version from users where id = $1)",
+        )
+        .bind(id)
+        .fetch_one(pool)
+        .await?))
+    }
+
+    /// Sets the hash of another password and ends the account's sessions, except those that `keep`
+    /// spares. Returns `false` when the password is not that of `version` any more, or the account is
+    /// disabled.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn change_password(
+        &self,
+        user_id: &str,
+        version: i64,
+        new: &StoredHash,
+        keep: Which<'_>,
+        ending: Ending<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let changed = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "update users set password_hash = $3, password_version = password_version + 1 \
+                 where id = $1 and password_version = $2 and disabled_at is null",
+            )
+            .bind(user_id)
+            .bind(version)
+            .bind(new)
+            .execute(connection)
+            .await?
+            .rows_affected()
+        });
+        if changed == 0 {
+            return Ok(false);
+        }
+        record(
+            &mut transaction,
+            EventKind::PasswordChanged,
+            user_id,
+            ending.now,
+        );
+        sessions::end(&mut transaction, user_id, keep, ending).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Sets a hash of the same password in place of `old`; `false` when the hash is another one by
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn replace_hash(
+        &self,
+        user_id: &str,
+        old: &StoredHash,
+        new: &StoredHash,
+    ) -> Result<bool, StoreError> {
+        let written = on_pool!(&self.writer, |pool| sqlx::query(
+            "update users set password_hash = $3 where id = $1 and password_hash = $2",
+        )
+        .bind(user_id)
+        .bind(old)
+        .bind(new)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(written == 1)
+    }
+
+    /// Sets another hash and ends all sessions of the account; `false` when nobody has the name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_password_hash(
+        &self,
+        username: &str,
+        hash: &StoredHash,
+        ending: Ending<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let id: Option<String> = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_scalar(
+                "update users set password_hash = $2, password_version = password_version + 1 \
+                 where username = $1 returning id",
+            )
+            .bind(username)
+            .bind(hash)
+            .fetch_optional(connection)
+            .await?
+        });
+        let Some(id) = id else {
+            return Ok(false);
+        };
+        record(
+            &mut transaction,
+            EventKind::PasswordChanged,
+            &id,
+            ending.now,
+        );
+        sessions::end(&mut transaction, &id, Which::All, ending).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
