@@ -192,14 +192,14 @@ async fn listen_for_others(
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let stopped = || stop.clone().cancelled_owned();
     let admin = match config.admin.listen.0 {
-        Some(address) => Some(admin::start(address, state.clone(), stopped()).await?),
+        Some(address) => {
+            let proxies = &config.trusted_proxies;
+            Some(admin::start(address, state.clone(), proxies, stopped()).await?)
+        }
         None => None,
     };
     let api = match config.api.listen.0 {
-        Some(address) => {
-            let terms = (&config.api, tls);
-            Some(api::start(address, state.clone(), terms, stopped()).await?)
-        }
+        Some(address) => Some(api::start(address, state.clone(), config, tls, stopped()).await?),
         None => None,
     };
     Ok(async {
