@@ -101,8 +101,9 @@ impl App {
         Self { routes, ..self }
     }
 
-    /// Serves on `listener` until `shutdown`; then tells clients to come back elsewhere and lets go
-    /// of them, also of those that read nothing.
+    /// Serves on `listener` until `shutdown`. Then asks clients to reconnect elsewhere, closes every
+    /// session, also those of clients that read nothing, and waits for disconnect handlers, each for
+    /// `limits.drain_ms` at most.
     ///
     /// # Errors
     ///
@@ -146,6 +147,12 @@ impl App {
             stop.cancel();
         };
         tokio::join!(served, others);
+        if !state.sessions.close_all(config.limits.drain()).await {
+            tracing::warn!(
+                "disconnect handlers were still running after limits.drain_ms ({}), and were dropped",
+                config.limits.drain_ms
+            );
+        }
         tasks.shutdown().await;
         state.sessions.revocations.close().await;
         Ok(())
@@ -219,6 +226,8 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             sweeper.rooms.sweep();
         }
     });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move { sessions.follow_wall_clock().await });
     let sessions = state.sessions.clone();
     tasks.spawn(async move {
         if let Err(error) = sessions.keys.tend().await {

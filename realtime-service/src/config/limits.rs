@@ -76,7 +76,8 @@ pub struct Limits {
     pub events_excess: u32,
     /// Rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`, default 100.
     pub rooms_per_socket: usize,
-    /// Milliseconds that clients have at a shutdown to take what was sent to them.
+    /// Milliseconds that clients have at a shutdown to receive what was sent to them, and that
+    /// disconnect handlers have after that.
     /// `REALTIME__LIMITS__DRAIN_MS`, default 500.
     pub drain_ms: u64,
 }

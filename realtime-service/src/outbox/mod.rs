@@ -23,7 +23,7 @@ pub use self::encode::{
     EncodeError, acknowledgement, acknowledgement_of, disconnect, event, event_of, question,
 };
 use crate::{
-    clock::unix_millis,
+    clock::{unix_millis, wall_now},
     limits::Budget,
     metrics::{Cause, Metrics},
     transport::{EngineSession, Packet, Queued, TransportContext},
@@ -85,7 +85,7 @@ impl Now {
     pub fn read() -> Self {
         Self {
             timer: Instant::now(),
-            wall: SystemTime::now(),
+            wall: wall_now(),
         }
     }
 }
