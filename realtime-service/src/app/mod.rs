@@ -229,6 +229,8 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.follow_wall_clock().await });
     let sessions = state.sessions.clone();
+    tasks.spawn(async move { sessions.revocations.run_maintenance().await });
+    let sessions = state.sessions.clone();
     tasks.spawn(async move {
         if let Err(error) = sessions.keys.tend().await {
             tracing::error!("the keys are not looked after: {error:#}");
