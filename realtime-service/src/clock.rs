@@ -13,6 +13,21 @@ pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
+/// Returns whole seconds since the Unix epoch; 0 for an earlier time.
+#[must_use]
+pub(crate) fn unix_secs(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// Returns milliseconds since the Unix epoch; 0 for an earlier time.
+#[must_use]
+pub(crate) fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A wall clock that a test sets for its own thread. Tests with a paused clock run on one thread.
 #[cfg(test)]
 pub(crate) mod for_test {
@@ -46,19 +61,4 @@ pub(crate) mod for_test {
     pub(super) fn now() -> Option<SystemTime> {
         SET.get().map(|(time, at)| time + at.elapsed())
     }
-}
-
-/// Returns whole seconds since the Unix epoch; 0 for an earlier time.
-#[must_use]
-pub(crate) fn unix_secs(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
-/// Returns milliseconds since the Unix epoch; 0 for an earlier time.
-#[must_use]
-pub(crate) fn unix_millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
