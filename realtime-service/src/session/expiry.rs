@@ -27,19 +27,38 @@ pub(super) struct Deadlines {
 }
 
 impl Session {
-    /// Arms the timers of the current identity in place of those of another. The token ends at its
-    /// deadline by the timers' clock or by the wall clock, whichever comes first.
+    /// Arms the timers of the current identity in place of those of another.
     pub(super) fn arm(self: &Arc<Self>) {
         let identity = self.identity();
-        let deadline = identity.expires_at().map(|(end, wall)| {
+        let deadline = identity.expires_at();
+        self.arm_until(&identity, deadline);
+    }
+
+    /// Arms the timers of the current identity again, after the wall clock was set. The token ends at its
+    /// deadline by the timers' clock or by the wall clock, whichever comes first.
+    ///
+    /// The timer of a guest stays: it measures how long the guest has taken to authenticate.
+    pub(super) fn arm_again(self: &Arc<Self>) {
+        let _alone = lock(&self.renewing);
+        let identity = self.identity();
+        if let Some((end, wall)) = identity.expires_at() {
             let left = wall.duration_since(wall_now()).unwrap_or_default();
-            (end.min(Instant::now() + left), wall)
-        });
+            let end = end.min(Instant::now() + left);
+            self.arm_until(&identity, Some((end, wall)));
+        }
+    }
+
+    fn arm_until(
+        self: &Arc<Self>,
+        identity: &Arc<Identity>,
+        deadline: Option<(Instant, SystemTime)>,
+    ) {
         self.outbox.set_deadline(deadline);
         let timers = match deadline {
             Some((end, wall)) => {
                 let notice = self.context.auth.expiring_notice();
                 let at = end.checked_sub(notice).unwrap_or(end);
+                let identity = identity.clone();
                 vec![
                     self.schedule(end, move |session| session.expire(&identity)),
                     self.schedule(at, move |session| session.announce_expiry(wall)),

@@ -1,14 +1,11 @@
 //! Sessions follow the wall clock, by which tokens end, although their timers run on a clock that
 //! nobody sets and that stops while the machine is suspended.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Session, SessionContext, lock};
+use super::SessionContext;
 use crate::clock::wall_now;
 
 /// How often the two clocks are compared. A session ends within a second after a jump.
@@ -69,17 +66,6 @@ impl SessionContext {
                 }
                 tokio::task::yield_now().await;
             }
-        }
-    }
-}
-
-impl Session {
-    /// Arms the timers of the current identity again. The timer of a guest stays: it measures how long
-    /// the guest has taken to authenticate.
-    fn arm_again(self: &Arc<Self>) {
-        let _alone = lock(&self.renewing);
-        if self.identity().expires_at().is_some() {
-            self.arm();
         }
     }
 }
