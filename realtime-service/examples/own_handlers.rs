@@ -12,6 +12,7 @@ use realtime_service::{
     session::Arguments,
     socketioxide::{extract::SocketRef, handler::ConnectHandler},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The namespaces and routes of this application.
 pub(crate) fn app(config: Config, keys: KeySource) -> anyhow::Result<App> {
@@ -64,6 +65,13 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::load(None)?;
     let keys = load_keys(&config)?;
     let listener = std::net::TcpListener::bind(config.listen)?;
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
     app(config, keys)?.serve(listener, stop).await
 }

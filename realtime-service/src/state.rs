@@ -1,11 +1,12 @@
 //! The state of one gateway.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use shared_claims::{VerifiedLogout, verify::LogoutScope};
 
 use crate::{
     auth::revocations::RevocationError,
+    clock::wall_now,
     config::{Config, KeySource},
     limits::RefusalLimiter,
     metrics::{Cause, Metrics},
@@ -91,9 +92,7 @@ impl AppState {
     pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevocationError> {
         let context = &self.sessions;
         let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);
-        let remembered = context
-            .revocations
-            .remember(logout, (lifetime, SystemTime::now()));
+        let remembered = context.revocations.remember(logout, (lifetime, wall_now()));
         for scope in &logout.scopes {
             for session in context.sessions.find(&logout.iss, scope) {
                 let identity = session.identity();

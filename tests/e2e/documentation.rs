@@ -218,6 +218,13 @@ fn every_test_that_the_table_of_attacks_names_is_there() {
     assert_named_tests_exist(path, attacks);
 }
 
+#[test]
+fn every_test_that_the_table_of_faults_names_is_there() {
+    let path = "docs/reliability.md";
+    let reliability = fs::read_to_string(root().join(path)).expect(path);
+    assert_named_tests_exist(path, &reliability);
+}
+
 /// The number and the name of the case that a line of the stock clients' tests begins, if it does.
 fn case_of_test(line: &str) -> Option<(u32, &str)> {
     let call = line.trim_start().strip_prefix("test(")?;

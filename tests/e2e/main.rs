@@ -33,6 +33,7 @@ mod revocation;
 mod rooms;
 mod rotation;
 mod session_ids;
+mod slow_bodies;
 mod stall;
 mod stock;
 mod tls;

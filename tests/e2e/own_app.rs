@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     future::ready,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use harness::{Opening, Options, Stack, eventually};
@@ -19,6 +20,9 @@ use realtime_service::{
 use reqwest::StatusCode;
 use serde_json::json;
 use shared_claims::verify::LogoutScope;
+
+/// How long the disconnect handler takes: less than `limits.drain_ms`.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What happened in this process: whose socket it was, and what.
 static LOG: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
@@ -55,9 +59,10 @@ async fn register(socket: SocketRef, session: SessionRef) -> Result<(), Infallib
         note(&whose, event.parse::<String>().unwrap_or_default());
         async move { event.acknowledge(&session, &()).await }
     });
-    session.on_disconnect(move |_| {
+    session.on_disconnect(move |_| async move {
+        // It waits for something, as it would for a database.
+        tokio::time::sleep(GOODBYE).await;
         note(&subject, "left");
-        ready(())
     });
     Ok(())
 }
@@ -131,6 +136,23 @@ async fn no_event_reaches_a_handler_before_the_admission_or_after_the_end() {
     .await;
     assert_eq!(noted(subject), ["in time", "left"]);
     assert!(!noted(early.text_of("sub")).contains(&"too early".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disconnect_handlers_have_run_when_the_gateway_has_stopped() {
+    let stack = start().await;
+    let forges: Vec<_> = (0..5).map(|_| stack.forge()).collect();
+    let mut sockets = Vec::new();
+    for forge in &forges {
+        let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+        socket.call("note", json!("here")).await;
+        sockets.push(socket);
+    }
+    stack.stop().await;
+    for forge in &forges {
+        let subject = forge.text_of("sub");
+        assert_eq!(noted(subject), ["here", "left"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{caller::Callers, idempotency::Answers, problem::ApiError};
 use crate::{
-    config::ApiSettings,
+    config::{ApiSettings, Config},
     limits::Quota,
     state::AppState,
     transport::{
@@ -35,8 +35,11 @@ use crate::{
     },
 };
 
-/// Back ends keep their connections, and are few.
+/// Maximum number of connections. Back ends keep their connections, and are few.
 const MAXIMUM_CONNECTIONS: usize = 1024;
+
+/// Maximum number of connections of one address. `trusted_proxies` are exempt.
+const MAXIMUM_CONNECTIONS_PER_ADDRESS: usize = 256;
 
 /// What a body may have besides a message's data, in bytes.
 const BODY_MARGIN_BYTES: usize = 64 * 1024;
@@ -63,16 +66,19 @@ impl Api {
 pub async fn start(
     address: SocketAddr,
     state: Arc<AppState>,
-    (settings, tls): (&ApiSettings, Option<TlsAcceptor>),
+    config: &Config,
+    tls: Option<TlsAcceptor>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} for back ends"))?;
     tracing::info!(address = %listener.local_addr()?, "listening for back ends");
-    let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS);
-    let terms = Terms::new(&state.transport.limits, quota, Arc::default()).with_tls(tls);
-    let router = routes(state, settings);
+    let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS_PER_ADDRESS);
+    let terms = Terms::new(&state.transport.limits, quota, Arc::default())
+        .with_tls(tls)
+        .with_trusted_proxies(&config.trusted_proxies);
+    let router = routes(state, &config.api);
     let drained = std::future::ready(());
     Ok(listener::serve(listener, router, terms, shutdown, drained))
 }

@@ -133,8 +133,9 @@ impl App {
         Self { routes, ..self }
     }
 
-    /// Serves on `listener` until `shutdown`; then tells clients to come back elsewhere and lets go
-    /// of them, also of those that read nothing.
+    /// Serves on `listener` until `shutdown`. Then asks clients to reconnect elsewhere, closes every
+    /// session, also those of clients that read nothing, and waits for disconnect handlers, each for
+    /// `limits.drain_ms` at most.
     ///
     /// # Errors
     ///
@@ -186,6 +187,12 @@ impl App {
             stop.cancel();
         };
         tokio::join!(served, others);
+        if !state.sessions.close_all(config.limits.drain()).await {
+            tracing::warn!(
+                "disconnect handlers were still running after limits.drain_ms ({}), and were dropped",
+                config.limits.drain_ms
+            );
+        }
         tasks.shutdown().await;
         state.sessions.revocations.close().await;
         Ok(())
@@ -237,14 +244,14 @@ async fn listen_for_others(
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let stopped = || stop.clone().cancelled_owned();
     let admin = match config.admin.listen.0 {
-        Some(address) => Some(admin::start(address, state.clone(), stopped()).await?),
+        Some(address) => {
+            let proxies = &config.trusted_proxies;
+            Some(admin::start(address, state.clone(), proxies, stopped()).await?)
+        }
         None => None,
     };
     let api = match config.api.listen.0 {
-        Some(address) => {
-            let terms = (&config.api, tls);
-            Some(api::start(address, state.clone(), terms, stopped()).await?)
-        }
+        Some(address) => Some(api::start(address, state.clone(), config, tls, stopped()).await?),
         None => None,
     };
     Ok(async {
@@ -264,6 +271,10 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             sweeper.rooms.sweep();
         }
     });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move { sessions.follow_wall_clock().await });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move { sessions.revocations.run_maintenance().await });
     let sessions = state.sessions.clone();
     tasks.spawn(async move {
         if let Err(error) = sessions.keys.tend().await {

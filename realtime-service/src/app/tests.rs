@@ -1,6 +1,9 @@
 //! Sessions on a clock that stands still until somebody waits: whole handshakes by polling, without
 //! a network.
 
+mod shutdown;
+mod wall_clock;
+
 use std::{net::SocketAddr, time::SystemTime};
 
 use axum::body::Body;

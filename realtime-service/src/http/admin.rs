@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use super::health;
@@ -20,8 +21,12 @@ use crate::{
     transport::listener::{self, Terms},
 };
 
-/// A monitor and its spare keep one connection each; the rest is for people who look.
+/// Maximum number of connections. A monitor and its spare keep one connection each; the others are for
+/// people.
 const MAXIMUM_CONNECTIONS: usize = 64;
+
+/// Maximum number of connections of one address. `trusted_proxies` are exempt.
+const MAXIMUM_CONNECTIONS_PER_ADDRESS: usize = 16;
 
 /// Listens on `address`, and gives what serves there until `shutdown`.
 ///
@@ -31,13 +36,15 @@ const MAXIMUM_CONNECTIONS: usize = 64;
 pub async fn start(
     address: SocketAddr,
     state: Arc<AppState>,
+    trusted_proxies: &[IpNet],
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} for the operator"))?;
-    let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS);
-    let terms = Terms::new(&state.transport.limits, quota, Arc::default());
+    let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS_PER_ADDRESS);
+    let terms = Terms::new(&state.transport.limits, quota, Arc::default())
+        .with_trusted_proxies(trusted_proxies);
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .with_state(state.clone())

@@ -23,7 +23,7 @@ pub use self::encode::{
     EncodeError, acknowledgement, acknowledgement_of, disconnect, event, event_of, question,
 };
 use crate::{
-    clock::unix_millis,
+    clock::{unix_millis, wall_now},
     limits::Budget,
     metrics::{Cause, Metrics},
     transport::{EngineSession, Packet, Queued, TransportContext, Waiting},
@@ -103,7 +103,7 @@ impl OutboxContext {
         Now {
             timer,
             timer_ms: self.millis(timer),
-            wall_ms: unix_millis(SystemTime::now()),
+            wall_ms: unix_millis(wall_now()),
         }
     }
 

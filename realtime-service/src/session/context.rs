@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
 use super::Registry;
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations, suspended::SuspendedTokens},
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::Quotas,
-    metrics::Metrics,
+    metrics::{Cause, Metrics},
     outbox::OutboxContext,
     rooms::Rooms,
     timers::Timers,
@@ -44,6 +47,8 @@ pub struct SessionContext {
     pub revocations: Revocations,
     /// The tokens of clients that were disconnected and could not be told so.
     pub suspended: SuspendedTokens,
+    /// The tasks that run the handlers of sessions.
+    pub(super) handlers: TaskTracker,
 }
 
 impl SessionContext {
@@ -74,6 +79,17 @@ impl SessionContext {
             sessions: Registry::default(),
             revocations: Revocations::open(&config.revocations)?,
             suspended: SuspendedTokens::default(),
+            handlers: TaskTracker::new(),
         }))
+    }
+
+    /// Closes every session, and waits up to `grace` for all handlers, disconnect handlers included.
+    /// Returns whether all handlers have finished.
+    pub async fn close_all(&self, grace: Duration) -> bool {
+        for session in self.sessions.all() {
+            session.close(Cause::Drained);
+        }
+        self.handlers.close();
+        timeout(grace, self.handlers.wait()).await.is_ok()
     }
 }

@@ -9,8 +9,13 @@ use serde_json::json;
 use shared_claims::Rejection;
 use tokio::time::Instant;
 
-use super::{Session, lock, unauthorized};
-use crate::{clock::unix_secs, metrics::Cause, outbox, timers::Timer};
+use super::{Identity, Session, lock, unauthorized};
+use crate::{
+    clock::{unix_secs, wall_now},
+    metrics::Cause,
+    outbox,
+    timers::Timer,
+};
 
 /// The timers of a session; without them nothing ends it but its client.
 #[derive(Default)]
@@ -24,14 +29,38 @@ pub(super) struct Deadlines {
 impl Session {
     /// Arms the timers of the current identity in place of those of another.
     pub(super) fn arm(self: &Arc<Self>) {
-        let deadline = self.identity().expires_at();
+        let identity = self.identity();
+        let deadline = identity.expires_at();
+        self.arm_until(&identity, deadline);
+    }
+
+    /// Arms the timers of the current identity again, after the wall clock was set. The token ends at its
+    /// deadline by the timers' clock or by the wall clock, whichever comes first.
+    ///
+    /// The timer of a guest stays: it measures how long the guest has taken to authenticate.
+    pub(super) fn arm_again(self: &Arc<Self>) {
+        let _alone = lock(&self.renewing);
+        let identity = self.identity();
+        if let Some((end, wall)) = identity.expires_at() {
+            let left = wall.duration_since(wall_now()).unwrap_or_default();
+            let end = end.min(Instant::now() + left);
+            self.arm_until(&identity, Some((end, wall)));
+        }
+    }
+
+    fn arm_until(
+        self: &Arc<Self>,
+        identity: &Arc<Identity>,
+        deadline: Option<(Instant, SystemTime)>,
+    ) {
         self.outbox.set_deadline(deadline);
         let timers = match deadline {
             Some((end, wall)) => {
                 let notice = self.context.auth.expiring_notice();
                 let at = end.checked_sub(notice).unwrap_or(end);
+                let identity = identity.clone();
                 vec![
-                    self.schedule(end, Self::expire),
+                    self.schedule(end, move |session| session.expire(&identity)),
                     self.schedule(at, move |session| session.announce_expiry(wall)),
                 ]
             }
@@ -72,16 +101,16 @@ impl Session {
 
     /// Tells the client that its token will end soon, in time to present the next one.
     fn announce_expiry(self: &Arc<Self>, wall: SystemTime) {
-        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = wall.duration_since(wall_now()).unwrap_or_default();
         let data = json!({ "expires_at": unix_secs(wall), "seconds_left": left.as_secs() });
         self.emit("rt:expiring", &data);
     }
 
-    /// Tells the client that its token has ended, and closes its transport, not its socket: a
+    /// Tells the client that the token of `identity` has ended, and closes its transport, not its socket: a
     /// client that gets its token from a function then comes back by itself with a fresh one.
-    pub(crate) fn expire(self: &Arc<Self>) {
+    fn expire(self: &Arc<Self>, identity: &Arc<Identity>) {
         // A token that was renewed in this very moment has timers of its own.
-        if !self.identity.load().has_expired() || !self.terminate() {
+        if !Arc::ptr_eq(&self.identity(), identity) || !self.terminate() {
             return;
         }
         tracing::info!(connection = %self.connection, "token expired");

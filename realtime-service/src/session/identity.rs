@@ -95,11 +95,4 @@ impl Identity {
     pub fn expires_at(&self) -> Option<(Instant, SystemTime)> {
         self.expires_at
     }
-
-    /// Whether the token has ended, by either clock.
-    #[must_use]
-    pub fn has_expired(&self) -> bool {
-        self.expires_at
-            .is_some_and(|(timer, wall)| timer <= Instant::now() || wall <= SystemTime::now())
-    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::lock;
 use crate::{config::Limits, transport::turn};
@@ -37,6 +37,8 @@ struct Shared {
     limit_events: usize,
     limit_bytes: usize,
     ended: CancellationToken,
+    /// The tasks that run handlers, of all sessions: a shutdown waits for them.
+    tasks: TaskTracker,
     state: Mutex<State>,
 }
 
@@ -52,11 +54,12 @@ struct State {
 }
 
 impl Intake {
-    pub(super) fn new(limits: &Limits, ended: CancellationToken) -> Self {
+    pub(super) fn new(limits: &Limits, ended: CancellationToken, tasks: TaskTracker) -> Self {
         Self(Arc::new(Shared {
             limit_events: limits.inbound_events,
             limit_bytes: limits.inbound_bytes,
             ended,
+            tasks,
             state: Mutex::default(),
         }))
     }
@@ -101,7 +104,7 @@ impl Intake {
         let mut state = lock(&self.0.state);
         if state.is_ended && !state.is_busy {
             drop(state);
-            tokio::spawn(finish_last(vec![job]));
+            self.0.tasks.spawn(finish_last(vec![job]));
         } else {
             state.at_end.push(job);
         }
@@ -120,7 +123,7 @@ impl Intake {
         // A job may hold the session.
         drop(jobs);
         if !last.is_empty() {
-            tokio::spawn(finish_last(last));
+            self.0.tasks.spawn(finish_last(last));
         }
     }
 
@@ -130,7 +133,7 @@ impl Intake {
             return;
         };
         let intake = self.clone();
-        tokio::spawn(turn::in_turn(async move {
+        self.0.tasks.spawn(turn::in_turn(async move {
             let mut next = Some(job);
             while let Some(job) = next {
                 intake.finish(job).await;
@@ -155,7 +158,7 @@ impl Intake {
             let last = std::mem::take(&mut state.at_end);
             drop(state);
             if !last.is_empty() {
-                tokio::spawn(finish_last(last));
+                self.0.tasks.spawn(finish_last(last));
             }
         }
         None
@@ -200,7 +203,8 @@ mod tests {
 
     fn intake() -> (Intake, CancellationToken) {
         let ended = CancellationToken::new();
-        (Intake::new(&Limits::default(), ended.clone()), ended)
+        let intake = Intake::new(&Limits::default(), ended.clone(), TaskTracker::new());
+        (intake, ended)
     }
 
     /// Ends a queue while `handler` runs, and returns how long the last job waits after that.
@@ -308,12 +312,12 @@ mod tests {
             inbound_bytes: 10,
             ..Limits::default()
         };
-        let intake = Intake::new(&limits, CancellationToken::new());
+        let intake = Intake::new(&limits, CancellationToken::new(), TaskTracker::new());
         let job = || Box::pin(pending::<()>());
         assert!(intake.push(100, job()).is_ok(), "it is begun at once");
         assert!(intake.push(100, job()).is_ok(), "nothing waits yet");
         intake.push(1, job()).expect_err("too many bytes");
-        let intake = Intake::new(&limits, CancellationToken::new());
+        let intake = Intake::new(&limits, CancellationToken::new(), TaskTracker::new());
         for _ in 0..3 {
             assert!(intake.push(1, job()).is_ok());
         }

@@ -59,7 +59,7 @@ impl Session {
     ///
     /// Nothing else of this session runs at that time or later: the handler of the event that was
     /// under way has ended, or was dropped 10 seconds after the session. `handler` has 10 seconds
-    /// itself.
+    /// itself; at a shutdown, all handlers together have `limits.drain_ms`.
     pub fn on_disconnect<F, Done>(self: &Arc<Self>, handler: F)
     where
         F: FnOnce(Arc<Self>) -> Done + Send + 'static,

@@ -14,6 +14,7 @@ mod received;
 mod registry;
 mod renewal;
 mod sending;
+mod wall_clock;
 
 use std::{
     collections::HashSet,
@@ -41,6 +42,7 @@ pub use self::{
 use self::{expiry::Deadlines, intake::Intake};
 pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 use crate::{
+    clock::wall_now,
     limits::{Pace, Permit, Subject},
     metrics::{Cause, Limit},
     outbox::{self, Outbox},
@@ -92,7 +94,7 @@ impl Session {
         let ended = CancellationToken::new();
         let session = Arc::new(Self {
             connection: identity.sender.connection.as_str().into(),
-            admitted_at: SystemTime::now(),
+            admitted_at: wall_now(),
             outbox: Outbox::new(&context.outboxes, engine, namespace),
             identity: ArcSwap::from_pointee(identity),
             renewing: Mutex::default(),
@@ -104,7 +106,7 @@ impl Session {
             seat: Mutex::new(seat.transpose()?),
             pace: Mutex::new(Pace::new(&context.limits, Instant::now())),
             rooms: Mutex::default(),
-            intake: Intake::new(&context.limits, ended.clone()),
+            intake: Intake::new(&context.limits, ended.clone(), context.handlers.clone()),
             ended,
             context: context.clone(),
         });

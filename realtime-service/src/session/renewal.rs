@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     auth::{keys::Unverified, token_of_text},
-    clock::unix_secs,
+    clock::{unix_secs, wall_now},
     metrics::Cause,
     rooms::RoomName,
 };
@@ -119,7 +119,7 @@ impl Session {
     ///
     /// When the token is refused, revoked, or somebody else's; then nothing changes.
     pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, Unverified> {
-        let now = SystemTime::now();
+        let now = wall_now();
         let claims = self.context.keys.verify(token, now).await?;
         let revoked = Unverified::Rejected(Rejection::TokenRevoked);
         if self.context.revocations.covers(&claims) {

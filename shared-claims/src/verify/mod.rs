@@ -107,40 +107,44 @@ impl Verifier {
     ///
     /// The first [`Rejection`] in that order.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedClaims, Rejection> {
-        self.verify_parsed(UnverifiedToken::parse(token)?, now)
+        self.verify_parsed(&mut UnverifiedToken::parse(token)?, now)
     }
 
-    /// The same for a token that was parsed to find out whose verifier to ask.
+    /// Verifies a token that was parsed to find its issuer. The claims are moved out of the token once
+    /// its signature is good; until then another verifier can be asked about the same token.
     ///
     /// # Errors
     ///
     /// See [`Self::verify`].
     pub fn verify_parsed(
         &self,
-        token: UnverifiedToken<'_>,
+        token: &mut UnverifiedToken<'_>,
         now: SystemTime,
     ) -> Result<VerifiedClaims, Rejection> {
-        self.check_signature(&token, &self.rules.types)?;
-        let (all, now_secs) = (token.all, seconds_of(now));
+        self.check_signature(token, &self.rules.types)?;
+        let (claims, all) = token.take_claims();
+        let now_secs = seconds_of(now);
         let known = match token.header.is_of_access_token() {
-            true => token.claims.check(now_secs, &self.rules, &all)?,
-            false => token.claims.check_untyped(now_secs, &self.rules, &all)?,
+            true => claims.check(now_secs, &self.rules, &all)?,
+            false => claims.check_untyped(now_secs, &self.rules, &all)?,
         };
         Ok(VerifiedClaims { known, all })
     }
 
-    /// Accepts a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6).
+    /// Verifies a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6). The claims are
+    /// moved out of the token once its signature is good.
     ///
     /// # Errors
     ///
     /// The first [`Rejection`] in the order of [`Self::verify`].
     pub fn verify_logout(
         &self,
-        token: UnverifiedToken<'_>,
+        token: &mut UnverifiedToken<'_>,
         now: SystemTime,
     ) -> Result<VerifiedLogout, Rejection> {
-        self.check_signature(&token, self.rules.logout_types())?;
-        logout::check(token.claims, seconds_of(now), &self.rules)
+        self.check_signature(token, self.rules.logout_types())?;
+        let (claims, _) = token.take_claims();
+        logout::check(claims, seconds_of(now), &self.rules)
     }
 
     /// Whether the token names a key that is not among ours, of an algorithm that its issuer may

@@ -63,6 +63,14 @@ impl<'a> UnverifiedToken<'a> {
     pub fn issuer(&self) -> Option<&str> {
         self.claims.iss.as_ref()?.as_str()
     }
+
+    /// Moves the claims out. A token without claims is accepted by no verifier.
+    pub(super) fn take_claims(&mut self) -> (UnverifiedClaims, Map<String, Value>) {
+        (
+            std::mem::take(&mut self.claims),
+            std::mem::take(&mut self.all),
+        )
+    }
 }
 
 /// Decodes a segment strictly: base64url without padding and with zero trailing bits, and one JSON
@@ -132,7 +140,7 @@ impl UnverifiedHeader {
 }
 
 /// The claims of a token whose types may be anything too.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct UnverifiedClaims {
     pub(super) iss: Option<Value>,
     pub(super) sub: Option<Value>,

@@ -28,8 +28,8 @@ fn verifier(rules: TokenRules) -> Verifier {
 
 fn verify(rules: TokenRules, forge: &Forge) -> Result<VerifiedLogout, Rejection> {
     let token = forge.token();
-    let token = UnverifiedToken::parse(&token)?;
-    verifier(rules).verify_logout(token, UNIX_EPOCH + Duration::from_secs(NOW))
+    let mut token = UnverifiedToken::parse(&token)?;
+    verifier(rules).verify_logout(&mut token, UNIX_EPOCH + Duration::from_secs(NOW))
 }
 
 /// A logout token of our issuer, which would be accepted.

@@ -22,17 +22,17 @@ use crate::{
 pub fn check(input: &[u8]) {
     check_each(input, verify, |verifier, forged| {
         let parsed = UnverifiedToken::parse(forged);
-        let verdict = parsed.and_then(|parsed| verifier.verify_logout(parsed, at(NOW)));
+        let verdict = parsed.and_then(|mut parsed| verifier.verify_logout(&mut parsed, at(NOW)));
         verdict.is_err()
     });
 }
 
 fn verify(token: &str) {
     for (issuer, verifier) in [(OURS, &MINT.ours), (PROVIDER, &MINT.provider)] {
-        let Ok(parsed) = UnverifiedToken::parse(token) else {
+        let Ok(mut parsed) = UnverifiedToken::parse(token) else {
             return;
         };
-        if let Ok(accepted) = verifier.verify_logout(parsed, at(NOW)) {
+        if let Ok(accepted) = verifier.verify_logout(&mut parsed, at(NOW)) {
             check_claims(token, issuer, &accepted);
             let access = verifier.verify(token, at(NOW));
             assert!(access.is_err(), "a logout token lets somebody in");

@@ -26,8 +26,8 @@ fn verify(token: &str) {
         if let Ok(accepted) = verifier.verify(token, at(NOW)) {
             check_claims(token, issuer, &accepted);
             check_end(token, verifier, &accepted);
-            let parsed = UnverifiedToken::parse(token).expect("a token");
-            let logout = verifier.verify_logout(parsed, at(NOW));
+            let mut parsed = UnverifiedToken::parse(token).expect("a token");
+            let logout = verifier.verify_logout(&mut parsed, at(NOW));
             assert!(logout.is_err(), "an access token logs somebody out");
         }
     }

@@ -91,8 +91,8 @@ impl Issuer {
     /// Asks with the keys that are known.
     pub(super) fn ask<T>(
         &self,
-        token: UnverifiedToken<'_>,
-        ask: impl Fn(&Verifier, UnverifiedToken<'_>) -> Result<T, Rejection>,
+        token: &mut UnverifiedToken<'_>,
+        ask: impl Fn(&Verifier, &mut UnverifiedToken<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Unverified> {
         let verifier = self.verifier.load();
         let verifier = verifier.as_ref().ok_or(Unverified::NoKeys)?;

@@ -128,32 +128,29 @@ impl Keys {
             .await
     }
 
-    /// Asks the verifier of the issuer that the token claims to be of. An issuer that is not in the
-    /// settings is asked for nothing.
+    /// Asks the verifier of the issuer that the token names, and parses the token once. An issuer that is
+    /// not in the settings is asked for nothing.
     async fn ask_issuer<T>(
         &self,
         token: &str,
-        ask: impl Fn(&shared_claims::Verifier, UnverifiedToken<'_>) -> Result<T, Rejection>,
+        ask: impl Fn(&shared_claims::Verifier, &mut UnverifiedToken<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Unverified> {
-        let parse = || UnverifiedToken::parse(token).map_err(Unverified::Rejected);
-        let issuer = {
-            let unverified = parse()?;
-            let name = unverified.issuer();
-            let issuer = self.issuers.iter().find(|one| Some(one.name()) == name);
-            issuer.ok_or(Unverified::Rejected(Rejection::IssuerInvalid))?
-        };
-        let verdict = issuer.ask(parse()?, &ask);
+        let mut token = UnverifiedToken::parse(token).map_err(Unverified::Rejected)?;
+        let name = token.issuer();
+        let issuer = self.issuers.iter().find(|one| Some(one.name()) == name);
+        let issuer = issuer.ok_or(Unverified::Rejected(Rejection::IssuerInvalid))?;
+        let verdict = issuer.ask(&mut token, &ask);
         // An issuer's first key of another algorithm is an unknown one too.
         let is_of_no_known_key = matches!(
             verdict,
             Err(Unverified::NoKeys
                 | Unverified::Rejected(Rejection::KeyUnknown | Rejection::AlgorithmInvalid))
         );
-        if !is_of_no_known_key || !issuer.may_have_published_key_of(&parse()?) {
+        if !is_of_no_known_key || !issuer.may_have_published_key_of(&token) {
             return verdict;
         }
         issuer.look_for_new_keys().await;
-        issuer.ask(parse()?, &ask)
+        issuer.ask(&mut token, &ask)
     }
 
     /// The longest time that a token of `issuer` can be accepted, in seconds.

@@ -1,19 +1,21 @@
-//! The file that revocations are appended to: one thread writes, and one sync serves everybody who
-//! waits for it.
+//! The file that revocations are appended to: one thread appends, and one sync serves everybody who
+//! waits for it. Another thread writes the next version of the file while the first one goes on.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+
+use super::{draft::Draft, entries::Entries};
 
 /// How many revocations may wait for the disk.
 const QUEUE: usize = 1024;
@@ -22,41 +24,68 @@ const QUEUE: usize = 1024;
 enum Command {
     /// Append this line, and say when it is on the disk.
     Append(String, oneshot::Sender<io::Result<()>>),
-    /// Write the file anew with these lines alone.
-    Rewrite(Vec<String>),
-    /// Let go of the file, and say so.
+    /// Write the file anew with what is in force, and send the draft to the queue.
+    Rewrite(Arc<Entries>, SyncSender<Command>),
+    /// The draft is complete but for what was appended since it was begun.
+    Finish(io::Result<Draft>),
+    /// Release the file, and say so.
     Close(oneshot::Sender<()>),
 }
 
 /// The way to the thread that writes. The thread ends with it.
 pub(super) struct Log {
     queue: SyncSender<Command>,
-    lines: Arc<AtomicUsize>,
+    lines: watch::Receiver<usize>,
 }
 
-/// The file, for the one who writes it.
+/// The file, for the thread that writes it.
 pub(super) struct Writer {
     path: PathBuf,
     file: File,
-    lines: Arc<AtomicUsize>,
+    /// How many lines the file has.
+    lines: watch::Sender<usize>,
+    rewriting: Option<Rewriting>,
     /// Held for as long as the file is ours; the file itself is replaced now and then.
     _lock: File,
+}
+
+/// A draft that another thread fills.
+struct Rewriting {
+    /// The length of the file when the draft was begun: what comes after is not in the draft.
+    offset: u64,
+    /// How many lines were appended since.
+    appended: usize,
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl Drop for Rewriting {
+    fn drop(&mut self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Log {
     /// Starts the thread.
     pub(super) fn start(writer: Writer) -> io::Result<Self> {
         let (queue, commands) = sync_channel(QUEUE);
-        let lines = writer.lines.clone();
+        let lines = writer.lines.subscribe();
         std::thread::Builder::new()
             .name("revocations".to_owned())
             .spawn(move || writer.run(&commands))?;
         Ok(Self { queue, lines })
     }
 
-    /// How many lines there are.
+    /// How many lines the file has.
     pub(super) fn lines(&self) -> usize {
-        self.lines.load(Ordering::Relaxed)
+        *self.lines.borrow()
+    }
+
+    /// Waits until the file has at most `most` lines.
+    #[cfg(test)]
+    pub(super) async fn is_short(&self, most: usize) {
+        let mut lines = self.lines.clone();
+        let waited = lines.wait_for(|lines| *lines <= most).await;
+        waited.expect("a thread that writes");
     }
 
     /// Appends a line; when this returns it is on the disk.
@@ -71,55 +100,93 @@ impl Log {
     }
 
     /// Writes the file anew when there is a moment for it.
-    pub(super) fn rewrite_later(&self, lines: Vec<String>) {
-        // With a full queue there is none; a later revocation asks again.
-        let _ = self.queue.try_send(Command::Rewrite(lines));
+    pub(super) fn rewrite_later(&self, entries: Arc<Entries>) {
+        // With a full queue there is none; a later call asks again.
+        let _ = self
+            .queue
+            .try_send(Command::Rewrite(entries, self.queue.clone()));
     }
 
-    /// Lets go of the file, so that another process can have it.
+    /// Releases the file, so that another process can have it.
     pub(super) async fn close(&self) {
         let (answer, answered) = oneshot::channel();
         if self.queue.try_send(Command::Close(answer)).is_ok() {
-            // A thread that has gone has let go too.
+            // A thread that has gone has released the file too.
             let _ = answered.await;
         }
     }
 }
-
 impl Writer {
-    /// Opens or makes the file, and reads its lines. A last line without its end was never
-    /// acknowledged, and is left out.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<String>)> {
+    /// Opens or makes the file, and hands each of its lines to `read`. A last line without its end was
+    /// never acknowledged, and is left out.
+    pub(super) fn open(
+        path: &Path,
+        mut read: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let lock = lock_beside(path)?;
-        let mut file = open_to_append(path)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let lines: Vec<String> = text[..whole].lines().map(str::to_owned).collect();
-        let writer = Self {
+        let file = open_to_append(path)?;
+        let (mut reader, mut line, mut lines) = (BufReader::new(&file), Vec::new(), 0);
+        // A line that was cut off may end within a character.
+        while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            read(str::from_utf8(&line)?.trim_end())?;
+            lines += 1;
+            line.clear();
+        }
+        Ok(Self {
             path: path.to_owned(),
             file,
-            lines: Arc::new(AtomicUsize::new(lines.len())),
+            lines: watch::Sender::new(lines),
+            rewriting: None,
             _lock: lock,
-        };
-        Ok((writer, lines))
+        })
     }
 
-    /// Writes the file anew, whole or not at all.
-    pub(super) fn rewrite(&mut self, lines: &[String]) -> io::Result<()> {
-        let draft = beside(&self.path, ".new");
-        // A draft that was left behind by a crash is nobody's.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = open_to_append(&draft)?;
-        file.write_all(joined(lines).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
-        // From here on the other file is nobody's, whatever fails.
+    /// Writes the file anew with what is in force, whole or not at all.
+    pub(super) fn rewrite(&mut self, entries: &Entries) -> io::Result<()> {
+        let mut draft = Draft::begin(beside(&self.path, ".new"))?;
+        draft.fill(entries, &AtomicBool::new(false))?;
+        self.adopt(draft)
+    }
+
+    /// Begins a draft, which another thread fills and sends to `queue`.
+    fn begin_rewriting(
+        &mut self,
+        entries: Arc<Entries>,
+        queue: SyncSender<Command>,
+    ) -> io::Result<()> {
+        let mut draft = Draft::begin(beside(&self.path, ".new"))?;
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let rewriting = Rewriting {
+            offset: self.file.metadata()?.len(),
+            appended: 0,
+            is_cancelled: is_cancelled.clone(),
+        };
+        std::thread::Builder::new()
+            .name("revocations-new".to_owned())
+            .spawn(move || {
+                let filled = draft.fill(&entries, &is_cancelled).map(|()| draft);
+                // A queue without its thread has released the file.
+                let _ = queue.send(Command::Finish(filled));
+            })?;
+        self.rewriting = Some(rewriting);
+        Ok(())
+    }
+
+    /// Puts a draft in the place of the file, with what was appended since the draft was begun.
+    fn finish_rewriting(&mut self, draft: io::Result<Draft>) -> io::Result<()> {
+        let Some(rewriting) = self.rewriting.take() else {
+            return Ok(());
+        };
+        let mut draft = draft?;
+        draft.append_tail(&self.file, rewriting.offset, rewriting.appended)?;
+        self.adopt(draft)
+    }
+
+    fn adopt(&mut self, draft: Draft) -> io::Result<()> {
+        let (file, lines) = draft.replace(&self.path)?;
+        // From here on the former file is nobody's, whatever fails.
         self.file = file;
-        self.lines.store(lines.len(), Ordering::Relaxed);
+        self.lines.send_replace(lines);
         sync_directory_of(&self.path)
     }
 
@@ -127,26 +194,30 @@ impl Writer {
         while let Ok(first) = commands.recv() {
             let mut lines = Vec::new();
             let mut waiting = Vec::new();
-            let mut closing = None;
+            let (mut draft, mut closing) = (None, None);
             for command in std::iter::once(first).chain(commands.try_iter().take(QUEUE)) {
                 match command {
                     Command::Append(line, answer) => {
                         lines.push(line);
                         waiting.push(answer);
                     }
-                    Command::Rewrite(lines) => {
-                        if let Err(error) = self.rewrite(&lines) {
-                            tracing::warn!("revocations cannot be written anew: {error}");
-                        }
+                    Command::Rewrite(entries, queue) if self.rewriting.is_none() => {
+                        warn_if_failed(self.begin_rewriting(entries, queue));
                     }
+                    // One draft at a time.
+                    Command::Rewrite(..) => {}
+                    Command::Finish(finished) => draft = Some(finished),
                     Command::Close(answer) => closing = Some(answer),
                 }
             }
             let written = self.append(&lines);
             for answer in waiting {
                 let copy = written.as_ref().map_err(|error| error.kind().into());
-                // Who does not wait any more is told again when the issuer asks again.
+                // Whoever does not wait any more is told again when the issuer asks again.
                 let _ = answer.send(copy.copied());
+            }
+            if let Some(draft) = draft {
+                warn_if_failed(self.finish_rewriting(draft));
             }
             if let Some(answer) = closing {
                 drop(self);
@@ -169,9 +240,18 @@ impl Writer {
             // Half a line must not stand before the next one.
             self.file.set_len(length)?;
         } else {
-            self.lines.fetch_add(lines.len(), Ordering::Relaxed);
+            self.lines.send_modify(|count| *count += lines.len());
+            if let Some(rewriting) = &mut self.rewriting {
+                rewriting.appended += lines.len();
+            }
         }
         written
+    }
+}
+
+fn warn_if_failed(rewritten: io::Result<()>) {
+    if let Err(error) = rewritten {
+        tracing::warn!("revocations cannot be written anew: {error}");
     }
 }
 
@@ -179,7 +259,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn open_to_append(path: &Path) -> io::Result<File> {
+pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .append(true)
@@ -214,3 +294,6 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
         .filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

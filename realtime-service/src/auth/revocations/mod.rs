@@ -1,17 +1,21 @@
 //! Revocations: which sessions and subjects have ended before their tokens have.
 //!
 //! An issuer posts a logout token (OpenID Connect Back-Channel Logout 1.0). It is remembered in
-//! memory, the sockets that it concerns are dismissed, it is written to a file, and only then
+//! memory, the sockets that it concerns are disconnected, it is written to a file, and only then
 //! acknowledged. A handshake asks after it has put its session into the index, so that of a
 //! handshake and a revocation at the same time one sees the other.
+//!
+//! A revocation lapses when the last token that it concerns has expired. Neither that nor rewriting
+//! the file delays a handshake.
 
+mod draft;
+mod entries;
 mod log;
 
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -20,12 +24,26 @@ use shared_claims::{
     VerifiedClaims, VerifiedLogout,
     verify::{CLOCK_LEEWAY_SECS, LogoutScope},
 };
+use tokio::time::{Instant, sleep};
 
-use self::log::{Log, Writer};
-use crate::config::RevocationSettings;
+use self::{
+    entries::{Entries, Entry, Key},
+    log::{Log, Writer},
+};
+use crate::{
+    clock::{unix_secs, wall_now},
+    config::RevocationSettings,
+};
 
-/// How many lines the file may have beyond twice what is in force before it is written anew.
+/// Maximum number of lines of the file beyond twice what is in force; with more, the file is written
+/// anew.
 const SPARE_LINES: usize = 10_000;
+
+/// How often lapsed revocations are removed.
+const LAPSE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Minimum time between two attempts to write the file anew.
+const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is revoked, on the disk as one line of JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -44,16 +62,6 @@ struct Record {
     until: u64,
 }
 
-/// Whose issuer, and what of it.
-type Key = (String, LogoutScope);
-
-/// When it was revoked, and until when that matters.
-#[derive(Clone, Copy)]
-struct Entry {
-    iat: u64,
-    until: u64,
-}
-
 /// Why a revocation is not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum RevocationError {
@@ -67,9 +75,10 @@ pub enum RevocationError {
 
 /// What is revoked.
 pub struct Revocations {
-    entries: Mutex<HashMap<Key, Entry>>,
-    most: usize,
+    entries: Arc<Entries>,
     log: Log,
+    /// When the file may be written anew again.
+    next_rewrite: Mutex<Instant>,
 }
 
 impl Revocations {
@@ -79,58 +88,58 @@ impl Revocations {
     ///
     /// When the file cannot be read or written, holds something else, or is another process's.
     pub fn open(settings: &RevocationSettings) -> anyhow::Result<Self> {
-        let now = seconds(SystemTime::now());
         let what = || format!("revocations.file {}", settings.file.display());
-        let (log, records) = Self::open_log(&settings.file, now).with_context(what)?;
-        let mut entries = HashMap::new();
-        for record in records {
-            remember(&mut entries, &record);
-        }
+        let entries = Arc::new(Entries::new(settings.entries));
+        let log = Self::open_log(&settings.file, &entries).with_context(what)?;
         Ok(Self {
-            entries: Mutex::new(entries),
-            most: settings.entries,
+            entries,
             log,
+            next_rewrite: Mutex::new(Instant::now()),
         })
     }
 
-    fn open_log(path: &Path, now: u64) -> anyhow::Result<(Log, Vec<Record>)> {
-        let (mut writer, lines) = Writer::open(path)?;
-        let mut records = Vec::new();
-        for (number, line) in lines.iter().enumerate() {
+    fn open_log(path: &Path, entries: &Arc<Entries>) -> anyhow::Result<Log> {
+        let now = unix_secs(wall_now());
+        let mut number = 0;
+        let mut writer = Writer::open(path, |line| {
+            number += 1;
             let record: Record = serde_json::from_str(line)
                 .ok()
-                .with_context(|| format!("line {} is no revocation", number + 1))?;
+                .with_context(|| format!("line {number} is no revocation"))?;
             if record.until > now {
-                records.push(record);
+                for key in record.keys() {
+                    entries.insert(key, record.entry());
+                }
             }
-        }
-        let lines: Vec<String> = records.iter().map(line_of).collect();
-        writer.rewrite(&lines)?;
-        Ok((Log::start(writer)?, records))
+            Ok(())
+        })?;
+        writer.rewrite(entries)?;
+        Ok(Log::start(writer)?)
     }
 
-    /// Whether a token is worth nothing any more.
+    /// Whether the token with these claims is revoked.
     #[must_use]
     pub fn covers(&self, claims: &VerifiedClaims) -> bool {
-        let entries = self.entries();
-        if entries.is_empty() {
+        if self.is_empty() {
             return false;
         }
+        let now = unix_secs(wall_now());
         let scopes = LogoutScope::of(&claims.sub, claims.sid.as_deref());
         scopes.into_iter().any(|scope| {
             let key = (claims.iss.clone(), scope);
-            let entry = entries.get(&key);
+            let entry = self.entries.get(&key, now);
             entry.is_some_and(|entry| key.1.ends(claims.iat, entry.iat))
         })
     }
 
-    /// How many are in force.
+    /// How many revocations are kept. Lapsed ones count until [`Self::run_maintenance`] has removed
+    /// them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether no revocation is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -143,22 +152,12 @@ impl Revocations {
         logout: &VerifiedLogout,
         (lifetime_secs, now): (u64, SystemTime),
     ) -> Result<Pending, RevocationError> {
-        let now = seconds(now);
+        let now = unix_secs(now);
         let until = now.saturating_add(lifetime_secs + CLOCK_LEEWAY_SECS);
         let record = Record::of(&logout.iss, &logout.scopes, (logout.iat, until));
-        let mut entries = self.entries();
-        let has_room = |entries: &HashMap<Key, Entry>| {
-            let new = record.keys().filter(|key| !entries.contains_key(key));
-            let new = new.count();
-            new == 0 || entries.len() + new <= self.most
-        };
-        if !has_room(&entries) {
-            entries.retain(|_, entry| entry.until > now);
-            if !has_room(&entries) {
-                return Err(RevocationError::Full);
-            }
-        }
-        remember(&mut entries, &record);
+        let keys = record.keys().collect();
+        let added = self.entries.add(keys, record.entry(), now);
+        added.map_err(|_| RevocationError::Full)?;
         Ok(Pending(line_of(&record)))
     }
 
@@ -169,22 +168,38 @@ impl Revocations {
     /// When it is not.
     pub async fn write(&self, pending: Pending) -> Result<(), RevocationError> {
         self.log.append(pending.0).await?;
-        let mut entries = self.entries();
-        if self.log.lines() > 2 * entries.len() + SPARE_LINES {
-            // Queued before anything else can be remembered: what is appended after these lines is
-            // written after them, too.
-            self.log.rewrite_later(lines_of(&mut entries));
-        }
+        self.rewrite_if_large();
         Ok(())
     }
 
-    /// Lets go of the file; nothing can be written any more.
-    pub async fn close(&self) {
-        self.log.close().await;
+    /// Removes revocations as they lapse, and keeps the file short; never returns.
+    pub async fn run_maintenance(&self) {
+        loop {
+            sleep(LAPSE_INTERVAL).await;
+            self.entries.lapse(unix_secs(wall_now())).await;
+            self.rewrite_if_large();
+        }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the file written anew if most of its lines are not in force any more.
+    fn rewrite_if_large(&self) {
+        if self.log.lines() <= 2 * self.len() + SPARE_LINES {
+            return;
+        }
+        let mut next = self
+            .next_rewrite
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if *next <= now {
+            *next = now + REWRITE_INTERVAL;
+            self.log.rewrite_later(self.entries.clone());
+        }
+    }
+
+    /// Releases the file; nothing can be written any more.
+    pub async fn close(&self) {
+        self.log.close().await;
     }
 }
 
@@ -209,6 +224,13 @@ impl Record {
         record
     }
 
+    fn entry(&self) -> Entry {
+        Entry {
+            iat: self.iat,
+            until: self.until,
+        }
+    }
+
     fn keys(&self) -> impl Iterator<Item = Key> {
         let scopes = [
             self.sid.clone().map(LogoutScope::Session),
@@ -220,36 +242,9 @@ impl Record {
     }
 }
 
-/// The later of two revocations of the same counts.
-fn remember(entries: &mut HashMap<Key, Entry>, record: &Record) {
-    for key in record.keys() {
-        let entry = entries.entry(key).or_insert(Entry {
-            iat: record.iat,
-            until: record.until,
-        });
-        entry.iat = entry.iat.max(record.iat);
-        entry.until = entry.until.max(record.until);
-    }
-}
-
-/// What still counts, as the file has it.
-fn lines_of(entries: &mut HashMap<Key, Entry>) -> Vec<String> {
-    let now = seconds(SystemTime::now());
-    entries.retain(|_, entry| entry.until > now);
-    let records = entries.iter().map(|((iss, scope), entry)| {
-        Record::of(iss, std::slice::from_ref(scope), (entry.iat, entry.until))
-    });
-    records.map(|record| line_of(&record)).collect()
-}
-
 fn line_of(record: &Record) -> String {
     // A struct of texts and numbers is always JSON.
     serde_json::to_string(record).unwrap_or_default()
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use shared_claims::verify::LogoutScope;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::for_test;
 
 const ISSUER: &str = "https://issuer.example";
 
@@ -20,7 +21,7 @@ fn settings(directory: &TempDir) -> RevocationSettings {
 fn logout(scope: LogoutScope) -> VerifiedLogout {
     VerifiedLogout {
         iss: ISSUER.to_owned(),
-        iat: seconds(SystemTime::now()),
+        iat: unix_secs(wall_now()),
         scopes: vec![scope],
     }
 }
@@ -96,11 +97,10 @@ async fn a_line_with_a_session_and_the_unnamed_ones_of_its_subject_is_both_or_ne
         .await
         .expect("durable");
     assert_eq!(revocations.len(), 3);
-    let anew = lines_of(&mut revocations.entries());
     revocations.close().await;
-    fs::write(&settings.file, format!("{}\n", anew.join("\n"))).expect("written");
+    // A file that is opened is written anew.
     let again = Revocations::open(&settings).expect("the same file");
-    assert_eq!(again.len(), 3);
+    assert_eq!((again.len(), lines(&settings).len()), (3, 3));
 }
 
 #[tokio::test]
@@ -113,7 +113,9 @@ async fn half_a_line_was_never_acknowledged_and_a_bad_one_is_no_file_of_ours() {
         .expect("durable");
     revocations.close().await;
     let whole = fs::read_to_string(&settings.file).expect("a file");
-    fs::write(&settings.file, format!("{whole}{}", &whole[..20])).expect("written");
+    // It is cut off within a character of two bytes.
+    let cut_off = [whole.as_bytes(), &whole.as_bytes()[..20], &[0xc3]].concat();
+    fs::write(&settings.file, cut_off).expect("written");
     let again = Revocations::open(&settings).expect("a file that was cut off");
     assert_eq!(again.len(), 1);
     again.close().await;
@@ -170,10 +172,99 @@ async fn a_file_that_grows_is_written_anew() {
             written.expect("durable");
         }
     }
+    revocations.log.is_short(SPARE_LINES).await;
     revocations.close().await;
+    let length = lines(&settings).len();
+    assert!(length < SPARE_LINES, "{length}");
+}
+
+/// Remembers `count` revocations, which lapse `LIFETIME_SECS` and a little after now.
+fn remember_many(revocations: &Revocations, range: std::ops::Range<usize>) {
+    for number in range {
+        let times = (LIFETIME_SECS, wall_now());
+        let pending = revocations.remember(&session(&number.to_string()), times);
+        pending.expect("room");
+    }
+}
+
+fn is_in_force(revocations: &Revocations, sid: &str) -> bool {
+    let key = (ISSUER.to_owned(), LogoutScope::Session(sid.to_owned()));
+    let now = unix_secs(wall_now());
+    revocations.entries.get(&key, now).is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_lapse_while_the_gateway_runs_and_leave_memory_and_file() {
+    const COUNT: usize = 3 * SPARE_LINES;
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(&directory);
+    let revocations = Arc::new(Revocations::open(&settings).expect("a file"));
+    // From now on the wall clock runs with the clock of timers, which is paused.
+    for_test::jump(Duration::ZERO);
+    remember_many(&revocations, 0..COUNT);
+    let all: Vec<String> = (0..COUNT)
+        .map(|number| {
+            line_of(&Record {
+                iss: ISSUER.to_owned(),
+                sid: Some(number.to_string()),
+                ..Record::default()
+            })
+        })
+        .collect();
+    for some in all.chunks(500) {
+        let some = some.iter().map(|line| revocations.log.append(line.clone()));
+        for written in futures_util::future::join_all(some).await {
+            written.expect("durable");
+        }
+    }
+    let maintained = revocations.clone();
+    let maintenance = tokio::spawn(async move { maintained.run_maintenance().await });
+    for_test::jump(Duration::from_secs(LIFETIME_SECS));
+    remember_many(&revocations, 0..1);
+    remember_many(&revocations, COUNT..COUNT + 1);
     assert!(
-        lines(&settings).len() < SPARE_LINES,
-        "{}",
-        lines(&settings).len()
+        is_in_force(&revocations, "1"),
+        "its tokens are accepted yet"
     );
+    for_test::jump(Duration::from_secs(CLOCK_LEEWAY_SECS));
+    assert!(!is_in_force(&revocations, "1"), "before it is removed");
+    sleep(2 * LAPSE_INTERVAL).await;
+    assert_eq!(revocations.len(), 2, "one that was extended, and a new one");
+    assert!(is_in_force(&revocations, "0") && is_in_force(&revocations, &COUNT.to_string()));
+    revocations.log.is_short(2).await;
+    maintenance.abort();
+    assert_eq!(lines(&settings).len(), 2);
+}
+
+#[tokio::test]
+async fn a_rewrite_loses_nothing_that_is_appended_meanwhile() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(&directory);
+    let revocations = Revocations::open(&settings).expect("a file");
+    remember_many(&revocations, 0..20_000);
+    let mut before = 0;
+    // Some of these come before a draft has copied their shard, and some after.
+    for round in 0..20 {
+        revocations.log.rewrite_later(revocations.entries.clone());
+        let logouts: Vec<_> = (0..50)
+            .map(|number| session(&format!("meanwhile-{round}-{number}")))
+            .collect();
+        let all = logouts.iter().map(|logout| revoke(&revocations, logout));
+        for written in futures_util::future::join_all(all).await {
+            written.expect("durable");
+        }
+        before += 50;
+        // What is acknowledged is in the file, whichever file that is at this moment.
+        let text = fs::read_to_string(&settings.file).expect("a file");
+        for number in 0..50 {
+            let sid = format!("\"meanwhile-{round}-{number}\"");
+            assert!(text.contains(&sid), "{sid} is lost");
+        }
+    }
+    revocations.close().await;
+    let again = Revocations::open(&settings).expect("the same file");
+    for round in 0..20 {
+        assert!(is_in_force(&again, &format!("meanwhile-{round}-49")));
+    }
+    assert!(again.len() >= before);
 }

@@ -1,9 +1,10 @@
-//! The accept loop: how many connections there may be, how long each may take, and the switch that
-//! ends each of them; with TLS or without.
+//! The accept loop: how many connections there may be, how long a TLS handshake, headers and a body may
+//! take, and the switch that ends each connection; with TLS or without.
 //!
 //! `axum::serve` has no deadline for headers and no way to close a connection from outside, so the
 //! loop is our own, over hyper.
 
+mod body;
 mod frames;
 mod guarded;
 pub mod refusal_data;
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::Router;
 use http::HeaderMap;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,6 +35,7 @@ use tower::ServiceExt;
 pub(super) use self::frames::is_message;
 use self::refusal_data::RefusalData;
 pub use self::{
+    body::BodyTimeout,
     frames::Observer,
     guarded::{GuardedStream, KillSwitch},
     served::{Place, ServedStream, recover},
@@ -89,6 +91,7 @@ pub struct Terms {
     quota: Arc<Quota<AddressKey>>,
     write_stall: Duration,
     header_read: Duration,
+    body_read: Duration,
     metrics: Arc<Metrics>,
     tls: Option<TlsAcceptor>,
     trusted_proxies: Arc<[IpNet]>,
@@ -103,6 +106,7 @@ impl Terms {
             quota,
             write_stall: limits.write_stall(),
             header_read: limits.header_read(),
+            body_read: limits.body_read(),
             metrics,
             tls: None,
             trusted_proxies: Arc::default(),
@@ -252,11 +256,22 @@ where
 {
     let closed = connection.switch.clone();
     let stream = ServedStream::new(stream, &connection);
+    let (body_read, metrics) = (terms.body_read, terms.metrics.clone());
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let (parts, body) = request.into_parts();
+        let (body, lateness) = body::with_deadline(body, body_read);
+        let mut request = hyper::Request::from_parts(parts, body);
         request.extensions_mut().insert(connection.clone());
         let response = router.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+        let metrics = metrics.clone();
+        async move {
+            let response = response.await.unwrap_or_else(|never| match never {});
+            if !lateness.is_late() {
+                return Ok::<_, Infallible>(response);
+            }
+            metrics.limited(Limit::BodyRead);
+            Ok(body::timeout_response())
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -303,3 +318,6 @@ fn refuse(tcp: TcpStream, exceeded: Exceeded) {
         let _ = tcp.shutdown(std::net::Shutdown::Write);
     }
 }
+
+#[cfg(test)]
+mod tests;

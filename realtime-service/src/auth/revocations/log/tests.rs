@@ -1,0 +1,44 @@
+use shared_claims::verify::LogoutScope;
+
+use super::*;
+use crate::auth::revocations::entries::Entry;
+
+#[test]
+fn what_is_appended_after_a_draft_was_filled_is_in_the_next_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("revocations.jsonl");
+    let mut writer = Writer::open(&path, |_| Ok(())).expect("a file");
+    let old = ["of no use any more".to_owned(), "nor is this".to_owned()];
+    writer.append(&old).expect("durable");
+    let entries = Arc::new(Entries::new(2));
+    let key = (
+        "issuer".to_owned(),
+        LogoutScope::Session("in force".to_owned()),
+    );
+    let entry = Entry {
+        iat: 0,
+        until: u64::MAX,
+    };
+    entries.insert(key, entry);
+    let (queue, commands) = sync_channel(1);
+    writer.begin_rewriting(entries, queue).expect("a draft");
+    let Ok(Command::Finish(draft)) = commands.recv() else {
+        panic!("the draft is not sent");
+    };
+    // It is acknowledged from here on, and the draft does not have it.
+    writer
+        .append(&["appended meanwhile".to_owned()])
+        .expect("durable");
+    writer.finish_rewriting(draft).expect("a new file");
+    writer
+        .append(&["appended later".to_owned()])
+        .expect("durable");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let lines: Vec<_> = text.lines().collect();
+    let [in_force, meanwhile, later] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(in_force.contains("in force"), "{in_force}");
+    assert_eq!((meanwhile, later), ("appended meanwhile", "appended later"));
+    assert_eq!(*writer.lines.borrow(), 3);
+}

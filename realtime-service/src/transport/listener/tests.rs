@@ -1,0 +1,105 @@
+//! Request bodies and their deadline, on a clock that stands still until a task waits.
+
+use axum::{
+    body::{Body, Bytes},
+    routing::post,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep, timeout},
+};
+
+use super::*;
+
+/// The deadline of a body.
+const BODY_READ: Duration = Duration::from_secs(15);
+
+/// A connection that is open for longer is never closed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+const BODY_BYTES: usize = 10;
+
+/// Serves one connection that has an endpoint which reads its body, and one which ignores an error
+/// of its body. Returns the other end of the connection.
+fn connected() -> DuplexStream {
+    let router = Router::new()
+        .route("/read", post(async |body: Bytes| body.len().to_string()))
+        .route(
+            "/ignore",
+            post(async |body: Body| {
+                let read = http_body_util::BodyExt::collect(body).await;
+                read.map_or(0, |body| body.to_bytes().len()).to_string()
+            }),
+        );
+    let limits = Limits::default();
+    let quota = Quota::new(1, 1);
+    let terms = Terms::new(&limits, quota, Arc::default());
+    let connection = Connection {
+        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        trusted_proxies: Arc::default(),
+        switch: KillSwitch::new(&CancellationToken::new()),
+        refusal_data: RefusalData::default(),
+        place: Place::default(),
+        observer: Arc::default(),
+    };
+    let (client, server) = duplex(4096);
+    tokio::spawn(async move { serve_connection(server, router, connection, &terms).await });
+    client
+}
+
+/// Posts the headers of a request to `path`, and then one byte of the body after each `pause`, until
+/// the body is complete or the connection is closed. Returns the answer and the time that it took.
+async fn drip(path: &str, pause: Duration) -> (String, Duration) {
+    let answered = timeout(PATIENCE, drip_until_answered(path, pause)).await;
+    answered.expect("an answer")
+}
+
+async fn drip_until_answered(path: &str, pause: Duration) -> (String, Duration) {
+    let mut client = connected();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let begun = Instant::now();
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let writing = tokio::spawn(async move {
+        for _ in 0..BODY_BYTES {
+            sleep(pause).await;
+            if writer.write_all(b"x").await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        answer.extend_from_slice(&buffer[..count]);
+        if answer.starts_with(b"HTTP/1.1 200") {
+            break;
+        }
+    }
+    let took = begun.elapsed();
+    writing.abort();
+    (String::from_utf8_lossy(&answer).into_owned(), took)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_or_dripping_body_is_answered_408_and_closed_on_every_path() {
+    for path in ["/read", "/ignore"] {
+        // The first byte comes after the deadline, or the last one does.
+        for pause in [Duration::from_secs(60), Duration::from_secs(2)] {
+            let (answer, took) = drip(path, pause).await;
+            assert!(answer.starts_with("HTTP/1.1 408"), "{path}: {answer}");
+            assert_eq!(took, BODY_READ, "{path}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_that_is_complete_in_time_is_served() {
+    for path in ["/read", "/ignore"] {
+        let (answer, took) = drip(path, Duration::from_millis(1_400)).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert!(answer.ends_with(&BODY_BYTES.to_string()), "{answer}");
+        assert!(took < BODY_READ, "{took:?}");
+    }
+}
