@@ -160,6 +160,20 @@ impl Limits {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_times()?;
+        self.check_sizes()?;
+        self.check_rates()?;
+        for (setting, bytes) in [
+            ("limits.outbound_bytes", self.outbound_bytes),
+            ("limits.outbound_total_bytes", self.outbound_total_bytes),
+        ] {
+            let fits = bytes >= self.message_bytes;
+            check(setting, fits, "must not be less than limits.message_bytes")?;
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
         for (setting, secs) in [
             ("limits.header_read_secs", self.header_read_secs),
             ("limits.body_read_secs", self.body_read_secs),
@@ -168,19 +182,15 @@ impl Limits {
         ] {
             check(setting, (1..=3600).contains(&secs), "must be 1 to 3600")?;
         }
-        let linger = self.refusal_linger_ms;
-        check(
-            "limits.refusal_linger_ms",
-            (100..=60_000).contains(&linger),
-            "must be 100 to 60000",
-        )?;
-        check(
-            "limits.drain_ms",
-            self.drain_ms <= 3000,
-            "must be at most 3000",
-        )?;
-        check("limits.refusals", self.refusals > 0, "must not be 0")?;
-        for (setting, count) in [
+        let is_fine = (100..=60_000).contains(&self.refusal_linger_ms);
+        let problem = "must be 100 to 60000";
+        check("limits.refusal_linger_ms", is_fine, problem)?;
+        let is_fine = self.drain_ms <= 3000;
+        check("limits.drain_ms", is_fine, "must be at most 3000")
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        for (setting, size) in [
             ("limits.connections", self.connections),
             (
                 "limits.connections_per_address",
@@ -197,12 +207,14 @@ impl Limits {
             ("limits.inbound_bytes", self.inbound_bytes),
             ("limits.rooms_per_socket", self.rooms_per_socket),
         ] {
-            check(
-                setting,
-                (1..=1 << 30).contains(&count),
-                "must be 1 to 1073741824",
-            )?;
+            let is_fine = (1..=1 << 30).contains(&size);
+            check(setting, is_fine, "must be 1 to 1073741824")?;
         }
+        Ok(())
+    }
+
+    fn check_rates(&self) -> Result<(), ConfigError> {
+        check("limits.refusals", self.refusals > 0, "must not be 0")?;
         for (setting, count) in [
             ("limits.refusals_per_address", self.refusals_per_address),
             (
@@ -216,17 +228,6 @@ impl Limits {
             let problem = "must be 1 to 1000000";
             check(setting, (1..=1_000_000).contains(&count), problem)?;
         }
-        let fits = self.outbound_bytes >= self.message_bytes;
-        check(
-            "limits.outbound_bytes",
-            fits,
-            "must not be less than limits.message_bytes",
-        )?;
-        let fits = self.outbound_total_bytes >= self.message_bytes;
-        check(
-            "limits.outbound_total_bytes",
-            fits,
-            "must not be less than limits.message_bytes",
-        )
+        Ok(())
     }
 }

@@ -1,33 +1,23 @@
-//! An Engine.IO session: who opened it, what waits for its client, and how it ends.
-//!
-//! socketioxide keeps only the request that opened a session, and after an upgrade that is another
-//! stream than the one in use. So the gateway keeps a record of its own, outside of it.
+//! How an Engine.IO session ends: after a refusal, at a deadline, behind its last packets, or at once.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use shared_claims::Rejection;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{
-    PendingAcks, TransportContext,
-    credentials::RequestCredentials,
-    engine::{self, CloseCode, CloseReason, Violation},
-    engine_carrier::EngineConnection,
-    listener::{Connection, Place, refusal_data::Dialect},
-    registry::Polling,
-    request::Opener,
-    send_queue::{Queued, SendQueue, Waiting},
-    socketioxide_carrier::Carrier,
-    turn::{self, Flush},
+use super::EngineSession;
+use crate::{
+    metrics::Cause,
+    timers::Timer,
+    transport::{
+        engine::{CloseCode, CloseReason, Violation},
+        listener::Connection,
+        send_queue::{Queued, Waiting},
+    },
 };
-use crate::{metrics::Cause, timers::Timer};
 
 /// How long a last packet may take to leave before its stream is closed.
 const FLUSH_GRACE: Duration = Duration::from_millis(50);
@@ -36,39 +26,9 @@ const FLUSH_GRACE: Duration = Duration::from_millis(50);
 /// slow, and not the client.
 const FLUSH_RENEWALS: u32 = 5;
 
-/// One Engine.IO session, from its first request to its end.
-pub struct EngineSession {
-    opener: Opener,
-    context: Arc<TransportContext>,
-    ended: CancellationToken,
-    /// Why it ended, once that is counted.
-    cause: OnceLock<Cause>,
-    /// The connection of the WebSocket that serves the session; `None` while it polls.
-    stream: Mutex<Option<Connection>>,
-    dialect: Dialect,
-    /// Set for a session that began by polling.
-    pub(super) polling: OnceLock<Polling>,
-    /// When a request of this session came or was answered last.
-    heard_at: Mutex<Instant>,
-    /// How many sockets of it are admitted: one for each namespace.
-    admitted: AtomicU32,
-    refusals: AtomicU32,
-    life: Mutex<Life>,
-    /// What waits to be sent to this client.
-    queue: Arc<SendQueue>,
-    carrier: Carrier,
-    /// The connection, when the engine carries the session.
-    connection: OnceLock<Weak<dyn EngineConnection>>,
-    acks: PendingAcks,
-    /// Whether a turn will hand over what waits.
-    is_noted: AtomicBool,
-    /// This session's place among all of them.
-    place: Place,
-}
-
 /// How long a session has left.
 #[derive(Default)]
-struct Life {
+pub(super) struct Life {
     /// The deadline that is running; a new one takes the place of the old.
     deadline: Option<Timer>,
     /// Set when the end is decided; from then on no deadline is moved and nobody is admitted.
@@ -83,178 +43,6 @@ struct Life {
 }
 
 impl EngineSession {
-    pub(super) fn new(
-        opener: Opener,
-        dialect: Dialect,
-        context: Arc<TransportContext>,
-        place: Place,
-    ) -> Arc<Self> {
-        context.metrics.session_opened();
-        Arc::new(Self {
-            opener,
-            context,
-            ended: CancellationToken::new(),
-            cause: OnceLock::new(),
-            stream: Mutex::default(),
-            dialect,
-            polling: OnceLock::new(),
-            heard_at: Mutex::new(Instant::now()),
-            admitted: AtomicU32::new(0),
-            refusals: AtomicU32::new(0),
-            life: Mutex::default(),
-            queue: Arc::default(),
-            carrier: Carrier::default(),
-            connection: OnceLock::new(),
-            acks: PendingAcks::default(),
-            is_noted: AtomicBool::new(false),
-            place,
-        })
-    }
-
-    /// What the requests of this session carry as credentials.
-    #[must_use]
-    pub fn credentials(&self) -> &RequestCredentials {
-        self.opener.credentials()
-    }
-
-    pub(super) fn opener(&self) -> &Opener {
-        &self.opener
-    }
-
-    pub(super) fn context(&self) -> &Arc<TransportContext> {
-        &self.context
-    }
-
-    pub(super) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// What connects this session with socketioxide.
-    pub(crate) fn carrier(&self) -> &Carrier {
-        &self.carrier
-    }
-
-    /// What waits to be sent to this client, and was not handed over yet. After a push,
-    /// [`Self::flush`] sends it on its way.
-    #[must_use]
-    pub fn queue(&self) -> &Arc<SendQueue> {
-        &self.queue
-    }
-
-    /// The acknowledgements that are awaited from this client.
-    #[must_use]
-    pub fn acks(&self) -> &PendingAcks {
-        &self.acks
-    }
-
-    /// How much waits for this client.
-    #[must_use]
-    pub fn waiting(&self) -> Waiting {
-        self.with_handed_over(self.queue.waiting())
-    }
-
-    /// Queues a packet, and returns how much waits now; `None` after the last packet. A
-    /// [flush](Self::flush) sends it on its way.
-    #[must_use]
-    pub fn push(&self, packet: Queued) -> Option<Waiting> {
-        let waiting = self.queue.push(packet)?;
-        Some(self.with_handed_over(waiting))
-    }
-
-    /// Adds what socketioxide was handed and has not written.
-    fn with_handed_over(&self, waiting: Waiting) -> Waiting {
-        match self.is_of_engine() {
-            true => waiting,
-            false => Waiting {
-                bytes: waiting.bytes + self.carrier.in_flight_bytes(),
-                ..waiting
-            },
-        }
-    }
-
-    /// How long this client has taken nothing, while something waits for it.
-    #[must_use]
-    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
-        if let Some(connection) = self.connection()
-            && connection.is_websocket()
-        {
-            return self.queue.blocked_for(now);
-        }
-        match &*self.stream() {
-            Some(stream) => stream.switch.blocked_for(now),
-            None if self.waiting().bytes == 0 => None,
-            None => Some(now.saturating_duration_since(*self.heard_at())),
-        }
-    }
-
-    /// Sends what waits on its way, as far as there is room for it: at the end of the turn, or at once
-    /// outside of one.
-    pub fn flush(self: &Arc<Self>) {
-        match self.connection.get() {
-            // One that has gone takes nothing.
-            Some(connection) => {
-                if let Some(connection) = connection.upgrade() {
-                    connection.flush();
-                }
-            }
-            None if self.is_noted.swap(true, Ordering::AcqRel) => {}
-            None => turn::flush(self.clone()),
-        }
-    }
-
-    /// Notes that the engine carries the session over `connection`.
-    pub(crate) fn connect<D: Send + Sync + 'static>(&self, connection: &Arc<engine::Session<D>>) {
-        let connection: Arc<dyn EngineConnection> = connection.clone();
-        // A session is opened once.
-        let _ = self.connection.set(Arc::downgrade(&connection));
-    }
-
-    /// The connection of a session that the engine carries and that has not ended.
-    fn connection(&self) -> Option<Arc<dyn EngineConnection>> {
-        self.connection.get()?.upgrade()
-    }
-
-    /// Whether the engine carries the session, and so tells when the client has gone.
-    pub(crate) fn is_of_engine(&self) -> bool {
-        self.connection.get().is_some()
-    }
-
-    /// Notes that the connection has ended by itself or by [`Self::end`], for `reason`.
-    pub(crate) fn closed(&self, reason: CloseReason) {
-        self.end(cause_of(reason));
-    }
-
-    /// Notes that frames of messages have left, in the order in which they were handed over.
-    pub(super) fn frames_left(self: &Arc<Self>, frames: usize) {
-        self.carrier.frames_left(frames);
-        self.flush();
-        self.context.copies.wake_next();
-    }
-
-    /// Whether the client has gone: its WebSocket is closed, or it polls no more.
-    pub(crate) fn is_gone(&self) -> bool {
-        if self.is_of_engine() {
-            return self.connection().is_none_or(|one| !one.is_open());
-        }
-        match &*self.stream() {
-            Some(stream) => stream.switch.is_closed(),
-            None => self.heard_at().elapsed() > self.context.idle_timeout,
-        }
-    }
-
-    /// Whether it began by polling; it may have come to a WebSocket since.
-    pub(crate) fn began_by_polling(&self) -> bool {
-        self.polling.get().is_some()
-    }
-
-    pub(super) fn heard(&self) {
-        *self.heard_at() = Instant::now();
-    }
-
-    fn heard_at(&self) -> MutexGuard<'_, Instant> {
-        self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether a socket of this session was admitted and is still there.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
@@ -270,7 +58,7 @@ impl EngineSession {
     }
 
     /// Resolves when the session has ended.
-    pub(super) async fn ended(&self) {
+    pub(in crate::transport) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
@@ -370,7 +158,7 @@ impl EngineSession {
     }
 
     /// Ends a session whose last packets have left.
-    fn end_if_finished(self: &Arc<Self>) {
+    pub(super) fn end_if_finished(self: &Arc<Self>) {
         let mut life = self.life();
         if let Some(cause) = life.finishing
             && life.undelivered.len() >= life.expected
@@ -464,7 +252,7 @@ impl EngineSession {
         }
     }
 
-    pub(super) fn end_unless_admitted(self: &Arc<Self>, after: Duration) {
+    pub(in crate::transport) fn end_unless_admitted(self: &Arc<Self>, after: Duration) {
         let session = Arc::downgrade(self);
         let end = move || {
             if let Some(session) = session.upgrade()
@@ -481,7 +269,7 @@ impl EngineSession {
 
     /// Counts the end of this session, once: by the cause that ended its stream, if it had one and
     /// that ended by itself, for then `cause` came second.
-    fn count_end(&self, cause: Cause) {
+    pub(super) fn count_end(&self, cause: Cause) {
         let stream = self.stream().as_ref().and_then(|one| one.switch.cause());
         let cause = stream.unwrap_or(cause);
         if self.cause.set(cause).is_ok() {
@@ -492,44 +280,10 @@ impl EngineSession {
     fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands the session to the WebSocket of `connection`. There is one at a time: a second one is
-    /// turned away while the first lives.
-    pub(super) fn attach(self: &Arc<Self>, connection: Connection) -> bool {
-        let mut stream = self.stream();
-        let is_served = stream
-            .as_ref()
-            .is_some_and(|current| !current.switch.is_closed());
-        if is_served || self.ended.is_cancelled() {
-            return false;
-        }
-        let connection = stream.insert(connection);
-        connection.refusal_data.start(self.dialect);
-        let session = Arc::downgrade(self);
-        connection.observer.set(move |frames| {
-            if let Some(session) = session.upgrade() {
-                session.frames_left(frames);
-            }
-        });
-        true
-    }
-
-    /// Takes the session back from a connection that became no WebSocket.
-    pub(super) fn detach(&self) {
-        if let Some(connection) = self.stream().take() {
-            connection.refusal_data.stop();
-            // It may come to serve another session.
-            connection.observer.clear();
-        }
-    }
 }
 
 /// The cause of an end that the connection came to.
-fn cause_of(reason: CloseReason) -> Cause {
+pub(super) fn cause_of(reason: CloseReason) -> Cause {
     match reason {
         CloseReason::WriteStalled => Cause::Stalled,
         CloseReason::Violated(Violation::TooLarge) => Cause::TooLarge,
@@ -553,27 +307,8 @@ fn close_code(cause: Cause) -> CloseCode {
         Cause::NoKeys => CloseCode::InternalError,
         Cause::TooLarge => CloseCode::TooLarge,
         Cause::Violated => CloseCode::ProtocolError,
-        Cause::Client
-        | Cause::Expired
-        | Cause::Revoked
-        | Cause::Disconnected
-        | Cause::Stalled => CloseCode::Normal,
-    }
-}
-
-impl Flush for EngineSession {
-    fn flush_now(self: Arc<Self>, _: Instant) {
-        // Before the rest: a packet that is queued meanwhile is noted again.
-        self.is_noted.store(false, Ordering::Release);
-        self.carrier.flush(&self);
-        self.end_if_finished();
-    }
-}
-
-impl Drop for EngineSession {
-    fn drop(&mut self) {
-        // The connection of a WebSocket that never came to be lives on, and has it too.
-        self.place.release();
-        self.count_end(Cause::Client);
+        Cause::Client | Cause::Expired | Cause::Revoked | Cause::Disconnected | Cause::Stalled => {
+            CloseCode::Normal
+        }
     }
 }

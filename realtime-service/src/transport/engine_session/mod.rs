@@ -1,0 +1,288 @@
+//! The gateway's record of an Engine.IO session: who opened it, what waits for its client, and what
+//! carries it. How it ends is in `ending`.
+//!
+//! socketioxide keeps only the request that opened a session, and after an upgrade that is another
+//! stream than the one in use. So the gateway keeps a record of its own, outside of it.
+
+mod ending;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::ending::{Life, cause_of};
+use super::{
+    PendingAcks, TransportContext,
+    credentials::RequestCredentials,
+    engine,
+    engine_carrier::EngineConnection,
+    listener::{Connection, Place, refusal_data::Dialect},
+    registry::Polling,
+    request::Opener,
+    send_queue::{Queued, SendQueue, Waiting},
+    socketioxide_carrier::Carrier,
+    turn::{self, Flush},
+};
+use crate::metrics::Cause;
+
+/// One Engine.IO session, from its first request to its end.
+pub struct EngineSession {
+    opener: Opener,
+    context: Arc<TransportContext>,
+    ended: CancellationToken,
+    /// Why it ended, once that is counted.
+    cause: OnceLock<Cause>,
+    /// The connection of the WebSocket that serves the session; `None` while it polls.
+    stream: Mutex<Option<Connection>>,
+    dialect: Dialect,
+    /// Set for a session that began by polling.
+    pub(in crate::transport) polling: OnceLock<Polling>,
+    /// When a request of this session came or was answered last.
+    heard_at: Mutex<Instant>,
+    /// How many sockets of it are admitted: one for each namespace.
+    admitted: AtomicU32,
+    refusals: AtomicU32,
+    life: Mutex<Life>,
+    /// What waits to be sent to this client.
+    queue: Arc<SendQueue>,
+    carrier: Carrier,
+    /// The connection, when the engine carries the session.
+    connection: OnceLock<Weak<dyn EngineConnection>>,
+    acks: PendingAcks,
+    /// Whether a turn will hand over what waits.
+    is_noted: AtomicBool,
+    /// This session's place among all of them.
+    place: Place,
+}
+
+impl EngineSession {
+    pub(in crate::transport) fn new(
+        opener: Opener,
+        dialect: Dialect,
+        context: Arc<TransportContext>,
+        place: Place,
+    ) -> Arc<Self> {
+        context.metrics.session_opened();
+        Arc::new(Self {
+            opener,
+            context,
+            ended: CancellationToken::new(),
+            cause: OnceLock::new(),
+            stream: Mutex::default(),
+            dialect,
+            polling: OnceLock::new(),
+            heard_at: Mutex::new(Instant::now()),
+            admitted: AtomicU32::new(0),
+            refusals: AtomicU32::new(0),
+            life: Mutex::default(),
+            queue: Arc::default(),
+            carrier: Carrier::default(),
+            connection: OnceLock::new(),
+            acks: PendingAcks::default(),
+            is_noted: AtomicBool::new(false),
+            place,
+        })
+    }
+
+    /// What the requests of this session carry as credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &RequestCredentials {
+        self.opener.credentials()
+    }
+
+    pub(in crate::transport) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    pub(in crate::transport) fn context(&self) -> &Arc<TransportContext> {
+        &self.context
+    }
+
+    pub(in crate::transport) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What connects this session with socketioxide.
+    pub(crate) fn carrier(&self) -> &Carrier {
+        &self.carrier
+    }
+
+    /// What waits to be sent to this client, and was not handed over yet. After a push,
+    /// [`Self::flush`] sends it on its way.
+    #[must_use]
+    pub fn queue(&self) -> &Arc<SendQueue> {
+        &self.queue
+    }
+
+    /// The acknowledgements that are awaited from this client.
+    #[must_use]
+    pub fn acks(&self) -> &PendingAcks {
+        &self.acks
+    }
+
+    /// How much waits for this client.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.with_handed_over(self.queue.waiting())
+    }
+
+    /// Queues a packet, and returns how much waits now; `None` after the last packet. A
+    /// [flush](Self::flush) sends it on its way.
+    #[must_use]
+    pub fn push(&self, packet: Queued) -> Option<Waiting> {
+        let waiting = self.queue.push(packet)?;
+        Some(self.with_handed_over(waiting))
+    }
+
+    /// Adds what socketioxide was handed and has not written.
+    fn with_handed_over(&self, waiting: Waiting) -> Waiting {
+        match self.is_of_engine() {
+            true => waiting,
+            false => Waiting {
+                bytes: waiting.bytes + self.carrier.in_flight_bytes(),
+                ..waiting
+            },
+        }
+    }
+
+    /// How long this client has taken nothing, while something waits for it.
+    #[must_use]
+    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        if let Some(connection) = self.connection()
+            && connection.is_websocket()
+        {
+            return self.queue.blocked_for(now);
+        }
+        match &*self.stream() {
+            Some(stream) => stream.switch.blocked_for(now),
+            None if self.waiting().bytes == 0 => None,
+            None => Some(now.saturating_duration_since(*self.heard_at())),
+        }
+    }
+
+    /// Sends what waits on its way, as far as there is room for it: at the end of the turn, or at once
+    /// outside of one.
+    pub fn flush(self: &Arc<Self>) {
+        match self.connection.get() {
+            // One that has gone takes nothing.
+            Some(connection) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.flush();
+                }
+            }
+            None if self.is_noted.swap(true, Ordering::AcqRel) => {}
+            None => turn::flush(self.clone()),
+        }
+    }
+
+    /// Notes that the engine carries the session over `connection`.
+    pub(crate) fn connect<D: Send + Sync + 'static>(&self, connection: &Arc<engine::Session<D>>) {
+        let connection: Arc<dyn EngineConnection> = connection.clone();
+        // A session is opened once.
+        let _ = self.connection.set(Arc::downgrade(&connection));
+    }
+
+    /// The connection of a session that the engine carries and that has not ended.
+    fn connection(&self) -> Option<Arc<dyn EngineConnection>> {
+        self.connection.get()?.upgrade()
+    }
+
+    /// Whether the engine carries the session, and so tells when the client has gone.
+    pub(crate) fn is_of_engine(&self) -> bool {
+        self.connection.get().is_some()
+    }
+
+    /// Notes that the connection has ended by itself or by [`Self::end`], for `reason`.
+    pub(crate) fn closed(&self, reason: engine::CloseReason) {
+        self.end(cause_of(reason));
+    }
+
+    /// Notes that frames of messages have left, in the order in which they were handed over.
+    pub(in crate::transport) fn frames_left(self: &Arc<Self>, frames: usize) {
+        self.carrier.frames_left(frames);
+        self.flush();
+        self.context.copies.wake_next();
+    }
+
+    /// Whether the client has gone: its WebSocket is closed, or it polls no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        if self.is_of_engine() {
+            return self.connection().is_none_or(|one| !one.is_open());
+        }
+        match &*self.stream() {
+            Some(stream) => stream.switch.is_closed(),
+            None => self.heard_at().elapsed() > self.context.idle_timeout,
+        }
+    }
+
+    /// Whether it began by polling; it may have come to a WebSocket since.
+    pub(crate) fn began_by_polling(&self) -> bool {
+        self.polling.get().is_some()
+    }
+
+    pub(in crate::transport) fn heard(&self) {
+        *self.heard_at() = Instant::now();
+    }
+
+    fn heard_at(&self) -> MutexGuard<'_, Instant> {
+        self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the session to the WebSocket of `connection`. There is one at a time: a second one is
+    /// turned away while the first lives.
+    pub(in crate::transport) fn attach(self: &Arc<Self>, connection: Connection) -> bool {
+        let mut stream = self.stream();
+        let is_served = stream
+            .as_ref()
+            .is_some_and(|current| !current.switch.is_closed());
+        if is_served || self.ended.is_cancelled() {
+            return false;
+        }
+        let connection = stream.insert(connection);
+        connection.refusal_data.start(self.dialect);
+        let session = Arc::downgrade(self);
+        connection.observer.set(move |frames| {
+            if let Some(session) = session.upgrade() {
+                session.frames_left(frames);
+            }
+        });
+        true
+    }
+
+    /// Takes the session back from a connection that became no WebSocket.
+    pub(in crate::transport) fn detach(&self) {
+        if let Some(connection) = self.stream().take() {
+            connection.refusal_data.stop();
+            // It may come to serve another session.
+            connection.observer.clear();
+        }
+    }
+}
+
+impl Flush for EngineSession {
+    fn flush_now(self: Arc<Self>, _: Instant) {
+        // Before the rest: a packet that is queued meanwhile is noted again.
+        self.is_noted.store(false, Ordering::Release);
+        self.carrier.flush(&self);
+        self.end_if_finished();
+    }
+}
+
+impl Drop for EngineSession {
+    fn drop(&mut self) {
+        // The connection of a WebSocket that never came to be lives on, and has it too.
+        self.place.release();
+        self.count_end(Cause::Client);
+    }
+}

@@ -1,0 +1,224 @@
+//! The service in front of socketioxide: every Engine.IO request passes here first.
+
+mod refusal;
+mod socketioxide;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use ::socketioxide::service::SocketIoService;
+use axum::{Router, body::Body};
+use http::{HeaderValue, Method, Request, Response, header};
+use tower::Service;
+
+use self::refusal::Refusal;
+use super::{
+    TransportContext,
+    engine::{
+        self, Sid, TransportKind,
+        socket_io::{SocketHandler, SocketIo},
+    },
+    engine_carrier::{Client, EngineCarrier},
+    engine_session::EngineSession,
+    listener::{Connection, Place, refusal_data::Dialect},
+    registry::Registry,
+    request::{EngineQuery, Opener, take_credentials},
+};
+use crate::{config::Config, limits::Exceeded};
+
+/// socketioxide's server; what is not for it finds an empty router.
+pub type Socketioxide = SocketIoService<Router>;
+
+/// Lets Engine.IO requests through to socketioxide, or answers them itself.
+#[derive(Clone)]
+pub struct Gate(Arc<Shared>);
+
+struct Shared {
+    /// socketioxide: for clients of Engine.IO 3, and for an application's own namespaces.
+    socketioxide: Socketioxide,
+    /// The engine, which carries the sessions of Engine.IO 4 if there is one.
+    engine: Option<Arc<dyn EngineCarrier>>,
+    registry: Arc<Registry>,
+    origins: Vec<HeaderValue>,
+    cookie_name: String,
+    context: Arc<TransportContext>,
+}
+
+impl Gate {
+    /// A gate in front of `socketioxide`, which carries every session.
+    #[must_use]
+    pub fn new(
+        socketioxide: Socketioxide,
+        config: &Config,
+        context: Arc<TransportContext>,
+    ) -> Self {
+        let origins = config
+            .origins
+            .iter()
+            .filter_map(|origin| origin.parse().ok())
+            .collect();
+        Self(Arc::new(Shared {
+            socketioxide,
+            engine: None,
+            registry: Arc::default(),
+            origins,
+            cookie_name: config.cookie_name().to_owned(),
+            context,
+        }))
+    }
+
+    /// Has `engine` carry the sessions of Engine.IO 4.
+    #[must_use]
+    pub fn with_engine<H, T>(self, engine: engine::Engine<SocketIo<H>>) -> Self
+    where
+        H: SocketHandler<Data = Client<T>>,
+        T: Default + Send + Sync + 'static,
+    {
+        Self(Arc::new(Shared {
+            engine: Some(Arc::new(engine)),
+            socketioxide: self.0.socketioxide.clone(),
+            registry: self.0.registry.clone(),
+            origins: self.0.origins.clone(),
+            cookie_name: self.0.cookie_name.clone(),
+            context: self.0.context.clone(),
+        }))
+    }
+}
+
+impl Service<Request<Body>> for Gate {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move {
+            Ok(shared.handle(request).await.unwrap_or_else(|refusal| {
+                if let Some(limit) = refusal.limit() {
+                    shared.context.metrics.limited(limit);
+                }
+                refusal.into_response()
+            }))
+        })
+    }
+}
+
+impl Shared {
+    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Refusal> {
+        self.check_origin(&request)?;
+        let connection = request.extensions().get::<Connection>().cloned();
+        let connection = connection.ok_or(Refusal::BadRequest)?;
+        let query = EngineQuery::parse(request.uri()).ok_or(Refusal::BadRequest)?;
+        let credentials = take_credentials(&mut request, &self.cookie_name);
+        let client = connection.client(request.headers());
+        let opener = Opener::of(client, request.headers(), credentials);
+        if let Some(engine) = self
+            .engine
+            .as_ref()
+            .filter(|_| query.dialect.is_of_engine())
+        {
+            return self.by_engine(&**engine, request, &query, opener).await;
+        }
+        match query.sid {
+            None if request.method() != Method::GET => Err(Refusal::BadRequest),
+            None => {
+                if query.is_websocket {
+                    let session = self.open(opener, query.dialect, connection.place.clone())?;
+                    self.open_websocket(request, session, connection).await
+                } else {
+                    let session = self.open(opener, query.dialect, Place::default())?;
+                    self.open_polling(request, session).await
+                }
+            }
+            Some(sid) => {
+                let session = self.registry.get(&sid).ok_or(Refusal::UnknownSession)?;
+                if !is_opener(&session, &opener, query.is_websocket) {
+                    return Err(Refusal::UnknownSession);
+                }
+                self.resume(request, session, query.is_websocket.then_some(connection))
+                    .await
+            }
+        }
+    }
+
+    /// Has the engine answer a request.
+    async fn by_engine(
+        &self,
+        engine: &dyn EngineCarrier,
+        request: Request<Body>,
+        query: &EngineQuery,
+        opener: Opener,
+    ) -> Result<Response<Body>, Refusal> {
+        let transport = match query.is_websocket {
+            true => TransportKind::WebSocket,
+            false => TransportKind::Polling,
+        };
+        let answer = match &query.sid {
+            None if request.method() != Method::GET => return Err(Refusal::BadRequest),
+            None => {
+                let session = self.open(opener, query.dialect, Place::default())?;
+                engine.open(request, transport, session)
+            }
+            Some(sid) => {
+                let sid = Sid::parse(sid).ok_or(Refusal::UnknownSession)?;
+                let mut admit =
+                    |session: &Arc<EngineSession>| is_opener(session, &opener, query.is_websocket);
+                let answer = engine.resume(request, transport, sid, &mut admit);
+                answer.ok_or(Refusal::UnknownSession)?
+            }
+        };
+        answer.await.map_err(Refusal::Engine)
+    }
+
+    /// Browsers do not apply the same-origin policy to WebSockets, so it is applied here, to every
+    /// request (RFC 6455, section 10.2).
+    fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let mut origins = request.headers().get_all(header::ORIGIN).iter();
+        if origins.all(|origin| self.origins.contains(origin)) {
+            Ok(())
+        } else {
+            Err(Refusal::Origin)
+        }
+    }
+
+    /// Opens a session. Its place is given back with `place` too: for a WebSocket that is its
+    /// connection's.
+    fn open(
+        &self,
+        opener: Opener,
+        dialect: Dialect,
+        place: Place,
+    ) -> Result<Arc<EngineSession>, Refusal> {
+        let context = &self.context;
+        let address = opener.address();
+        if let Some(wait) = context.refusal_limiter.wait(address) {
+            return Err(Refusal::Flood(wait));
+        }
+        let permit = context.quotas.sessions.acquire(Some(address));
+        place.keep(permit.map_err(|exceeded| match exceeded {
+            Exceeded::Total => Refusal::Overloaded,
+            Exceeded::Share => Refusal::TooMany,
+        })?);
+        let session = EngineSession::new(opener, dialect, context.clone(), place);
+        session.end_unless_admitted(context.limits.unauthenticated());
+        Ok(session)
+    }
+}
+
+/// Whether the client that opened `session` sends a request; the same answer as for a session that
+/// does not exist is due otherwise.
+fn is_opener(session: &EngineSession, opener: &Opener, is_websocket: bool) -> bool {
+    let is_opener = session.opener().is_also(opener, is_websocket);
+    if !is_opener {
+        tracing::warn!("a session id was presented by another client");
+    }
+    is_opener
+}

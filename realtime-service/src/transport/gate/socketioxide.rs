@@ -1,0 +1,182 @@
+//! The requests of sessions that socketioxide carries.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::{Refusal, Shared};
+use crate::transport::{
+    engine_session::EngineSession,
+    listener::{Connection, refusal_data},
+    poll_body::messages_in,
+    request::closing_request,
+};
+
+/// How much of a body that is too large is read before the connection is closed, in bytes.
+const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+
+impl Shared {
+    pub(super) async fn open_websocket(
+        &self,
+        mut request: Request<Body>,
+        session: Arc<EngineSession>,
+        connection: Connection,
+    ) -> Result<Response<Body>, Refusal> {
+        session.attach(connection);
+        request.extensions_mut().insert(session.clone());
+        self.upgrade(request, &session).await
+    }
+
+    /// Lets a WebSocket through to which `session` is attached already.
+    async fn upgrade(
+        &self,
+        request: Request<Body>,
+        session: &EngineSession,
+    ) -> Result<Response<Body>, Refusal> {
+        let response = self.forward(request.map(|_| Full::default())).await;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            session.detach();
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn open_polling(
+        &self,
+        mut request: Request<Body>,
+        session: Arc<EngineSession>,
+    ) -> Result<Response<Body>, Refusal> {
+        request.extensions_mut().insert(session.clone());
+        let uri = request.uri().clone();
+        let response = self.forward(request.map(|_| Full::default())).await;
+        if response.status() != StatusCode::OK {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map_err(|_| Refusal::BadRequest)?
+            .to_bytes();
+        let sid = opened_sid(&body).ok_or(Refusal::BadRequest)?;
+        let engine = self.socketioxide.clone();
+        let closing = sid.clone();
+        let close = move || {
+            if let Some(request) = closing_request(&uri, &closing, Full::from("1")) {
+                tokio::spawn(engine.clone().oneshot(request));
+            }
+        };
+        self.registry.insert(&session, sid, close);
+        Ok(Response::from_parts(parts, Body::from(body)))
+    }
+
+    /// Serves a request of a session that exists, until the session ends.
+    pub(super) async fn resume(
+        &self,
+        request: Request<Body>,
+        session: Arc<EngineSession>,
+        upgrade_by: Option<Connection>,
+    ) -> Result<Response<Body>, Refusal> {
+        if let Some(connection) = upgrade_by {
+            if !session.attach(connection) {
+                return Err(Refusal::BadRequest);
+            }
+            return self.upgrade(request, &session).await;
+        }
+        let request = if request.method() == Method::POST {
+            let (parts, body) = request.into_parts();
+            Request::from_parts(parts, Full::from(self.read(body).await?))
+        } else {
+            request.map(|_| Full::default())
+        };
+        session.heard();
+        let answer = tokio::select! {
+            biased;
+            () = session.ended() => Err(Refusal::UnknownSession),
+            response = self.forward(request) => finish_poll(response, &session).await,
+        };
+        session.heard();
+        answer
+    }
+
+    /// Reads a whole body, which is bounded in size and time.
+    async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
+        let limits = &self.context.limits;
+        let read = collect(body, limits.message_bytes);
+        tokio::time::timeout(limits.body_read(), read)
+            .await
+            .unwrap_or(Err(Refusal::TooSlow))
+    }
+
+    async fn forward(&self, request: Request<Full<Bytes>>) -> Response<Body> {
+        let response = self
+            .socketioxide
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap_or_else(|never| match never {});
+        response.map(Body::new)
+    }
+}
+
+/// Notes which messages leave with the answer to a poll, and adds to the refusals in it what
+/// socketioxide leaves out.
+async fn finish_poll(
+    response: Response<Body>,
+    session: &Arc<EngineSession>,
+) -> Result<Response<Body>, Refusal> {
+    let (mut parts, body) = response.into_parts();
+    let body = body
+        .collect()
+        .await
+        .map_err(|_| Refusal::BadRequest)?
+        .to_bytes();
+    let frames = messages_in(&body, session.dialect());
+    if frames > 0 {
+        session.frames_left(frames);
+    }
+    let Some(rewritten) = refusal_data::in_body(&body, session.dialect()) else {
+        return Ok(Response::from_parts(parts, Body::from(body)));
+    };
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, rewritten.len().into());
+    Ok(Response::from_parts(parts, Body::from(rewritten)))
+}
+
+/// Collects a body of at most `limit` bytes. A larger one is read on and thrown away for a while,
+/// because a client that is still writing would lose the answer with the connection.
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let mut collected = Vec::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refusal::BadRequest)?.into_data() else {
+            continue;
+        };
+        total += data.len();
+        if total > limit + MAXIMUM_DISCARDED_BYTES {
+            break;
+        }
+        if total > limit {
+            collected = Vec::new();
+        } else {
+            collected.extend_from_slice(&data);
+        }
+    }
+    if total > limit {
+        Err(Refusal::TooLarge)
+    } else {
+        Ok(Bytes::from(collected))
+    }
+}
+
+/// The `sid` in the packet that opens a session: `0{…}`, with its length before it on version 3.
+fn opened_sid(body: &[u8]) -> Option<String> {
+    let start = body.iter().position(|byte| *byte == b'{')?;
+    let open: Value = serde_json::from_slice(&body[start..]).ok()?;
+    Some(open.get("sid")?.as_str()?.to_owned())
+}
