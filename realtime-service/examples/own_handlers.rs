@@ -55,7 +55,7 @@ async fn register(socket: SocketRef, session: SessionRef) -> Result<(), Infallib
 /// Refuses whoever has a good token, but not the scope.
 async fn only_admins(session: SessionRef) -> Result<(), &'static str> {
     let identity = session.identity();
-    let scope = identity.claims().and_then(|claims| claims.scope.as_deref());
+    let scope = identity.claims().and_then(|claims| claims.scope.clone());
     let is_admin = scope.is_some_and(|scope| scope.split(' ').any(|one| one == "admin"));
     is_admin.then_some(()).ok_or("admins only")
 }

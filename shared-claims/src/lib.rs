@@ -21,4 +21,6 @@ pub mod verify;
 
 pub use claims::Claims;
 pub use rejection::Rejection;
-pub use verify::{TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout, Verifier};
+pub use verify::{
+    CompactClaims, TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout, Verifier,
+};

@@ -72,7 +72,7 @@ pub(super) async fn post_explain(
                 }
                 Unverified::NoKeys => ApiError::Unavailable,
             })?;
-            Arc::new(Identity::of(claims, &context.policy, "", now))
+            Arc::new(Identity::of(&claims, &context.policy, "", now))
         }
         (None, Some(connection)) => {
             let session = context.sessions.find_connection(&connection);
@@ -86,7 +86,8 @@ pub(super) async fn post_explain(
         }
     };
     let policy = &context.policy;
-    let holder = match identity.claims() {
+    let claims = identity.claims();
+    let holder = match &claims {
         Some(claims) => policy.bearer(claims),
         None => Holder::Guest,
     };

@@ -3,9 +3,9 @@
 mod engine_handler;
 mod guard;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use shared_claims::Rejection;
+use shared_claims::{Rejection, VerifiedClaims};
 use tokio::time::Instant;
 
 pub use self::{
@@ -14,6 +14,7 @@ pub use self::{
 };
 use crate::{
     auth::{Payload, find_token, keys::Unverified},
+    clock::wall_now,
     ids::random_id,
     metrics::Cause,
     session::{Identity, Session, SessionContext},
@@ -40,15 +41,13 @@ async fn authenticate(
     payload: Result<Payload, Rejection>,
 ) -> Result<Arc<Session>, Unadmitted> {
     let token = payload
-        .and_then(|payload| find_token(&context.credentials, &payload, engine.credentials()));
-    let identity = match token {
-        Ok(token) => identify(context, &token, SystemTime::now()).await,
-        Err(Rejection::TokenMissing) if context.auth.admits_guests() => {
-            Ok(Identity::guest(&context.policy, &random_id()))
-        }
+        .and_then(|payload| find_token(&context.credentials, &payload, &engine.credentials()));
+    let claims = match token {
+        Ok(token) => verify(context, &token).await.map(Some),
+        Err(Rejection::TokenMissing) if context.auth.admits_guests() => Ok(None),
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
-    match identity.and_then(|identity| open(context, engine, namespace, identity)) {
+    match claims.and_then(|claims| open(context, engine, namespace, claims.as_ref())) {
         Ok(session) => Ok(session),
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "rejected");
@@ -65,35 +64,32 @@ async fn authenticate(
     }
 }
 
-/// Builds the identity of a connection from its token.
-async fn identify(
-    context: &SessionContext,
-    token: &str,
-    now: SystemTime,
-) -> Result<Identity, Unverified> {
-    let claims = context.keys.verify(token, now).await?;
-    if context.suspended.covers(&claims, Instant::now()) {
-        return Err(Unverified::Rejected(Rejection::TokenRevoked));
+/// Verifies the token of a client.
+async fn verify(context: &SessionContext, token: &str) -> Result<VerifiedClaims, Unverified> {
+    let claims = context.keys.verify(token, wall_now()).await?;
+    match context.suspended.covers(&claims, Instant::now()) {
+        true => Err(Unverified::Rejected(Rejection::TokenRevoked)),
+        false => Ok(claims),
     }
-    Ok(Identity::of(claims, &context.policy, &random_id(), now))
 }
 
-/// Opens a session, unless its token is revoked.
+/// Opens the session of the bearer of verified claims, unless they are revoked, or of a guest.
 fn open(
     context: &Arc<SessionContext>,
     engine: &Arc<EngineSession>,
     namespace: &str,
-    identity: Identity,
+    claims: Option<&VerifiedClaims>,
 ) -> Result<Arc<Session>, Unverified> {
+    let (policy, connection) = (&context.policy, random_id());
+    let identity = match claims {
+        Some(claims) => Identity::of(claims, policy, &connection, wall_now()),
+        None => Identity::guest(policy, &connection),
+    };
     let session = Session::open(context, engine.clone(), namespace, identity);
     let session = session.map_err(Unverified::Rejected)?;
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen
     // here.
-    let is_revoked = session
-        .identity()
-        .claims()
-        .is_some_and(|claims| context.revocations.covers(claims));
-    if is_revoked {
+    if claims.is_some_and(|claims| context.revocations.covers(claims)) {
         session.discard();
         return Err(Unverified::Rejected(Rejection::TokenRevoked));
     }

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use shared_claims::VerifiedClaims;
+use shared_claims::{CompactClaims, VerifiedClaims};
 use tokio::time::Instant;
 
 use crate::{
@@ -31,7 +31,7 @@ pub struct Identity {
     pub sender: Sender,
     /// The grants of the token and of the rules.
     pub grants: Grants,
-    claims: Option<VerifiedClaims>,
+    claims: Option<CompactClaims>,
     /// The end of the token by the clock that timers go by, and by the one on the wall: the former
     /// stands still while a machine is suspended.
     expires_at: Option<(Instant, SystemTime)>,
@@ -57,14 +57,14 @@ impl Identity {
 
     /// Builds the identity of a connection from claims that were verified at `now`.
     #[must_use]
-    pub fn of(claims: VerifiedClaims, policy: &Policy, connection: &str, now: SystemTime) -> Self {
+    pub fn of(claims: &VerifiedClaims, policy: &Policy, connection: &str, now: SystemTime) -> Self {
         let left = claims.expires_at().duration_since(now).unwrap_or_default();
         let profile = &claims.profile;
         let name = profile
             .name
             .as_ref()
             .or(profile.preferred_username.as_ref());
-        let holder = policy.bearer(&claims);
+        let holder = policy.bearer(claims);
         let is_foreign = holder.is_of_another_issuer();
         Self {
             principal: Some(Principal {
@@ -78,16 +78,16 @@ impl Identity {
                 name: name.cloned(),
                 connection: connection.to_owned(),
             },
-            grants: policy.grants(&holder),
+            grants: policy.grants(&holder).compact(),
             expires_at: Some((Instant::now() + left, claims.expires_at())),
-            claims: Some(claims),
+            claims: Some(CompactClaims::from(claims)),
         }
     }
 
     /// The claims of the token; `None` for a guest.
     #[must_use]
-    pub fn claims(&self) -> Option<&VerifiedClaims> {
-        self.claims.as_ref()
+    pub fn claims(&self) -> Option<VerifiedClaims> {
+        self.claims.as_ref()?.expand()
     }
 
     /// When the token ends; a guest has none that could.

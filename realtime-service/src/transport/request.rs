@@ -1,8 +1,12 @@
 //! What an Engine.IO request says: which session, by which transport, on whose behalf.
 
-use std::net::IpAddr;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::LazyLock,
+};
 
-use http::{HeaderMap, Method, Request, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
 
 use shared_claims::address::AddressKey;
 
@@ -47,35 +51,39 @@ impl EngineQuery {
 
 /// Who opened a session, as far as its requests show. A `sid` is a bearer secret, so it is worth
 /// something only in the hands of the one who got it.
+///
+/// It holds digests alone: what a client presents is not kept for the life of its session.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Opener {
     address: AddressKey,
-    origin: Option<Vec<u8>>,
-    user_agent: Option<Vec<u8>>,
-    credentials: RequestCredentials,
+    origin: Option<u64>,
+    user_agent: Option<u64>,
+    query_tokens: Option<u64>,
+    authorization: Option<u64>,
 }
+
+/// The key of the digests, which nobody outside of this process knows.
+static DIGEST_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Opener {
     pub(super) fn of(
         address: IpAddr,
         headers: &HeaderMap,
-        credentials: RequestCredentials,
+        credentials: &RequestCredentials,
     ) -> Self {
-        let bytes = |name| headers.get(name).map(|value| value.as_bytes().to_vec());
+        let header = |name| headers.get(name).map(|value| DIGEST_KEY.hash_one(value));
+        let (tokens, authorization) = (&credentials.query_tokens, &credentials.authorization);
         Self {
             address: AddressKey::from(address),
-            origin: bytes(header::ORIGIN),
-            user_agent: bytes(header::USER_AGENT),
-            credentials,
+            origin: header(header::ORIGIN),
+            user_agent: header(header::USER_AGENT),
+            query_tokens: (!tokens.is_empty()).then(|| DIGEST_KEY.hash_one(tokens)),
+            authorization: (!authorization.is_empty()).then(|| DIGEST_KEY.hash_one(authorization)),
         }
     }
 
     pub(super) fn address(&self) -> AddressKey {
         self.address
-    }
-
-    pub(super) fn credentials(&self) -> &RequestCredentials {
-        &self.credentials
     }
 
     /// Whether `other`'s request can come from this client.
@@ -85,16 +93,21 @@ impl Opener {
     /// page's own site and no `Authorization` with a WebSocket, and outside of browsers a WebSocket
     /// often comes from another library than the polls, with a `User-Agent` of its own.
     pub(super) fn is_also(&self, other: &Self, is_websocket: bool) -> bool {
-        let same_if_both = |one: &Option<Vec<u8>>, two: &Option<Vec<u8>>| {
-            one.is_none() || two.is_none() || one == two
-        };
+        let same_if_both =
+            |one: Option<u64>, two: Option<u64>| one.is_none() || two.is_none() || one == two;
         self.address == other.address
-            && same_if_both(&self.origin, &other.origin)
+            && same_if_both(self.origin, other.origin)
             && (is_websocket || self.user_agent == other.user_agent)
-            && self.credentials.query_tokens == other.credentials.query_tokens
-            && (self.credentials.authorization == other.credentials.authorization
-                || (is_websocket && other.credentials.authorization.is_empty()))
+            && self.query_tokens == other.query_tokens
+            && (self.authorization == other.authorization
+                || (is_websocket && other.authorization.is_none()))
     }
+}
+
+/// The client of a request.
+pub(super) struct Visitor {
+    pub(super) opener: Opener,
+    pub(super) credentials: RequestCredentials,
 }
 
 /// Takes the credentials out of a request, for socketioxide keeps what it is given for as long as
@@ -138,6 +151,23 @@ pub(super) fn take_credentials<B>(
         authorization,
         query_tokens,
         cookies,
+    }
+}
+
+/// Copies what is left of a request's head out of the buffer that it was read into: socketioxide keeps
+/// the head as long as the session lives, and with it would keep the buffer, credentials included.
+pub(super) fn detach_head<B>(request: &mut Request<B>) {
+    let mut headers = HeaderMap::with_capacity(request.headers().len());
+    for (name, value) in request.headers() {
+        // What was a header's value is one.
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.append(name.clone(), copy);
+        }
+    }
+    *request.headers_mut() = headers;
+    let copy = request.uri().to_string();
+    if let Ok(uri) = copy.parse() {
+        *request.uri_mut() = uri;
     }
 }
 
@@ -190,7 +220,7 @@ mod tests {
         Opener::of(
             address.parse().expect("an address"),
             request.headers(),
-            credentials,
+            &credentials,
         )
     }
 
@@ -235,6 +265,17 @@ mod tests {
         assert!(request.headers().is_empty());
         assert_eq!(credentials.query_tokens, ["abc", "def"]);
         assert_eq!(credentials.authorization, ["Bearer ghi", "Bearer jkl"]);
+    }
+
+    #[test]
+    fn a_detached_head_says_the_same_in_memory_of_its_own() {
+        let headers = [("user-agent", "one"), ("x", "2"), ("x", "3")];
+        let mut request = request("/socket.io/?EIO=4&transport=polling", &headers);
+        let before = (request.uri().clone(), request.headers().clone());
+        let place = request.headers()["x"].as_bytes().as_ptr();
+        detach_head(&mut request);
+        assert_eq!((request.uri(), request.headers()), (&before.0, &before.1));
+        assert_ne!(request.headers()["x"].as_bytes().as_ptr(), place);
     }
 
     #[test]

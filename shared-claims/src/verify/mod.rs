@@ -59,6 +59,35 @@ impl VerifiedClaims {
     }
 }
 
+/// Verified claims in little memory, for whoever keeps those of many tokens and asks rarely.
+#[derive(Clone)]
+pub struct CompactClaims {
+    known: Box<str>,
+    all: Box<str>,
+}
+
+impl From<&VerifiedClaims> for CompactClaims {
+    fn from(claims: &VerifiedClaims) -> Self {
+        // Claims were JSON before, and are JSON again.
+        let json = |text: Result<String, serde_json::Error>| text.unwrap_or_default().into();
+        Self {
+            known: json(serde_json::to_string(&claims.known)),
+            all: json(serde_json::to_string(&claims.all)),
+        }
+    }
+}
+
+impl CompactClaims {
+    /// Returns the claims; `None` never happens, since they were written from claims.
+    #[must_use]
+    pub fn expand(&self) -> Option<VerifiedClaims> {
+        Some(VerifiedClaims {
+            known: serde_json::from_str(&self.known).ok()?,
+            all: serde_json::from_str(&self.all).ok()?,
+        })
+    }
+}
+
 /// Accepts tokens of one issuer that are meant for us.
 pub struct Verifier {
     rules: Arc<TokenRules>,

@@ -38,7 +38,8 @@ pub struct ExplainedGrant {
     /// What may be done in them.
     pub actions: Vec<Action>,
     /// Where it comes from.
-    pub source: Source,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// A grant that does not allow what was asked for.
@@ -228,7 +229,11 @@ impl fmt::Display for ExplainedGrant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let actions: Vec<_> = self.actions.iter().map(|action| action.name()).collect();
         let actions = actions.join(", ");
-        write!(formatter, "{} ({actions}) of {}", self.pattern, self.source)
+        write!(formatter, "{} ({actions})", self.pattern)?;
+        match &self.source {
+            Some(source) => write!(formatter, " of {source}"),
+            None => Ok(()),
+        }
     }
 }
 

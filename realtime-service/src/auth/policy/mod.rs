@@ -56,7 +56,8 @@ pub struct Grants(Vec<Grant>);
 struct Grant {
     pattern: Pattern,
     actions: Vec<Action>,
-    source: Source,
+    /// Why it is there, for explanations.
+    source: Option<Source>,
 }
 
 impl Policy {
@@ -157,6 +158,18 @@ impl Grants {
         Self(grants)
     }
 
+    /// The same grants in little memory, without their sources: an explanation finds those anew.
+    #[must_use]
+    pub fn compact(mut self) -> Self {
+        for grant in &mut self.0 {
+            grant.source = None;
+            grant.actions.shrink_to_fit();
+            grant.pattern.shrink_to_fit();
+        }
+        self.0.shrink_to_fit();
+        self
+    }
+
     /// Whether some grant allows `action` in `room`.
     #[must_use]
     pub fn allow(&self, action: Action, room: &RoomName) -> bool {
@@ -219,7 +232,7 @@ fn granted_by_rule(
         grants.extend(patterns.map(|pattern| Grant {
             pattern,
             actions: rule.actions.clone(),
-            source: source.clone(),
+            source: Some(source.clone()),
         }));
     }
     grants
@@ -240,7 +253,7 @@ fn granted_by_token(claims: &VerifiedClaims) -> Vec<Grant> {
         grants.extend(patterns.map(|pattern| Grant {
             pattern,
             actions: detail.actions.clone(),
-            source: Source::AuthorizationDetails(index),
+            source: Some(Source::AuthorizationDetails(index)),
         }));
     }
     grants

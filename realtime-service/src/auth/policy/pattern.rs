@@ -41,6 +41,16 @@ impl Pattern {
         })
     }
 
+    /// Gives back memory that the pattern does not use.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.segments.shrink_to_fit();
+        for segment in &mut self.segments {
+            if let Segment::Literal(literal) = segment {
+                literal.shrink_to_fit();
+            }
+        }
+    }
+
     pub(super) fn matches(&self, room: &RoomName) -> bool {
         let mut segments = room.segments();
         let fits = self

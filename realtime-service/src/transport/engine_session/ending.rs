@@ -31,6 +31,8 @@ const FLUSH_RENEWALS: u32 = 5;
 pub(super) struct Life {
     /// The deadline that is running; a new one takes the place of the old.
     deadline: Option<Timer>,
+    /// Forgets the credentials, once every namespace has had the time to be joined with them.
+    forgetting: Option<Timer>,
     /// Set when the end is decided; from then on no deadline is moved and nobody is admitted.
     is_ending: bool,
     /// Why it ends once its last packets have left.
@@ -65,18 +67,33 @@ impl EngineSession {
     /// Notes that a socket is admitted: from now on its token decides how long it stays. `false`
     /// when the end of the session was decided meanwhile.
     #[must_use]
-    pub fn admit(&self) -> bool {
+    pub fn admit(self: &Arc<Self>) -> bool {
         let mut life = self.life();
         if life.is_ending {
             return false;
         }
         self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
-        if let Some(connection) = self.connection() {
-            connection.set_admitted();
+        match self.connection() {
+            // The engine has one namespace, so the credentials are of no more use.
+            Some(connection) => {
+                connection.set_admitted();
+                self.forget_credentials();
+            }
+            None => life.forgetting = Some(self.forget_credentials_later()),
         }
         self.context.metrics.socket_admitted();
         true
+    }
+
+    fn forget_credentials_later(self: &Arc<Self>) -> Timer {
+        let session = Arc::downgrade(self);
+        let at = Instant::now() + self.context.limits.unauthenticated();
+        self.context.timers.schedule(at, move || {
+            if let Some(session) = session.upgrade() {
+                session.forget_credentials();
+            }
+        })
     }
 
     /// Notes that an admitted socket left while the transport stays.

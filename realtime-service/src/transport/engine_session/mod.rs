@@ -25,7 +25,7 @@ use super::{
     engine_carrier::EngineConnection,
     listener::{Connection, Place, refusal_data::Dialect},
     registry::Polling,
-    request::Opener,
+    request::{Opener, Visitor},
     send_queue::{Queued, SendQueue, Waiting},
     socketioxide_carrier::Carrier,
     turn::{self, Flush},
@@ -35,6 +35,8 @@ use crate::metrics::Cause;
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
     opener: Opener,
+    /// The credentials of the request that opened it, until they are of no use.
+    credentials: Mutex<Option<Box<RequestCredentials>>>,
     context: Arc<TransportContext>,
     ended: CancellationToken,
     /// Why it ended, once that is counted.
@@ -64,14 +66,15 @@ pub struct EngineSession {
 
 impl EngineSession {
     pub(in crate::transport) fn new(
-        opener: Opener,
+        visitor: Visitor,
         dialect: Dialect,
         context: Arc<TransportContext>,
         place: Place,
     ) -> Arc<Self> {
         context.metrics.session_opened();
         Arc::new(Self {
-            opener,
+            opener: visitor.opener,
+            credentials: Mutex::new(Some(Box::new(visitor.credentials))),
             context,
             ended: CancellationToken::new(),
             cause: OnceLock::new(),
@@ -91,10 +94,22 @@ impl EngineSession {
         })
     }
 
-    /// What the requests of this session carry as credentials.
+    /// Returns the credentials of the request that opened this session; empty once they were
+    /// forgotten.
     #[must_use]
-    pub fn credentials(&self) -> &RequestCredentials {
-        self.opener.credentials()
+    pub fn credentials(&self) -> RequestCredentials {
+        let credentials = self.credentials.lock();
+        let credentials = credentials.unwrap_or_else(PoisonError::into_inner);
+        credentials.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Forgets the credentials of the request that opened this session.
+    pub(crate) fn forget_credentials(&self) {
+        let mut credentials = self
+            .credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *credentials = None;
     }
 
     pub(in crate::transport) fn opener(&self) -> &Opener {

@@ -26,7 +26,7 @@ use super::{
     engine_session::EngineSession,
     listener::{Connection, Place, refusal_data::Dialect},
     registry::Registry,
-    request::{EngineQuery, Opener, take_credentials},
+    request::{EngineQuery, Opener, Visitor, take_credentials},
 };
 use crate::{config::Config, limits::Exceeded};
 
@@ -119,28 +119,32 @@ impl Shared {
         let query = EngineQuery::parse(request.uri()).ok_or(Refusal::BadRequest)?;
         let credentials = take_credentials(&mut request, &self.cookie_name);
         let client = connection.client(request.headers());
-        let opener = Opener::of(client, request.headers(), credentials);
+        let opener = Opener::of(client, request.headers(), &credentials);
+        let visitor = Visitor {
+            opener,
+            credentials,
+        };
         if let Some(engine) = self
             .engine
             .as_ref()
             .filter(|_| query.dialect.is_of_engine())
         {
-            return self.by_engine(&**engine, request, &query, opener).await;
+            return self.by_engine(&**engine, request, &query, visitor).await;
         }
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),
             None => {
                 if query.is_websocket {
-                    let session = self.open(opener, query.dialect, connection.place.clone())?;
+                    let session = self.open(visitor, query.dialect, connection.place.clone())?;
                     self.open_websocket(request, session, connection).await
                 } else {
-                    let session = self.open(opener, query.dialect, Place::default())?;
+                    let session = self.open(visitor, query.dialect, Place::default())?;
                     self.open_polling(request, session).await
                 }
             }
             Some(sid) => {
                 let session = self.registry.get(&sid).ok_or(Refusal::UnknownSession)?;
-                if !is_opener(&session, &opener, query.is_websocket) {
+                if !is_opener(&session, &visitor.opener, query.is_websocket) {
                     return Err(Refusal::UnknownSession);
                 }
                 self.resume(request, session, query.is_websocket.then_some(connection))
@@ -155,7 +159,7 @@ impl Shared {
         engine: &dyn EngineCarrier,
         request: Request<Body>,
         query: &EngineQuery,
-        opener: Opener,
+        visitor: Visitor,
     ) -> Result<Response<Body>, Refusal> {
         let transport = match query.is_websocket {
             true => TransportKind::WebSocket,
@@ -164,13 +168,14 @@ impl Shared {
         let answer = match &query.sid {
             None if request.method() != Method::GET => return Err(Refusal::BadRequest),
             None => {
-                let session = self.open(opener, query.dialect, Place::default())?;
+                let session = self.open(visitor, query.dialect, Place::default())?;
                 engine.open(request, transport, session)
             }
             Some(sid) => {
                 let sid = Sid::parse(sid).ok_or(Refusal::UnknownSession)?;
-                let mut admit =
-                    |session: &Arc<EngineSession>| is_opener(session, &opener, query.is_websocket);
+                let mut admit = |session: &Arc<EngineSession>| {
+                    is_opener(session, &visitor.opener, query.is_websocket)
+                };
                 let answer = engine.resume(request, transport, sid, &mut admit);
                 answer.ok_or(Refusal::UnknownSession)?
             }
@@ -193,12 +198,12 @@ impl Shared {
     /// connection's.
     fn open(
         &self,
-        opener: Opener,
+        visitor: Visitor,
         dialect: Dialect,
         place: Place,
     ) -> Result<Arc<EngineSession>, Refusal> {
         let context = &self.context;
-        let address = opener.address();
+        let address = visitor.opener.address();
         if let Some(wait) = context.refusal_limiter.wait(address) {
             return Err(Refusal::Flood(wait));
         }
@@ -207,7 +212,7 @@ impl Shared {
             Exceeded::Total => Refusal::Overloaded,
             Exceeded::Share => Refusal::TooMany,
         })?);
-        let session = EngineSession::new(opener, dialect, context.clone(), place);
+        let session = EngineSession::new(visitor, dialect, context.clone(), place);
         session.end_unless_admitted(context.limits.unauthenticated());
         Ok(session)
     }

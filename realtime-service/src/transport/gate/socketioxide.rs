@@ -14,7 +14,7 @@ use crate::transport::{
     engine_session::EngineSession,
     listener::{Connection, refusal_data},
     poll_body::messages_in,
-    request::closing_request,
+    request::{closing_request, detach_head},
 };
 
 /// How much of a body that is too large is read before the connection is closed, in bytes.
@@ -28,6 +28,7 @@ impl Shared {
         connection: Connection,
     ) -> Result<Response<Body>, Refusal> {
         session.attach(connection);
+        detach_head(&mut request);
         request.extensions_mut().insert(session.clone());
         self.upgrade(request, &session).await
     }
@@ -50,6 +51,7 @@ impl Shared {
         mut request: Request<Body>,
         session: Arc<EngineSession>,
     ) -> Result<Response<Body>, Refusal> {
+        detach_head(&mut request);
         request.extensions_mut().insert(session.clone());
         let uri = request.uri().clone();
         let response = self.forward(request.map(|_| Full::default())).await;
