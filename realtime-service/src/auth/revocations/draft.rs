@@ -5,6 +5,7 @@ use std::{
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use super::{Record, entries::Entries, line_of, log::open_to_append};
@@ -32,12 +33,18 @@ impl Draft {
         })
     }
 
-    /// Writes everything that is in force, shard by shard, and waits until it is on the disk.
+    /// Writes everything that is in force, shard by shard, and waits until it is on the disk. Rests for
+    /// `pause` after each shard, so that handshakes have the processor.
     ///
     /// # Errors
     ///
     /// When it cannot be written, or `is_cancelled` was set meanwhile.
-    pub(super) fn fill(&mut self, entries: &Entries, is_cancelled: &AtomicBool) -> io::Result<()> {
+    pub(super) fn fill(
+        &mut self,
+        entries: &Entries,
+        pause: Duration,
+        is_cancelled: &AtomicBool,
+    ) -> io::Result<()> {
         let now = unix_secs(wall_now());
         let mut writer = BufWriter::new(&self.file);
         let mut shard = 0;
@@ -52,6 +59,7 @@ impl Draft {
                 self.lines += 1;
             }
             shard += 1;
+            std::thread::sleep(pause);
         }
         writer.flush()?;
         drop(writer);

@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use shared_claims::verify::LogoutScope;
@@ -20,6 +21,12 @@ const SHARDS: usize = 256;
 
 /// Maximum number of revocations that are removed while the lock of a shard is held.
 const SLICE: usize = 64;
+
+/// How many slices are removed before a rest, so that handshakes have the processor.
+const SLICES_AT_ONCE: usize = 8;
+
+/// The length of the rest.
+const SLICE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What is revoked: the issuer, and a session or a subject of that issuer.
 pub(super) type Key = (String, LogoutScope);
@@ -123,9 +130,14 @@ impl Entries {
 
     /// Removes what has lapsed at `now`, shard by shard, and lets other tasks run in between.
     pub(super) async fn lapse(&self, now: u64) {
+        let mut slices = 0;
         for shard in 0..SHARDS {
             while self.remove_lapsed(shard, now) == SLICE {
-                tokio::task::yield_now().await;
+                slices += 1;
+                match slices % SLICES_AT_ONCE {
+                    0 => tokio::time::sleep(SLICE_PAUSE).await,
+                    _ => tokio::task::yield_now().await,
+                }
             }
         }
     }

@@ -11,11 +11,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
 
 use super::{draft::Draft, entries::Entries};
+
+/// The rest after each shard that is written anew while the gateway serves: about as long as the
+/// shard takes.
+const SHARD_PAUSE: Duration = Duration::from_millis(2);
 
 /// How many revocations may wait for the disk.
 const QUEUE: usize = 1024;
@@ -144,7 +149,7 @@ impl Writer {
     /// Writes the file anew with what is in force, whole or not at all.
     pub(super) fn rewrite(&mut self, entries: &Entries) -> io::Result<()> {
         let mut draft = Draft::begin(beside(&self.path, ".new"))?;
-        draft.fill(entries, &AtomicBool::new(false))?;
+        draft.fill(entries, Duration::ZERO, &AtomicBool::new(false))?;
         self.adopt(draft)
     }
 
@@ -164,7 +169,9 @@ impl Writer {
         std::thread::Builder::new()
             .name("revocations-new".to_owned())
             .spawn(move || {
-                let filled = draft.fill(&entries, &is_cancelled).map(|()| draft);
+                let filled = draft
+                    .fill(&entries, SHARD_PAUSE, &is_cancelled)
+                    .map(|()| draft);
                 // A queue without its thread has released the file.
                 let _ = queue.send(Command::Finish(filled));
             })?;
