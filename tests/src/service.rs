@@ -58,6 +58,18 @@ impl Service {
         }
     }
 
+    /// Memory of the service's process in bytes, by a field of `/proc/PID/status`.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub(crate) fn memory_bytes(&self, field: &str) -> u64 {
+        match self {
+            Self::InProcess { .. } => panic!("its memory is that of the test"),
+            Self::Binary(binary) => binary.memory_bytes(field),
+        }
+    }
+
     /// Lets the service read its secrets again, and waits until it says `done`.
     ///
     /// # Panics

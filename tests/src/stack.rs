@@ -205,6 +205,17 @@ impl Stack {
         (self.auth.output(), self.gateway.output())
     }
 
+    /// Returns the memory of the gateway's process in bytes, by a field of `/proc/PID/status`: `VmRSS`
+    /// is resident now, and `VmHWM` is the most that ever was.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    #[must_use]
+    pub fn gateway_memory_bytes(&self, field: &str) -> u64 {
+        self.gateway.memory_bytes(field)
+    }
+
     /// Writes other secrets, one a line, and lets both services read them.
     ///
     /// # Panics
