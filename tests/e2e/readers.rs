@@ -106,10 +106,11 @@ impl Room {
         }
     }
 
+    /// Publishes a message. That it arrives is its acknowledgement.
     async fn publish(&mut self, Content(data, attachments): &Content) {
         let count = match attachments.len() {
-            0 => "421".to_owned(),
-            count => format!("45{count}-1"),
+            0 => "42".to_owned(),
+            count => format!("45{count}-"),
         };
         let payload = format!(r#"{{"room":"lobby","event":"message","data":{data}}}"#);
         let packet = format!(r#"{count}["rt:publish",{payload}]"#);
@@ -117,8 +118,6 @@ impl Room {
         for attachment in attachments {
             self.publisher.send_binary(attachment).await;
         }
-        let answer = self.publisher.acknowledgement(1).await;
-        assert_eq!(answer["ok"], true, "{answer}");
         self.published += 1;
     }
 
@@ -146,14 +145,20 @@ impl Client {
             Kind::WebSocket4 => Self::WebSocket(kind, Opening::of(stack).admitted(token).await),
             Kind::WebSocket3 => {
                 let opening = Opening::of(stack).version_3().query("token", token);
-                Self::WebSocket(kind, opening.session().await)
+                let mut socket = opening.session().await;
+                let packet = socket.packet().await;
+                assert!(packet.starts_with("40"), "{packet}");
+                Self::WebSocket(kind, socket)
             }
             Kind::Polling4 => Self::Polling(kind, Polling::of(stack).admitted(token).await),
             Kind::Polling3 => {
                 let mut polling = Polling::of(stack).version_3().query("token", token);
-                let (_, body) = polling.get().await;
+                let (_, mut body) = polling.get().await;
                 let sid = body.split_once("\"sid\":\"").expect("a sid").1;
                 polling.sid = sid.split_once('"').expect("a sid").0.to_owned();
+                while !body.ends_with(":40") {
+                    body = polling.get().await.1;
+                }
                 Self::Polling(kind, polling)
             }
         }
@@ -170,9 +175,9 @@ impl Client {
     async fn next(&mut self) -> Option<String> {
         match self {
             Self::WebSocket(Kind::WebSocket3, socket) => loop {
-                match socket.next_within(PING_INTERVAL).await {
-                    Some(received) => return received,
-                    None => socket.try_send("2").await,
+                socket.try_send("2").await;
+                if let Some(received) = socket.next_within(PING_INTERVAL).await {
+                    return received;
                 }
             },
             Self::WebSocket(_, socket) => socket.next().await,
@@ -185,6 +190,9 @@ impl Client {
                 };
                 if status.is_success() && !answer.is_empty() {
                     post(*kind, polling, answer).await;
+                }
+                if !status.is_success() {
+                    println!("{kind:?}: {status} {body}");
                 }
                 status.is_success().then_some(body)
             }
