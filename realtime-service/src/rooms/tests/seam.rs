@@ -218,3 +218,79 @@ async fn an_answer_is_made_once_however_long_its_client_is_backlogged() {
     assert_eq!(subscribed, Ok(()));
     assert_eq!(answers.into_inner(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_closed_while_it_subscribes_was_never_there() {
+    let run = Run::new(0);
+    run.faults.end();
+    let client = Client::new(&run, 1);
+    let subscriber = client.subscriber();
+    let (lobby, options) = (name("lobby"), SubscribeOptions::default());
+    let packet = || outbox::event("/", "filler", &1).expect("a packet");
+    for _ in 0..16 {
+        subscriber.outbox.send(packet()).expect("room in the queue");
+    }
+    let answer = |_: &Subscription<'_>| Some(packet());
+    let subscribing = run.rooms.subscribe(&lobby, &subscriber, &options, answer);
+    let publishing = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The answer fits into its queue, and not all messages that wait behind the answer do.
+        for number in 0..20 {
+            let draft = draft("lobby", &number.to_string());
+            run.rooms.publish(&draft, None).await.expect("published");
+        }
+        subscriber.outbox.engine().queue().take(usize::MAX);
+    };
+    let (subscribed, ()) = tokio::join!(subscribing, publishing);
+    assert_eq!(subscribed, Err(JoinError::SessionEnded));
+    run.rooms.leave(&lobby, &subscriber.connection);
+    let presence = run.rooms.presence(&lobby, PresenceMode::Full);
+    assert_eq!((presence.count, presence.connections), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_subscribes_again_is_still_told_that_it_missed_announcements() {
+    let run = Run::new(0);
+    run.faults.end();
+    let (watcher, lobby) = (Client::new(&run, 0).subscriber(), name("lobby"));
+    let watcher = Subscriber {
+        may_watch: true,
+        ..watcher
+    };
+    let options = SubscribeOptions {
+        presence: PresenceMode::Count,
+        ..SubscribeOptions::default()
+    };
+    let packet = || outbox::event("/", "filler", &1).ok();
+    let queue = watcher.outbox.engine().queue();
+    let enter = async |number: u64| {
+        let member = Client::new(&run, number).subscriber();
+        let entered = run.rooms.subscribe(&lobby, &member, &options, |_| None);
+        assert_eq!(entered.await, Ok(()));
+    };
+    let subscribe = async || {
+        let subscribed = run
+            .rooms
+            .subscribe(&lobby, &watcher, &options, |_| packet());
+        assert_eq!(subscribed.await, Ok(()));
+    };
+    subscribe().await;
+    while !watcher.outbox.is_full() {
+        let filler = packet().expect("a packet");
+        watcher.outbox.send(filler).expect("an open outbox");
+    }
+    enter(1).await;
+    queue.take(usize::MAX);
+    subscribe().await;
+    enter(2).await;
+    let announcement = queue.take(usize::MAX).pop().expect("an announcement");
+    let text = announcement.packet().text();
+    assert!(text.contains(r#""missed":true"#), "{text}");
+    enter(3).await;
+    let announcement = queue.take(usize::MAX).pop().expect("an announcement");
+    let text = announcement.packet().text();
+    assert!(
+        text.starts_with(r#"42["rt:join""#) && !text.contains("missed"),
+        "{text}"
+    );
+}
