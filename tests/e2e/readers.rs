@@ -135,20 +135,22 @@ impl Room {
 
 /// A reader's connection.
 enum Client {
-    WebSocket(Kind, WebSocket),
+    WebSocket(Kind, Box<WebSocket>),
     Polling(Kind, Polling),
 }
 
 impl Client {
     async fn open(kind: Kind, stack: &Stack, token: &str) -> Self {
         match kind {
-            Kind::WebSocket4 => Self::WebSocket(kind, Opening::of(stack).admitted(token).await),
+            Kind::WebSocket4 => {
+                Self::WebSocket(kind, Box::new(Opening::of(stack).admitted(token).await))
+            }
             Kind::WebSocket3 => {
                 let opening = Opening::of(stack).version_3().query("token", token);
                 let mut socket = opening.session().await;
                 let packet = socket.packet().await;
                 assert!(packet.starts_with("40"), "{packet}");
-                Self::WebSocket(kind, socket)
+                Self::WebSocket(kind, Box::new(socket))
             }
             Kind::Polling4 => Self::Polling(kind, Polling::of(stack).admitted(token).await),
             Kind::Polling3 => {

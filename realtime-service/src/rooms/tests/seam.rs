@@ -162,8 +162,7 @@ async fn run(seed: u64) -> Tally {
     for client in &mut clients {
         client.finish().await;
     }
-    let tally = *run.tally.lock().expect("no panic");
-    tally
+    *run.tally.lock().expect("no panic")
 }
 
 #[tokio::test(start_paused = true)]
