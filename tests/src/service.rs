@@ -12,6 +12,7 @@ use std::{
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
+    Stack,
     binary::{Binary, Ended},
     soon,
 };
@@ -99,6 +100,19 @@ impl Service {
                 Some(binary.ended().await)
             }
         }
+    }
+}
+
+impl Stack {
+    /// Returns the memory of the gateway's process in bytes, by a field of `/proc/PID/status`: `VmRSS`
+    /// is resident now, and `VmHWM` is the most that ever was.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    #[must_use]
+    pub fn gateway_memory_bytes(&self, field: &str) -> u64 {
+        self.gateway.memory_bytes(field)
     }
 }
 

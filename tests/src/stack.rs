@@ -41,7 +41,7 @@ pub struct Stack {
     passwords: Passwords,
     http: reqwest::Client,
     auth: Service,
-    gateway: Service,
+    pub(crate) gateway: Service,
     plan: Plan,
     /// What the services are told when they are processes.
     variables: Variables,
@@ -203,17 +203,6 @@ impl Stack {
     #[must_use]
     pub fn output(&self) -> (String, String) {
         (self.auth.output(), self.gateway.output())
-    }
-
-    /// Returns the memory of the gateway's process in bytes, by a field of `/proc/PID/status`: `VmRSS`
-    /// is resident now, and `VmHWM` is the most that ever was.
-    ///
-    /// # Panics
-    ///
-    /// When the gateway is no process of its own.
-    #[must_use]
-    pub fn gateway_memory_bytes(&self, field: &str) -> u64 {
-        self.gateway.memory_bytes(field)
     }
 
     /// Writes other secrets, one a line, and lets both services read them.
