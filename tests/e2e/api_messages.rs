@@ -127,7 +127,10 @@ async fn who_leaves_before_answering_is_not_waited_for() {
         };
         let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
         let (answer, ()) = tokio::join!(api.post("/v1/users/alice/emit", body), leaving);
-        assert_eq!(answer.ok()["acks"][0]["error"], "gone", "{leave}");
+        let answer = answer.ok();
+        assert_eq!(answer["acks"][0]["error"], "gone", "{leave}");
+        // It was asked, so it counts.
+        assert_eq!(answer["sockets"], 1, "{leave}");
     }
 }
 

@@ -171,6 +171,15 @@ async fn binary_data_goes_in_and_out() {
     // The data comes right after its packet, and so before what is answered next.
     call(&mut socket, "echo", &[]).await;
     assert_eq!(socket.attachments, [[255, 2, 1, 0]]);
+    // Arguments that are sent back as they came have their data too.
+    let event = json!(["echo", {"file": place}, 1, {"_placeholder": true, "num": 1}]);
+    socket.send(format!("452-9{event}")).await;
+    socket.send_binary(&[7, 8]).await;
+    socket.send_binary(&[9]).await;
+    let answered = answer(&mut socket, "462-9").await;
+    assert_eq!(answered, json!([{"file": place}, 1, event[3]]));
+    call(&mut socket, "echo", &[]).await;
+    assert_eq!(socket.attachments[1..], [vec![7, 8], vec![9]]);
     // A placeholder for nothing harms nobody.
     let event = json!(["reverse", "file", {"_placeholder": true, "num": 9}]);
     socket.send(format!("451-8{event}")).await;

@@ -32,7 +32,7 @@ const RECEIVE_BUFFER_BYTES: u32 = 4 * 1024;
 const BATCH: u64 = 40;
 
 /// A source of choices: SplitMix64.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -42,7 +42,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
@@ -146,7 +146,7 @@ async fn publish(run: Arc<Run>, number: u64, mut chance: Chance) {
     }
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("E2E_SEED") {
         Ok(text) => text.parse().expect("E2E_SEED must be a number"),
         Err(_) => u64::from_le_bytes(random_bytes()),

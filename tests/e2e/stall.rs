@@ -226,3 +226,48 @@ async fn a_peer_that_pauses_while_16_000_messages_are_published_is_closed_or_tol
     assert_eq!(answer["recovered"], true, "{answer}");
     assert_eq!(answer["messages"].as_array().map(Vec::len), Some(100));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_take_nothing_hold_up_no_reader_however_much_memory_they_hold() {
+    const MESSAGES: usize = 10;
+    const STALLED: usize = 12;
+    const BYTES: usize = 900_000;
+
+    // Copies of messages for clients of Socket.IO 2 may take half of the total: one for each of the
+    // stalled clients is more.
+    let options = Options::default()
+        .gateway("limits.outbound_bytes", 16 << 20)
+        .gateway("limits.outbound_total_bytes", 16 << 20)
+        .gateway("limits.write_stall_secs", 60);
+    let stack = Stack::start_with(options).await;
+    let token = stack.forge().token();
+    let old = |opening: Opening| opening.version_3().query("token", &token);
+    let mut members = Vec::new();
+    for number in 0..=STALLED {
+        let opening = match number {
+            STALLED => old(Opening::of(&stack)),
+            _ => old(narrow(&stack)),
+        };
+        let mut socket = opening.session().await;
+        assert!(socket.packet().await.starts_with("40"));
+        socket.subscribe("lobby").await;
+        members.push(socket);
+    }
+    let mut reader = members.pop().expect("a reader");
+    let mut publisher = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    let data = json!("x".repeat(BYTES));
+    for _ in 0..MESSAGES {
+        publisher.publish("lobby", data.clone()).await;
+        assert_eq!(reader.event().await[1], data);
+    }
+    // Stalled clients were closed for that, as many as it took.
+    let mut closed = 0;
+    for mut stalled in members {
+        let mut read = 0;
+        while read < MESSAGES && stalled.next().await.is_some() {
+            read += 1;
+        }
+        closed += usize::from(read < MESSAGES);
+    }
+    assert!(closed > 0, "the stalled clients were no burden");
+}

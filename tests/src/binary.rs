@@ -189,9 +189,24 @@ impl Binary {
         soon(done, said).await;
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Memory of the process in bytes, by a field of `/proc/PID/status` such as `VmRSS`.
+    pub(crate) fn memory_bytes(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("the status of a process");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let kib: u64 = number.and_then(|text| text.parse().ok()).expect("a number");
+        kib * 1024
+    }
+
+    fn id(&self) -> u32 {
         let id = self.child.id();
-        let id = id.expect("a process that has not been waited for");
+        id.expect("a process that has not been waited for")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.id();
         let id = Pid::from_raw(i32::try_from(id).expect("a process id"));
         nix::sys::signal::kill(id, signal).expect("a process to signal");
     }

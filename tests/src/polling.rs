@@ -36,6 +36,14 @@ impl Polling {
         }
     }
 
+    /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do. Only [`Self::get`] and
+    /// [`Self::post`] work then: the bodies have another form.
+    #[must_use]
+    pub fn version_3(mut self) -> Self {
+        self.url = self.url.replace("EIO=4", "EIO=3");
+        self
+    }
+
     /// Comes from another address of this machine.
     #[must_use]
     pub fn from(mut self, address: IpAddr) -> Self {

@@ -12,6 +12,7 @@ use std::{
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
+    Stack,
     binary::{Binary, Ended},
     soon,
 };
@@ -58,6 +59,18 @@ impl Service {
         }
     }
 
+    /// Memory of the service's process in bytes, by a field of `/proc/PID/status`.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub(crate) fn memory_bytes(&self, field: &str) -> u64 {
+        match self {
+            Self::InProcess { .. } => panic!("its memory is that of the test"),
+            Self::Binary(binary) => binary.memory_bytes(field),
+        }
+    }
+
     /// Lets the service read its secrets again, and waits until it says `done`.
     ///
     /// # Panics
@@ -87,6 +100,19 @@ impl Service {
                 Some(binary.ended().await)
             }
         }
+    }
+}
+
+impl Stack {
+    /// Returns the memory of the gateway's process in bytes, by a field of `/proc/PID/status`: `VmRSS`
+    /// is resident now, and `VmHWM` is the most that ever was.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    #[must_use]
+    pub fn gateway_memory_bytes(&self, field: &str) -> u64 {
+        self.gateway.memory_bytes(field)
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Stack {
     passwords: Passwords,
     http: reqwest::Client,
     auth: Service,
-    gateway: Service,
+    pub(crate) gateway: Service,
     plan: Plan,
     /// What the services are told when they are processes.
     variables: Variables,

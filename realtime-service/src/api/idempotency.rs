@@ -39,7 +39,7 @@ type Key = (String, String);
 /// What was asked: a keyed hash of the path and the body.
 type Asked = u64;
 
-/// The answers that were given lately.
+/// The answers that were given lately, and the requests that run.
 #[derive(Default)]
 pub(super) struct Answers {
     kept: Mutex<Kept>,
@@ -48,12 +48,13 @@ pub(super) struct Answers {
 
 #[derive(Default)]
 struct Kept {
+    /// At most [`MOST_ANSWERS`].
     answers: HashMap<Key, Slot>,
+    /// The keys that have an answer, and since when. A key whose request runs is not evicted.
     order: VecDeque<(Instant, Key)>,
 }
 
 struct Slot {
-    begun_at: Instant,
     asked: Asked,
     /// `None` while the first request runs.
     answer: Option<Answer>,
@@ -77,25 +78,25 @@ impl Answers {
             Some(Slot { answer: None, .. }) => Err(ApiError::StillRunning),
             Some(slot) => Ok(slot.answer.clone()),
             None => {
+                kept.make_room()?;
                 let slot = Slot {
-                    begun_at: now,
                     asked,
                     answer: None,
                 };
                 kept.answers.insert(key.clone(), slot);
-                kept.order.push_back((now, key.clone()));
                 Ok(None)
             }
         }
     }
 
     /// Keeps the answer, or forgets the key when nothing was done.
-    fn end(&self, key: &Key, answer: Option<Answer>) {
+    fn end(&self, key: &Key, answer: Option<Answer>, now: Instant) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Some(answer) => {
                 if let Some(slot) = kept.answers.get_mut(key) {
                     slot.answer = Some(answer);
+                    kept.order.push_back((now, key.clone()));
                 }
             }
             None => {
@@ -106,24 +107,35 @@ impl Answers {
 }
 
 impl Kept {
+    /// Forgets the answers that are too old.
     fn trim(&mut self, now: Instant) {
         while self
             .order
             .front()
-            .is_some_and(|(at, _)| *at + LIFETIME <= now || self.order.len() > MOST_ANSWERS)
+            .is_some_and(|(at, _)| *at + LIFETIME <= now)
         {
-            let Some((at, key)) = self.order.pop_front() else {
-                return;
-            };
-            // A key whose request was refused may have been used again since.
-            if self
-                .answers
-                .get(&key)
-                .is_some_and(|slot| slot.begun_at == at)
-            {
-                self.answers.remove(&key);
-            }
+            self.forget_first();
         }
+    }
+
+    /// Makes room for one more key, at the cost of the oldest answer.
+    ///
+    /// # Errors
+    ///
+    /// When as many requests run as keys are kept.
+    fn make_room(&mut self) -> Result<(), ApiError> {
+        if self.answers.len() >= MOST_ANSWERS && !self.forget_first() {
+            return Err(ApiError::Unavailable);
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest answer. Returns whether there was one.
+    fn forget_first(&mut self) -> bool {
+        let Some((_, key)) = self.order.pop_front() else {
+            return false;
+        };
+        self.answers.remove(&key).is_some()
     }
 }
 
@@ -137,7 +149,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.api.answers.end(&self.key, None);
+            self.api.answers.end(&self.key, None, Instant::now());
         }
     }
 }
@@ -196,7 +208,8 @@ async fn carry_out(
             0..=MAXIMUM_ANSWER_BYTES => Answer::Whole(parts.status, answer.clone()),
             _ => Answer::TooLong,
         };
-        running.api.answers.end(&running.key, Some(kept));
+        let answers = &running.api.answers;
+        answers.end(&running.key, Some(kept), Instant::now());
         running.is_answered = true;
     }
     Ok(Response::from_parts(parts, Body::from(answer)))
@@ -229,16 +242,40 @@ mod tests {
         assert!(matches!(begin(asked), Ok(None)));
         assert!(matches!(begin(asked), Err(ApiError::StillRunning)));
         // Nothing was done, so it may run again, and is kept from then on.
-        answers.end(&key, None);
+        answers.end(&key, None, Instant::now());
         tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(asked), Ok(None)));
         let answer = Answer::Whole(StatusCode::OK, Bytes::from_static(b"{\"offset\":1}"));
-        answers.end(&key, Some(answer.clone()));
+        answers.end(&key, Some(answer.clone()), Instant::now());
         assert!(matches!(begin(asked), Ok(Some(kept)) if kept == answer));
         assert!(matches!(begin(other), Err(ApiError::KeyReused)));
         tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(asked), Ok(Some(_))));
         tokio::time::advance(LIFETIME / 2).await;
         assert!(matches!(begin(other), Ok(None)));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_key_whose_request_runs_is_not_evicted_by_any_number_of_others() {
+        let (answers, now) = (Answers::default(), Instant::now());
+        let key = |number: usize| ("caller".to_owned(), number.to_string());
+        let begin = |number| answers.begin(&key(number), 1, Instant::now());
+        let answer = || Some(Answer::Whole(StatusCode::OK, Bytes::new()));
+        assert!(matches!(begin(0), Ok(None)));
+        for number in 1..=2 * MOST_ANSWERS {
+            assert!(matches!(begin(number), Ok(None)), "{number}");
+            answers.end(&key(number), answer(), now);
+        }
+        // The oldest answers are evicted, and the request that runs is not.
+        assert!(matches!(begin(0), Err(ApiError::StillRunning)));
+        assert!(matches!(begin(2 * MOST_ANSWERS), Ok(Some(_))));
+        tokio::time::advance(2 * LIFETIME).await;
+        assert!(matches!(begin(0), Err(ApiError::StillRunning)));
+        // A new key is refused only while all of them run.
+        for number in 1..MOST_ANSWERS {
+            assert!(matches!(begin(number), Ok(None)), "{number}");
+        }
+        assert!(matches!(begin(MOST_ANSWERS), Err(ApiError::Unavailable)));
+        answers.end(&key(0), answer(), Instant::now());
+        assert!(matches!(begin(MOST_ANSWERS), Ok(None)));
     }
 }

@@ -188,6 +188,9 @@ pub(super) async fn post_broadcast(
     caller.require(Scope::Publish)?;
     caller.require_all_rooms()?;
     require_publishable(&body.event)?;
+    if api.state.sessions.outboxes.is_overloaded() {
+        return Err(ApiError::Unavailable);
+    }
     let meta = Meta::new(&caller);
     let sessions = api.state.sessions.sessions.all();
     let arguments = (&body.data, &meta);

@@ -127,12 +127,13 @@ pub(super) async fn post_emit(
     }
     let asking = sessions.iter().map(|session| async {
         let answer = session.ask(&body.event, &arguments, wait).await;
-        acknowledged(session, answer)
+        let was_asked = answer != Err(NotAcknowledged::NotAsked);
+        (was_asked, acknowledged(session, answer))
     });
-    let acks = join_all(asking).await;
-    let was_asked = |one: &&Acknowledged| one.error != Some(NotAcknowledged::Gone.name());
+    let (was_asked, acks): (Vec<bool>, Vec<Acknowledged>) =
+        join_all(asking).await.into_iter().unzip();
     Ok(Json(EmitAnswer {
-        sockets: acks.iter().filter(was_asked).count(),
+        sockets: was_asked.into_iter().filter(|was_asked| *was_asked).count(),
         acks: Some(acks),
         id: meta.id,
     }))

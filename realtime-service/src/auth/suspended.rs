@@ -76,3 +76,60 @@ fn key_of(claims: &VerifiedClaims) -> Key {
     let id = claims.jti.clone().unwrap_or_else(|| claims.iat.to_string());
     (claims.iss.clone(), claims.sub.clone(), id)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::policy::tests::claims;
+
+    #[test]
+    fn a_token_is_refused_for_a_minute_and_no_other_token_is() {
+        let (suspended, start) = (SuspendedTokens::default(), Instant::now());
+        let token = claims(json!({"jti": "one"}));
+        let others = [
+            claims(json!({"jti": "two"})),
+            claims(json!({"jti": "one", "sub": "bob"})),
+            claims(json!({"jti": "one", "iss": "https://other.example"})),
+        ];
+        assert!(!suspended.covers(&token, start));
+        suspended.suspend(&token, start);
+        let last = start + SUSPENSION - Duration::from_millis(1);
+        assert!(suspended.covers(&token, last));
+        assert!(!suspended.covers(&token, start + SUSPENSION));
+        assert!(others.iter().all(|other| !suspended.covers(other, last)));
+    }
+
+    #[test]
+    fn a_token_that_is_suspended_again_is_refused_for_a_minute_from_then_on() {
+        let (suspended, start) = (SuspendedTokens::default(), Instant::now());
+        let token = claims(json!({}));
+        suspended.suspend(&token, start);
+        suspended.suspend(&token, start + SUSPENSION / 2);
+        // The first entry is trimmed, and the second stays.
+        suspended.suspend(&claims(json!({"jti": "two"})), start + SUSPENSION);
+        assert!(suspended.covers(&token, start + SUSPENSION));
+        assert!(!suspended.covers(&token, start + SUSPENSION / 2 * 3));
+    }
+
+    #[test]
+    fn the_oldest_token_makes_room_when_there_are_too_many() {
+        let (suspended, now) = (SuspendedTokens::default(), Instant::now());
+        let numbered = |number: usize| (String::new(), String::new(), number.to_string());
+        let mut state = suspended.lock();
+        for number in 0..MOST_TOKENS {
+            state.until.insert(numbered(number), now + SUSPENSION);
+            state.order.push_back((now + SUSPENSION, numbered(number)));
+        }
+        drop(state);
+        let token = claims(json!({}));
+        suspended.suspend(&token, now);
+        assert!(suspended.covers(&token, now));
+        let state = suspended.lock();
+        let lengths = (state.until.len(), state.order.len());
+        assert_eq!(lengths, (MOST_TOKENS, MOST_TOKENS));
+        assert!(!state.until.contains_key(&numbered(0)));
+        assert!(state.until.contains_key(&numbered(1)));
+    }
+}

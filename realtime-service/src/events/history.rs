@@ -41,15 +41,14 @@ pub(super) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     let extract = call.context.rooms.read(&room, &selection).await;
     let extract = extract
         .map_err(|_| EventError::unavailable("the log of the room cannot be reached; try again"))?;
-    let (json, attachments) = list(extract.messages.iter().map(AsRef::as_ref));
-    let messages = RawValue::from_string(json).map_err(|_| EventError::internal())?;
+    let messages = list(extract.messages.iter().map(AsRef::as_ref));
     let answer = Kept {
-        messages: &messages,
+        messages: &messages.json,
         position: &extract.position,
         more: extract.more,
         recovered: extract.recovered,
     };
-    if let Some(packet) = call.success(&answer, &attachments) {
+    if let Some(packet) = call.success(&answer, &messages.attachments) {
         call.session.outbox().wait_for_room().await;
         // What comes after the end is not sent.
         let _ = call.session.outbox().send(packet);

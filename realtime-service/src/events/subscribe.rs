@@ -8,7 +8,7 @@ use super::{Call, EventError, room};
 use crate::{
     rooms::{
         JoinError, Position, Presence, PresenceMode, RoomName, Since, SubscribeOptions,
-        Subscription, list,
+        Subscription,
     },
     transport::Packet,
 };
@@ -62,21 +62,19 @@ pub(super) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
         presence: payload.presence,
     };
     let answer = |subscription: &Subscription<'_>| -> Option<Packet> {
-        let messages = subscription.messages.map(|messages| {
-            let (json, attachments) = list(messages.iter().map(AsRef::as_ref));
-            (RawValue::from_string(json).ok(), attachments)
-        });
-        let (json, attachments) = messages.unzip();
         let answer = Subscribed {
             room: &room,
             position: subscription.position,
             can: &can,
             // Whoever may not read what was said before cannot be told that nothing is missing.
             recovered: subscription.recovered.or(is_returning.then_some(false)),
-            messages: json.as_ref().and_then(Option::as_deref),
+            messages: subscription.messages.map(|messages| &*messages.json),
             presence: subscription.presence.as_ref(),
         };
-        call.success(&answer, &attachments.unwrap_or_default())
+        let attachments = subscription
+            .messages
+            .map(|messages| &messages.attachments[..]);
+        call.success(&answer, attachments.unwrap_or_default())
     };
     let subscriber = call.session.subscriber(&room);
     let rooms = &call.context.rooms;

@@ -94,8 +94,8 @@ struct Payload<'a> {
 }
 
 impl Announcement<'_> {
-    /// Queues the announcement for the subscribers who want it. A client for which too much waits is not closed on account of it: it is told with the next one
-    /// that it has missed some.
+    /// Queues the announcement for the subscribers who want it. A client for which too much waits is
+    /// not closed on account of it: it is told with the next one that it has missed some.
     pub(super) fn announce(&self, members: &mut Members, context: &OutboxContext, now: Now) {
         let mut encoded: [Option<Queued>; 4] = Default::default();
         for member in members.iter_mut() {

@@ -14,7 +14,7 @@ pub(super) struct Members {
     list: Vec<Member>,
     /// Where each connection is in the list.
     places: HashMap<Arc<str>, usize>,
-    /// How many wait for the answer to their subscription.
+    /// Number of subscribers that have never had an answer to their subscription.
     joining: usize,
 }
 
@@ -39,14 +39,27 @@ pub(super) enum Phase {
     Live(u64),
 }
 
+impl Phase {
+    fn is_counted(&self) -> bool {
+        match self {
+            Self::Joining(waiting) => waiting.after.is_some(),
+            Self::Live(_) => true,
+        }
+    }
+}
+
 /// The messages that wait behind the answer to a subscription.
 #[derive(Default)]
 pub(super) struct Waiting {
+    /// The offset of the subscriber's answer before, if there was one: it has the messages up to
+    /// this offset.
+    after: Option<u64>,
     deliveries: Vec<Delivery>,
     bytes: usize,
 }
 
-/// A message for all subscribers.
+/// A message, or the notice of lost messages, for all subscribers. `offset` is that of the last
+/// message.
 #[derive(Clone)]
 pub(super) struct Delivery {
     pub(super) offset: u64,
@@ -54,7 +67,7 @@ pub(super) struct Delivery {
 }
 
 impl Members {
-    /// How many have the answer to their subscription.
+    /// Number of subscribers that have, or had before, the answer to their subscription.
     pub(super) fn connections(&self) -> usize {
         self.list.len() - self.joining
     }
@@ -72,17 +85,24 @@ impl Members {
         self.list.iter_mut()
     }
 
-    /// Adds a subscriber that waits for its answer, or lets one wait that is there already; what it
-    /// has missed stays known.
-    pub(super) fn join(&mut self, subscriber: &Subscriber) {
-        let joining = Phase::Joining(Waiting::default());
+    /// Whether a connection is among [`Self::connections`].
+    pub(super) fn is_counted(&self, connection: &str) -> bool {
+        let place = self.places.get(connection);
+        place.is_some_and(|place| self.list[*place].phase.is_counted())
+    }
+
+    /// Adds a subscriber that waits for its answer, or lets a member wait for another answer; what
+    /// the member has missed stays known. Returns whether it was a member with an answer.
+    pub(super) fn join(&mut self, subscriber: &Subscriber) -> bool {
         if let Some(place) = self.places.get(&subscriber.connection) {
             let member = &mut self.list[*place];
-            if matches!(member.phase, Phase::Live(_)) {
-                member.phase = joining;
-                self.joining += 1;
+            if let Phase::Live(after) = member.phase {
+                member.phase = Phase::Joining(Waiting {
+                    after: Some(after),
+                    ..Waiting::default()
+                });
             }
-            return;
+            return member.phase.is_counted();
         }
         self.places
             .insert(subscriber.connection.clone(), self.list.len());
@@ -93,15 +113,16 @@ impl Members {
             user: None,
             mode: PresenceMode::Off,
             may_watch: false,
-            phase: joining,
+            phase: Phase::Joining(Waiting::default()),
             has_missed: false,
         });
+        false
     }
 
     pub(super) fn remove(&mut self, connection: &str) -> Option<Member> {
         let place = self.places.remove(connection)?;
         let member = self.list.swap_remove(place);
-        self.joining -= usize::from(matches!(member.phase, Phase::Joining(_)));
+        self.joining -= usize::from(!member.phase.is_counted());
         if let Some(moved) = self.list.get(place) {
             self.places.insert(moved.connection.clone(), place);
         }
@@ -114,11 +135,14 @@ impl Members {
         let mut delivered = 0;
         for member in &mut self.list {
             match &mut member.phase {
-                Phase::Joining(waiting) => {
+                Phase::Joining(waiting)
+                    if waiting.after.is_none_or(|after| delivery.offset > after) =>
+                {
                     waiting.bytes += delivery.packet.packet().wire_bytes();
                     waiting.deliveries.push(delivery.clone());
                     if waiting.bytes > member.outbox.limit_bytes() {
-                        *waiting = Waiting::default();
+                        waiting.deliveries = Vec::new();
+                        waiting.bytes = 0;
                         member.outbox.overflow();
                     }
                 }
@@ -129,14 +153,39 @@ impl Members {
                         delivered += 1;
                     }
                 }
-                Phase::Live(_) => {}
+                Phase::Joining(_) | Phase::Live(_) => {}
             }
         }
         delivered
     }
 
-    /// Lets a subscriber get messages: those that were delivered meanwhile first, as far as they come
-    /// after `offset`.
+    /// Queues the messages up to `offset` that were delivered while a subscriber waits for its
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// When its outbox takes nothing more.
+    pub(super) fn release_until(
+        &mut self,
+        connection: &str,
+        offset: u64,
+        now: Now,
+    ) -> Result<(), SendError> {
+        let member = self.get_mut(connection).ok_or(SendError::Closed)?;
+        if let Phase::Joining(waiting) = &mut member.phase {
+            let count = waiting
+                .deliveries
+                .partition_point(|delivery| delivery.offset <= offset);
+            for delivery in waiting.deliveries.drain(..count) {
+                waiting.bytes -= delivery.packet.packet().wire_bytes();
+                member.outbox.queue(&delivery.packet, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a subscriber get messages: first the messages after `offset` that were delivered while it
+    /// waited for its answer.
     ///
     /// # Errors
     ///
@@ -151,23 +200,14 @@ impl Members {
             return Err(SendError::Closed);
         };
         let member = &mut self.list[*place];
+        self.joining -= usize::from(!member.phase.is_counted());
         let phase = std::mem::replace(&mut member.phase, Phase::Live(offset));
         if let Phase::Joining(waiting) = phase {
-            self.joining -= 1;
             let deliveries = waiting.deliveries.iter();
             for delivery in deliveries.filter(|delivery| delivery.offset > offset) {
                 member.outbox.queue(&delivery.packet, now)?;
             }
         }
         Ok(())
-    }
-
-    /// Queues a packet for every subscriber that has its answer.
-    pub(super) fn notify(&self, packet: &Queued, now: Now) {
-        for member in &self.list {
-            if matches!(member.phase, Phase::Live(_)) && member.outbox.queue(packet, now).is_ok() {
-                member.outbox.flush();
-            }
-        }
     }
 }

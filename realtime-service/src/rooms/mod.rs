@@ -17,7 +17,9 @@ use std::{
 
 pub use self::{
     log::{Appended, Extract, MessageKey, Selection},
-    message::{Data, Draft, InvalidData, Message, is_portable, is_publishable, list, null},
+    message::{
+        Data, Draft, InvalidData, Message, MessageList, is_portable, is_publishable, list, null,
+    },
     position::{Epoch, Position, Since},
     presence::{Presence, PresenceMode, Present},
     sender::{Sender, User},
@@ -81,7 +83,7 @@ pub struct Subscription<'a> {
     /// `None` when it named none.
     pub recovered: Option<bool>,
     /// The messages that it missed, or the last ones.
-    pub messages: Option<&'a Vec<Arc<Message>>>,
+    pub messages: Option<&'a MessageList>,
     /// Who is there, with the client itself.
     pub presence: Option<Presence>,
 }

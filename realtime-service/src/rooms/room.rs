@@ -1,28 +1,32 @@
 //! One room: the delivery of its messages in the order of their offsets, and who is in it.
 
+mod attendance;
+mod delivery;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde_json::json;
 use tokio::time::Instant;
 
+use self::delivery::Backlog;
 use super::{
-    Draft, JoinError, Message, Presence, PresenceMode, PublishError, RoomName, SubscribeOptions,
-    Subscriber, Subscription, Terms, User,
-    announce::{Announcement, BATCH_INTERVAL, Batch, Change, is_crowded},
-    log::{Appended, Extract, LogError, MessageKey, RoomLog, Selection},
-    members::{Delivery, Members},
+    JoinError, MessageList, PresenceMode, RoomName, SubscribeOptions, Subscriber, Subscription,
+    Terms, User,
+    announce::{Batch, Change},
+    list,
+    log::{Extract, LogError, RoomLog, Selection},
+    members::Members,
     presence::People,
 };
 use crate::{
-    outbox::{self, SendError},
+    outbox::{Now, Outbox, SendError},
     transport::{Packet, turn::Turn},
 };
 
-/// How long delivery waits before it reads a log again that could not be reached.
-const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
+/// How long a subscription waits before it looks again whether delivery has reached its answer.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A room that somebody is in, or of which something is kept.
 pub(super) struct Room {
@@ -36,10 +40,7 @@ pub(super) struct Room {
 struct State {
     /// The offset up to which messages were delivered.
     delivered: u64,
-    /// The newest offset that is known to be in the log, when a message before it was missing.
-    newest: u64,
-    /// Whether a task reads messages from the log that were not delivered.
-    is_catching_up: bool,
+    backlog: Backlog,
     members: Members,
     people: People,
     batch: Batch,
@@ -47,12 +48,14 @@ struct State {
     is_retired: bool,
 }
 
-impl State {
-    /// Whether messages are missing that are in the log; when none is, the task ends.
-    fn must_catch_up(&mut self) -> bool {
-        self.is_catching_up = self.delivered < self.newest;
-        self.is_catching_up
-    }
+/// A subscription whose part of the log was read.
+struct Entry<'a> {
+    subscriber: &'a Subscriber,
+    options: &'a SubscribeOptions,
+    extract: &'a Extract,
+    messages: Option<&'a MessageList>,
+    /// Whether the client is a member, and continues from the last message that was queued for it.
+    is_continued: bool,
 }
 
 /// Why a room did not do what it was asked for.
@@ -73,123 +76,15 @@ impl Room {
         })
     }
 
-    /// Appends a message to the log, and delivers it.
-    pub(super) async fn publish(
-        self: &Arc<Self>,
-        draft: &Draft,
-        key: Option<&MessageKey>,
-    ) -> Result<Appended, RoomError<PublishError>> {
-        if self.terms.outboxes.is_overloaded() {
-            return Err(RoomError::Other(PublishError::Overloaded));
-        }
-        let appended = match self.log.append(draft, key).await {
-            Ok(appended) => appended,
-            Err(LogError::Closed) => return Err(RoomError::Retired),
-            Err(LogError::Unavailable) => {
-                return Err(RoomError::Other(PublishError::Unavailable));
-            }
-        };
-        match &appended.message {
-            Some(message) => self.receive(message),
-            None if appended.is_duplicate => {}
-            None => self.catch_up(appended.position.offset),
-        }
-        Ok(appended)
-    }
-
-    /// Delivers a message that follows the one before, and reads the log when one is missing between
-    /// them.
-    fn receive(self: &Arc<Self>, message: &Arc<Message>) {
-        // Before the lock, so that packets leave after it is released.
-        let _turn = Turn::begin();
-        let mut state = self.lock();
-        if message.offset() <= state.delivered {
-            return;
-        }
-        if message.offset() > state.delivered + 1 {
-            drop(state);
-            return self.catch_up(message.offset());
-        }
-        self.deliver(&mut state, message);
-    }
-
-    /// Delivers the next message to the members.
-    fn deliver(&self, state: &mut State, message: &Arc<Message>) {
-        state.delivered = message.offset();
-        let delivery = Delivery {
-            offset: message.offset(),
-            packet: self.terms.outboxes.share(message.packet().clone()),
-        };
-        let delivered = state.members.deliver(&delivery, self.terms.outboxes.now());
-        self.terms.outboxes.metrics().message_delivered(delivered);
-    }
-
-    /// Reads from the log what was not delivered, up to `offset` at least; one task does it.
-    fn catch_up(self: &Arc<Self>, offset: u64) {
-        let mut state = self.lock();
-        state.newest = state.newest.max(offset);
-        if std::mem::replace(&mut state.is_catching_up, true) {
-            return;
-        }
-        drop(state);
-        let room = self.clone();
-        tokio::spawn(async move {
-            while room.lock().must_catch_up() {
-                if room.deliver_missing().await.is_err() {
-                    tokio::time::sleep(CATCH_UP_PAUSE).await;
-                }
-            }
-        });
-    }
-
-    /// Delivers what the log has beyond what was delivered. Messages that it does not keep any more
-    /// are announced as a gap.
-    async fn deliver_missing(&self) -> Result<(), LogError> {
-        let newest = Selection {
-            last: usize::MAX,
-            ..Selection::default()
-        };
-        let extract = self.log.read(&newest).await?;
-        let _turn = Turn::begin();
-        let mut state = self.lock();
-        for message in &extract.messages {
-            if message.offset() <= state.delivered {
-                continue;
-            }
-            if message.offset() > state.delivered + 1 {
-                self.announce_gap(&mut state, &extract, message.offset() - 1);
-            }
-            self.deliver(&mut state, message);
-        }
-        if state.delivered < extract.position.offset {
-            self.announce_gap(&mut state, &extract, extract.position.offset);
-        }
-        Ok(())
-    }
-
-    /// Tells the members that the messages up to `until` are not kept any more.
-    fn announce_gap(&self, state: &mut State, extract: &Extract, until: u64) {
-        let gap = json!({
-            "room": self.name, "epoch": extract.position.epoch,
-            "from": state.delivered + 1, "to": until,
-        });
-        state.delivered = until;
-        tracing::warn!(room = %self.name, %gap, "messages were lost before they were delivered");
-        if let Ok(packet) = outbox::event("/", "rt:gap", &gap) {
-            let packet = self.terms.outboxes.share(packet);
-            state.members.notify(&packet, self.terms.outboxes.now());
-        }
-    }
-
-    /// Lets a client in: it joins, the log is read, and then it gets its answer and, after that,
-    /// every message that the answer does not cover.
+    /// Subscribes a client: it joins, the log is read, and then the client gets its answer and,
+    /// after that, every message that the answer does not cover.
     pub(super) async fn subscribe(
         self: &Arc<Self>,
         subscriber: &Subscriber,
         options: &SubscribeOptions,
         answer: impl Fn(&Subscription) -> Option<Packet>,
     ) -> Result<(), RoomError<JoinError>> {
-        self.join(subscriber)?;
+        let was_live = self.join(subscriber)?;
         let selection = Selection {
             since: options.since.clone(),
             last: options.history.unwrap_or_default(),
@@ -203,9 +98,26 @@ impl Room {
                 return Err(RoomError::Other(JoinError::Unavailable));
             }
         };
+        // A member that names no last message gets all messages up to the answer before the answer.
+        let is_continued = was_live && options.since.is_none();
+        if is_continued {
+            self.await_delivery(extract.position.offset, &subscriber.outbox)
+                .await;
+        }
+        // The messages are encoded without the room's lock.
+        let is_recovered = options.since.is_some() && extract.recovered == Some(true);
+        let messages = (is_recovered || options.history.is_some())
+            .then(|| list(extract.messages.iter().map(AsRef::as_ref)));
+        let entry = Entry {
+            subscriber,
+            options,
+            extract: &extract,
+            messages: messages.as_ref(),
+            is_continued,
+        };
         loop {
             subscriber.outbox.wait_for_room().await;
-            match self.admit(subscriber, options, &extract, &answer) {
+            match self.admit(&entry, &answer) {
                 Err(SendError::Full) => {}
                 Err(SendError::Closed) => return Err(RoomError::Other(JoinError::SessionEnded)),
                 Ok(()) => return Ok(()),
@@ -213,7 +125,8 @@ impl Room {
         }
     }
 
-    fn join(&self, subscriber: &Subscriber) -> Result<(), RoomError<JoinError>> {
+    /// Adds a subscriber that waits for its answer. Returns whether it was a member before.
+    fn join(&self, subscriber: &Subscriber) -> Result<bool, RoomError<JoinError>> {
         let mut state = self.lock();
         if state.is_retired {
             return Err(RoomError::Retired);
@@ -222,18 +135,28 @@ impl Room {
         if !subscriber.outbox.is_open_now() {
             return Err(RoomError::Other(JoinError::SessionEnded));
         }
-        state.members.join(subscriber);
-        Ok(())
+        Ok(state.members.join(subscriber))
+    }
+
+    /// Waits until the messages up to `offset` are delivered, or the outbox is closed.
+    async fn await_delivery(self: &Arc<Self>, offset: u64, outbox: &Outbox) {
+        self.catch_up(offset);
+        while self.lock().delivered < offset && outbox.is_open_now() {
+            tokio::time::sleep(DELIVERY_PAUSE).await;
+        }
     }
 
     /// Answers a subscription, and lets its messages follow.
     fn admit(
         self: &Arc<Self>,
-        subscriber: &Subscriber,
-        options: &SubscribeOptions,
-        extract: &Extract,
+        entry: &Entry<'_>,
         answer: impl Fn(&Subscription) -> Option<Packet>,
     ) -> Result<(), SendError> {
+        let Entry {
+            subscriber,
+            options,
+            ..
+        } = entry;
         let now = self.terms.outboxes.now();
         let _turn = Turn::begin();
         let mut state = self.lock();
@@ -246,43 +169,58 @@ impl Room {
             .as_ref()
             .filter(|_| !was_member)
             .is_some_and(|user| state.people.enter(user, subscriber.sender.name.as_ref()));
-        let is_asked = options.presence != PresenceMode::Off;
-        let connections = state.members.connections() + usize::from(!was_member);
-        let subscription = Subscription {
-            position: &extract.position,
-            recovered: extract.recovered,
-            messages: (options.since.is_some() && extract.recovered == Some(true)
-                || options.history.is_some())
-            .then_some(&extract.messages),
-            presence: is_asked.then(|| {
-                let limit = self.terms.presence.users;
-                let people = &state.people;
-                people.describe(options.presence, connections, limit, user.as_ref())
-            }),
-        };
-        if let Some(packet) = answer(&subscription) {
-            let packet = self.terms.outboxes.share(packet);
-            if let Err(error) = subscriber.outbox.queue(&packet, now) {
-                // Whoever cannot be answered has not been there for anybody.
-                state
-                    .people
-                    .undo_enter(user.as_ref().filter(|_| !was_member));
-                return Err(error);
-            }
+        if let Err(error) = self.queue_answer(&mut state, entry, answer, now) {
+            // A client that cannot be answered has never been in the room.
+            state
+                .people
+                .undo_enter(user.as_ref().filter(|_| !was_member));
+            return Err(error);
         }
-        subscriber.outbox.flush();
-        let offset = extract.position.offset;
-        state.members.go_live(&subscriber.connection, offset, now)?;
+        let may_watch = subscriber.may_watch;
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
             member.user.clone_from(&user);
-            member.mode = options.presence;
-            member.may_watch = subscriber.may_watch;
+            (member.mode, member.may_watch) = (options.presence, may_watch);
         }
         if is_first && let Some(user) = user {
             let except = Some(&*subscriber.connection);
             self.announce(&mut state, Change::Join, user, except);
         }
+        subscriber.outbox.flush();
         Ok(())
+    }
+
+    /// Queues the answer to a subscription, and the messages before and after it.
+    fn queue_answer(
+        &self,
+        state: &mut State,
+        entry: &Entry<'_>,
+        answer: impl Fn(&Subscription) -> Option<Packet>,
+        now: Now,
+    ) -> Result<(), SendError> {
+        let (subscriber, extract) = (entry.subscriber, entry.extract);
+        let offset = extract.position.offset;
+        if entry.is_continued {
+            let members = &mut state.members;
+            members.release_until(&subscriber.connection, offset, now)?;
+        }
+        let mode = entry.options.presence;
+        let is_counted = state.members.is_counted(&subscriber.connection);
+        let connections = state.members.connections() + usize::from(!is_counted);
+        let subscription = Subscription {
+            position: &extract.position,
+            recovered: extract.recovered,
+            messages: entry.messages,
+            presence: (mode != PresenceMode::Off).then(|| {
+                let (limit, user) = (self.terms.presence.users, User::of(&subscriber.sender));
+                let people = &state.people;
+                people.describe(mode, connections, limit, user.as_ref())
+            }),
+        };
+        if let Some(packet) = answer(&subscription) {
+            let packet = self.terms.outboxes.share(packet);
+            subscriber.outbox.queue(&packet, now)?;
+        }
+        state.members.go_live(&subscriber.connection, offset, now)
     }
 
     /// Takes a connection out; nothing happens when it is not in.
@@ -294,151 +232,9 @@ impl Room {
         }
     }
 
-    /// Counts a guest as the user that it has turned out to be.
-    pub(super) fn identify(self: &Arc<Self>, subscriber: &Subscriber) {
-        let Some(user) = User::of(&subscriber.sender) else {
-            return;
-        };
-        let _turn = Turn::begin();
-        let mut state = self.lock();
-        let Some(member) = state.members.get_mut(&subscriber.connection) else {
-            return;
-        };
-        if member.user.is_some() {
-            return;
-        }
-        member.user = Some(user.clone());
-        if state.people.enter(&user, subscriber.sender.name.as_ref()) {
-            let except = Some(&*subscriber.connection);
-            self.announce(&mut state, Change::Join, user, except);
-        }
-    }
-
-    /// Notes whether a member's grants let it know who is in the room.
-    pub(super) fn let_watch(&self, connection: &str, may_watch: bool) {
-        if let Some(member) = self.lock().members.get_mut(connection) {
-            member.may_watch = may_watch;
-        }
-    }
-
-    /// Counts a connection of `user` off. Whether they have left is told when they have not come
-    /// back for a while, so that a reconnection makes no noise.
-    fn part(self: &Arc<Self>, state: &mut State, user: &User) {
-        if !state.people.leave(user) {
-            return;
-        }
-        let (room, gone) = (Arc::downgrade(self), user.clone());
-        let at = Instant::now() + Duration::from_secs(self.terms.presence.leave_delay_secs);
-        let timer = self.terms.timers.schedule(at, move || {
-            if let Some(room) = room.upgrade() {
-                room.remove(&gone);
-            }
-        });
-        state.people.await_return(user, timer);
-    }
-
-    fn remove(self: &Arc<Self>, user: &User) {
-        let _turn = Turn::begin();
-        let mut state = self.lock();
-        if state.people.remove(user) {
-            self.announce(&mut state, Change::Leave, user.clone(), None);
-        }
-    }
-
-    /// Announces that a user has come or left, or adds it to the next batch of a crowded room.
-    fn announce(
-        self: &Arc<Self>,
-        state: &mut State,
-        change: Change,
-        user: User,
-        except: Option<&str>,
-    ) {
-        if !is_crowded(state.members.connections()) {
-            self.announce_batch(state);
-            return self.announce_now(state, change, &[user], except);
-        }
-        if state.batch.push(change, user) {
-            let room = Arc::downgrade(self);
-            let at = Instant::now() + BATCH_INTERVAL;
-            let timer = self.terms.timers.schedule(at, move || {
-                if let Some(room) = room.upgrade() {
-                    let _turn = Turn::begin();
-                    room.announce_batch(&mut room.lock());
-                }
-            });
-            state.batch.set_timer(timer);
-        }
-    }
-
-    /// Announces what a crowded room has collected.
-    fn announce_batch(&self, state: &mut State) {
-        let changes = state.batch.take();
-        for run in changes.chunk_by(|(one, _), (other, _)| one == other) {
-            for part in run.chunks(self.terms.presence.users.max(1)) {
-                let users: Vec<User> = part.iter().map(|(_, user)| user.clone()).collect();
-                self.announce_now(state, part[0].0, &users, None);
-            }
-        }
-    }
-
-    fn announce_now(
-        &self,
-        state: &mut State,
-        change: Change,
-        users: &[User],
-        except: Option<&str>,
-    ) {
-        let announcement = Announcement {
-            change,
-            room: &self.name,
-            users,
-            count: state.people.count(),
-            connections: state.members.connections(),
-            except,
-        };
-        let now = self.terms.outboxes.now();
-        announcement.announce(&mut state.members, &self.terms.outboxes, now);
-    }
-
     /// Reads a part of what is kept.
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         self.log.read(selection).await
-    }
-
-    /// Describes who is in the room to a client, and, if it is a member, tells it of changes from
-    /// the same moment on, as `mode` says.
-    pub(super) fn watch(
-        &self,
-        subscriber: &Subscriber,
-        mode: PresenceMode,
-        answer: impl FnOnce(&Presence) -> Option<Packet>,
-    ) -> Result<(), SendError> {
-        let mut state = self.lock();
-        let presence = self.describe(&state, mode);
-        if let Some(packet) = answer(&presence) {
-            let packet = self.terms.outboxes.share(packet);
-            subscriber
-                .outbox
-                .queue(&packet, self.terms.outboxes.now())?;
-        }
-        if let Some(member) = state.members.get_mut(&subscriber.connection) {
-            member.mode = mode;
-            member.may_watch = subscriber.may_watch;
-        }
-        drop(state);
-        subscriber.outbox.flush();
-        Ok(())
-    }
-
-    /// Describes who is in the room.
-    pub(super) fn presence(&self, mode: PresenceMode) -> Presence {
-        self.describe(&self.lock(), mode)
-    }
-
-    fn describe(&self, state: &State, mode: PresenceMode) -> Presence {
-        let connections = state.members.connections();
-        let limit = self.terms.presence.users;
-        state.people.describe(mode, connections, limit, None)
     }
 
     /// How many connections are in it.

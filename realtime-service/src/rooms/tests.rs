@@ -1,3 +1,6 @@
+mod seam;
+mod subscriber;
+
 use std::time::Duration;
 
 use serde_json::{json, value::to_raw_value};

@@ -16,7 +16,9 @@ pub const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(30);
 pub enum NotAcknowledged {
     /// It has not in time.
     TimedOut,
-    /// It is not there any more, or takes nothing more.
+    /// It was not asked: it is not there any more, or takes nothing more.
+    NotAsked,
+    /// It went away before it answered.
     Gone,
     /// What it answered is no JSON.
     Invalid,
@@ -28,7 +30,7 @@ impl NotAcknowledged {
     pub fn name(self) -> &'static str {
         match self {
             Self::TimedOut => "timeout",
-            Self::Gone => "gone",
+            Self::NotAsked | Self::Gone => "gone",
             Self::Invalid => "invalid",
         }
     }
@@ -96,13 +98,13 @@ impl Session {
         wait: Duration,
     ) -> Result<Vec<Value>, NotAcknowledged> {
         if !self.is_member() || self.outbox.is_full() {
-            return Err(NotAcknowledged::Gone);
+            return Err(NotAcknowledged::NotAsked);
         }
         let (id, answer) = self.engine().acks().expect();
         let packet = outbox::question(self.outbox.namespace(), id, event, data);
-        let packet = packet.map_err(|_| NotAcknowledged::Invalid)?;
+        let packet = packet.map_err(|_| NotAcknowledged::NotAsked)?;
         if self.outbox.send(packet).is_err() {
-            return Err(NotAcknowledged::Gone);
+            return Err(NotAcknowledged::NotAsked);
         }
         let answer = tokio::select! {
             biased;

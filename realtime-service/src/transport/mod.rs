@@ -18,6 +18,8 @@ mod request;
 mod send_queue;
 mod socket_packet;
 mod socketioxide_carrier;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 pub mod turn;
 

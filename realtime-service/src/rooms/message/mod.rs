@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use axum::body::Bytes;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use shared_claims::ids::is_identifier;
 
 pub use self::data::{Data, InvalidData, is_portable, null};
@@ -184,8 +184,16 @@ impl Message {
     }
 }
 
-/// Returns a JSON array of `messages` as they are read later, and their attachments.
-pub fn list<'a>(messages: impl Iterator<Item = &'a Message>) -> (String, Vec<Bytes>) {
+/// Messages as they are read later: a JSON array, with placeholders for the attachments.
+pub struct MessageList {
+    /// The array.
+    pub json: Box<RawValue>,
+    /// The binary data of all messages.
+    pub attachments: Vec<Bytes>,
+}
+
+/// Encodes messages for a client that reads them later.
+pub fn list<'a>(messages: impl Iterator<Item = &'a Message>) -> MessageList {
     let (mut json, mut attachments) = ("[".to_owned(), Vec::new());
     for message in messages {
         if json.len() > 1 {
@@ -194,7 +202,9 @@ pub fn list<'a>(messages: impl Iterator<Item = &'a Message>) -> (String, Vec<Byt
         message.append_to(&mut json, &mut attachments);
     }
     json.push(']');
-    (json, attachments)
+    // The parts of a message are always JSON.
+    let json = RawValue::from_string(json).unwrap_or_else(|_| null());
+    MessageList { json, attachments }
 }
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ fn attachments_of_several_messages_are_numbered_anew() {
         messages[0].data(),
         json!([{"base64": "Yg=="}, {"base64": "YQ=="}])
     );
-    let (json, attachments) = list(messages.iter());
-    let list: Value = serde_json::from_str(&json).expect("JSON");
+    let MessageList { json, attachments } = list(messages.iter());
+    let list: Value = serde_json::from_str(json.get()).expect("JSON");
     assert_eq!(list[0]["data"][0]["num"], 1);
     assert_eq!(list[0]["data"][1]["num"], 0);
     assert_eq!(list[1]["data"], Value::Null);

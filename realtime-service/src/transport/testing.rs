@@ -1,0 +1,28 @@
+//! Sessions for unit tests, without a connection.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use http::HeaderMap;
+
+use super::{
+    EngineSession, RequestCredentials, TransportContext,
+    listener::{Place, refusal_data::Dialect},
+    request::{Opener, Visitor},
+};
+
+/// Returns a session without a socket: its packets stay in its queue until the test takes them.
+pub(crate) fn session(context: &Arc<TransportContext>) -> Arc<EngineSession> {
+    let address = Ipv4Addr::LOCALHOST.into();
+    let credentials = RequestCredentials::default();
+    let opener = Opener::of(address, &HeaderMap::new(), &credentials);
+    let visitor = Visitor {
+        opener,
+        credentials,
+    };
+    EngineSession::new(
+        visitor,
+        Dialect::WithData,
+        context.clone(),
+        Place::default(),
+    )
+}
