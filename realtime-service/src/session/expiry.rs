@@ -1,7 +1,7 @@
 //! The deadlines of a session, and what its client is told when one is reached.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -56,13 +56,12 @@ impl Session {
         self.outbox.set_deadline(deadline);
         let timers = match deadline {
             Some((end, wall)) => {
-                let notice = self.context.auth.expiring_notice();
-                let at = end.checked_sub(notice).unwrap_or(end);
-                let identity = identity.clone();
-                vec![
-                    self.schedule(end, move |session| session.expire(&identity)),
-                    self.schedule(at, move |session| session.announce_expiry(wall)),
-                ]
+                let expired = identity.clone();
+                let mut timers = vec![self.schedule(end, move |session| session.expire(&expired))];
+                if self.is_admitted.load(Ordering::Acquire) {
+                    timers.push(self.schedule_announcement(end, wall));
+                }
+                timers
             }
             None if self.context.auth.anonymous => Vec::new(),
             None => {
@@ -75,6 +74,25 @@ impl Session {
         if !self.is_terminated() {
             deadlines.identity = timers;
         }
+    }
+
+    /// Arms the announcement of the end of the token. Before its admission a client cannot be reached:
+    /// an announcement that is due at once would be lost.
+    pub(super) fn arm_announcement(self: &Arc<Self>) {
+        let Some((end, wall)) = self.identity().expires_at() else {
+            return;
+        };
+        let timer = self.schedule_announcement(end, wall);
+        let mut deadlines = lock(&self.deadlines);
+        if !self.is_terminated() {
+            deadlines.identity.push(timer);
+        }
+    }
+
+    fn schedule_announcement(self: &Arc<Self>, end: Instant, wall: SystemTime) -> Timer {
+        let notice = self.context.auth.expiring_notice();
+        let at = end.checked_sub(notice).unwrap_or(end);
+        self.schedule(at, move |session| session.announce_expiry(wall))
     }
 
     /// Checks in `after` whether the client is still there.

@@ -233,6 +233,7 @@ impl Session {
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
+        self.arm_announcement();
         Ok(())
     }
 
