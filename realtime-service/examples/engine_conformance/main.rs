@@ -7,7 +7,7 @@
 mod echo;
 mod socket;
 
-use std::{convert::Infallible, env, time::Duration};
+use std::{convert::Infallible, env, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
