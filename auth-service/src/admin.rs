@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::{
     error::ApiError,
     metrics::{Levels, METRICS_TYPE},
-    routes::{self, nothing_here, only_get_or_head},
+    routes::{self, get_or_head, nothing_here},
     state::AppState,
 };
 
@@ -34,12 +34,7 @@ pub(crate) fn start(
             .app_data(state.clone())
             .wrap(routes::answer_headers(state.settings()))
             .configure(routes::configure_health)
-            .service(
-                web::resource("/metrics")
-                    .route(web::get().to(show_metrics))
-                    .route(web::head().to(show_metrics))
-                    .default_service(web::to(only_get_or_head)),
-            )
+            .service(get_or_head("/metrics", show_metrics))
             .default_service(web::to(nothing_here))
     };
     let server = HttpServer::new(factory)

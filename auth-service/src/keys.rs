@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::{KeyMode, Settings},
     second_factor,
-    store::{NewSigningKey, SigningKey, Store, audit::Actor},
+    store::{NewSigningKey, SigningKey, Store, event::Actor},
     tokens::{NewToken, Signer, random_id},
     users::{open_store, seconds_since_epoch},
     vault::{Purpose, Vault},

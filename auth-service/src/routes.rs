@@ -1,7 +1,8 @@
-//! Every path, on one screen.
+//! Lists every route on one screen, and sets the headers of every response.
 
 use actix_cors::Cors;
 use actix_web::{
+    FromRequest, Handler, Resource, Responder,
     http::header,
     middleware::{DefaultHeaders, from_fn},
     web::{self, Data, ServiceConfig},
@@ -37,140 +38,114 @@ const PREFLIGHT_MAX_AGE_SECS: usize = 600;
 /// this host alone, since others under its name are not ours to speak for.
 const HTTPS_ONLY: &str = "max-age=31536000";
 
-/// The paths.
+/// Registers every route of the service. A path that is not listed answers 404.
 pub(crate) fn configure(app: &mut ServiceConfig) {
-    app.service(
-        web::resource("/login")
-            .wrap(from_fn(require_room))
-            .route(web::post().to(post_login))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/login/totp")
-            .route(web::post().to(post_code))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/register")
-            .route(web::post().to(post_register))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/totp")
-            .route(web::post().to(post_start))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/totp/confirm")
-            .route(web::post().to(post_confirm))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/totp/disable")
-            .route(web::post().to(post_disable))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/token/refresh")
-            .route(web::post().to(post_refresh))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/logout")
-            .route(web::post().to(post_logout))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/logout/all")
-            .route(web::post().to(post_logout_all))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/sessions")
-            .route(web::get().to(list_sessions))
-            .default_service(web::to(only_get)),
-    )
-    .service(
-        web::resource("/sessions/{id}")
-            .route(web::delete().to(delete_session))
-            .default_service(web::to(only_delete)),
-    )
-    .service(
-        web::resource("/password")
-            .route(web::post().to(post_password))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/oauth/token")
-            .route(web::post().to(post_token))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/oauth/introspect")
-            .route(web::post().to(post_introspect))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/oauth/revoke")
-            .route(web::post().to(post_revoke))
-            .default_service(web::to(only_post)),
-    )
-    .service(
-        web::resource("/.well-known/jwks.json")
-            .route(web::get().to(show_jwks))
-            .route(web::head().to(show_jwks))
-            .default_service(web::to(only_get_or_head)),
-    )
-    .service(
-        web::resource("/.well-known/oauth-authorization-server")
-            .route(web::get().to(show_metadata))
-            .route(web::head().to(show_metadata))
-            .default_service(web::to(only_get_or_head)),
-    )
-    .service(
-        web::resource("/me")
-            .route(web::get().to(show_me))
-            .default_service(web::to(only_get)),
-    )
-    .service(
-        web::resource("/openapi.json")
-            .route(web::get().to(show_openapi))
-            .route(web::head().to(show_openapi))
-            .default_service(web::to(only_get_or_head)),
-    )
-    .service(
-        web::resource("/docs")
-            .route(web::get().to(redirect_to_docs))
-            .default_service(web::to(only_get)),
-    )
-    .service(
-        web::resource("/docs/")
-            .route(web::get().to(show_docs))
-            .default_service(web::to(only_get)),
-    )
-    .service(
-        web::resource("/docs/{file}")
-            .route(web::get().to(show_docs_file))
-            .default_service(web::to(only_get)),
-    )
-    .configure(configure_health)
-    .default_service(web::to(nothing_here));
+    app.configure(configure_login)
+        .configure(configure_second_factor)
+        .configure(configure_sessions)
+        .configure(configure_oauth)
+        .configure(configure_account)
+        .configure(configure_documentation)
+        .configure(configure_health)
+        .default_service(web::to(nothing_here));
 }
 
-/// The paths for whoever watches over the process.
+fn configure_login(app: &mut ServiceConfig) {
+    app.service(post("/login", post_login).wrap(from_fn(require_room)))
+        .service(post("/login/totp", post_code))
+        .service(post("/register", post_register));
+}
+
+fn configure_second_factor(app: &mut ServiceConfig) {
+    app.service(post("/totp", post_start))
+        .service(post("/totp/confirm", post_confirm))
+        .service(post("/totp/disable", post_disable));
+}
+
+fn configure_sessions(app: &mut ServiceConfig) {
+    app.service(post("/token/refresh", post_refresh))
+        .service(post("/logout", post_logout))
+        .service(post("/logout/all", post_logout_all))
+        .service(get("/sessions", list_sessions))
+        .service(delete("/sessions/{id}", delete_session));
+}
+
+fn configure_oauth(app: &mut ServiceConfig) {
+    app.service(post("/oauth/token", post_token))
+        .service(post("/oauth/introspect", post_introspect))
+        .service(post("/oauth/revoke", post_revoke))
+        .service(get_or_head("/.well-known/jwks.json", show_jwks))
+        .service(get_or_head(
+            "/.well-known/oauth-authorization-server",
+            show_metadata,
+        ));
+}
+
+fn configure_account(app: &mut ServiceConfig) {
+    app.service(get("/me", show_me))
+        .service(post("/password", post_password));
+}
+
+fn configure_documentation(app: &mut ServiceConfig) {
+    app.service(get_or_head("/openapi.json", show_openapi))
+        .service(get("/docs", redirect_to_docs))
+        .service(get("/docs/", show_docs))
+        .service(get("/docs/{file}", show_docs_file));
+}
+
+/// Registers the routes for a monitor of the process. The operator's listener serves them too.
 pub(crate) fn configure_health(app: &mut ServiceConfig) {
-    app.service(
-        web::resource("/health/live")
-            .route(web::get().to(show_live))
-            .route(web::head().to(show_live))
-            .default_service(web::to(only_get_or_head)),
-    )
-    .service(
-        web::resource("/health/ready")
-            .route(web::get().to(show_ready))
-            .route(web::head().to(show_ready))
-            .default_service(web::to(only_get_or_head)),
-    );
+    app.service(get_or_head("/health/live", show_live))
+        .service(get_or_head("/health/ready", show_ready));
+}
+
+/// Returns a resource that serves GET. Other methods answer 405.
+fn get<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler))
+        .default_service(web::to(only_get))
+}
+
+/// Returns a resource that serves GET and HEAD. Other methods answer 405.
+pub(crate) fn get_or_head<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(web::to(only_get_or_head))
+}
+
+/// Returns a resource that serves POST. Other methods answer 405.
+fn post<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::post().to(handler))
+        .default_service(web::to(only_post))
+}
+
+/// Returns a resource that serves DELETE. Other methods answer 405.
+fn delete<F, Args>(path: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::delete().to(handler))
+        .default_service(web::to(only_delete))
 }
 
 /// Which pages may call us: the ones in the list, with their cookies.
@@ -224,6 +199,6 @@ async fn only_get() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("GET"))
 }
 
-pub(crate) async fn only_get_or_head() -> Result<&'static str, ApiError> {
+async fn only_get_or_head() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("GET, HEAD"))
 }

@@ -1,4 +1,4 @@
-//! Whose address a request comes from, and how addresses are counted.
+//! How addresses are counted, and which networks are trusted.
 //!
 //! Both services stand behind the same proxies, and a limit of one must mean the same client as a
 //! limit of the other.
@@ -6,11 +6,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-
-use crate::forwarded::{ForwardedHeader, client_of};
-
-/// The header in which a proxy says whom it speaks for.
-pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// An address as limits count it: IPv6 by its /64, which is what one customer is given and can
 /// choose from at will.
@@ -55,23 +50,6 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Returns the client of a request, as [`client_of`] does for [`ForwardedHeader::XForwardedFor`].
-#[must_use]
-pub fn client_address<'a>(
-    peer: IpAddr,
-    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
-    trusted: &[IpNet],
-) -> IpAddr {
-    // A value that is no text comes as the empty one, and must not pass for an element that is left
-    // out.
-    let bytes = |value: &'a str| match value {
-        "" => b"?",
-        value => value.as_bytes(),
-    };
-    let header = ForwardedHeader::XForwardedFor;
-    client_of(peer, header, forwarded_for.map(bytes), trusted).address
-}
-
 /// The networks that `texts` name; an address alone is one of itself. `None` when a text is neither.
 #[must_use]
 pub fn parse_networks<T: AsRef<str>>(texts: &[T]) -> Option<Vec<IpNet>> {
@@ -91,12 +69,6 @@ mod tests {
         address.parse::<IpAddr>().expect("an address").into()
     }
 
-    fn client(peer: &str, forwarded_for: &[&str]) -> String {
-        let trusted = parse_networks(&["10.0.0.0/8", "2001:db8::/64"]).expect("networks");
-        let peer = peer.parse().expect("an address");
-        client_address(peer, forwarded_for.iter().copied(), &trusted).to_string()
-    }
-
     #[test]
     fn ipv6_counts_by_its_64_bit_prefix_and_mapped_ipv4_as_ipv4() {
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
@@ -112,30 +84,6 @@ mod tests {
         assert_ne!(site("2001:db8:1::1"), site("2001:db8:2::1"));
         assert_eq!(site("192.0.2.1"), None);
         assert_eq!(site("::ffff:192.0.2.1"), None);
-    }
-
-    #[test]
-    fn a_stranger_is_not_believed_and_a_trusted_proxy_is() {
-        let says = ["192.0.2.1"];
-        assert_eq!(client("198.51.100.1", &says), "198.51.100.1");
-        assert_eq!(client("10.0.0.1", &says), "192.0.2.1");
-        assert_eq!(client("::ffff:10.0.0.1", &says), "192.0.2.1");
-        assert_eq!(client("2001:db8::1", &says), "192.0.2.1");
-        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
-    }
-
-    #[test]
-    fn the_last_address_that_no_trusted_proxy_has_counts() {
-        for (values, expected) in [
-            (&["203.0.113.9, 192.0.2.1"][..], "192.0.2.1"),
-            (&["203.0.113.9, 192.0.2.1, 10.1.1.1"], "192.0.2.1"),
-            (&["203.0.113.9", "192.0.2.1"], "192.0.2.1"),
-            (&["192.0.2.1, rubbish"], "10.0.0.1"),
-            (&["rubbish, 10.1.1.1"], "10.1.1.1"),
-            (&[""], "10.0.0.1"),
-        ] {
-            assert_eq!(client("10.0.0.1", values), expected, "{values:?}");
-        }
     }
 
     #[test]

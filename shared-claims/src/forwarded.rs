@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::is_trusted;
 
+/// The name of the header `X-Forwarded-For`.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
+
 /// The header in which the trusted proxies name the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardedHeader {
@@ -34,7 +37,7 @@ impl ForwardedHeader {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::XForwardedFor => "x-forwarded-for",
+            Self::XForwardedFor => FORWARDED_FOR,
             Self::Forwarded => "forwarded",
         }
     }
@@ -45,7 +48,7 @@ impl FromStr for ForwardedHeader {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
-            "x-forwarded-for" => Ok(Self::XForwardedFor),
+            FORWARDED_FOR => Ok(Self::XForwardedFor),
             "forwarded" => Ok(Self::Forwarded),
             _ => Err(()),
         }
@@ -99,6 +102,23 @@ pub fn client_of<'a>(
         address,
         is_malformed: false,
     }
+}
+
+/// Returns the client of a request, as [`client_of`] does for [`ForwardedHeader::XForwardedFor`].
+#[must_use]
+pub fn client_address<'a>(
+    peer: IpAddr,
+    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    // A value that is no text comes as the empty one, and must not pass for an element that is left
+    // out.
+    let bytes = |value: &'a str| match value {
+        "" => b"?",
+        value => value.as_bytes(),
+    };
+    let header = ForwardedHeader::XForwardedFor;
+    client_of(peer, header, forwarded_for.map(bytes), trusted).address
 }
 
 /// What one element of a list says about the client of the proxy that appended it.

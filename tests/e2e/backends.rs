@@ -64,24 +64,20 @@ async fn reply(mut socket: WebSocket, answer: &str) -> (Value, Vec<String>) {
     (question, socket.closed().await)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs python"]
-async fn the_documented_back_end_does_what_the_page_says() {
-    let api = WithApi::start().await;
-    let secret = api
-        .stack
-        .add_client("worker", "rt.publish rt.read rt.kick")
-        .await;
-    let ((alice, socket), (bob, mut bobs)) = tokio::join!(guest(&api, "alice"), guest(&api, "bob"));
-    let replying = tokio::spawn(reply(socket, "no"));
-    let program = documented_program();
+/// Runs the documented program about the user `user`, and returns its output.
+async fn run_documented_program(api: &WithApi, secret: &str, user: &str) -> String {
     let variables = [
         ("ISSUER_URL", api.stack.issuer_url.as_str()),
         ("API_URL", api.url.as_str()),
         ("CLIENT_ID", "worker"),
-        ("CLIENT_SECRET", secret.as_str()),
+        ("CLIENT_SECRET", secret),
     ];
-    let printed = run_python(&program, &[&alice], &variables).await;
+    run_python(&documented_program(), &[user], &variables).await
+}
+
+/// Asserts that the program, of which this is the output, made all of its calls about `alice`, and that
+/// each was answered as the page says.
+fn assert_documented_answers(printed: &str, alice: &str, bob: &str) {
     let answers: Vec<(&str, Value)> = printed
         .lines()
         .map(|line| {
@@ -104,8 +100,8 @@ async fn the_documented_back_end_does_what_the_page_says() {
         (&json!(2), &json!(2))
     );
     let users = presence.1["users"].as_array().expect("users");
-    for id in [&alice, &bob] {
-        assert!(users.iter().any(|user| user["sub"] == **id), "{users:?}");
+    for id in [alice, bob] {
+        assert!(users.iter().any(|user| user["sub"] == *id), "{users:?}");
     }
     assert_eq!(history.0, "GET /v1/rooms/lobby/history");
     let said = &history.1["messages"][0];
@@ -113,6 +109,27 @@ async fn the_documented_back_end_does_what_the_page_says() {
     assert_eq!(said["meta"]["id"], published.1["id"]);
     assert_eq!(disconnected.0, "POST /v1/disconnect");
     assert_eq!(disconnected.1, json!({"disconnected": 1}));
+}
+
+/// Waits for the news and for the question, answers "yes", and returns the connection.
+async fn answer_yes(mut socket: WebSocket) -> WebSocket {
+    assert_eq!(socket.event().await[0], "news");
+    let packet = socket.packet().await;
+    let (number, _) = packet[2..].split_once('[').expect("an event");
+    socket.send(format!("43{number}[\"yes\"]")).await;
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs python"]
+async fn the_documented_back_end_does_what_the_page_says() {
+    let api = WithApi::start().await;
+    let scope = "rt.publish rt.read rt.kick";
+    let secret = api.stack.add_client("worker", scope).await;
+    let ((alice, socket), (bob, mut bobs)) = tokio::join!(guest(&api, "alice"), guest(&api, "bob"));
+    let replying = tokio::spawn(reply(socket, "no"));
+    let printed = run_documented_program(&api, &secret, &alice).await;
+    assert_documented_answers(&printed, &alice, &bob);
 
     let (question, rest) = replying.await.expect("no panic");
     assert_eq!(
@@ -126,14 +143,8 @@ async fn the_documented_back_end_does_what_the_page_says() {
     assert_eq!(bobs.event().await[1], json!({"text": "the shop is open"}));
     bobs.publish("lobby", json!("still here")).await;
     assert_eq!(bobs.event().await[1], "still here");
-    let staying = tokio::spawn(async move {
-        assert_eq!(bobs.event().await[0], "news");
-        let packet = bobs.packet().await;
-        let (number, _) = packet[2..].split_once('[').expect("an event");
-        bobs.send(format!("43{number}[\"yes\"]")).await;
-        bobs
-    });
-    let printed = run_python(&program, &[&bob], &variables).await;
+    let staying = tokio::spawn(answer_yes(bobs));
+    let printed = run_documented_program(&api, &secret, &bob).await;
     assert!(printed.contains(r#""answer":["yes"]"#), "{printed}");
     assert!(!printed.contains("/v1/disconnect"), "{printed}");
     let mut bobs = staying.await.expect("no panic");

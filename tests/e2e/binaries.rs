@@ -213,31 +213,53 @@ async fn pipelining_client(stack: &Stack) -> tokio::net::TcpStream {
     stream
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the built binaries"]
-async fn nothing_secret_is_ever_written_at_any_log_level() {
-    let stack = Stack::start_with(binaries().log("trace").token_lifetime_secs(5)).await;
-    let mut secret: Vec<(&str, String)> = vec![("the secret", stack.secret.clone())];
-    for name in ["alice", "bob"] {
-        secret.push(("a password", stack.passwords().of(name).to_owned()));
+/// Tokens and a password that the test below presents in every way, and that no log may repeat.
+struct Presented {
+    /// A token of alice, which is accepted.
+    token: String,
+    /// A token of bob, which is accepted.
+    other: String,
+    /// A token of another issuer, which is refused.
+    bad: String,
+    /// A password that is not alice's.
+    wrong_password: String,
+}
+
+impl Presented {
+    async fn new(stack: &Stack) -> Self {
+        Self {
+            token: stack.login("alice").await,
+            other: stack.login("bob").await,
+            bad: stack.forge().claim("iss", "https://evil.example").token(),
+            wrong_password: format!("wrong-{}", random_text(18)),
+        }
     }
-    let token = stack.login("alice").await;
-    let other = stack.login("bob").await;
-    let wrong = format!("wrong-{}", random_text(18));
-    let bad = stack.forge().claim("iss", "https://evil.example").token();
-    secret.push(("a wrong password", wrong.clone()));
-    for token in [&token, &other, &bad] {
-        secret.extend(
-            token
-                .split('.')
-                .map(|segment| ("a part of a token", segment.to_owned())),
-        );
-        secret.push(("a token", token.clone()));
+
+    /// Returns every secret with a description: those of the stack, and those of `self`.
+    fn secrets(&self, stack: &Stack) -> Vec<(&'static str, String)> {
+        let mut secrets = vec![
+            ("the secret", stack.secret.clone()),
+            ("a wrong password", self.wrong_password.clone()),
+        ];
+        for name in ["alice", "bob"] {
+            secrets.push(("a password", stack.passwords().of(name).to_owned()));
+        }
+        for token in [&self.token, &self.other, &self.bad] {
+            let segments = token.split('.').map(str::to_owned);
+            secrets.extend(segments.map(|segment| ("a part of a token", segment)));
+            secrets.push(("a token", token.clone()));
+        }
+        secrets
     }
+}
+
+/// Sends passwords and tokens to the issuer where they belong and where they do not.
+async fn present_over_http(stack: &Stack, presented: &Presented) {
     let http = stack.http();
     let login = format!("{}/login", stack.issuer_url);
     let me = format!("{}/me", stack.issuer_url);
     let alice = stack.passwords().of("alice");
+    let (token, wrong) = (&presented.token, &presented.wrong_password);
     for request in [
         http.post(&login)
             .json(&json!({"username": "alice", "password": wrong})),
@@ -247,12 +269,16 @@ async fn nothing_secret_is_ever_written_at_any_log_level() {
             .json(&json!({"username": 1, "password": alice})),
         http.post(format!("{login}?password={alice}"))
             .body(alice.to_owned()),
-        http.get(&me).bearer_auth(&token),
-        http.get(&me).bearer_auth(&bad),
+        http.get(&me).bearer_auth(token),
+        http.get(&me).bearer_auth(&presented.bad),
         http.get(format!("{me}?token={token}")),
     ] {
         soon("an answer", request.send()).await.expect("an answer");
     }
+}
+
+/// Connects with a good and with a bad token in every place where a client may put a token.
+async fn present_as_credentials(stack: &Stack, Presented { token, bad, .. }: &Presented) {
     for credential in [
         Credential::Auth(json!(token)),
         Credential::Auth(json!(format!("Bearer {token}"))),
@@ -269,42 +295,64 @@ async fn nothing_secret_is_ever_written_at_any_log_level() {
             client.disconnect().await;
         }
     }
-    let mut socket = Opening::of(&stack).query("token", &token).session().await;
+}
+
+/// Presents tokens in handshakes that are refused: two at once, in a broken payload, from a page of
+/// another origin.
+async fn present_in_refused_handshakes(stack: &Stack, presented: &Presented) {
+    let Presented {
+        token, other, bad, ..
+    } = presented;
+    let mut socket = Opening::of(stack).query("token", token).session().await;
     let refused = socket.connect(&json!({"token": other})).await;
     assert_eq!(
         refused.expect_err("two tokens").message(),
         "more than one token provided"
     );
-    let _ = Opening::of(&stack)
+    let _ = Opening::of(stack)
         .session()
         .await
         .connect_with(&format!("{{\"token\":\"{bad}"))
         .await;
-    let _ = Opening::of(&stack)
+    let _ = Opening::of(stack)
         .header("origin", "https://evil.example")
-        .query("token", &token)
+        .query("token", token)
         .open()
         .await;
-    let mut last = Opening::of(&stack).admitted(&other).await;
-    let mut polling = Polling::of(&stack)
-        .query("token", &other)
+}
+
+/// Uses a session of each transport until its token expires. Returns the ids of both sessions.
+async fn use_sessions_until_they_expire(stack: &Stack, token: &str) -> [String; 2] {
+    let mut last = Opening::of(stack).admitted(token).await;
+    let mut polling = Polling::of(stack)
+        .query("token", token)
         .open()
         .await
         .expect("a session");
     polling.connect(&json!({})).await;
     polling.clone().header("user-agent", "other/1").get().await;
     last.subscribe("lobby").await;
-    polling
-        .call(
-            "rt:publish",
-            json!({"room": "lobby", "event": "chat", "data": "hello"}),
-        )
-        .await;
-    last.call("authenticate", json!({"token": other})).await;
-    // A session id is a secret too.
-    secret.extend([("a sid", last.sid.clone()), ("a sid", polling.sid.clone())]);
+    let message = json!({"room": "lobby", "event": "chat", "data": "hello"});
+    polling.call("rt:publish", message).await;
+    last.call("authenticate", json!({ "token": token })).await;
+    let ids = [last.sid.clone(), polling.sid.clone()];
     last.closed().await;
     polling.closed().await;
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn nothing_secret_is_ever_written_at_any_log_level() {
+    let stack = Stack::start_with(binaries().log("trace").token_lifetime_secs(5)).await;
+    let presented = Presented::new(&stack).await;
+    let mut secrets = presented.secrets(&stack);
+    present_over_http(&stack, &presented).await;
+    present_as_credentials(&stack, &presented).await;
+    present_in_refused_handshakes(&stack, &presented).await;
+    // A session id is a secret too.
+    let ids = use_sessions_until_they_expire(&stack, &presented.other).await;
+    secrets.extend(ids.map(|id| ("a sid", id)));
 
     let (auth, gateway) = stack.stop().await.expect("two processes");
     for (service, ended) in SERVICES.into_iter().zip([auth, gateway]) {
@@ -313,7 +361,7 @@ async fn nothing_secret_is_ever_written_at_any_log_level() {
             "{service} logs nothing: {}",
             ended.output
         );
-        for (what, text) in &secret {
+        for (what, text) in &secrets {
             let line = ended
                 .output
                 .lines()

@@ -111,71 +111,62 @@ async fn a_wrong_password_and_an_unknown_user_look_the_same() {
     stack.login("alice").await;
 }
 
+/// Bodies of the type JSON that are no login.
+const BAD_JSON: [&str; 12] = [
+    "",
+    "{",
+    "null",
+    "[]",
+    "\"alice\"",
+    "{}",
+    r#"{"username":"alice"}"#,
+    r#"{"username":1,"password":"x"}"#,
+    r#"{"username":"alice","password":["x"]}"#,
+    r#"{"username":"alice","password":null}"#,
+    r#"{"username":"alice","password":"x","admin":true}"#,
+    r#"{"username":"alice","password":"x","password":"x"}"#,
+];
+
+/// Bodies of the type of a form that are no login.
+const BAD_FORMS: [&str; 4] = [
+    "",
+    "username=alice",
+    "password=x",
+    "username=alice&username=bob&password=x",
+];
+
+/// Sends a login with this `content-type` and body.
+async fn send_login(stack: &Stack, content_type: &str, body: &str) -> Response {
+    let request = post_login(stack)
+        .header("content-type", content_type)
+        .body(body.to_owned());
+    send(request).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_no_login_is_told_what_is_wrong_with_it() {
     let stack = Stack::start().await;
-    let password = stack.passwords().of("alice").to_owned();
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
-    let json_bodies = [
-        "",
-        "{",
-        "null",
-        "[]",
-        "\"alice\"",
-        "{}",
-        &deep,
-        r#"{"username":"alice"}"#,
-        r#"{"username":1,"password":"x"}"#,
-        r#"{"username":"alice","password":["x"]}"#,
-        r#"{"username":"alice","password":null}"#,
-        r#"{"username":"alice","password":"x","admin":true}"#,
-        r#"{"username":"alice","password":"x","password":"x"}"#,
-    ];
-    for body in json_bodies {
-        let request = post_login(&stack)
-            .header("content-type", "application/json")
-            .body(body.to_owned());
-        assert_problem(
-            body,
-            send(request).await,
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-        )
-        .await;
+    let json_bodies = BAD_JSON.into_iter().chain([deep.as_str()]);
+    let json_bodies = json_bodies.map(|body| ("application/json", body));
+    let forms = BAD_FORMS.map(|body| ("application/x-www-form-urlencoded", body));
+    for (kind, body) in json_bodies.chain(forms) {
+        let answer = send_login(&stack, kind, body).await;
+        assert_problem(body, answer, StatusCode::BAD_REQUEST, "invalid_request").await;
     }
-    for body in [
-        "",
-        "username=alice",
-        "password=x",
-        "username=alice&username=bob&password=x",
-    ] {
-        let request = post_login(&stack)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(body.to_owned());
-        assert_problem(
-            body,
-            send(request).await,
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-        )
-        .await;
-    }
+    let password = stack.passwords().of("alice");
     let right = json!({"username": "alice", "password": password}).to_string();
     for kind in [
         "text/plain",
         "application/xml",
         "application/json; charset=utf-16",
     ] {
-        let request = post_login(&stack)
-            .header("content-type", kind)
-            .body(right.clone());
+        let answer = send_login(&stack, kind, &right).await;
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        assert_problem(kind, send(request).await, status, "unsupported_media_type").await;
+        assert_problem(kind, answer, status, "unsupported_media_type").await;
     }
-    let request = post_login(&stack)
-        .header("content-type", "application/json")
-        .body(right);
-    assert_eq!(send(request).await.status(), StatusCode::OK);
+    let answer = send_login(&stack, "application/json", &right).await;
+    assert_eq!(answer.status(), StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]

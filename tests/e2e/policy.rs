@@ -92,6 +92,14 @@ async fn a_decision_is_explained_for_people_and_for_programs() {
     assert_eq!(answer["by"]["source"], json!({"authorization_details": 0}));
 }
 
+/// Asserts that the command printed one line, which contains `problem`, and exited with 2.
+fn assert_one_line_and_exit_code_2(ended: &Ended, problem: &str) {
+    let output = &ended.output;
+    assert_eq!(ended.status.code(), Some(2), "{problem}: {output}");
+    assert!(output.contains(problem), "{problem}: {output}");
+    assert_eq!(output.lines().count(), 1, "{output}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn what_cannot_be_explained_is_said_in_one_line_and_exits_with_2() {
@@ -144,13 +152,7 @@ async fn what_cannot_be_explained_is_said_in_one_line_and_exits_with_2() {
         ),
     ] {
         let ended = run(&explain(token_file, room, "sub"), variables, None).await;
-        assert_eq!(ended.status.code(), Some(2), "{problem}: {}", ended.output);
-        assert!(
-            ended.output.contains(problem),
-            "{problem}: {}",
-            ended.output
-        );
-        assert_eq!(ended.output.lines().count(), 1, "{}", ended.output);
+        assert_one_line_and_exit_code_2(&ended, problem);
     }
     let ended = run(&explain(path(&token), "lobby", "say"), &variables, None).await;
     assert_eq!(ended.status.code(), Some(2), "{}", ended.output);

@@ -8,14 +8,44 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::Rejection;
 
-/// A way to be refused: how the session is opened, and what CONNECT says.
+/// A way to be refused: how the session is opened, and the payload of its CONNECT.
 struct Attack {
     opening: Opening,
     payload: Value,
 }
 
-/// The attack of one CONNECT that meets `rejection`, if there is one, and the message on the wire.
-fn attack(rejection: Rejection, stack: &Stack) -> Option<(Attack, &'static str)> {
+/// Returns the text on the wire by which clients recognize `rejection`.
+fn message(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::TokenMissing => "no token provided",
+        Rejection::CredentialsMalformed => "Format is Authorization: Bearer [token]",
+        Rejection::CredentialsAmbiguous => "more than one token provided",
+        Rejection::PayloadMalformed => "connect payload must be an object",
+        Rejection::TokenNotAString => "invalid token datatype",
+        Rejection::TokenTooLarge => "jwt too large",
+        Rejection::TokenMalformed => "jwt malformed",
+        Rejection::SignatureMissing => "jwt signature is required",
+        Rejection::HeaderUnsupported => "jwt header not supported",
+        Rejection::AlgorithmInvalid => "invalid algorithm",
+        Rejection::TypeInvalid => "jwt type invalid",
+        Rejection::IssuerInvalid => "jwt issuer invalid",
+        Rejection::KeyUnknown => "jwt key unknown",
+        Rejection::SignatureInvalid => "invalid signature",
+        Rejection::TokenExpired => "jwt expired",
+        Rejection::LifetimeTooLong => "jwt lifetime too long",
+        Rejection::TokenNotActive => "jwt not active",
+        Rejection::IssuedInFuture => "jwt issued in the future",
+        Rejection::AudienceInvalid => "jwt audience invalid",
+        Rejection::ClaimsInvalid => "jwt claims invalid",
+        Rejection::TokenRevoked => "jwt revoked",
+        Rejection::IdentityMismatch => "jwt of another session",
+        Rejection::AuthenticationTimedOut => "authentication timed out",
+        Rejection::TooManySockets => "too many connections",
+    }
+}
+
+/// Returns the attack that `rejection` answers, if one CONNECT can be that attack.
+fn attack(rejection: Rejection, stack: &Stack) -> Option<Attack> {
     let opening = Opening::of(stack);
     let good = stack.forge().token();
     let plain = |payload: Value| Attack {
@@ -23,94 +53,61 @@ fn attack(rejection: Rejection, stack: &Stack) -> Option<(Attack, &'static str)>
         payload,
     };
     let token = |token: String| plain(json!({ "token": token }));
-    let forged = |change: fn(Forge) -> Forge| token(change(stack.forge()).token());
-    let attack = match rejection {
-        Rejection::TokenMissing => (plain(json!({})), "no token provided"),
-        Rejection::CredentialsMalformed => (
-            token(format!("Bearer {good} {good}")),
-            "Format is Authorization: Bearer [token]",
-        ),
-        Rejection::CredentialsAmbiguous => {
-            let opening = opening.query("token", &stack.forge().token());
-            let payload = json!({ "token": good });
-            (Attack { opening, payload }, "more than one token provided")
-        }
-        Rejection::PayloadMalformed => (plain(json!([good])), "connect payload must be an object"),
-        Rejection::TokenNotAString => (plain(json!({"token": [good]})), "invalid token datatype"),
-        Rejection::TokenTooLarge => (
-            forged(|forge| forge.claim("padding", "x".repeat(8_192))),
-            "jwt too large",
-        ),
-        Rejection::TokenMalformed => (token(format!("{good}.")), "jwt malformed"),
+    let forged = |forge: Forge| token(forge.token());
+    let soon = harness::forge::now_secs() + 60;
+    let forge = stack.forge();
+    Some(match rejection {
+        Rejection::TokenMissing => plain(json!({})),
+        Rejection::CredentialsMalformed => token(format!("Bearer {good} {good}")),
+        Rejection::CredentialsAmbiguous => Attack {
+            opening: opening.query("token", &forge.token()),
+            payload: json!({ "token": good }),
+        },
+        Rejection::PayloadMalformed => plain(json!([good])),
+        Rejection::TokenNotAString => plain(json!({"token": [good]})),
+        Rejection::TokenTooLarge => forged(forge.claim("padding", "x".repeat(8_192))),
+        Rejection::TokenMalformed => token(format!("{good}.")),
         Rejection::SignatureMissing => {
             let unsigned = &good[..=good.rfind('.').expect("three segments")];
-            (token(unsigned.to_owned()), "jwt signature is required")
+            token(unsigned.to_owned())
         }
-        Rejection::HeaderUnsupported => (
-            forged(|forge| forge.header("crit", json!(["exp"]))),
-            "jwt header not supported",
-        ),
+        Rejection::HeaderUnsupported => forged(forge.header("crit", json!(["exp"]))),
         Rejection::AlgorithmInvalid => {
-            let forge = stack.forge().header("alg", "HS512");
-            let forge = forge.signed_by(Algorithm::HS512, stack.secret.as_bytes());
-            (token(forge.token()), "invalid algorithm")
+            let forge = forge.header("alg", "HS512");
+            forged(forge.signed_by(Algorithm::HS512, stack.secret.as_bytes()))
         }
-        Rejection::TypeInvalid => (
-            forged(|forge| forge.header("typ", "JWT")),
-            "jwt type invalid",
-        ),
-        Rejection::IssuerInvalid => (
-            forged(|forge| forge.claim("iss", "https://evil.example")),
-            "jwt issuer invalid",
-        ),
-        Rejection::KeyUnknown => (forged(|forge| forge.header("kid", "x")), "jwt key unknown"),
-        Rejection::SignatureInvalid => (
-            forged(|forge| {
-                forge.signed_by(Algorithm::HS256, b"another secret, just as long as ours")
-            }),
-            "invalid signature",
-        ),
-        Rejection::TokenExpired => (forged(|forge| forge.expires_in(0)), "jwt expired"),
-        Rejection::LifetimeTooLong => (
-            forged(|forge| forge.expires_in(24 * 60 * 60 + 120)),
-            "jwt lifetime too long",
-        ),
-        Rejection::TokenNotActive => (
-            forged(|forge| forge.claim("nbf", harness::forge::now_secs() + 60)),
-            "jwt not active",
-        ),
-        Rejection::IssuedInFuture => (
-            forged(|forge| forge.claim("iat", harness::forge::now_secs() + 60)),
-            "jwt issued in the future",
-        ),
-        Rejection::AudienceInvalid => (
-            forged(|forge| forge.claim("aud", "latchkey-api")),
-            "jwt audience invalid",
-        ),
-        Rejection::ClaimsInvalid => (
-            forged(|forge| forge.without_claim("sub")),
-            "jwt claims invalid",
-        ),
+        Rejection::TypeInvalid => forged(forge.header("typ", "JWT")),
+        Rejection::IssuerInvalid => forged(forge.claim("iss", "https://evil.example")),
+        Rejection::KeyUnknown => forged(forge.header("kid", "x")),
+        Rejection::SignatureInvalid => {
+            forged(forge.signed_by(Algorithm::HS256, b"another secret, just as long as ours"))
+        }
+        Rejection::TokenExpired => forged(forge.expires_in(0)),
+        Rejection::LifetimeTooLong => forged(forge.expires_in(24 * 60 * 60 + 120)),
+        Rejection::TokenNotActive => forged(forge.claim("nbf", soon)),
+        Rejection::IssuedInFuture => forged(forge.claim("iat", soon)),
+        Rejection::AudienceInvalid => forged(forge.claim("aud", "latchkey-api")),
+        Rejection::ClaimsInvalid => forged(forge.without_claim("sub")),
         // These need a past: `revocation.rs`, `renewal.rs` and `limits.rs` have them.
         Rejection::TooManySockets
         | Rejection::TokenRevoked
         | Rejection::IdentityMismatch
         | Rejection::AuthenticationTimedOut => return None,
-    };
-    Some(attack)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
     let stack = Stack::start().await;
     for rejection in Rejection::ALL {
-        let Some((attack, message)) = attack(rejection, &stack) else {
+        let message = message(rejection);
+        assert_eq!(rejection.message(), message);
+        let Some(attack) = attack(rejection, &stack) else {
             continue;
         };
         let mut socket = attack.opening.session().await;
         let refused = socket.connect(&attack.payload).await.expect_err(message);
         assert_eq!(refused.message(), message);
-        assert_eq!(rejection.message(), message);
         // The same session, this time with a good token and nothing else changed.
         if !matches!(rejection, Rejection::CredentialsAmbiguous) {
             let twin = json!({"token": stack.forge().token()});
@@ -126,7 +123,8 @@ async fn each_refusal_has_its_message_and_its_twin_is_admitted() {
 async fn each_refusal_tells_its_code_and_reason_beside_the_message() {
     let stack = Stack::start().await;
     for rejection in Rejection::ALL {
-        let Some((attack, message)) = attack(rejection, &stack) else {
+        let message = message(rejection);
+        let Some(attack) = attack(rejection, &stack) else {
             continue;
         };
         let refused = attack

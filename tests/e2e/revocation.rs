@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::{StreamExt, stream};
 use harness::{Forge, Opening, Options, Polling, Stack, forge::now_secs, soon};
-use reqwest::{Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use shared_claims::revocation::LOGOUT_EVENT;
 
@@ -141,67 +141,54 @@ async fn a_connection_that_became_no_websocket_at_first_serves_the_next_session_
     }
 }
 
+/// Texts that are no logout token of the session of `forge`, each with a description.
+fn bad_logout_tokens(forge: &Forge) -> [(&'static str, String); 10] {
+    let good = || logout_of(forge);
+    let with = |name: &str, value: &str| good().claim(name, value).token();
+    [
+        ("an access token", forge.token()),
+        ("no events", good().without_claim("events").token()),
+        ("events that is a text", with("events", LOGOUT_EVENT)),
+        ("a nonce", with("nonce", "n")),
+        ("nobody", good().without_claim("sid").token()),
+        ("another audience", with("aud", "latchkey-api")),
+        ("expired", good().expires_in(0).token()),
+        ("too long", good().expires_in(130).token()),
+        ("another issuer", with("iss", "https://evil.example")),
+        ("nothing", String::new()),
+    ]
+}
+
+/// Requests that do not carry `token` as the protocol says, each with the status of its answer.
+fn bad_logout_requests(stack: &Stack, token: &str) -> [(&'static str, RequestBuilder, u16); 6] {
+    let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
+    let post = || stack.http().post(&url);
+    let in_query = format!("{url}?logout_token={token}");
+    let twice = [("logout_token", token), ("logout_token", token)];
+    let long = [("logout_token", "x".repeat(20_000))];
+    [
+        ("no form", post(), 400),
+        ("JSON", post().json(&json!({ "logout_token": token })), 400),
+        ("two", post().form(&twice), 400),
+        ("in the query", stack.http().post(in_query), 400),
+        ("GET", stack.http().get(&url), 405),
+        ("long", post().form(&long), 413),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_logout_token_ends_nothing() {
     let stack = Stack::start().await;
     let forge = stack.forge();
     let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
-    let good = || logout_of(&forge);
-    for (what, token) in [
-        ("an access token", forge.token()),
-        ("no events", good().without_claim("events").token()),
-        (
-            "events that is a text",
-            good().claim("events", LOGOUT_EVENT).token(),
-        ),
-        ("a nonce", good().claim("nonce", "n").token()),
-        ("nobody", good().without_claim("sid").token()),
-        (
-            "another audience",
-            good().claim("aud", "latchkey-api").token(),
-        ),
-        ("expired", good().expires_in(0).token()),
-        ("too long", good().expires_in(130).token()),
-        (
-            "another issuer",
-            good().claim("iss", "https://evil.example").token(),
-        ),
-        ("nothing", String::new()),
-    ] {
+    for (what, token) in bad_logout_tokens(&forge) {
         let answer = post(&stack, &token).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{what}");
         let body: Value = soon("a body", answer.json()).await.expect("JSON");
         assert_eq!(body["error"], "invalid_request", "{what}");
     }
-    let url = format!("{}/oidc/backchannel-logout", stack.gateway_url);
-    let http = stack.http();
-    let token = good().token();
-    for (what, request, status) in [
-        ("no form", http.post(&url), 400),
-        (
-            "JSON",
-            http.post(&url).json(&json!({ "logout_token": token })),
-            400,
-        ),
-        (
-            "two",
-            http.post(&url)
-                .form(&[("logout_token", &token), ("logout_token", &token)]),
-            400,
-        ),
-        (
-            "in the query",
-            http.post(format!("{url}?logout_token={token}")),
-            400,
-        ),
-        ("GET", http.get(&url), 405),
-        (
-            "long",
-            http.post(&url)
-                .form(&[("logout_token", "x".repeat(20_000))]),
-            413,
-        ),
-    ] {
+    let token = logout_of(&forge).token();
+    for (what, request, status) in bad_logout_requests(&stack, &token) {
         let answer = soon("an answer", request.send()).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{what}");
     }
@@ -209,8 +196,9 @@ async fn what_is_no_logout_token_ends_nothing() {
     assert_eq!(post(&stack, &token).await.status(), StatusCode::OK);
     assert_eq!(socket.closed().await, ["41"]);
     // And a logout token connects nobody.
-    let connected = refusal_of(&Opening::of(&stack), &good().claim("sub", "x").token()).await;
-    assert_eq!(connected.as_deref(), Some("jwt type invalid"));
+    let unconnected = logout_of(&forge).claim("sub", "x").token();
+    let refused = refusal_of(&Opening::of(&stack), &unconnected).await;
+    assert_eq!(refused.as_deref(), Some("jwt type invalid"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

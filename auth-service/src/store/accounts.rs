@@ -6,9 +6,10 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{Event, EventKind},
-    database::{Transaction, on_pool, on_transaction},
+    database::{on_pool, on_transaction},
+    event::{Event, EventKind},
     sessions::{self, Ending, Which},
+    transaction::Transaction,
 };
 use crate::users::{email::Email, hash::StoredHash};
 

@@ -4,7 +4,7 @@
 //! `refresh_tokens`, the other tables, and the audit chain last. The chain has one lock for the whole
 //! database. If a transaction held that lock and then waited for a row, a second transaction that
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
-//! chain: [`Transaction::record`] only keeps the event, and [`Transaction::commit`] appends all of
+//! chain: `Transaction::record` only keeps the event, and `Transaction::commit` appends all of
 //! them after the last statement. A transaction that locks several sessions locks the row of their
 //! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up locks the
 //! sessions that ended long ago, which nothing else changes, by id.
@@ -15,7 +15,8 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    database::{OpenTransaction, Transaction, in_time, on_pool, on_transaction},
+    database::{OpenTransaction, in_time, on_pool, on_transaction},
+    event::RecordedEvent,
 };
 
 /// What the first event is chained to.
@@ -25,142 +26,16 @@ const BEGINNING: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
 /// does that nothing else in the database uses; these bytes spell "audit".
 const POSTGRES_LOCK: i64 = 0x61_75_64_69_74;
 
-/// What can happen that is worth keeping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// An account was made.
-    AccountAdded,
-    /// An account was shut.
-    AccountDisabled,
-    /// A password was set.
-    PasswordChanged,
-    /// Somebody signed in.
-    LoggedIn,
-    /// A session was ended.
-    SessionEnded,
-    /// A spent refresh token came again.
-    RefreshTokenReused,
-    /// A right to rooms was given, or its actions were changed.
-    GrantAdded,
-    /// A right to rooms was taken back.
-    GrantRemoved,
-    /// A client was made.
-    ClientAdded,
-    /// A client got another secret.
-    ClientRotated,
-    /// A client was removed.
-    ClientRemoved,
-    /// Another key signs.
-    KeyRotated,
-    /// A second factor was set up.
-    SecondFactorAdded,
-    /// A second factor was taken away.
-    SecondFactorRemoved,
-    /// A recovery code was used up.
-    RecoveryCodeUsed,
-}
-
-impl EventKind {
-    /// The name in the table.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AccountAdded => "account_added",
-            Self::AccountDisabled => "account_disabled",
-            Self::PasswordChanged => "password_changed",
-            Self::LoggedIn => "logged_in",
-            Self::SessionEnded => "session_ended",
-            Self::RefreshTokenReused => "refresh_token_reused",
-            Self::GrantAdded => "grant_added",
-            Self::GrantRemoved => "grant_removed",
-            Self::ClientAdded => "client_added",
-            Self::ClientRotated => "client_rotated",
-            Self::ClientRemoved => "client_removed",
-            Self::KeyRotated => "key_rotated",
-            Self::SecondFactorAdded => "second_factor_added",
-            Self::SecondFactorRemoved => "second_factor_removed",
-            Self::RecoveryCodeUsed => "recovery_code_used",
-        }
-    }
-}
-
-/// Whose request or command causes an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Actor {
-    /// The owner of the account, over HTTP.
-    #[default]
-    Owner,
-    /// An operator, by a command.
-    Command,
-    /// The service itself: a rotation of keys, or the end of a session whose token was copied.
-    Service,
-}
-
-impl Actor {
-    /// The value of the member `by` in an event's detail.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Owner => "self",
-            Self::Command => "command",
-            Self::Service => "service",
-        }
-    }
-}
-
-/// An event that is to be recorded.
-#[derive(Clone, Debug)]
-pub struct Event<'a> {
-    /// The kind of the event.
-    pub kind: EventKind,
-    /// The time, in seconds since the epoch.
-    pub at: i64,
-    /// The account that it is about.
-    pub user_id: Option<&'a str>,
-    /// The session that it is about.
-    pub session_id: Option<&'a str>,
-    /// Further data: a JSON object without secrets, and without what was typed as a name, which may
-    /// be a password.
-    pub detail: serde_json::Value,
-}
-
-/// An event that waits for the commit of its transaction.
-#[derive(Debug)]
-pub(super) struct RecordedEvent {
-    name: &'static str,
-    at: i64,
-    user_id: Option<String>,
-    session_id: Option<String>,
-    detail: String,
-}
-
-impl Event<'_> {
-    /// Copies the event and adds its actor to the detail, as the member `by`.
-    pub(super) fn recorded(self, actor: Actor) -> RecordedEvent {
-        let mut detail = self.detail;
-        if let Some(members) = detail.as_object_mut() {
-            members.insert("by".to_owned(), actor.name().into());
-        }
-        RecordedEvent {
-            name: self.kind.name(),
-            at: self.at,
-            user_id: self.user_id.map(str::to_owned),
-            session_id: self.session_id.map(str::to_owned),
-            detail: detail.to_string(),
-        }
-    }
-}
-
-/// Appends events in the transaction that makes them true. Only [`Transaction::commit`] calls it:
+/// Appends events in the transaction that makes them true. Only `Transaction::commit` calls it:
 /// until the commit no other transaction appends.
 pub(super) async fn append(
-    transaction: &mut Transaction,
+    transaction: &mut OpenTransaction,
     events: &[RecordedEvent],
 ) -> Result<(), StoreError> {
     if events.is_empty() {
         return Ok(());
     }
-    if let OpenTransaction::Postgres(transaction) = &mut transaction.connection {
+    if let OpenTransaction::Postgres(transaction) = transaction {
         in_time(async {
             sqlx::query("select pg_advisory_xact_lock($1)")
                 .bind(POSTGRES_LOCK)
@@ -185,7 +60,7 @@ pub(super) async fn append(
 
 /// Inserts one event after `previous`, and returns its hash.
 async fn insert(
-    transaction: &mut Transaction,
+    transaction: &mut OpenTransaction,
     event: &RecordedEvent,
     number: i64,
     previous: Vec<u8>,

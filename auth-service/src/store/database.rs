@@ -12,9 +12,7 @@ use sqlx::{
 };
 
 use super::{
-    StoreError,
-    audit::{self, Actor, Event, RecordedEvent},
-    file,
+    StoreError, file,
     schema::{self, Opener},
 };
 
@@ -46,15 +44,8 @@ pub(super) enum Pool {
     Postgres(PgPool),
 }
 
-/// A transaction that collects its audit events and appends them when it commits. Dropped without a
-/// commit, it is rolled back.
-pub(super) struct Transaction {
-    pub(super) connection: OpenTransaction,
-    events: Vec<RecordedEvent>,
-    actor: Actor,
-}
-
-/// The transaction of either database.
+/// A transaction of either database, without its audit events. Every change of data uses
+/// [`super::transaction::Transaction`] instead, which records them.
 pub(super) enum OpenTransaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
@@ -74,10 +65,10 @@ macro_rules! on_pool {
     };
 }
 
-/// Does the same with a transaction's connection to either database.
+/// Does the same with the connection of a transaction, which is `AsMut<OpenTransaction>`.
 macro_rules! on_transaction {
     ($transaction:expr, |$connection:ident| $work:expr) => {
-        match &mut $transaction.connection {
+        match $transaction.as_mut() {
             $crate::store::database::OpenTransaction::Sqlite(transaction) => {
                 let $connection = &mut **transaction;
                 $crate::store::database::in_time(async { Ok($work) }).await?
@@ -173,22 +164,18 @@ impl Pool {
         Ok(Self::Postgres(pool))
     }
 
-    /// Starts a transaction in the name of `actor`. In SQLite it locks at once: one that locked at
-    /// its first write would fail when another had written since it read.
-    pub(super) async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
-        let connection = in_time(async {
+    /// Starts a transaction. In SQLite it locks at once: one that locked at its first write would fail
+    /// when another had written since it read.
+    pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
+        in_time(async {
             Ok(match self {
                 Self::Sqlite(pool) => {
                     OpenTransaction::Sqlite(pool.begin_with("begin immediate").await?)
                 }
                 Self::Postgres(pool) => OpenTransaction::Postgres(pool.begin().await?),
             })
-        });
-        Ok(Transaction {
-            connection: connection.await?,
-            events: Vec::new(),
-            actor,
         })
+        .await
     }
 
     pub(super) async fn close(&self) {
@@ -199,27 +186,14 @@ impl Pool {
     }
 }
 
-impl Transaction {
-    /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the
-    /// audit log, after every other statement: see the order of locks in [`super::audit`].
-    pub(super) fn record(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(self.actor));
-    }
-
-    /// Records an event that the service itself decides on, whoever sent the request.
-    pub(super) fn record_decision(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(Actor::Service));
-    }
-
-    /// Appends the audit events and commits. When this returns `Ok`, the changes are on the disk.
-    /// After an error it is not known whether they are.
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        let events = std::mem::take(&mut self.events);
-        audit::append(&mut self, &events).await?;
+impl OpenTransaction {
+    /// Commits the transaction. When this returns `Ok`, the changes are on the disk. After an error it
+    /// is not known whether they are.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
         in_time(async {
-            match self.connection {
-                OpenTransaction::Sqlite(transaction) => transaction.commit().await?,
-                OpenTransaction::Postgres(mut transaction) => {
+            match self {
+                Self::Sqlite(transaction) => transaction.commit().await?,
+                Self::Postgres(mut transaction) => {
                     // After a statement that failed, PostgreSQL rolls back at a commit and calls it
                     // a success; any other statement it refuses.
                     sqlx::query("select 1").execute(&mut *transaction).await?;
@@ -229,5 +203,11 @@ impl Transaction {
             Ok(())
         })
         .await
+    }
+}
+
+impl AsMut<OpenTransaction> for OpenTransaction {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }

@@ -5,7 +5,8 @@
 
 use super::{
     Store, StoreError,
-    database::{Transaction, on_pool, on_transaction},
+    database::{on_pool, on_transaction},
+    transaction::Transaction,
 };
 
 /// How many sessions are looked for at a time.

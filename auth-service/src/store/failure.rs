@@ -4,8 +4,6 @@ use std::io;
 
 use sqlx::{Error, error::DatabaseError, migrate::MigrateError};
 
-use super::SchemaError;
-
 /// The database failed. What was looked for and not found is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -37,6 +35,33 @@ pub enum StoreError {
     /// A query took too long, and was given up.
     #[error("the database takes too long")]
     TooSlow,
+}
+
+/// Why the tables of a database do not fit this version of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// An older version made them.
+    #[error(
+        "its tables are those of an older version (migration {found}, and this version needs \
+         {needed}): run `auth-service migrate`, or start the service"
+    )]
+    Older {
+        /// The newest migration of the database.
+        found: i64,
+        /// The newest migration of this version.
+        needed: i64,
+    },
+    /// A newer version made them, or brought them up to date.
+    #[error(
+        "its tables are those of a newer version (migration {found}, and this version knows those \
+         up to {known}): install that version, or restore the backup from before the upgrade"
+    )]
+    Newer {
+        /// The newest migration of the database.
+        found: i64,
+        /// The newest migration of this version.
+        known: i64,
+    },
 }
 
 /// The kinds of failure that an operator can do something about, and the one that is ours.

@@ -4,8 +4,8 @@ use shared_claims::authorization::{Action, AuthorizationDetail};
 
 use super::{
     Store, StoreError,
-    audit::Event,
     database::{on_pool, on_transaction},
+    event::Event,
 };
 
 impl Store {

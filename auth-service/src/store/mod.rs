@@ -8,6 +8,7 @@ mod accounts;
 pub mod audit;
 mod clients;
 mod database;
+pub mod event;
 mod expired;
 mod failure;
 mod file;
@@ -21,22 +22,24 @@ mod schema;
 mod second_factor;
 mod sessions;
 mod signing_keys;
+mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use clients::Client;
-pub use failure::{StoreError, Trouble};
+pub use failure::{SchemaError, StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
-pub use schema::{Opener, SchemaError};
+pub use schema::Opener;
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, Which};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use audit::Actor;
-use database::{Pool, Transaction};
+use database::Pool;
+use event::Actor;
 use file::OpenedFile;
 use readiness::LastWrite;
+use transaction::Transaction;
 
 /// The database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -112,7 +115,7 @@ impl Store {
 
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
-        self.writer.begin(self.actor).await
+        Transaction::begin(&self.writer, self.actor).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

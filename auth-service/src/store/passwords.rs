@@ -3,8 +3,8 @@
 use super::{
     Store, StoreError,
     accounts::record,
-    audit::EventKind,
     database::{on_pool, on_transaction},
+    event::EventKind,
     sessions::{self, Ending, Which},
 };
 use crate::users::hash::StoredHash;

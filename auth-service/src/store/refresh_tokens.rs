@@ -3,8 +3,9 @@
 
 use super::{
     Store, StoreError,
-    database::{Transaction, on_pool, on_transaction},
+    database::{on_pool, on_transaction},
     sessions::{Ending, Session, Which, end},
+    transaction::Transaction,
 };
 use crate::vault::Hash;
 

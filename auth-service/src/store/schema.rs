@@ -5,7 +5,7 @@ use sqlx::{
     migrate::{Migrate, Migrator},
 };
 
-use super::StoreError;
+use super::{SchemaError, StoreError};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -20,33 +20,6 @@ pub enum Opener {
     Service,
     /// Any other command: makes the tables of a new database, and leaves an older one as it is.
     Command,
-}
-
-/// Why the tables of a database do not fit this version of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SchemaError {
-    /// An older version made them.
-    #[error(
-        "its tables are those of an older version (migration {found}, and this version needs \
-         {needed}): run `auth-service migrate`, or start the service"
-    )]
-    Older {
-        /// The newest migration of the database.
-        found: i64,
-        /// The newest migration of this version.
-        needed: i64,
-    },
-    /// A newer version made them, or brought them up to date.
-    #[error(
-        "its tables are those of a newer version (migration {found}, and this version knows those \
-         up to {known}): install that version, or restore the backup from before the upgrade"
-    )]
-    Newer {
-        /// The newest migration of the database.
-        found: i64,
-        /// The newest migration of this version.
-        known: i64,
-    },
 }
 
 /// A connection whose tables can be brought up to date.

@@ -6,9 +6,10 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{Event, EventKind},
-    database::{Transaction, on_pool, on_transaction},
+    database::{on_pool, on_transaction},
+    event::{Event, EventKind},
     refresh_tokens::insert_refresh_token,
+    transaction::Transaction,
 };
 use crate::{tokens::random_id, vault::Hash};
 

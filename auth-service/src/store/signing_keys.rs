@@ -5,8 +5,9 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    audit::{Event, EventKind},
-    database::{Transaction, on_pool, on_transaction},
+    database::{on_pool, on_transaction},
+    event::{Event, EventKind},
+    transaction::Transaction,
 };
 
 /// A key that signs, will sign, or has signed.

@@ -11,7 +11,7 @@ use crate::{
     config::Settings,
     store::{
         Store, StoreError,
-        audit::{Event, EventKind},
+        event::{Event, EventKind},
     },
     users::credentials::{CredentialError, Username},
 };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Settings,
     sessions,
-    store::{Account, Added, EndReason, NewAccount, Opener, Store, StoreError, audit::Actor},
+    store::{Account, Added, EndReason, NewAccount, Opener, Store, StoreError, event::Actor},
     tokens::random_id,
 };
 

@@ -20,6 +20,12 @@ fn forwarded(values: &[&str]) -> (String, bool) {
     read(ForwardedHeader::Forwarded, PROXY, values)
 }
 
+fn client(peer: &str, forwarded_for: &[&str]) -> String {
+    let trusted = parse_networks(&["10.0.0.0/8", "2001:db8::/64"]).expect("networks");
+    let peer = peer.parse().expect("an address");
+    client_address(peer, forwarded_for.iter().copied(), &trusted).to_string()
+}
+
 fn fine(address: &str) -> (String, bool) {
     (address.to_owned(), false)
 }
@@ -216,4 +222,28 @@ fn one_report_a_minute_is_due() {
     assert!(!interval.is_due(64));
     assert!(interval.is_due(65));
     assert!(!interval.is_due(66));
+}
+
+#[test]
+fn client_address_believes_a_trusted_proxy_and_no_stranger() {
+    let says = ["192.0.2.1"];
+    assert_eq!(client("198.51.100.1", &says), "198.51.100.1");
+    assert_eq!(client("10.0.0.1", &says), "192.0.2.1");
+    assert_eq!(client("::ffff:10.0.0.1", &says), "192.0.2.1");
+    assert_eq!(client("2001:db8::1", &says), "192.0.2.1");
+    assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+}
+
+#[test]
+fn client_address_is_the_last_one_that_no_trusted_proxy_has() {
+    for (values, expected) in [
+        (&["203.0.113.9, 192.0.2.1"][..], "192.0.2.1"),
+        (&["203.0.113.9, 192.0.2.1, 10.1.1.1"], "192.0.2.1"),
+        (&["203.0.113.9", "192.0.2.1"], "192.0.2.1"),
+        (&["192.0.2.1, rubbish"], "10.0.0.1"),
+        (&["rubbish, 10.1.1.1"], "10.1.1.1"),
+        (&[""], "10.0.0.1"),
+    ] {
+        assert_eq!(client("10.0.0.1", values), expected, "{values:?}");
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Record, entries::Entries, line_of, log::open_to_append};
+use super::{Record, entries::Entries, file::open_to_append, line_of};
 use crate::clock::{unix_secs, wall_now};
 
 /// A file that will replace the one in use.

@@ -2,9 +2,8 @@
 //! waits for it. Another thread writes the next version of the file while the first one goes on.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufRead, BufReader, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +15,11 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{draft::Draft, entries::Entries};
+use super::{
+    draft::Draft,
+    entries::Entries,
+    file::{beside, lock_beside, open_to_append, sync_directory_of},
+};
 
 /// The rest after each shard that is written anew while the gateway serves: about as long as the
 /// shard takes.
@@ -264,42 +267,6 @@ fn warn_if_failed(rewritten: io::Result<()>) {
 
 fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
-}
-
-pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-}
-
-/// Two gateways with one file would overwrite each other's lines.
-fn lock_beside(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(beside(path, ".lock"))?;
-    file.try_lock()
-        .map_err(|_| io::Error::other("another process uses it"))?;
-    Ok(file)
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// A file that was renamed is there after a power cut once its directory is on the disk too.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod draft;
 mod entries;
+mod file;
 mod log;
 
 use std::{

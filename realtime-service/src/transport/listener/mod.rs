@@ -23,7 +23,10 @@ use http::HeaderMap;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use shared_claims::address::{FORWARDED_FOR, client_address, is_trusted};
+use shared_claims::{
+    address::is_trusted,
+    forwarded::{FORWARDED_FOR, client_address},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},

@@ -32,6 +32,20 @@ fn rules() -> Vec<RoomRule> {
     ]
 }
 
+/// Asserts that the decision is "allowed" and names the grant with this `pattern` and `source`.
+fn assert_allowed_by(explanation: &Explanation, pattern: &str, source: &Value) {
+    let text = explanation.to_string();
+    let json = serde_json::to_value(explanation).expect("JSON");
+    assert_eq!(json["allowed"], true, "{text}");
+    assert_eq!(json["by"]["pattern"], pattern, "{text}");
+    assert_eq!(&json["by"]["source"], source, "{text}");
+    assert_eq!(json.get("passed_over"), None, "{text}");
+    assert!(
+        text.starts_with("allowed: ") && text.contains("\n  by "),
+        "{text}"
+    );
+}
+
 #[test]
 fn what_is_allowed_says_by_which_grant() {
     let detail =
@@ -80,20 +94,12 @@ fn what_is_allowed_says_by_which_grant() {
         ),
     ] {
         let explanation = explain(&rules(), &holder, action, room);
-        let text = explanation.to_string();
         let json = serde_json::to_value(&explanation).expect("JSON");
-        assert_eq!(json["allowed"], true, "{text}");
         assert_eq!(
             (&json["room"], &json["action"]),
             (&json!(room), &json!(action))
         );
-        assert_eq!(json["by"]["pattern"], pattern, "{text}");
-        assert_eq!(json["by"]["source"], source, "{text}");
-        assert_eq!(json.get("passed_over"), None, "{text}");
-        assert!(
-            text.starts_with("allowed: ") && text.contains("\n  by "),
-            "{text}"
-        );
+        assert_allowed_by(&explanation, pattern, &source);
     }
 }
 

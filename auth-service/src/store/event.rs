@@ -1,0 +1,127 @@
+//! Events of the audit log before they are stored. [`super::audit`] stores them.
+
+/// What can happen that is worth keeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// An account was made.
+    AccountAdded,
+    /// An account was shut.
+    AccountDisabled,
+    /// A password was set.
+    PasswordChanged,
+    /// Somebody signed in.
+    LoggedIn,
+    /// A session was ended.
+    SessionEnded,
+    /// A spent refresh token came again.
+    RefreshTokenReused,
+    /// A right to rooms was given, or its actions were changed.
+    GrantAdded,
+    /// A right to rooms was taken back.
+    GrantRemoved,
+    /// A client was made.
+    ClientAdded,
+    /// A client got another secret.
+    ClientRotated,
+    /// A client was removed.
+    ClientRemoved,
+    /// Another key signs.
+    KeyRotated,
+    /// A second factor was set up.
+    SecondFactorAdded,
+    /// A second factor was taken away.
+    SecondFactorRemoved,
+    /// A recovery code was used up.
+    RecoveryCodeUsed,
+}
+
+impl EventKind {
+    /// The name in the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccountAdded => "account_added",
+            Self::AccountDisabled => "account_disabled",
+            Self::PasswordChanged => "password_changed",
+            Self::LoggedIn => "logged_in",
+            Self::SessionEnded => "session_ended",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::GrantAdded => "grant_added",
+            Self::GrantRemoved => "grant_removed",
+            Self::ClientAdded => "client_added",
+            Self::ClientRotated => "client_rotated",
+            Self::ClientRemoved => "client_removed",
+            Self::KeyRotated => "key_rotated",
+            Self::SecondFactorAdded => "second_factor_added",
+            Self::SecondFactorRemoved => "second_factor_removed",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+        }
+    }
+}
+
+/// Whose request or command causes an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The owner of the account, over HTTP.
+    #[default]
+    Owner,
+    /// An operator, by a command.
+    Command,
+    /// The service itself: a rotation of keys, or the end of a session whose token was copied.
+    Service,
+}
+
+impl Actor {
+    /// The value of the member `by` in an event's detail.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "self",
+            Self::Command => "command",
+            Self::Service => "service",
+        }
+    }
+}
+
+/// An event that is to be recorded.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// The kind of the event.
+    pub kind: EventKind,
+    /// The time, in seconds since the epoch.
+    pub at: i64,
+    /// The account that it is about.
+    pub user_id: Option<&'a str>,
+    /// The session that it is about.
+    pub session_id: Option<&'a str>,
+    /// Further data: a JSON object without secrets, and without what was typed as a name, which may
+    /// be a password.
+    pub detail: serde_json::Value,
+}
+
+/// An event that waits for the commit of its transaction.
+#[derive(Debug)]
+pub(super) struct RecordedEvent {
+    pub(super) name: &'static str,
+    pub(super) at: i64,
+    pub(super) user_id: Option<String>,
+    pub(super) session_id: Option<String>,
+    pub(super) detail: String,
+}
+
+impl Event<'_> {
+    /// Copies the event and adds its actor to the detail, as the member `by`.
+    pub(super) fn recorded(self, actor: Actor) -> RecordedEvent {
+        let mut detail = self.detail;
+        if let Some(members) = detail.as_object_mut() {
+            members.insert("by".to_owned(), actor.name().into());
+        }
+        RecordedEvent {
+            name: self.kind.name(),
+            at: self.at,
+            user_id: self.user_id.map(str::to_owned),
+            session_id: self.session_id.map(str::to_owned),
+            detail: detail.to_string(),
+        }
+    }
+}
