@@ -90,8 +90,13 @@ where
         if !admit(session.data().record()) {
             return None;
         }
-        session.data().record().heard();
-        Some(Box::pin(Engine::resume(self, request, transport, session)))
+        let record = session.data().record().clone();
+        Some(Box::pin(async move {
+            record.heard();
+            let answer = Engine::resume(self, request, transport, session).await;
+            record.heard();
+            answer
+        }))
     }
 }
 
@@ -111,6 +116,9 @@ pub(super) trait EngineConnection: Send + Sync {
 
     /// Whether a WebSocket carries the session.
     fn is_websocket(&self) -> bool;
+
+    /// Whether a poll waits for packets.
+    fn is_polled(&self) -> bool;
 
     /// Whether the connection takes nothing now.
     fn is_blocked(&self) -> bool;
@@ -135,6 +143,10 @@ impl<D: Send + Sync + 'static> EngineConnection for Session<D> {
 
     fn is_websocket(&self) -> bool {
         self.transport() == TransportKind::WebSocket
+    }
+
+    fn is_polled(&self) -> bool {
+        Session::is_polled(self)
     }
 
     fn is_blocked(&self) -> bool {

@@ -154,6 +154,12 @@ impl<D: Send + Sync + 'static> Session<D> {
         self.is_blocked.load(Ordering::Acquire)
     }
 
+    /// Whether a poll waits for packets.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.state().is_polling()
+    }
+
     /// Closes the session: the packets that wait still leave, then a close frame with `code`, or an
     /// Engine.IO close packet with the next poll. Nothing more is received. A session that is
     /// blocked is [killed](Self::kill) instead.

@@ -32,6 +32,9 @@ use super::{
 };
 use crate::metrics::Cause;
 
+/// How long a client that polls has to read an answer and to poll again.
+const POLL_GAP: Duration = Duration::from_secs(2);
+
 /// One Engine.IO session, from its first request to its end.
 pub struct EngineSession {
     opener: Opener,
@@ -170,15 +173,18 @@ impl EngineSession {
     /// How long this client has taken nothing, while something waits for it.
     #[must_use]
     pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
-        if let Some(connection) = self.connection()
-            && connection.is_websocket()
-        {
-            return self.queue.blocked_for(now);
+        match self.connection() {
+            Some(connection) if connection.is_websocket() => return self.queue.blocked_for(now),
+            Some(connection) if connection.is_polled() => return None,
+            _ => {}
         }
         match &*self.stream() {
             Some(stream) => stream.switch.blocked_for(now),
             None if self.waiting().bytes == 0 => None,
-            None => Some(now.saturating_duration_since(*self.heard_at())),
+            None => {
+                let since_answer = now.saturating_duration_since(*self.heard_at());
+                since_answer.checked_sub(POLL_GAP)
+            }
         }
     }
 
