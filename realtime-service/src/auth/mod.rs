@@ -4,6 +4,5 @@ mod credentials;
 pub mod keys;
 pub mod policy;
 pub mod revocations;
-pub mod suspended;
 
 pub use self::credentials::{Payload, find_token, token_of_text};

@@ -1,24 +1,29 @@
-//! From token text to a [`Session`], or a rejection. Token text goes no further than this feature.
+//! CONNECT: from token text to a [`Session`], or a rejection. Token text goes no further than this
+//! feature. Here are the clients of the engine; [`guard`] has those of socketioxide.
 
-mod engine_handler;
 mod guard;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
+use serde_json::json;
 use shared_claims::{Rejection, VerifiedClaims};
-use tokio::time::Instant;
 
-pub use self::{
-    engine_handler::{Admission, EngineClients},
-    guard::{Guarded, SessionRef, Unguarded, guard},
-};
+pub use self::guard::{Guarded, SessionRef, Unguarded, guard};
 use crate::{
     auth::{Payload, find_token, keys::Unverified},
     clock::wall_now,
+    events,
     ids::random_id,
     metrics::Cause,
-    session::{Identity, Session, SessionContext},
-    transport::EngineSession,
+    session::{Identity, Received, Session, SessionContext},
+    transport::{
+        Client, EngineSession, InvalidAcknowledgement, Packet, Queued,
+        engine::{
+            CloseReason, Violation,
+            socket_io::{Acknowledgement, Event, SocketHandler, SocketSession},
+        },
+    },
 };
 
 /// Why a client is not admitted.
@@ -43,7 +48,7 @@ async fn authenticate(
     let token = payload
         .and_then(|payload| find_token(&context.credentials, &payload, &engine.credentials()));
     let claims = match token {
-        Ok(token) => verify(context, &token).await.map(Some),
+        Ok(token) => context.keys.verify(&token, wall_now()).await.map(Some),
         Err(Rejection::TokenMissing) if context.auth.admits_guests() => Ok(None),
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
@@ -61,15 +66,6 @@ async fn authenticate(
             engine.end(Cause::NoKeys);
             Err(Unadmitted::Ended)
         }
-    }
-}
-
-/// Verifies the token of a client.
-async fn verify(context: &SessionContext, token: &str) -> Result<VerifiedClaims, Unverified> {
-    let claims = context.keys.verify(token, wall_now()).await?;
-    match context.suspended.covers(&claims, Instant::now()) {
-        true => Err(Unverified::Rejected(Rejection::TokenRevoked)),
-        false => Ok(claims),
     }
 }
 
@@ -94,4 +90,190 @@ fn open(
         return Err(Unverified::Rejected(Rejection::TokenRevoked));
     }
     Ok(session)
+}
+
+/// The one namespace of the gateway.
+const NAMESPACE: &str = "/";
+
+/// Lets the clients of the engine in, and has their events handled.
+pub struct EngineClients(Arc<SessionContext>);
+
+/// How far a client has come in the namespace.
+#[derive(Default)]
+pub struct Admission(Mutex<Stage>);
+
+#[derive(Default)]
+enum Stage {
+    /// It has not presented a token, or was rejected, or has left.
+    #[default]
+    Outside,
+    /// Its token is being verified.
+    Connecting,
+    /// It was admitted.
+    Joined(Arc<Session>),
+}
+
+type EngineClient = SocketSession<Client<Admission>>;
+
+impl EngineClients {
+    /// A handler for clients whose sessions share `context`.
+    #[must_use]
+    pub fn new(context: Arc<SessionContext>) -> Self {
+        Self(context)
+    }
+}
+
+impl Admission {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        match &*self.stage() {
+            Stage::Joined(session) => Some(session.clone()),
+            Stage::Outside | Stage::Connecting => None,
+        }
+    }
+
+    /// Takes the session out, when the client leaves.
+    fn leave(&self) -> Option<Arc<Session>> {
+        match std::mem::take(&mut *self.stage()) {
+            Stage::Joined(session) => Some(session),
+            Stage::Outside | Stage::Connecting => None,
+        }
+    }
+}
+
+impl SocketHandler for EngineClients {
+    type Data = Client<Admission>;
+
+    fn opened(&self, client: &Arc<EngineClient>) {
+        client.data().record().connect(client);
+    }
+
+    fn connect(
+        &self,
+        client: &Arc<EngineClient>,
+        namespace: &str,
+        payload: &str,
+    ) -> Result<(), Violation> {
+        if namespace != NAMESPACE {
+            let error = json!({ "message": "Invalid namespace" });
+            send(client, &format!("4{namespace},{error}"));
+            return Ok(());
+        }
+        {
+            let mut stage = client.data().state().stage();
+            if !matches!(*stage, Stage::Outside) {
+                // A client that has joined stays who it is.
+                return Ok(());
+            }
+            *stage = Stage::Connecting;
+        }
+        let payload = match payload {
+            "" => Ok(Payload::default()),
+            json => serde_json::from_str(json),
+        };
+        let payload = payload.map_err(|_| Rejection::PayloadMalformed);
+        let (context, client) = (self.0.clone(), client.clone());
+        let admitting = async move {
+            let record = client.data().record();
+            let admitted = authenticate(&context, record, NAMESPACE, payload).await;
+            admit(&client, admitted);
+        };
+        // Nothing is awaited unless an issuer is asked for its keys.
+        let mut admitting = Box::pin(admitting);
+        if admitting.as_mut().now_or_never().is_none() {
+            tokio::spawn(admitting);
+        }
+        Ok(())
+    }
+
+    fn event(
+        &self,
+        client: &Arc<EngineClient>,
+        namespace: &str,
+        event: Event<'_>,
+    ) -> Result<(), Violation> {
+        let session = client.data().state().session();
+        let session = session.filter(|_| namespace == NAMESPACE);
+        let session = session.ok_or(Violation::Protocol)?;
+        let received = Received::new(event.json.to_owned(), event.attachments, event.ack_id);
+        events::receive(&session, received).map_err(|_| Violation::Protocol)
+    }
+
+    fn acknowledged(
+        &self,
+        client: &Arc<EngineClient>,
+        _: &str,
+        acknowledgement: Acknowledgement<'_>,
+    ) -> Result<(), Violation> {
+        let arguments = serde_json::from_str(acknowledgement.json);
+        let arguments = arguments.map_err(|_| InvalidAcknowledgement);
+        let acks = client.data().record().acks();
+        acks.resolve(acknowledgement.ack_id, arguments);
+        Ok(())
+    }
+
+    fn disconnected(&self, client: &Arc<EngineClient>, _: &str) -> Result<(), Violation> {
+        if let Some(session) = client.data().state().leave() {
+            session.disconnected();
+        }
+        Ok(())
+    }
+
+    fn closed(&self, client: &Arc<EngineClient>, reason: CloseReason) {
+        client.data().record().closed(reason);
+        if let Some(session) = client.data().state().leave() {
+            session.disconnected();
+        }
+    }
+}
+
+/// Tells a client whether it is admitted.
+fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>) {
+    let mut stage = client.data().state().stage();
+    *stage = Stage::Outside;
+    match admitted {
+        Ok(session) => {
+            if session.admit().is_err() {
+                return;
+            }
+            // The client may have gone while its token was verified.
+            if !client.is_open() {
+                drop(stage);
+                return session.disconnected();
+            }
+            let sub = session.identity().sender.sub.clone();
+            tracing::info!(sub, connection = %session.connection, "connected");
+            *stage = Stage::Joined(session.clone());
+            drop(stage);
+            send(client, &format!("0{}", json!({ "sid": random_id() })));
+            session.start();
+        }
+        Err(Unadmitted::Rejected(rejection)) => {
+            drop(stage);
+            let error = json!({
+                "message": rejection.message(),
+                "data": {
+                    "message": rejection.message(),
+                    "code": rejection.code(),
+                    "type": "UnauthorizedError",
+                    "reason": rejection.reason(),
+                },
+            });
+            send(client, &format!("4{error}"));
+        }
+        Err(Unadmitted::Ended) => {}
+    }
+}
+
+/// Sends a Socket.IO packet to a client that may not be admitted.
+fn send(client: &Arc<EngineClient>, packet: &str) {
+    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(packet.as_bytes());
+    let packet = Packet::message(packet.len(), write, &[]);
+    let record: &Arc<EngineSession> = client.data().record();
+    // One that is ending already is told by its end.
+    let _ = record.push(Queued::new(packet, None));
+    record.flush();
 }

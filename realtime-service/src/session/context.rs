@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Registry;
 use crate::{
-    auth::{keys::Keys, policy::Policy, revocations::Revocations, suspended::SuspendedTokens},
+    auth::{keys::Keys, policy::Policy, revocations::Revocations},
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::Quotas,
     metrics::{Cause, Metrics},
@@ -45,8 +45,6 @@ pub struct SessionContext {
     pub sessions: Registry,
     /// The tokens that are not accepted any more.
     pub revocations: Revocations,
-    /// The tokens of clients that were disconnected and could not be told so.
-    pub suspended: SuspendedTokens,
     /// The tasks that run the handlers of sessions.
     pub(super) handlers: TaskTracker,
 }
@@ -78,7 +76,6 @@ impl SessionContext {
             outboxes,
             sessions: Registry::default(),
             revocations: Revocations::open(&config.revocations)?,
-            suspended: SuspendedTokens::default(),
             handlers: TaskTracker::new(),
         }))
     }

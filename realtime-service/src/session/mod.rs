@@ -203,7 +203,7 @@ impl Session {
         let session = self.clone();
         self.outbox.finish(packet, cause, move || {
             if let Some(claims) = identity.claims() {
-                session.context.suspended.suspend(&claims, Instant::now());
+                session.context.revocations.suspend(&claims);
             }
         });
     }

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json};
 use socketioxide::extract::SocketRef;
-use tokio::time::Instant;
 
 use super::{
     Arguments, Identity, Received, Session, handlers::Audience, lock, take_seat, unauthorized,
@@ -123,9 +122,7 @@ impl Session {
         let now = wall_now();
         let claims = self.context.keys.verify(token, now).await?;
         let revoked = Unverified::Rejected(Rejection::TokenRevoked);
-        if self.context.revocations.covers(&claims)
-            || self.context.suspended.covers(&claims, Instant::now())
-        {
+        if self.context.revocations.covers(&claims) {
             return Err(revoked);
         }
         let renewed = self.replace_identity(claims.clone(), now);

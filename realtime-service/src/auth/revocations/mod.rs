@@ -12,6 +12,7 @@ mod draft;
 mod entries;
 mod file;
 mod log;
+mod suspended;
 
 use std::{
     path::Path,
@@ -30,6 +31,7 @@ use tokio::time::{Instant, sleep};
 use self::{
     entries::{Entries, Entry, Key},
     log::{Log, Writer},
+    suspended::SuspendedTokens,
 };
 use crate::{
     clock::{unix_secs, wall_now},
@@ -77,6 +79,8 @@ pub enum RevocationError {
 /// What is revoked.
 pub struct Revocations {
     entries: Arc<Entries>,
+    /// The tokens that are refused for a while, which are not on the disk.
+    suspended: SuspendedTokens,
     log: Log,
     /// When the file may be written anew again.
     next_rewrite: Mutex<Instant>,
@@ -94,6 +98,7 @@ impl Revocations {
         let log = Self::open_log(&settings.file, &entries).with_context(what)?;
         Ok(Self {
             entries,
+            suspended: SuspendedTokens::default(),
             log,
             next_rewrite: Mutex::new(Instant::now()),
         })
@@ -118,9 +123,12 @@ impl Revocations {
         Ok(Log::start(writer)?)
     }
 
-    /// Whether the token with these claims is revoked.
+    /// Whether the token with these claims is revoked or suspended.
     #[must_use]
     pub fn covers(&self, claims: &VerifiedClaims) -> bool {
+        if self.suspended.covers(claims, Instant::now()) {
+            return true;
+        }
         if self.is_empty() {
             return false;
         }
@@ -131,6 +139,12 @@ impl Revocations {
             let entry = self.entries.get(&key, now);
             entry.is_some_and(|entry| key.1.ends(claims.iat, entry.iat))
         })
+    }
+
+    /// Refuses the token with these claims for a minute: its client was disconnected for good, and took
+    /// nothing when it was to be told so.
+    pub fn suspend(&self, claims: &VerifiedClaims) {
+        self.suspended.suspend(claims, Instant::now());
     }
 
     /// How many revocations are kept. Lapsed ones count until [`Self::run_maintenance`] has removed

@@ -22,7 +22,7 @@ type Key = (String, String, String);
 
 /// The tokens that are refused for a while.
 #[derive(Default)]
-pub struct SuspendedTokens(Mutex<State>);
+pub(super) struct SuspendedTokens(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -32,7 +32,7 @@ struct State {
 
 impl SuspendedTokens {
     /// Refuses the token with these claims from now on, for a minute.
-    pub fn suspend(&self, claims: &VerifiedClaims, now: Instant) {
+    pub(super) fn suspend(&self, claims: &VerifiedClaims, now: Instant) {
         let mut state = self.lock();
         state.trim(now);
         let (key, until) = (key_of(claims), now + SUSPENSION);
@@ -41,8 +41,7 @@ impl SuspendedTokens {
     }
 
     /// Whether the token with these claims is refused.
-    #[must_use]
-    pub fn covers(&self, claims: &VerifiedClaims, now: Instant) -> bool {
+    pub(super) fn covers(&self, claims: &VerifiedClaims, now: Instant) -> bool {
         let state = self.lock();
         !state.until.is_empty()
             && state
