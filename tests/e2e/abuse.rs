@@ -37,7 +37,14 @@ async fn a_connect_of_10_mb_closes_its_sender_alone() {
         .try_send(format!("40{}", json!({"token": "x".repeat(10_000_000)})))
         .await;
     assert_eq!(sender.closed().await, [""; 0]);
-    // Before admission a client is worth 16 KiB.
+    other.publish("lobby", json!("fine")).await;
+    assert_eq!(other.event().await[1], "fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_admission_a_client_is_worth_16_kib() {
+    // Socketioxide has one limit for all messages.
+    let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
     let mut sender = Opening::of(&stack).session().await;
     sender
         .try_send(format!("40{}", json!({"token": "x".repeat(17_000)})))
@@ -46,8 +53,6 @@ async fn a_connect_of_10_mb_closes_its_sender_alone() {
     let mut fits = Opening::of(&stack).session().await;
     let refused = fits.connect(&json!({"token": "x".repeat(16_000)})).await;
     assert_eq!(refused.expect_err("no token").message(), "jwt too large");
-    other.publish("lobby", json!("fine")).await;
-    assert_eq!(other.event().await[1], "fine");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,6 +65,19 @@ async fn a_poll_of_10_mb_is_answered_413_and_the_session_goes_on() {
     let payload = json!({"room": "lobby", "event": "message", "data": "fits"});
     assert_eq!(sender.call("rt:publish", payload).await["ok"], true);
     assert_eq!(other.event().await[1], "fits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_to_ever_more_namespaces_and_polls_nothing_is_closed() {
+    let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
+    for (count, is_served) in [(10, true), (1000, false)] {
+        let polling = Polling::of(&stack).open().await.expect("a session");
+        let packets: Vec<_> = (0..count).map(|number| format!("40/{number},")).collect();
+        let (status, _) = polling.post(packets.join("\u{1e}")).await;
+        assert!(status == StatusCode::OK || !is_served, "{status}");
+        let (status, _) = polling.get().await;
+        assert_eq!(status.is_success(), is_served, "{count} namespaces");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

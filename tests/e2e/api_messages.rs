@@ -215,6 +215,40 @@ async fn long_lists_are_read_page_by_page() {
     assert_eq!(said, [1, 2, 3]);
 }
 
+/// Asks a client for an acknowledgement, which has one attachment, and returns what the back end gets.
+async fn acknowledged_with(api: &WithApi, arguments: Value) -> Value {
+    let mut alice = api.user("alice").await;
+    let answering = async {
+        let packet = alice.packet().await;
+        let id = packet["42".len()..].split_once('[').expect("an event").0;
+        alice.send(format!("461-{id}{arguments}")).await;
+        alice.send_binary(&[1, 2]).await;
+    };
+    let body = json!({"event": "question", "ack": true, "timeout_ms": 15_000});
+    let (answered, ()) = tokio::join!(api.post("/v1/users/alice/emit", body), answering);
+    answered.ok()["acks"][0].clone()
+}
+
+fn place(number: u32) -> Value {
+    json!({"_placeholder": true, "num": number})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_data_of_an_acknowledgement_comes_as_base64() {
+    let api = WithApi::start().await;
+    let ack = acknowledged_with(&api, json!([{"a": [place(0), 1, null]}, "b"])).await;
+    let answer = json!([{"a": [{"base64": "AQI="}, 1, null]}, "b"]);
+    assert_eq!(ack["answer"], answer, "{ack}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_with_a_place_for_nothing_is_invalid() {
+    // Socketioxide puts the next attachment into every place.
+    let api = WithApi::start_with(Options::default().gateway("carrier", "engine")).await;
+    let ack = acknowledged_with(&api, json!([place(3)])).await;
+    assert_eq!(ack["error"], "invalid", "{ack}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_back_ends_do_is_counted() {
     let address = free_address();

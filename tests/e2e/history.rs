@@ -123,6 +123,16 @@ async fn history_is_for_those_who_may_read_it() {
     );
     assert_eq!(said(&answer), [json!(1), json!(2)]);
 
+    // A place that is not in this life of the room: the pages begin with the oldest message.
+    let foreign = json!({"epoch": "another", "offset": 2});
+    let payload = json!({"room": "news", "since": foreign, "limit": 2});
+    let answer = publisher.call("rt:history", payload).await;
+    assert_eq!(
+        (&answer["more"], &answer["recovered"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(said(&answer), [json!(1), json!(2)]);
+
     // Who may only hear the room is told nothing of what was said before.
     let mut hearer = restricted(&stack, "news", &["sub"]).await;
     for payload in [read, read_since] {

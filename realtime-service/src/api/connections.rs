@@ -17,6 +17,7 @@ use crate::{clock::unix_millis, session::Session};
 
 /// Which connections to list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConnectionsQuery {
     /// Of this user alone.

@@ -35,6 +35,7 @@ pub(super) fn room(text: String) -> Result<RoomName, ApiError> {
 
 /// Which rooms to list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomsQuery {
     /// With what their names begin.
@@ -111,6 +112,7 @@ pub(super) async fn list_rooms(
 
 /// How much to tell of who is in a room.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PresenceQuery {
     /// `full` when it is left out, or `count`.
@@ -152,6 +154,7 @@ pub(super) async fn show_presence(
 
 /// Which messages to read.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
     /// How many at most: 100 when it is left out, 1000 at most.

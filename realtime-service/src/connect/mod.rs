@@ -6,7 +6,7 @@ mod guard;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
-use serde_json::json;
+use serde_json::{Value, json, value::RawValue};
 use shared_claims::{Rejection, VerifiedClaims};
 
 pub use self::guard::{Guarded, SessionRef, Unguarded, guard};
@@ -16,9 +16,11 @@ use crate::{
     events,
     ids::random_id,
     metrics::Cause,
+    rooms::Data,
     session::{Identity, Received, Session, SessionContext},
     transport::{
-        Client, EngineSession, InvalidAcknowledgement, Packet, Queued,
+        Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet, Queued,
+        Waiting,
         engine::{
             CloseReason, Violation,
             socket_io::{Acknowledgement, Event, SocketHandler, SocketSession},
@@ -95,6 +97,11 @@ fn open(
 /// The one namespace of the gateway.
 const NAMESPACE: &str = "/";
 
+/// How many packets may wait when a client is told that it is not admitted: with a session in the
+/// namespace, and without one.
+const MAXIMUM_WAITING: usize = 4096;
+const MAXIMUM_WAITING_OUTSIDE: usize = 64;
+
 /// Lets the clients of the engine in, and has their events handled.
 pub struct EngineClients(Arc<SessionContext>);
 
@@ -109,6 +116,8 @@ enum Stage {
     Outside,
     /// Its token is being verified.
     Connecting,
+    /// It has left while its token is being verified.
+    Leaving,
     /// It was admitted.
     Joined(Arc<Session>),
 }
@@ -131,15 +140,20 @@ impl Admission {
     fn session(&self) -> Option<Arc<Session>> {
         match &*self.stage() {
             Stage::Joined(session) => Some(session.clone()),
-            Stage::Outside | Stage::Connecting => None,
+            Stage::Outside | Stage::Connecting | Stage::Leaving => None,
         }
     }
 
     /// Takes the session out, when the client leaves.
     fn leave(&self) -> Option<Arc<Session>> {
-        match std::mem::take(&mut *self.stage()) {
+        let mut stage = self.stage();
+        match std::mem::take(&mut *stage) {
             Stage::Joined(session) => Some(session),
-            Stage::Outside | Stage::Connecting => None,
+            Stage::Outside => None,
+            Stage::Connecting | Stage::Leaving => {
+                *stage = Stage::Leaving;
+                None
+            }
         }
     }
 }
@@ -164,11 +178,13 @@ impl SocketHandler for EngineClients {
         }
         {
             let mut stage = client.data().state().stage();
-            if !matches!(*stage, Stage::Outside) {
+            match *stage {
+                Stage::Outside => *stage = Stage::Connecting,
                 // A client that has joined stays who it is.
-                return Ok(());
+                Stage::Connecting | Stage::Joined(_) => return Ok(()),
+                // A stock client opens another connection.
+                Stage::Leaving => return Err(Violation::Protocol),
             }
-            *stage = Stage::Connecting;
         }
         let payload = match payload {
             "" => Ok(Payload::default()),
@@ -205,18 +221,21 @@ impl SocketHandler for EngineClients {
     fn acknowledged(
         &self,
         client: &Arc<EngineClient>,
-        _: &str,
+        namespace: &str,
         acknowledgement: Acknowledgement<'_>,
     ) -> Result<(), Violation> {
-        let arguments = serde_json::from_str(acknowledgement.json);
-        let arguments = arguments.map_err(|_| InvalidAcknowledgement);
         let acks = client.data().record().acks();
-        acks.resolve(acknowledgement.ack_id, arguments);
+        // What nobody asked for is not read.
+        if namespace == NAMESPACE && acks.is_expected(acknowledgement.ack_id) {
+            acks.resolve(acknowledgement.ack_id, arguments_of(&acknowledgement));
+        }
         Ok(())
     }
 
-    fn disconnected(&self, client: &Arc<EngineClient>, _: &str) -> Result<(), Violation> {
-        if let Some(session) = client.data().state().leave() {
+    fn disconnected(&self, client: &Arc<EngineClient>, namespace: &str) -> Result<(), Violation> {
+        if namespace == NAMESPACE
+            && let Some(session) = client.data().state().leave()
+        {
             session.disconnected();
         }
         Ok(())
@@ -230,11 +249,27 @@ impl SocketHandler for EngineClients {
     }
 }
 
+/// The arguments of an acknowledgement, with `{"base64": …}` in the places of binary data.
+fn arguments_of(acknowledgement: &Acknowledgement<'_>) -> Answer {
+    let json = RawValue::from_string(acknowledgement.json.to_owned());
+    let json = json.map_err(|_| InvalidAcknowledgement)?;
+    let data = Data::new(json, acknowledgement.attachments.clone());
+    match data.map_err(|_| InvalidAcknowledgement)?.to_value() {
+        Value::Array(arguments) => Ok(arguments),
+        _ => Err(InvalidAcknowledgement),
+    }
+}
+
 /// Tells a client whether it is admitted.
 fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>) {
     let mut stage = client.data().state().stage();
-    *stage = Stage::Outside;
+    let has_left = matches!(std::mem::take(&mut *stage), Stage::Leaving);
     match admitted {
+        Ok(session) if has_left => {
+            drop(stage);
+            session.discard();
+        }
+        Err(_) if has_left => {}
         Ok(session) => {
             if session.admit().is_err() {
                 return;
@@ -274,6 +309,14 @@ fn send(client: &Arc<EngineClient>, packet: &str) {
     let packet = Packet::message(packet.len(), write, &[]);
     let record: &Arc<EngineSession> = client.data().record();
     // One that is ending already is told by its end.
-    let _ = record.push(Queued::new(packet, None));
+    let waiting = record.push(Queued::new(packet, None));
+    let is_flood = |waiting: Waiting| {
+        waiting.packets > MAXIMUM_WAITING
+            || waiting.packets > MAXIMUM_WAITING_OUTSIDE
+                && client.data().state().session().is_none()
+    };
+    if waiting.is_some_and(is_flood) {
+        return record.end(Cause::Overflowed);
+    }
     record.flush();
 }

@@ -285,6 +285,9 @@ impl Outbox {
     /// Whether a client whose queue is full does not read, or so much slower than it is sent to that
     /// there is no hope for it.
     fn is_slow(&self, waiting: Waiting, now: Instant) -> bool {
+        if self.engine.keeps_up() {
+            return false;
+        }
         let stalled = self.engine.blocked_for(now);
         stalled.is_some_and(|time| time >= PATIENCE)
             || waiting.bytes > MAXIMUM_OVERRUN * self.context.limit_bytes

@@ -97,10 +97,8 @@ impl People {
     }
 
     /// Takes back what [`Self::enter`] did for a user.
-    pub(super) fn undo_enter(&mut self, user: Option<&User>) {
-        if let Some(user) = user
-            && self.leave(user)
-        {
+    pub(super) fn undo_enter(&mut self, user: &User) {
+        if self.leave(user) {
             self.remove(user);
         }
     }

@@ -171,14 +171,19 @@ impl Room {
             .is_some_and(|user| state.people.enter(user, subscriber.sender.name.as_ref()));
         if let Err(error) = self.queue_answer(&mut state, entry, answer, now) {
             // A client that cannot be answered has never been in the room.
-            state
-                .people
-                .undo_enter(user.as_ref().filter(|_| !was_member));
+            match user.as_ref().filter(|_| !was_member) {
+                Some(user) if is_first => state.people.undo_enter(user),
+                // The others know that the user is here.
+                Some(user) => self.part(&mut state, user),
+                None => {}
+            }
             return Err(error);
         }
         let may_watch = subscriber.may_watch;
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
-            member.user.clone_from(&user);
+            if user.is_some() {
+                member.user.clone_from(&user);
+            }
             (member.mode, member.may_watch) = (options.presence, may_watch);
         }
         if is_first && let Some(user) = user {

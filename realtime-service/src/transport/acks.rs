@@ -39,6 +39,11 @@ impl PendingAcks {
         (id, receiver)
     }
 
+    /// Whether somebody waits for the acknowledgement with this id.
+    pub(crate) fn is_expected(&self, id: u64) -> bool {
+        self.lock().waiting.contains_key(&id)
+    }
+
     /// Passes an acknowledgement to whoever waits for it; one that nobody expects is ignored.
     pub(crate) fn resolve(&self, id: u64, acknowledgement: Acknowledgement) {
         let sender = self.lock().waiting.remove(&id);

@@ -4,7 +4,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use axum::body::Body;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use super::{
     engine::{
@@ -92,9 +92,12 @@ where
         }
         let record = session.data().record().clone();
         Some(Box::pin(async move {
-            record.heard();
+            // A client that only posts does not read.
+            let is_poll = request.method() == Method::GET;
             let answer = Engine::resume(self, request, transport, session).await;
-            record.heard();
+            if is_poll {
+                record.heard();
+            }
             answer
         }))
     }

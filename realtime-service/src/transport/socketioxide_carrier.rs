@@ -7,12 +7,13 @@ use std::{
 };
 
 use axum::body::Bytes;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{SeqAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
     ser::SerializeTuple as _,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use socketioxide::{
     AckError, SendError, SocketError, extract::AckSender, handler::FromMessageParts as _,
     socket::Socket,
@@ -236,10 +237,73 @@ impl<'de> Visitor<'de> for AnswerVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Answer, A::Error> {
         let mut arguments = Vec::new();
-        while let Some(argument) = items.next_element()? {
+        while let Some(Plain(argument)) = items.next_element()? {
             arguments.push(argument);
         }
         Ok(Answer(arguments))
+    }
+}
+
+/// A value with `{"base64": …}` in the places of binary data.
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Plain;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON or binary data")
+    }
+
+    fn visit_unit<E>(self) -> Result<Plain, E> {
+        Ok(Plain(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_bytes<E>(self, data: &[u8]) -> Result<Plain, E> {
+        Ok(Plain(json!({ "base64": STANDARD.encode(data) })))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Plain, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Plain(value)) = items.next_element()? {
+            values.push(value);
+        }
+        Ok(Plain(Value::Array(values)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Plain, A::Error> {
+        let mut values = Map::new();
+        while let Some((name, Plain(value))) = members.next_entry()? {
+            values.insert(name, value);
+        }
+        Ok(Plain(Value::Object(values)))
     }
 }
 

@@ -3,7 +3,15 @@
 //!
 //! A turn belongs to one thread. Outside of a turn, a connection is written at once.
 
-use std::{cell::RefCell, future::poll_fn, marker::PhantomData, mem, pin::pin, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    marker::PhantomData,
+    mem,
+    panic::{self, AssertUnwindSafe},
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -97,6 +105,15 @@ pub(crate) fn flush(connection: Arc<dyn Flush>) {
     }
 }
 
+/// Writes a connection. A panic in the write concerns that connection alone: the turn ends, and the
+/// others are written.
+fn write(connection: Arc<dyn Flush>, now: Instant) {
+    let written = panic::catch_unwind(AssertUnwindSafe(|| connection.flush_now(now)));
+    if written.is_err() {
+        tracing::error!("a write to a connection panicked");
+    }
+}
+
 /// Writes the connections that were noted. The turn is still open meanwhile, so a connection that is
 /// noted by a write is written too.
 fn write_pending() {
@@ -114,7 +131,7 @@ fn write_pending() {
         let rest = spawn_writers(rest);
         let now = Instant::now();
         for connection in connections.drain(..).chain(rest) {
-            connection.flush_now(now);
+            write(connection, now);
         }
         if connections.capacity() <= CONNECTIONS_PER_TURN {
             PENDING.with_borrow_mut(|pending| {
@@ -142,7 +159,7 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
             while !batch.as_slice().is_empty() {
                 let now = Instant::now();
                 for connection in batch.by_ref().take(CONNECTIONS_PER_YIELD) {
-                    connection.flush_now(now);
+                    write(connection, now);
                 }
                 tokio::task::yield_now().await;
             }
@@ -182,6 +199,26 @@ mod tests {
         assert_eq!(counter.get(), 1);
         flush(counter.clone());
         assert_eq!(counter.get(), 2, "outside of a turn a write is immediate");
+    }
+
+    struct Broken;
+
+    impl Flush for Broken {
+        fn flush_now(self: Arc<Self>, _: Instant) {
+            panic!("a write that panics");
+        }
+    }
+
+    #[test]
+    fn a_write_that_panics_holds_up_no_other_and_no_later_turn() {
+        let counter = Arc::new(Counter::default());
+        for written in 1..=2 {
+            scope(|| {
+                flush(Arc::new(Broken));
+                flush(counter.clone());
+            });
+            assert_eq!(counter.get(), written);
+        }
     }
 
     #[tokio::test]

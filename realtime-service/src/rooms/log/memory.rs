@@ -115,8 +115,11 @@ impl MemoryLog {
             let missed = selection.since.as_ref();
             let missed = missed.map(|since| self.missed(state, since));
             let recovered = missed.as_ref().map(Option::is_some);
-            let last = || state.history.last(selection.last);
-            let mut messages = missed.flatten().unwrap_or_else(last);
+            // Who reads page by page goes on at the first message that is kept.
+            let is_page = missed.is_some() && selection.limit.is_some();
+            let last = if is_page { usize::MAX } else { selection.last };
+            let kept = || state.history.last(last);
+            let mut messages = missed.flatten().unwrap_or_else(kept);
             let limit = selection.limit.unwrap_or(usize::MAX);
             let more = messages.len() > limit;
             messages.truncate(limit);

@@ -63,6 +63,12 @@ impl Data {
         &self.attachments
     }
 
+    /// The content as a value, with `{"base64": …}` in the places of binary data.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        with_base64(self.json(), self.attachments.iter().map(AsRef::as_ref))
+    }
+
     pub(super) fn placeholders(&self) -> &[Placeholder] {
         &self.placeholders
     }

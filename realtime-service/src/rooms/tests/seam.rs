@@ -232,7 +232,7 @@ async fn a_client_that_is_closed_while_it_subscribes_was_never_there() {
     let answer = |_: &Subscription<'_>| Some(packet());
     let subscribing = run.rooms.subscribe(&lobby, &subscriber, &options, answer);
     let publishing = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
         // The answer fits into its queue, and not all messages that wait behind the answer do.
         for number in 0..20 {
             let draft = draft("lobby", &number.to_string());

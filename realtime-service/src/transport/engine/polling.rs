@@ -103,7 +103,14 @@ async fn outcome_of<D: Send + Sync + 'static>(
 
 /// Takes packets for one response. With the last packets of a closed session, the session ends.
 fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Bytes {
-    let packets = session.queue().take(session.core().settings.message_bytes);
+    let packets = {
+        // An upgrade that completes at the same time takes the packets, or finds them taken.
+        let state = session.state();
+        if state.transport() == TransportKind::WebSocket {
+            return Bytes::from_static(b"6");
+        }
+        session.queue().take(session.core().settings.message_bytes)
+    };
     if let Some(action) = session.queue().take_finished() {
         action();
     }

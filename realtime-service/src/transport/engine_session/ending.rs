@@ -156,15 +156,16 @@ impl EngineSession {
             life.expected = usize::try_from(admitted).unwrap_or_default();
         }
         life.undelivered.push(Box::new(undelivered));
-        self.queue.finish(Some(last));
         if self.is_of_engine() {
             let session = Arc::downgrade(self);
+            // Before the packet, which may leave at once.
             self.queue.on_finished(move || {
                 if let Some(session) = session.upgrade() {
                     session.end_if_finished();
                 }
             });
         }
+        self.queue.finish(Some(last));
         drop(life);
         if self.is_blocked() {
             // The client takes nothing, so it takes no last packet either.
@@ -241,6 +242,19 @@ impl EngineSession {
     /// Ends the session at once: closes the WebSocket that serves it, however backlogged, or
     /// answers its polls, now and later, with 400.
     pub fn end(&self, cause: Cause) {
+        self.conclude(cause, || match self.connection() {
+            Some(connection) => connection.disconnect(close_code(cause)),
+            None => self.queue.clear(),
+        });
+    }
+
+    /// Notes that the engine has closed the connection. The engine sends the last packets.
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.conclude(cause_of(reason), || ());
+    }
+
+    /// Ends the session, once. `disconnect` closes the connection.
+    fn conclude(&self, cause: Cause, disconnect: impl FnOnce()) {
         let mut life = self.life();
         life.is_ending = true;
         if self.ended.is_cancelled() {
@@ -249,10 +263,7 @@ impl EngineSession {
         self.ended.cancel();
         let undelivered = std::mem::take(&mut life.undelivered);
         drop(life);
-        match self.connection() {
-            Some(connection) => connection.disconnect(close_code(cause)),
-            None => self.queue.clear(),
-        }
+        disconnect();
         self.carrier.clear();
         self.acks.clear();
         self.count_end(cause);
@@ -300,7 +311,7 @@ impl EngineSession {
 }
 
 /// The cause of an end that the connection came to.
-pub(super) fn cause_of(reason: CloseReason) -> Cause {
+fn cause_of(reason: CloseReason) -> Cause {
     match reason {
         CloseReason::WriteStalled => Cause::Stalled,
         CloseReason::Violated(Violation::TooLarge) => Cause::TooLarge,

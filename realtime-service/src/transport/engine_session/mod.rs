@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::ending::{Life, cause_of};
+use self::ending::Life;
 use super::{
     PendingAcks, TransportContext,
     credentials::RequestCredentials,
@@ -170,6 +170,18 @@ impl EngineSession {
         }
     }
 
+    /// Whether the engine's connection takes everything that waits at the end of the turn.
+    #[must_use]
+    pub fn keeps_up(&self) -> bool {
+        self.connection().is_some_and(|connection| {
+            if connection.is_websocket() {
+                !connection.is_blocked()
+            } else {
+                connection.is_polled()
+            }
+        })
+    }
+
     /// How long this client has taken nothing, while something waits for it.
     #[must_use]
     pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
@@ -218,11 +230,6 @@ impl EngineSession {
     /// Whether the engine carries the session, and so tells when the client has gone.
     pub(crate) fn is_of_engine(&self) -> bool {
         self.connection.get().is_some()
-    }
-
-    /// Notes that the connection has ended by itself or by [`Self::end`], for `reason`.
-    pub(crate) fn closed(&self, reason: engine::CloseReason) {
-        self.end(cause_of(reason));
     }
 
     /// Notes that frames of messages have left, in the order in which they were handed over.
