@@ -242,3 +242,35 @@ async fn history_of_many_small_messages_with_ids_takes_what_is_counted() {
     }
     assert_history_is_bounded(&stack, before, "small messages").await;
 }
+
+/// Sessions that are open when the memory is searched.
+const SESSIONS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn no_token_is_in_the_memory_of_a_gateway_with_100_sessions() {
+    let stack = Stack::start_with(options()).await;
+    let mut sockets = Vec::new();
+    let mut beginning = String::new();
+    for number in 0..SESSIONS {
+        let token = stack.forge().claim("sub", "a-subject-of-many").token();
+        let opening = Opening::of(&stack);
+        let (opening, payload) = match number % 3 {
+            0 => (opening, json!({ "token": token })),
+            1 => (
+                opening.header("authorization", &format!("Bearer {token}")),
+                json!({}),
+            ),
+            _ => (opening.query("token", &token), json!({})),
+        };
+        let mut socket = opening.session().await;
+        socket.connect(&payload).await.expect("admitted");
+        sockets.push(socket);
+        // All have the same header, and claims follow it.
+        let header = token.split('.').next().expect("a header");
+        beginning = format!("{header}.eyJ");
+    }
+    assert_eq!(stack.count_in_gateway_memory(&beginning), 0);
+    // It is the right memory: who they are is in it.
+    assert!(stack.count_in_gateway_memory("a-subject-of-many") > 0);
+}

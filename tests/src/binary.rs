@@ -1,6 +1,7 @@
 //! The binaries that are shipped, as child processes whose output is kept.
 
 use std::{
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -20,6 +21,9 @@ use crate::soon;
 
 /// How every token begins: the header's first member, or the claims', in base64url.
 const TOKEN_BEGINNINGS: [&str; 3] = ["eyJ0eXAi", "eyJhbGci", "eyJpc3Mi"];
+
+/// The size of a page of memory.
+const PAGE_BYTES: usize = 4096;
 
 /// Everything that a process has written so far, both streams together.
 #[derive(Clone, Default)]
@@ -198,6 +202,36 @@ impl Binary {
         let number = line.and_then(|line| line.split_whitespace().next());
         let kib: u64 = number.and_then(|text| text.parse().ok()).expect("a number");
         kib * 1024
+    }
+
+    /// How often `text` is in the memory that the process can write.
+    pub(crate) fn count_in_memory(&self, text: &str) -> usize {
+        let folder = format!("/proc/{}", self.id());
+        let maps = std::fs::read_to_string(format!("{folder}/maps")).expect("the mappings");
+        let memory = std::fs::File::open(format!("{folder}/mem")).expect("the memory");
+        let finder = memchr::memmem::Finder::new(text);
+        let mut found = 0;
+        for line in maps.lines() {
+            let (range, rest) = line.split_once(' ').expect("a mapping");
+            let (start, end) = range.split_once('-').expect("a range");
+            let [mut at, end] =
+                [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
+            let mut page = [0; PAGE_BYTES];
+            let mut run = Vec::new();
+            // Some mappings belong to the system, and cannot be read.
+            while rest.starts_with("rw") && at < end && memory.read_exact_at(&mut page, at).is_ok()
+            {
+                at += PAGE_BYTES as u64;
+                if page != [0; PAGE_BYTES] {
+                    run.extend_from_slice(&page);
+                    continue;
+                }
+                found += finder.find_iter(&run).count();
+                run.clear();
+            }
+            found += finder.find_iter(&run).count();
+        }
+        found
     }
 
     fn id(&self) -> u32 {

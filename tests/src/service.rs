@@ -71,6 +71,18 @@ impl Service {
         }
     }
 
+    /// How often `text` is in the memory of the service's process.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub(crate) fn count_in_memory(&self, text: &str) -> usize {
+        match self {
+            Self::InProcess { .. } => panic!("its memory is that of the test"),
+            Self::Binary(binary) => binary.count_in_memory(text),
+        }
+    }
+
     /// Lets the service read its secrets again, and waits until it says `done`.
     ///
     /// # Panics
@@ -113,6 +125,16 @@ impl Stack {
     #[must_use]
     pub fn gateway_memory_bytes(&self, field: &str) -> u64 {
         self.gateway.memory_bytes(field)
+    }
+
+    /// Returns how often `text` is in the memory of the gateway's process.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    #[must_use]
+    pub fn count_in_gateway_memory(&self, text: &str) -> usize {
+        self.gateway.count_in_memory(text)
     }
 }
 

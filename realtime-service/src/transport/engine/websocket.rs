@@ -119,7 +119,10 @@ impl<H: EngineHandler> WebSocketTask<H> {
             }
             match ready!(self.poll_read(context, buffer)) {
                 Ok(read) if read > 0 => {
-                    if self.on_bytes(&mut buffer[..read]).is_break() {
+                    let handled = self.on_bytes(&mut buffer[..read]);
+                    // There may be a token in it.
+                    buffer[..read].fill(0);
+                    if handled.is_break() {
                         return Poll::Ready(());
                     }
                 }
