@@ -105,7 +105,7 @@ async fn nothing_that_is_sent_after_the_end_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_of_a_short_login_is_told_and_let_go() {
-    let stack = Stack::start_with(Options::default().token_lifetime_secs(2)).await;
+    let stack = Stack::start_with(Options::default().token_lifetime_secs(3)).await;
     let token = stack.login("alice").await;
     let client = SocketClient::connect(&stack.gateway_url, Credential::Auth(json!(token))).await;
     let mut client = client.expect("a token that is accepted");

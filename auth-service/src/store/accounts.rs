@@ -177,7 +177,8 @@ impl Store {
         Ok(written == 1)
     }
 
-    /// The account with this folded name.
+    /// The account with this folded name. The query has one row whether or not there is such an account,
+    /// so that it takes the same time.
     ///
     /// # Errors
     ///
@@ -186,14 +187,20 @@ impl Store {
         &self,
         username: &str,
     ) -> Result<Option<AccountWithHash>, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+        let found: AccountWithHash = on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
                     created_at, disabled_at, password_hash, password_version \
-             from users where username = $1",
+             from users where username = $1 \
+             union all \
+             select '', cast($1 as text), cast(null as text), cast(null as text), \
+                    cast(null as text), cast(null as text), cast(null as bigint), \
+                    cast(0 as bigint), cast(null as bigint), cast($1 as text), cast(0 as bigint) \
+             where not exists (select 1 from users where username = $1)",
         )
         .bind(username)
-        .fetch_optional(pool)
-        .await?))
+        .fetch_one(pool)
+        .await?);
+        Ok(Some(found).filter(|found| !found.account.id.is_empty()))
     }
 
     /// The account with this id.
