@@ -233,12 +233,12 @@ impl Session {
             return Err(Rejection::TokenMissing);
         }
         self.is_admitted.store(true, Ordering::Release);
-        self.arm_announcement();
         Ok(())
     }
 
     /// Starts the deadlines of a session whose CONNECT was acknowledged.
     pub(crate) fn start(self: &Arc<Self>) {
+        self.arm_announcement();
         self.arm();
         // The engine tells when a client has gone.
         if !self.engine().is_of_engine() {
