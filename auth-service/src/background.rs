@@ -17,7 +17,7 @@ use crate::{outbox, state::AppState, users::seconds_since_epoch};
 /// How often what is old is looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// How many rows are removed in one transaction: logins wait meanwhile, for a few milliseconds.
+/// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
 const PURGE_ROWS: u64 = 200;
 
 /// How often it is looked for keys that another process has changed.

@@ -29,7 +29,8 @@ use shared_claims::{
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
+    zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
 
 const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
 const ISSUER: &str = "http://issuer.example";

@@ -1,4 +1,4 @@
-//! How long clean-up keeps the one writer of SQLite.
+//! The time for which clean-up keeps the one writer of SQLite.
 
 use std::time::{Duration, Instant};
 

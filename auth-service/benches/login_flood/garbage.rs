@@ -21,10 +21,10 @@ const CONNECTIONS: u32 = 40;
 /// Time between two logins.
 const LOGIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long logins are measured, once without garbage and once beside it.
+/// The time for which logins are measured, once without garbage and once beside it.
 const PART: Duration = Duration::from_secs(15);
 
-/// What the logins took, and how many garbage refreshes were answered beside the second half of them.
+/// The times of the logins, and the number of garbage refreshes beside the second half of them.
 pub(crate) struct Measured {
     pub(crate) alone: Vec<Duration>,
     pub(crate) beside: Vec<Duration>,

@@ -108,7 +108,7 @@ struct NewUserArgs {
     /// The person's address for mail
     #[arg(long)]
     email: Option<String>,
-    /// That the address was verified: tokens then say so
+    /// The address was verified: tokens say so
     #[arg(long, requires = "email")]
     email_verified: bool,
     #[command(flatten)]

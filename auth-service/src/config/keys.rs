@@ -19,7 +19,7 @@ pub struct KeySettings {
     /// Time that a key signs before the next key replaces it, in seconds.
     /// `AUTH__KEYS__ROTATION_SECS`, default 2592000, 30 days.
     pub rotation_secs: u64,
-    /// How long other services may cache the published keys, in seconds, 1 to 86400. A key is
+    /// Time for which other services may cache the published keys, in seconds, 1 to 86400. A key is
     /// published for twice as long before it signs. `AUTH__KEYS__MAX_AGE_SECS`, default 300.
     pub max_age_secs: u64,
 }

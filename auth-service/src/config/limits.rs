@@ -33,7 +33,7 @@ pub struct LimitSettings {
     /// Refresh tokens, and tokens to be revoked, that nobody has, from one address; more are answered
     /// 429. A right token is always accepted. `AUTH__LIMITS__TOKENS_PER_ADDRESS`, default 1000.
     pub tokens_per_address: u32,
-    /// How many times as much as for one /64 of IPv6 there may be from one /48, which is what one
+    /// Factor by which one /48 of IPv6 may have more than one /64, which is what one
     /// customer is given at most. `AUTH__LIMITS__SITE_FACTOR`, default 16.
     pub site_factor: u32,
     /// The counters that are kept for each of these, of about 40 bytes each; beyond it strangers

@@ -21,7 +21,8 @@ pub(crate) const ISSUER: &str = "http://issuer.example";
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
+    zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
 
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 

@@ -1,6 +1,7 @@
 //! The sessions of all clients, to find the one that has taken nothing for longest.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -25,7 +26,8 @@ pub(super) struct Clients(Mutex<List>);
 
 #[derive(Default)]
 struct List {
-    sessions: Vec<Weak<EngineSession>>,
+    /// By their address: a session has one entry, however often it connects.
+    sessions: HashMap<usize, Weak<EngineSession>>,
     /// At which length the list is cleaned next.
     clean_at: usize,
     /// When a search found nobody.
@@ -33,14 +35,17 @@ struct List {
 }
 
 impl Clients {
-    /// Lists a session.
+    /// Lists a session, unless it is listed.
     pub(super) fn insert(&self, session: &Arc<EngineSession>) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if list.sessions.len() >= list.clean_at.max(MINIMUM_LENGTH) {
-            list.sessions.retain(|session| session.strong_count() > 0);
+            list.sessions
+                .retain(|_, session| session.strong_count() > 0);
             list.clean_at = 2 * list.sessions.len();
         }
-        list.sessions.push(Arc::downgrade(session));
+        list.sessions
+            .entry(Arc::as_ptr(session).addr())
+            .or_insert_with(|| Arc::downgrade(session));
     }
 
     /// Removes and returns the session that has taken nothing for longest.
@@ -50,18 +55,17 @@ impl Clients {
         if list.searched_at.is_some_and(is_recent) {
             return None;
         }
-        let sessions = list.sessions.iter().enumerate();
-        let stalled = sessions.filter_map(|(place, session)| {
+        let stalled = list.sessions.iter().filter_map(|(address, session)| {
             let session = session.upgrade()?;
             let time = session.blocked_for(now)?;
-            (time >= MINIMUM_STALL).then_some((time, place, session))
+            (time >= MINIMUM_STALL).then_some((time, *address, session))
         });
         let slowest = stalled.max_by_key(|(time, ..)| *time);
-        let Some((_, place, session)) = slowest else {
+        let Some((_, address, session)) = slowest else {
             list.searched_at = Some(now);
             return None;
         };
-        list.sessions.swap_remove(place);
+        list.sessions.remove(&address);
         Some(session)
     }
 }
