@@ -12,6 +12,7 @@ use super::{RECOVERY_CODES, authenticator, new_secret, recovery_code, step_of, u
 use crate::{
     attempts::{Attempt, own_device},
     body::{Body, Parsed},
+    devices::KnownDevice,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
     signed_in::SignedIn,
@@ -107,21 +108,14 @@ pub(crate) async fn post_start(
     Parsed(body): Parsed<StartBody>,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let headers = request.headers();
-    let attempt = Attempt {
-        visitor: &visitor,
-        username: &signed_in.account.username,
-        // A stolen access token is not enough to change what guards the account.
-        password: body.password,
-        device: Some(own_device(
-            &state,
-            headers,
-            body.device_token,
-            &signed_in,
-            now,
-        )),
-    };
-    attempt.judge(&state).await?;
+    let device = own_device(
+        &state,
+        request.headers(),
+        body.device_token,
+        &signed_in,
+        now,
+    );
+    judge_password(&state, &visitor, &signed_in, body.password, device).await?;
     let account = &signed_in.account;
     let secret = new_secret()?;
     let sealed = state
@@ -141,6 +135,25 @@ pub(crate) async fn post_start(
     let uri = uri.map_err(|_| anyhow::anyhow!("this name makes no URI"))?;
     let text = Secret::from(secret.to_vec()).to_base32();
     Ok(HttpResponse::Ok().json(Enrolment { secret: text, uri }))
+}
+
+/// Judges the password of somebody who is signed in: a stolen access token is not enough to change what
+/// guards the account.
+async fn judge_password(
+    state: &AppState,
+    visitor: &Visitor,
+    signed_in: &SignedIn,
+    password: Zeroizing<String>,
+    device: KnownDevice,
+) -> Result<(), ApiError> {
+    let attempt = Attempt {
+        visitor,
+        username: &signed_in.account.username,
+        password,
+        device: Some(device),
+    };
+    attempt.judge(state).await?;
+    Ok(())
 }
 
 /// Sets the second factor up, by a first code.
@@ -223,21 +236,14 @@ pub(crate) async fn post_disable(
     Parsed(body): Parsed<DisableBody>,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let headers = request.headers();
-    let attempt = Attempt {
-        visitor: &visitor,
-        username: &signed_in.account.username,
-        // A stolen access token is not enough to change what guards the account.
-        password: body.password,
-        device: Some(own_device(
-            &state,
-            headers,
-            body.device_token,
-            &signed_in,
-            now,
-        )),
-    };
-    attempt.judge(&state).await?;
+    let device = own_device(
+        &state,
+        request.headers(),
+        body.device_token,
+        &signed_in,
+        now,
+    );
+    judge_password(&state, &visitor, &signed_in, body.password, device).await?;
     let user_id = &signed_in.account.id;
     use_code(&state, user_id, &body.code, now).await?;
     state.store().delete_totp(user_id, now).await?;
