@@ -22,7 +22,9 @@ pub fn token_from(bytes: &[u8; 32]) -> String {
 /// characters that make a log line or a screen say something else than what is compared.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
-    (1..=MAXIMUM_IDENTIFIER_BYTES).contains(&text.len()) && !text.chars().any(is_deceptive)
+    let is_plain = |byte| (b' '..=b'~').contains(&byte);
+    (1..=MAXIMUM_IDENTIFIER_BYTES).contains(&text.len())
+        && (text.bytes().all(is_plain) || !text.chars().any(is_deceptive))
 }
 
 /// Control characters, and those that reorder or hide text (Unicode Technical Report 36).
@@ -44,7 +46,15 @@ mod tests {
         assert!(is_identifier(&"a".repeat(255)));
         assert!(!is_identifier(&"a".repeat(256)));
         assert!(!is_identifier(""));
-        for bad in ["a\0", "a\nb", "a\u{202E}b", "\u{FEFF}a", "a\u{200B}"] {
+        assert!(is_identifier("åsa"));
+        for bad in [
+            "a\0",
+            "a\nb",
+            "a\u{7F}",
+            "a\u{202E}b",
+            "\u{FEFF}a",
+            "a\u{200B}",
+        ] {
             assert!(!is_identifier(bad), "{bad:?}");
         }
     }

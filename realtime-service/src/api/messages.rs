@@ -1,6 +1,6 @@
 //! Sending: to a room, and to everybody.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::{
     rooms::room,
 };
 use crate::{
-    clock::unix_millis,
+    clock::{self, unix_millis},
     ids::random_id,
     rooms::{Data, Draft, MessageKey, Position, Sender, is_publishable, null},
     session::Event,
@@ -84,7 +84,7 @@ impl Meta {
     pub(super) fn new(caller: &Caller) -> Self {
         Self {
             id: random_id(),
-            ts: unix_millis(SystemTime::now()),
+            ts: unix_millis(clock::now().wall),
             from: caller.sender(),
         }
     }

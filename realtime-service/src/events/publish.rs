@@ -1,14 +1,12 @@
 //! `rt:publish`: a client sends a message to a room.
 
-use std::time::SystemTime;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, ids::is_identifier};
 
 use super::{Call, EventError, room};
 use crate::{
-    clock::unix_millis,
+    clock::{self, unix_millis},
     ids::random_id,
     rooms::{Data, Draft, MessageKey, Position, is_publishable, null},
     session::Identity,
@@ -69,7 +67,7 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
         data,
         id: payload.id.unwrap_or_else(random_id),
         from: identity.sender.clone(),
-        ts: unix_millis(SystemTime::now()),
+        ts: unix_millis(clock::now().wall),
     };
     let published = call.context.rooms.publish(&draft, key.as_ref()).await;
     let published =

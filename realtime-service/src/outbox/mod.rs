@@ -23,7 +23,7 @@ pub use self::encode::{
     EncodeError, acknowledgement, acknowledgement_of, disconnect, event, event_of, question,
 };
 use crate::{
-    clock::{unix_millis, wall_now},
+    clock::{self, Moment, unix_millis},
     limits::Budget,
     metrics::{Cause, Metrics},
     transport::{EngineSession, Packet, Queued, TransportContext, Waiting},
@@ -99,11 +99,11 @@ impl OutboxContext {
     /// Reads both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
-        let timer = Instant::now();
+        let Moment { timer, wall } = clock::now();
         Now {
             timer,
             timer_ms: self.millis(timer),
-            wall_ms: unix_millis(wall_now()),
+            wall_ms: unix_millis(wall),
         }
     }
 

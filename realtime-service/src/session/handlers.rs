@@ -4,10 +4,10 @@ use std::{borrow::Cow, future::ready, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
-use tokio::time::Instant;
 
 use super::{Received, Session, intake::Full, lock};
 use crate::{
+    clock,
     limits::Verdict,
     metrics::{Cause, Limit},
 };
@@ -89,7 +89,7 @@ impl Session {
         if !self.is_live() {
             return;
         }
-        let verdict = lock(&self.pace).count(Instant::now());
+        let verdict = lock(&self.pace).count(clock::now().timer);
         if verdict != Verdict::Pass {
             self.context.metrics.limited(Limit::EventsPerSec);
         }

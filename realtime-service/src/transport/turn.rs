@@ -1,7 +1,8 @@
 //! Turns: periods in which the writes to a connection are collected, so that the connection is
 //! written once with all packets that wait for it.
 //!
-//! A turn belongs to one thread. Outside of a turn, a connection is written at once.
+//! A turn belongs to one thread, and is short: the clocks of the thread stand still in it. Outside of a
+//! turn, a connection is written at once.
 
 use std::{
     cell::RefCell,
@@ -14,6 +15,8 @@ use std::{
 };
 
 use tokio::{runtime::Handle, time::Instant};
+
+use crate::clock;
 
 /// How many connections the thread that ends a turn writes itself. Tasks write the rest, so that
 /// a message to a crowd neither delays the other connections of the thread nor stays on one core.
@@ -55,7 +58,13 @@ pub struct Turn {
 impl Turn {
     /// Opens a turn, inside of the turn that is already open on this thread, if there is one.
     pub fn begin() -> Self {
-        PENDING.with_borrow_mut(|pending| pending.depth += 1);
+        let depth = PENDING.with_borrow_mut(|pending| {
+            pending.depth += 1;
+            pending.depth
+        });
+        if depth == 1 {
+            clock::stop();
+        }
         Self {
             _not_send: PhantomData,
         }
@@ -67,6 +76,7 @@ impl Drop for Turn {
         let is_outermost = PENDING.with_borrow(|pending| pending.depth == 1);
         if is_outermost {
             write_pending();
+            clock::go_on();
         }
         PENDING.with_borrow_mut(|pending| pending.depth -= 1);
     }

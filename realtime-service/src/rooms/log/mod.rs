@@ -16,6 +16,7 @@ pub(super) use self::faulty::{Faults, FaultyLog};
 pub(super) use self::memory::{MemoryLog, MemoryLogs};
 pub use self::recent_ids::MessageKey;
 use super::{Draft, Message, Position, Since};
+use crate::clock;
 
 /// The log of one room.
 pub(super) enum RoomLog {
@@ -89,7 +90,7 @@ impl RoomLog {
         key: Option<&MessageKey>,
     ) -> Result<Appended, LogError> {
         match self {
-            Self::Memory(log) => log.append(draft, key, Instant::now()),
+            Self::Memory(log) => log.append(draft, key, clock::now().timer),
             #[cfg(test)]
             Self::Faulty(log) => log.append(draft, key).await,
         }
@@ -106,7 +107,7 @@ impl RoomLog {
     )]
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         match self {
-            Self::Memory(log) => Ok(log.read(selection, Instant::now())),
+            Self::Memory(log) => Ok(log.read(selection, clock::now().timer)),
             #[cfg(test)]
             Self::Faulty(log) => log.read(selection).await,
         }

@@ -11,6 +11,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{session::Session, settings::EngineSettings, sid::Sid, violation::CloseCode};
+use crate::clock;
 
 /// How many parts the registry has. Requests of different sessions rarely take the same lock.
 const SHARDS: usize = 64;
@@ -73,7 +74,11 @@ impl<D> Core<D> {
 
     /// Returns the time since the engine was made, in milliseconds.
     pub(super) fn now_ms(&self) -> u64 {
-        as_millis(self.started_at.elapsed())
+        as_millis(
+            clock::now()
+                .timer
+                .saturating_duration_since(self.started_at),
+        )
     }
 
     /// Returns the maximum time between two pongs of a live client, in milliseconds.
