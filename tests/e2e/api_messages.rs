@@ -280,3 +280,20 @@ async fn what_back_ends_do_is_counted() {
     ];
     shown(&api.stack, &admin, &lines).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_no_text_is_a_bad_request_like_any_other() {
+    let api = WithApi::start().await;
+    for path in [
+        "/v1/rooms/%FF/presence",
+        "/v1/rooms/%FF/history",
+        "/v1/rooms/a%80b/presence",
+    ] {
+        assert_eq!(api.get(path).await.code(), "invalid_request", "{path}");
+    }
+    let event = json!({"event": "note", "data": null});
+    let answer = api.post("/v1/users/%FF/emit", event.clone()).await;
+    assert_eq!(answer.code(), "invalid_request");
+    api.get("/v1/rooms/%C3%A5/presence").await.ok();
+    api.post("/v1/users/%C3%A5/emit", event).await.ok();
+}

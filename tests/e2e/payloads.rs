@@ -219,3 +219,17 @@ async fn nothing_is_heard_and_nothing_is_done_before_admission() {
     admitted.publish("lobby", json!("member")).await;
     assert_eq!(bystander.event().await[1], "member");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_and_comes_back_without_end_is_closed() {
+    const CONNECTS: usize = 64;
+    let stack = Stack::start_with(Options::default()).await;
+    let payload = json!({ "token": stack.forge().token() });
+    let mut socket = Opening::of(&stack).session().await;
+    for _ in 0..CONNECTS {
+        socket.connect_again(&payload).await.expect("admitted");
+        socket.send("41").await;
+    }
+    socket.try_send(format!("40{payload}")).await;
+    assert_eq!(socket.closed().await, Vec::<String>::new());
+}

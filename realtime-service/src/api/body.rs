@@ -1,8 +1,8 @@
-//! What a request says, in a body or in the query.
+//! What a request says, in its body, path or query.
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, header, request::Parts},
     response::IntoResponse as _,
 };
@@ -39,6 +39,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             "the body must be an object with exactly the members that this endpoint takes".into(),
         ))?;
         Ok(Self(value))
+    }
+}
+
+/// The variable segment of the path, decoded.
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let segment = Path::from_request_parts(parts, state).await;
+        let Path(segment) = segment.map_err(|_| {
+            ApiError::InvalidRequest("the path is not percent-encoded UTF-8".into())
+        })?;
+        Ok(Self(segment))
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-};
+use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared_claims::authorization::Action;
@@ -13,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    body::Parameters,
+    body::{Parameters, Segment},
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
@@ -143,7 +140,7 @@ fn full() -> PresenceMode {
 pub(super) async fn show_presence(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     Parameters(query): Parameters<PresenceQuery>,
 ) -> Result<Json<Presence>, ApiError> {
     caller.require(Scope::Read)?;
@@ -218,7 +215,7 @@ impl Said {
 pub(super) async fn show_history(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     Parameters(query): Parameters<HistoryQuery>,
 ) -> Result<Json<HistoryAnswer>, ApiError> {
     caller.require(Scope::Read)?;

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-};
+use axum::{Extension, Json, extract::State};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -14,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api,
-    body::Body,
+    body::{Body, Segment},
     caller::{Caller, Scope},
     messages::{Meta, require_publishable},
     problem::{ApiError, PROBLEM_TYPE, Problem},
@@ -97,7 +94,7 @@ pub(super) struct Acknowledged {
 pub(super) async fn post_emit(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(sub): Path<String>,
+    Segment(sub): Segment,
     Body(body): Body<EmitBody>,
 ) -> Result<Json<EmitAnswer>, ApiError> {
     caller.require(Scope::Publish)?;

@@ -36,6 +36,10 @@ enum Unadmitted {
     Ended,
 }
 
+/// How many tokens are verified for one Engine.IO session: a client may leave the namespace and come
+/// back, and has no need to do so all the time.
+const MAXIMUM_CONNECTS: usize = 64;
+
 /// Opens the session of a client that presents a token which is accepted, or rejects the client.
 ///
 /// # Errors
@@ -47,6 +51,10 @@ async fn authenticate(
     namespace: &str,
     payload: Result<Payload, Rejection>,
 ) -> Result<Arc<Session>, Unadmitted> {
+    if engine.count_connect() > MAXIMUM_CONNECTS {
+        engine.end(Cause::Flooded);
+        return Err(Unadmitted::Ended);
+    }
     let token = payload
         .and_then(|payload| find_token(&context.credentials, &payload, &engine.credentials()));
     let claims = match token {

@@ -9,7 +9,7 @@ mod ending;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,8 @@ pub struct EngineSession {
     /// How many sockets of it are admitted: one for each namespace.
     admitted: AtomicU32,
     refusals: AtomicU32,
+    /// How often a token of it was verified.
+    connects: AtomicUsize,
     life: Mutex<Life>,
     /// What waits to be sent to this client.
     queue: Arc<SendQueue>,
@@ -87,6 +89,7 @@ impl EngineSession {
             heard_at: Mutex::new(Instant::now()),
             admitted: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
+            connects: AtomicUsize::new(0),
             life: Mutex::default(),
             queue: Arc::default(),
             carrier: Carrier::default(),
@@ -95,6 +98,12 @@ impl EngineSession {
             is_noted: AtomicBool::new(false),
             place,
         })
+    }
+
+    /// Notes that a token is about to be verified for this session, and returns how many were.
+    #[must_use]
+    pub fn count_connect(&self) -> usize {
+        self.connects.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Returns the credentials of the request that opened this session; empty once they were
