@@ -17,7 +17,7 @@ use crate::{
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{EndReason, Refreshed, Rotation},
+    store::{EndReason, Exchange, Exchanged, Refreshed, Rotation},
     users::seconds_since_epoch,
     vault::{Hash, Purpose},
     visitor::Visitor,
@@ -140,6 +140,45 @@ pub(crate) async fn rotate(
     client_id: &str,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
+    let successor = successors(state, presented, 0);
+    let successor = successor.into_iter().next().context("a key")?;
+    let settings = state.settings();
+    let now_secs = seconds_since_epoch(now)?;
+    let token_secs = i64::try_from(settings.token.lifetime_secs).context("a lifetime")?;
+    let exchange = Exchange {
+        presented: Hash::of(presented),
+        successor: Hash::of(&successor),
+        client_id: client_id.to_owned(),
+        address: visitor.address.to_string(),
+        idle_secs: i64::try_from(settings.session.idle_secs).context("a lifetime")?,
+        now: now_secs,
+        token_expires_at: now_secs.saturating_add(token_secs),
+    };
+    match state.store().exchange_refresh_token(exchange).await? {
+        Exchanged::Done(done) => {
+            state.metrics().refresh(RefreshOutcome::Rotated);
+            sessions::answer(
+                state,
+                &done.account,
+                &done.session,
+                done.grants,
+                successor,
+                now,
+            )
+        }
+        Exchanged::Refused => Err(refuse(state, visitor, RefreshOutcome::Refused)),
+        Exchanged::Undecided => rotate_alone(state, visitor, presented, client_id, now).await,
+    }
+}
+
+/// Exchanges a refresh token in a transaction of its own, whether or not it was spent before.
+async fn rotate_alone(
+    state: &AppState,
+    visitor: &Visitor,
+    presented: &str,
+    client_id: &str,
+    now: SystemTime,
+) -> Result<TokenAnswer, ApiError> {
     let now_secs = seconds_since_epoch(now)?;
     let settings = state.settings();
     let ending = sessions::ending(settings, EndReason::RefreshTokenReused, now_secs)?;
@@ -184,7 +223,8 @@ pub(crate) async fn rotate(
         state.metrics().refresh(RefreshOutcome::Rotated);
         let account = state.users().find_active(&session.user_id).await?;
         let account = account.ok_or(ApiError::InvalidGrant)?;
-        return sessions::answer(state, &account, &session, token, now).await;
+        let grants = store.list_grants(&account.id).await?;
+        return sessions::answer(state, &account, &session, grants, token, now);
     }
     Err(ApiError::Overloaded)
 }

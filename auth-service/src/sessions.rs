@@ -133,38 +133,35 @@ pub(crate) async fn start(
     if !state.store().insert_session(&new).await? {
         return Ok(None);
     }
-    let mut answer = answer(state, owner, &session, refresh_token, now).await?;
+    let grants = state.store().list_grants(&owner.id).await?;
+    let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
     let proof = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
     answer.device_token = Some(proof);
     Ok(Some(answer))
 }
 
-/// An access token of `session` for its owner, with the refresh token that goes with it.
+/// Returns an access token of `session` for its owner, who has these grants, and the refresh token.
 ///
 /// # Errors
 ///
-/// When the database, the clock or the signer fails.
-pub(crate) async fn answer(
+/// When the clock or the signer fails.
+pub(crate) fn answer(
     state: &AppState,
     account: &Account,
     session: &Session,
+    own_grants: Vec<AuthorizationDetail>,
     refresh_token: Zeroizing<String>,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
-    let everybody: Vec<AuthorizationDetail> = state
-        .settings()
-        .grants
-        .iter()
-        .map(AuthorizationDetail::from)
-        .collect();
-    let details = grants::authorization_details(state.store(), &everybody, &account.id);
+    let everybody = state.settings().grants.iter();
+    let everybody = everybody.map(AuthorizationDetail::from).collect();
     let token = NewToken {
         subject: &account.id,
         audience: REALTIME_AUDIENCE,
         client_id: &session.client_id,
         session_id: &session.id,
         scope: None,
-        authorization_details: details.await?,
+        authorization_details: grants::merge(everybody, own_grants),
         profile: Some(account.profile()),
         expires_by: u64::try_from(session.expires_at).ok(),
     };

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 const KEY_ID_BYTES: usize = 16;
 
 /// A SHA-256 hash, as it stands in the database in place of what was hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash)]
 pub struct Hash([u8; 32]);
 
 impl Hash {

@@ -74,14 +74,14 @@ async fn grant_to_client(
         return Err(OAuthError::InvalidScope);
     }
     let subject = clients::subject_of(&client.id);
-    let details = grants::authorization_details(state.store(), &[], &subject).await?;
+    let own = state.store().list_grants(&subject).await?;
     let token = NewToken {
         subject: &subject,
         audience: API_AUDIENCE,
         client_id: &client.id,
         session_id: &random_id()?,
         scope: (!scope.is_empty()).then(|| scope.clone()),
-        authorization_details: details,
+        authorization_details: grants::merge(Vec::new(), own),
         profile: None,
         expires_by: None,
     };

@@ -1,5 +1,6 @@
 //! The table `users`.
 
+use serde::Deserialize;
 use serde_json::json;
 use shared_claims::claims::Profile;
 use sqlx::FromRow;
@@ -14,7 +15,7 @@ use super::{
 use crate::users::{email::Email, hash::StoredHash};
 
 /// An account, without what proves that it is somebody's.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug, Deserialize, FromRow)]
 pub struct Account {
     /// The token's `sub`.
     pub id: String,

@@ -140,9 +140,15 @@ impl Pool {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
-                .after_release(|connection, _| Box::pin(is_reusable(connection)))
+                // A connection is a thread of this process, which sqlx has asked at the end of the use
+                // before. Each further question would cost two switches between threads.
+                .test_before_acquire(false)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
+        // Readers never begin a transaction, so they need no check for one that was left open.
+        let writer = pool(1)
+            .after_release(|connection, _| Box::pin(is_reusable(connection)))
+            .connect_with(options.clone())
+            .await?;
         schema::prepare(&mut *writer.acquire().await?, opener).await?;
         let readers = pool(SQLITE_READERS).connect_with(options).await?;
         Ok((Self::Sqlite(writer), Self::Sqlite(readers)))

@@ -1,6 +1,6 @@
 //! What is wrong with a database that fails.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use sqlx::{Error, error::DatabaseError, migrate::MigrateError};
 
@@ -35,6 +35,12 @@ pub enum StoreError {
     /// A query took too long, and was given up.
     #[error("the database takes too long")]
     TooSlow,
+    /// Too many requests wait for the database already.
+    #[error("too many refreshes wait for the database; try again later")]
+    QueueFull,
+    /// The statement that a request shared with other requests failed.
+    #[error(transparent)]
+    Batch(Arc<StoreError>),
 }
 
 /// Why the tables of a database do not fit this version of the service.
@@ -120,6 +126,8 @@ impl StoreError {
             Self::Query(error) => trouble_of(error),
             Self::Migration(_) | Self::Schema(_) => Trouble::Defect,
             Self::TooSlow => Trouble::Unreachable,
+            Self::QueueFull => Trouble::Busy,
+            Self::Batch(error) => error.trouble(),
         }
     }
 
@@ -132,7 +140,10 @@ impl StoreError {
             Self::File { source, .. } => source.to_string(),
             Self::Query(error) => cause_of(error),
             Self::Migration(error) => error.to_string(),
-            Self::Open { .. } | Self::Schema(_) | Self::TooSlow => return story,
+            Self::Batch(error) => return error.story(),
+            Self::Open { .. } | Self::Schema(_) | Self::TooSlow | Self::QueueFull => {
+                return story;
+            }
         };
         story.push_str(": ");
         story.push_str(&cause);

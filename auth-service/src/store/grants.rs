@@ -21,11 +21,7 @@ impl Store {
         .bind(subject)
         .fetch_all(pool)
         .await?);
-        let actions = |names: &str| names.split(',').filter_map(Action::named).collect();
-        Ok(rows
-            .into_iter()
-            .map(|(room, names)| AuthorizationDetail::new(actions(&names), vec![room]))
-            .collect())
+        Ok(details(rows))
     }
 
     /// Lets `subject` do `actions` in `room`, and nothing else that an earlier grant for the same
@@ -94,4 +90,12 @@ impl Store {
         transaction.commit().await?;
         Ok(true)
     }
+}
+
+/// Returns the grants of rows with a room and its actions.
+pub(super) fn details(rows: Vec<(String, String)>) -> Vec<AuthorizationDetail> {
+    let actions = |names: &str| names.split(',').filter_map(Action::named).collect();
+    rows.into_iter()
+        .map(|(room, names)| AuthorizationDetail::new(actions(&names), vec![room]))
+        .collect()
 }

@@ -9,6 +9,7 @@ pub mod audit;
 mod clients;
 mod database;
 pub mod event;
+mod exchange;
 mod expired;
 mod failure;
 mod file;
@@ -26,6 +27,7 @@ mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use clients::Client;
+pub use exchange::{Exchange, Exchanged, ExchangedFor};
 pub use failure::{SchemaError, StoreError, Trouble};
 pub use outbox::Delivery;
 pub use readiness::NotReady;
@@ -37,6 +39,7 @@ pub use signing_keys::{NewSigningKey, SigningKey};
 
 use database::Pool;
 use event::Actor;
+use exchange::ExchangeQueue;
 use file::OpenedFile;
 use readiness::LastWrite;
 use transaction::Transaction;
@@ -47,6 +50,7 @@ pub struct Store {
     /// SQLite has one writer at a time anyway; a second connection would only wait, or fail.
     writer: Pool,
     readers: Pool,
+    exchanges: ExchangeQueue,
     last_write: LastWrite,
     /// The SQLite file; `None` for PostgreSQL.
     file: Option<OpenedFile>,
@@ -91,6 +95,7 @@ impl Store {
             Ok((writer, readers)) => Ok(Self {
                 writer,
                 readers,
+                exchanges: ExchangeQueue::default(),
                 last_write: LastWrite::default(),
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
                 actor: Actor::default(),

@@ -1,5 +1,6 @@
 //! The table `sessions`, and the revocations that the end of a session causes.
 
+use serde::Deserialize;
 use serde_json::json;
 use shared_claims::claims::MAXIMUM_LIFETIME_SECS;
 use sqlx::FromRow;
@@ -14,7 +15,7 @@ use super::{
 use crate::{tokens::random_id, vault::Hash};
 
 /// Somebody's stay between a login and a logout.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug, Deserialize, FromRow)]
 pub struct Session {
     /// The token's `sid`.
     pub id: String,

@@ -171,19 +171,15 @@ pub async fn list_grants(
     grants
 }
 
-/// What a token of `subject` lets its bearer do: what everybody may, and what this one may. Rooms
-/// with the same actions stand in one detail, which keeps the token short.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn authorization_details(
-    store: &Store,
-    everybody: &[AuthorizationDetail],
-    subject: &str,
-) -> Result<Vec<AuthorizationDetail>, StoreError> {
-    let mut merged: Vec<AuthorizationDetail> = everybody.to_vec();
-    for grant in store.list_grants(subject).await? {
+/// Returns the grants of a token: those of everybody and those of its subject. Rooms with the same
+/// actions share one detail, which keeps the token short.
+#[must_use]
+pub fn merge(
+    everybody: Vec<AuthorizationDetail>,
+    own: Vec<AuthorizationDetail>,
+) -> Vec<AuthorizationDetail> {
+    let mut merged = everybody;
+    for grant in own {
         match merged
             .iter_mut()
             .find(|other| other.actions == grant.actions)
@@ -192,7 +188,7 @@ pub async fn authorization_details(
             None => merged.push(grant),
         }
     }
-    Ok(merged)
+    merged
 }
 
 async fn id_of(store: &Store, subject: &Subject) -> Result<String, GrantError> {

@@ -27,6 +27,7 @@ use on_both;
 
 mod audit;
 mod conformance;
+mod exchange;
 mod failure;
 mod refresh_tokens;
 mod sessions;
