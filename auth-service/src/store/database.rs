@@ -130,6 +130,9 @@ impl Pool {
             // NORMAL could lose what was acknowledged in a power cut.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            // A statement that changes many rows first saves their pages, so that it can be undone alone.
+            // From 64 KiB on, SQLite would create and remove a file for that with each statement.
+            .pragma("temp_store", "memory")
             .disable_statement_logging();
         // All are there from the start, and stay: one that is opened after somebody has removed the
         // write-ahead log begins another, and what stands in the old one is lost at the end.

@@ -286,9 +286,14 @@ impl Store {
 
 /// Exchanges batches until no request waits.
 async fn run(store: Store, mut runner: Runner) {
-    // The other requests that arrived in the same turn of the event loop join the first batch.
-    tokio::task::yield_now().await;
-    while let Some(batch) = runner.next_batch() {
+    loop {
+        // Requests that the event loop reads in the same turn join the batch. After a batch, these are
+        // also the next requests of the clients that were answered: otherwise two halves of the
+        // clients would take turns for ever.
+        tokio::task::yield_now().await;
+        let Some(batch) = runner.next_batch() else {
+            return;
+        };
         store.exchange_batch(batch).await;
     }
 }
