@@ -1,5 +1,7 @@
 //! The group commit of refreshes on SQLite.
 
+mod failures;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,7 +15,7 @@ use super::{
 use crate::{
     store::{
         EndReason, Ending, Exchange, Exchanged, ExchangedFor, Pool, Refreshed, Store, StoreError,
-        Trouble, Which,
+        Which,
         database::OpenTransaction,
         event::{Event, EventKind},
         exchange::{EXCHANGE, FIND},
@@ -361,85 +363,6 @@ async fn a_spent_token_is_undecided_and_its_reuse_ends_the_session() {
         ..exchange("third")
     };
     assert!(is_refused(&exchange_one(&own, third).await));
-}
-
-#[tokio::test]
-async fn a_failure_is_the_failure_of_its_batch_alone() {
-    let own = OwnStore::sqlite().await;
-    start(&own, "alice", &Hash::of("one")).await;
-    start(&own, "alice", &Hash::of("two")).await;
-    own.try_execute("pragma query_only = on")
-        .await
-        .expect("a pragma");
-    for outcome in exchange_at_once(&own, ["one", "two", "garbage"].map(exchange)).await {
-        match outcome {
-            Ok(outcome) => assert!(is_refused(&outcome)),
-            Err(error) => {
-                assert_eq!(error.trouble(), Trouble::ReadOnly);
-                assert!(
-                    error.story().starts_with("the database failed: "),
-                    "{}",
-                    error.story()
-                );
-            }
-        }
-    }
-    own.try_execute("pragma query_only = off")
-        .await
-        .expect("a pragma");
-    for outcome in exchange_at_once(&own, ["one", "two"].map(exchange)).await {
-        assert_eq!(done(outcome).account.id, "alice");
-    }
-    own.close().await;
-    for outcome in exchange_at_once(&own, ["one", "two"].map(exchange)).await {
-        assert_eq!(outcome.expect_err("closed").trouble(), Trouble::Unreachable);
-    }
-}
-
-/// The runtime of the task ends in the middle of a batch.
-#[tokio::test]
-async fn a_task_that_is_dropped_leaves_no_request_waiting() {
-    let own = OwnStore::sqlite().await;
-    start(&own, "alice", &Hash::of("one")).await;
-    let transaction = own.begin().await.expect("a transaction");
-    let store = Store::clone(&own);
-    let (started, has_started) = tokio::sync::oneshot::channel();
-    let stopped = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.expect("a runtime").block_on(async move {
-            let exchanging = store.exchange_refresh_token(exchange("one"));
-            let _ = timeout(Duration::from_millis(50), exchanging).await;
-            started.send(()).expect("a receiver");
-            // The batch waits for the writer meanwhile.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        });
-    });
-    has_started.await.expect("a batch");
-    let waiting = own.exchange_refresh_token(exchange("one"));
-    let outcome = timeout(Duration::from_secs(5), waiting)
-        .await
-        .expect("an answer");
-    assert_eq!(
-        outcome.expect_err("no task").trouble(),
-        Trouble::Unreachable
-    );
-    stopped.join().expect("no panic");
-    transaction.commit().await.expect("a commit");
-    done(Ok(exchange_one(&own, exchange("one")).await));
-}
-
-#[tokio::test]
-async fn too_many_that_wait_are_told_so() {
-    let own = OwnStore::sqlite().await;
-    let tokens = (0..1100).map(|number| exchange(&number.to_string()));
-    let outcomes = exchange_at_once(&own, tokens).await;
-    let (refused, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-    assert_eq!((refused.len(), failed.len()), (1024, 76));
-    for outcome in failed {
-        assert_eq!(outcome.expect_err("a full queue").trouble(), Trouble::Busy);
-    }
 }
 
 #[tokio::test]
