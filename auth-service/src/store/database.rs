@@ -6,7 +6,8 @@
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
+    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection,
+    SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -105,6 +106,12 @@ async fn is_reusable<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Er
     Ok(!connection.is_in_transaction())
 }
 
+/// Whether the writing connection to SQLite can be used again. After a commit nothing is queued, so the
+/// thread of the connection need not be asked.
+async fn is_writer_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    Ok(!connection.is_in_transaction() || is_reusable(connection).await?)
+}
+
 /// Lets the server end a transaction whose client has gone without a word: it would keep its locks
 /// until the network gives the connection up, which takes hours.
 async fn give_up_idle_transactions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -149,7 +156,7 @@ impl Pool {
         };
         // Readers never begin a transaction, so they need no check for one that was left open.
         let writer = pool(1)
-            .after_release(|connection, _| Box::pin(is_reusable(connection)))
+            .after_release(|connection, _| Box::pin(is_writer_reusable(connection)))
             .connect_with(options.clone())
             .await?;
         schema::prepare(&mut *writer.acquire().await?, opener).await?;
