@@ -275,6 +275,18 @@ impl Links {
         }
     }
 
+    /// Resets the connection of a slot, if there is one, and discards its queues.
+    ///
+    /// An orderly end would leave the address in TIME_WAIT. The system gives the same addresses to the
+    /// next connections, and some of these would take seconds, whatever the server does.
+    pub(crate) fn reset(&mut self, slot: usize) {
+        if let Some(stream) = &self.slots[slot].stream {
+            // Without it the connection ends in order.
+            let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        }
+        self.close(slot);
+    }
+
     /// Closes the connection of a slot, if there is one, and discards its queues.
     pub(crate) fn close(&mut self, slot: usize) {
         let place = &mut self.slots[slot];

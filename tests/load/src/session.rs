@@ -237,7 +237,7 @@ impl Sockets {
         self.sessions[slot].sid = Some(sid.into());
         if self.sessions[slot].transport == Transport::Upgrade {
             // The poll has ended: its connection is closed, and the session goes on by WebSocket.
-            self.links.close(slot);
+            self.links.reset(slot);
             return self.connect(slot);
         }
         self.send_connect(slot, Phase::Polling);

@@ -145,7 +145,7 @@ impl Sockets {
     pub(crate) fn cut(&mut self, slot: usize) {
         self.leave_opening(slot);
         self.sessions[slot].enter(Phase::Closed);
-        self.links.close(slot);
+        self.links.reset(slot);
     }
 
     /// Runs the workload until it is done.

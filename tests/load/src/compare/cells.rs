@@ -289,6 +289,8 @@ fn storms() -> Vec<Cell> {
         Cell {
             servers: ADMITTING,
             shown,
+            // As stock clients connect by default.
+            transport: Transport::Upgrade,
             bars: RECONNECT_BARS,
             ..cell(
                 "reconnect",
@@ -299,6 +301,8 @@ fn storms() -> Vec<Cell> {
         Cell {
             servers: ADMITTING,
             shown,
+            // As stock clients connect by default.
+            transport: Transport::Upgrade,
             bars: RESTART_BARS,
             ..cell(
                 "restart",
