@@ -136,7 +136,8 @@ impl OutboxContext {
 }
 
 impl Outbox {
-    /// The way to the client of `engine` in `namespace`, without a deadline.
+    /// The way to the client of `engine` in `namespace`. Nothing is queued before
+    /// [`set_deadline`](Self::set_deadline): somebody who is not admitted is sent nothing.
     #[must_use]
     pub fn new(
         context: &Arc<OutboxContext>,
@@ -149,8 +150,8 @@ impl Outbox {
             engine,
             namespace: namespace.into(),
             is_closed: AtomicBool::new(false),
-            timer_deadline: AtomicU64::new(u64::MAX),
-            wall_deadline: AtomicU64::new(u64::MAX),
+            timer_deadline: AtomicU64::new(0),
+            wall_deadline: AtomicU64::new(0),
         })
     }
 
@@ -166,7 +167,7 @@ impl Outbox {
         &self.engine
     }
 
-    /// Sets when the token ends: nothing is queued from then on. `None` is never.
+    /// Sets when the token ends: packets are queued from now on until then. `None` is never.
     pub fn set_deadline(&self, deadline: Option<(Instant, SystemTime)>) {
         let (timer, wall) = deadline.map_or((u64::MAX, u64::MAX), |(timer, wall)| {
             (self.context.millis(timer), unix_millis(wall))
@@ -307,5 +308,31 @@ impl OutboxContext {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::wall_now, config::Config, transport::testing};
+
+    #[tokio::test]
+    async fn nothing_is_queued_before_the_admission_or_after_the_end_of_the_token() {
+        let (metrics, timers) = (Arc::new(Metrics::new()), Arc::default());
+        let transport = TransportContext::new(&Config::default(), &metrics, &timers);
+        let context = OutboxContext::new(&transport);
+        let outbox = Outbox::new(&context, testing::session(&transport), "/");
+        let send = || outbox.send(disconnect("/"));
+        assert_eq!(send(), Err(SendError::Closed));
+        let far = Duration::from_secs(60);
+        let (timer, wall) = (Instant::now(), wall_now());
+        outbox.set_deadline(Some((timer + far, wall + far)));
+        assert_eq!(send(), Ok(()));
+        outbox.set_deadline(Some((timer + far, wall)));
+        assert_eq!(send(), Err(SendError::Closed));
+        outbox.set_deadline(Some((timer, wall + far)));
+        assert_eq!(send(), Err(SendError::Closed));
+        outbox.set_deadline(None);
+        assert_eq!(send(), Ok(()));
     }
 }

@@ -28,40 +28,43 @@ pub(super) struct Deadlines {
 
 impl Session {
     /// Arms the timers of the current identity in place of those of another.
+    ///
+    /// The caller holds the lock of renewals: timers of an older identity must not replace those of a
+    /// newer one.
     pub(super) fn arm(self: &Arc<Self>) {
         let identity = self.identity();
         let deadline = identity.expires_at();
-        self.arm_until(&identity, deadline);
+        self.arm_until(identity, deadline);
     }
 
-    /// Arms the timers of the current identity again, after the wall clock was set. The token ends at its
+    /// Arms the timers of an admitted session again, after the wall clock was set. The token ends at its
     /// deadline by the timers' clock or by the wall clock, whichever comes first.
     ///
     /// The timer of a guest stays: it measures how long the guest has taken to authenticate.
     pub(super) fn arm_again(self: &Arc<Self>) {
+        if !self.is_admitted.load(Ordering::Acquire) {
+            return;
+        }
         let _alone = lock(&self.renewing);
         let identity = self.identity();
         if let Some((end, wall)) = identity.expires_at() {
             let left = wall.duration_since(wall_now()).unwrap_or_default();
             let end = end.min(Instant::now() + left);
-            self.arm_until(&identity, Some((end, wall)));
+            self.arm_until(identity, Some((end, wall)));
         }
     }
 
     fn arm_until(
         self: &Arc<Self>,
-        identity: &Arc<Identity>,
+        identity: Arc<Identity>,
         deadline: Option<(Instant, SystemTime)>,
     ) {
         self.outbox.set_deadline(deadline);
         let timers = match deadline {
             Some((end, wall)) => {
-                let expired = identity.clone();
-                let mut timers = vec![self.schedule(end, move |session| session.expire(&expired))];
-                if self.is_admitted.load(Ordering::Acquire) {
-                    timers.push(self.schedule_announcement(end, wall));
-                }
-                timers
+                let announcement = self.schedule_announcement(end, wall);
+                let expiry = self.schedule(end, move |session| session.expire(&identity));
+                vec![announcement, expiry]
             }
             None if self.context.auth.anonymous => Vec::new(),
             None => {
@@ -73,19 +76,6 @@ impl Session {
         // The socket may have gone meanwhile.
         if !self.is_terminated() {
             deadlines.identity = timers;
-        }
-    }
-
-    /// Arms the announcement of the end of the token. Before its admission a client cannot be reached:
-    /// an announcement that is due at once would be lost.
-    pub(super) fn arm_announcement(self: &Arc<Self>) {
-        let Some((end, wall)) = self.identity().expires_at() else {
-            return;
-        };
-        let timer = self.schedule_announcement(end, wall);
-        let mut deadlines = lock(&self.deadlines);
-        if !self.is_terminated() {
-            deadlines.identity.push(timer);
         }
     }
 

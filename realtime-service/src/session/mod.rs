@@ -114,7 +114,6 @@ impl Session {
         if let Some(principal) = &session.identity().principal {
             context.sessions.insert_as(principal, &session);
         }
-        session.outbox.set_deadline(session.identity().expires_at());
         Ok(session)
     }
 
@@ -232,14 +231,16 @@ impl Session {
             self.terminate();
             return Err(Rejection::TokenMissing);
         }
+        self.outbox.set_deadline(self.identity().expires_at());
         self.is_admitted.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Starts the deadlines of a session whose CONNECT was acknowledged.
     pub(crate) fn start(self: &Arc<Self>) {
-        self.arm_announcement();
+        let alone = lock(&self.renewing);
         self.arm();
+        drop(alone);
         // The engine tells when a client has gone.
         if !self.engine().is_of_engine() {
             self.check_liveness_soon();

@@ -242,5 +242,7 @@ impl Client {
 }
 
 fn new_outbox(run: &Run) -> Arc<Outbox> {
-    Outbox::new(&run.outboxes, testing::session(&run.transport), "/")
+    let outbox = Outbox::new(&run.outboxes, testing::session(&run.transport), "/");
+    outbox.set_deadline(None);
+    outbox
 }

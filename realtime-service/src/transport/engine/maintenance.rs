@@ -72,9 +72,6 @@ impl<H: EngineHandler> Maintenance<H> {
     /// visit.
     fn visit(&self, session: &Arc<Session<H::Data>>) {
         let core = &self.shared.core;
-        if let Some(code) = core.shutdown_code() {
-            session.close(code);
-        }
         session.check_liveness();
         if !session.is_open() {
             return;
@@ -96,6 +93,10 @@ impl<H: EngineHandler> Maintenance<H> {
             next = expires.min(now + core.ping_interval_ms());
         }
         core.schedule(Arc::downgrade(session), next);
+        // Asked once the session can be found: a shutdown at the same time finds it, or is seen here.
+        if let Some(code) = core.shutdown_code() {
+            session.close(code);
+        }
     }
 
     /// Ends the WebSockets that have taken nothing for too long.

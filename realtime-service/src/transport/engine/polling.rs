@@ -13,7 +13,7 @@ use super::{
     query::TransportKind,
     session::Session,
     state::{NotStarted, Phase, PollOutcome},
-    violation::{CloseReason, Violation},
+    violation::{CloseCode, CloseReason, Violation},
 };
 use crate::transport::turn;
 
@@ -127,6 +127,11 @@ struct PostGuard<'a, D: Send + Sync + 'static>(&'a Arc<Session<D>>);
 impl<D: Send + Sync + 'static> Drop for PostGuard<'_, D> {
     fn drop(&mut self) {
         self.0.state().end_post();
+        // The packets behind the one whose handler panicked are lost.
+        if std::thread::panicking() {
+            self.0
+                .abort(CloseReason::Requested(CloseCode::InternalError));
+        }
     }
 }
 

@@ -204,3 +204,22 @@ async fn requests_that_open_no_session_are_refused() {
     let sid = server.poll_session().await;
     assert_eq!(server.request("PUT", &sid, b"").await.0, 400);
 }
+
+#[tokio::test]
+async fn a_handler_that_panics_in_a_post_ends_its_session() {
+    let mut server = Server::start(settings()).await;
+    let sid = server.poll_session().await;
+    let mut tcp = server.connect().await;
+    let request = format!(
+        "POST {} HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\n4panic",
+        path("polling", &sid)
+    );
+    tcp.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = Vec::new();
+    // The connection of the request ends with it.
+    let _ = tcp.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    let reason = CloseReason::Requested(CloseCode::InternalError);
+    assert_eq!(server.close_reason().await, reason);
+    assert_eq!(server.post(&sid, b"4hello").await.0, 400);
+}
