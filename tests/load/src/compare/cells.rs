@@ -118,6 +118,14 @@ const RECONNECT_BARS: &[Bar] = &[
         ),
         Server::Node,
     ),
+    against(
+        at_most(
+            "of that, the slowest client's wait for the server, to Node's",
+            "slowest_wait_secs",
+            0.5,
+        ),
+        Server::Node,
+    ),
     at_most("clients refused for good after a cut", "refused", 0.0),
 ];
 const RESTART_BARS: &[Bar] = &[at_most(

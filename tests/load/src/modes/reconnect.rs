@@ -62,6 +62,7 @@ pub(crate) fn run(
         cut: None,
         used: None,
         back: Histogram::new(),
+        slowest_wait_us: 0,
         result: Measurement::new("reconnect"),
         progress: Progress::new(),
     };
@@ -84,6 +85,7 @@ pub(crate) fn run(
             result.set("server_cpu_secs", server_secs);
         }
     }
+    result.set("slowest_wait_secs", workload.slowest_wait_us as f64 / 1e6);
     result.set_latency(&workload.back);
     Ok(result)
 }
@@ -105,6 +107,8 @@ struct Reconnect<'a> {
     used: Option<Used>,
     /// Time of each client from the cut to its admission.
     back: Histogram,
+    /// Longest time of a client from its first attempt to its admission, in microseconds.
+    slowest_wait_us: u64,
     result: Measurement,
     progress: Progress,
 }
@@ -113,6 +117,8 @@ struct Reconnect<'a> {
 struct Client {
     /// Attempts since the client was last connected.
     attempts: u32,
+    /// When the first of them began, in microseconds.
+    first_attempt_us: Option<u64>,
     /// The client is admitted again after the cut.
     is_back: bool,
 }
@@ -158,6 +164,7 @@ impl Reconnect<'_> {
             }
             self.due.pop();
             self.tries += 1;
+            self.clients[slot].first_attempt_us.get_or_insert(now);
             sockets.open(slot);
         }
         Duration::from_secs(1)
@@ -186,12 +193,15 @@ impl Workload for Reconnect<'_> {
         Ok(Step::Wait(self.start_due(sockets)))
     }
 
-    fn on_admitted(&mut self, _sockets: &mut Sockets, slot: usize) {
+    fn on_admitted(&mut self, sockets: &mut Sockets, slot: usize) {
         self.admitted += 1;
         if let Some(cut) = &self.cut {
+            let now = sockets.now_us();
+            let began = self.clients[slot].first_attempt_us.unwrap_or(now);
+            self.slowest_wait_us = self.slowest_wait_us.max(now.saturating_sub(began));
             self.clients[slot] = Client {
-                attempts: 0,
                 is_back: true,
+                ..Client::default()
             };
             let elapsed = cut.at.elapsed().as_micros();
             self.back.record(u64::try_from(elapsed).unwrap_or(u64::MAX));
