@@ -31,7 +31,7 @@ use crate::{
 
 /// How long a client whose queue is full may have taken nothing before it is closed: whoever reads
 /// is given the time to catch up.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an answer waits before it looks again at a queue that is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
