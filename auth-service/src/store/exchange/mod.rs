@@ -59,7 +59,8 @@ pub enum Exchanged {
     /// The token is unknown, expired, or another client's, its session has ended, or its account is
     /// disabled.
     Refused,
-    /// The token was spent before, or the database is PostgreSQL, which itself commits several
+    /// The token was spent before, is presented twice at once, or changed between the lookup and the write;
+    /// or the database is PostgreSQL, which itself commits several
     /// transactions at once. [`Store::rotate_refresh_token`] decides about the token.
     Undecided,
 }
@@ -212,10 +213,13 @@ async fn run(store: Store, mut runner: Runner) {
         // also the next requests of the clients that were answered: otherwise two halves of the
         // clients would take turns for ever.
         tokio::task::yield_now().await;
-        let Some(batch) = runner.next_batch() else {
+        let Some((batch, repeated)) = runner.next_batch() else {
             return;
         };
         store.exchange_batch(batch).await;
+        for request in repeated {
+            request.answer(Ok(Exchanged::Undecided));
+        }
     }
 }
 
@@ -249,25 +253,32 @@ impl ExchangeQueue {
 
 impl Runner {
     /// Returns the next batch, or `None` when no request waits; then the next request needs another
-    /// runner. No two requests of a batch present the same token: the second one waits.
-    fn next_batch(&mut self) -> Option<Vec<Request>> {
+    /// runner. No two requests of a batch present the same token: the others come beside
+    /// it and are undecided afterwards, so that a token that is presented again and again fills no queue.
+    fn next_batch(&mut self) -> Option<(Vec<Request>, Vec<Request>)> {
         let mut waiting = self.queue.lock();
         if waiting.requests.is_empty() {
             waiting.is_running = false;
             self.is_done = true;
             return None;
         }
-        let (mut batch, mut later) = (Vec::new(), VecDeque::new());
+        let (mut batch, mut repeated, mut later) = (Vec::new(), Vec::new(), VecDeque::new());
         let mut presented = HashSet::new();
         for request in mem::take(&mut waiting.requests) {
-            if batch.len() < MAXIMUM_BATCH && presented.insert(request.exchange.presented) {
+            if request.answer.is_closed() {
+                continue;
+            }
+            if presented.contains(&request.exchange.presented) {
+                repeated.push(request);
+            } else if batch.len() < MAXIMUM_BATCH {
+                presented.insert(request.exchange.presented);
                 batch.push(request);
             } else {
                 later.push_back(request);
             }
         }
         waiting.requests = later;
-        Some(batch)
+        Some((batch, repeated))
     }
 }
 

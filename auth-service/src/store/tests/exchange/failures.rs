@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{OwnStore, done, exchange, exchange_at_once, exchange_one, is_refused, start};
+use super::{
+    OwnStore, done, exchange, exchange_at_once, exchange_one, is_refused, is_undecided, start,
+};
 use crate::{
     store::{Store, Trouble},
     vault::Hash,
@@ -87,4 +89,18 @@ async fn too_many_that_wait_are_told_so() {
     for outcome in failed {
         assert_eq!(outcome.expect_err("a full queue").trouble(), Trouble::Busy);
     }
+}
+
+#[tokio::test]
+async fn one_token_that_is_presented_again_and_again_is_in_nobodys_way() {
+    let own = OwnStore::sqlite().await;
+    start(&own, "alice", &Hash::of("one")).await;
+    let tokens = std::iter::repeat_n("garbage", 1000).chain(["one"]);
+    let mut outcomes = exchange_at_once(&own, tokens.map(exchange)).await;
+    let one = outcomes.pop().expect("an outcome");
+    assert_eq!(done(one).account.id, "alice");
+    let undecided = outcomes
+        .iter()
+        .filter(|outcome| outcome.as_ref().is_ok_and(is_undecided));
+    assert_eq!(undecided.count(), 999);
 }
