@@ -1,4 +1,4 @@
-//! What a request says, in its body, path or query.
+//! Extractors for the body, the path and the query of a request.
 
 use axum::{
     body::Bytes,

@@ -48,7 +48,7 @@ where
 {
     fn call(&self, socket: Arc<Socket>, payload: Option<Value>) {
         if let Some(session) = socket.extensions.get::<SessionRef>() {
-            // What was sent before CONNECT was acknowledged has waited for this moment.
+            // Packets that were queued between the admission and the answer to CONNECT.
             session.outbox().flush();
         }
         self.0.call(socket, payload);

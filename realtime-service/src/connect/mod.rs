@@ -36,8 +36,8 @@ enum Unadmitted {
     Ended,
 }
 
-/// How many tokens are verified for one Engine.IO session: a client may leave the namespace and come
-/// back, and has no need to do so all the time.
+/// Maximum number of CONNECT packets of one Engine.IO session whose tokens are verified. A client may
+/// leave a namespace and connect to it again, but not without end.
 const MAXIMUM_CONNECTS: usize = 64;
 
 /// Opens the session of a client that presents a token which is accepted, or rejects the client.

@@ -80,7 +80,7 @@ impl<'a, T: Serialize> Event<'a, T> {
 impl Session {
     /// Sends an event with its arguments: a tuple is as many as it has members,
     /// [`Arguments`](super::Arguments) are as many as they are, and `Bytes` are binary data. Returns
-    /// `false` when it cannot be queued, as after the end.
+    /// `false` when it cannot be queued, as before the admission and after the end.
     pub fn emit(&self, event: &str, data: &impl Serialize) -> bool {
         outbox::event(self.outbox.namespace(), event, data)
             .is_ok_and(|packet| self.outbox.send(packet).is_ok())

@@ -59,9 +59,9 @@ pub enum Exchanged {
     /// The token is unknown, expired, or another client's, its session has ended, or its account is
     /// disabled.
     Refused,
-    /// The token was spent before, is presented twice at once, or changed between the lookup and the write;
-    /// or the database is PostgreSQL, which itself commits several
-    /// transactions at once. [`Store::rotate_refresh_token`] decides about the token.
+    /// The token was spent before, is presented twice at once, or changed between the lookup and the
+    /// write; or the database is PostgreSQL, which itself commits several transactions at once.
+    /// [`Store::rotate_refresh_token`] decides about the token.
     Undecided,
 }
 
@@ -252,9 +252,9 @@ impl ExchangeQueue {
 }
 
 impl Runner {
-    /// Returns the next batch, or `None` when no request waits; then the next request needs another
-    /// runner. No two requests of a batch present the same token: the others come beside
-    /// it and are undecided afterwards, so that a token that is presented again and again fills no queue.
+    /// Returns the next batch and the requests that repeat one of its tokens, or `None` when no request
+    /// waits; then the next request needs another runner. Repeated requests are undecided after the
+    /// batch, so that one token cannot fill the queue.
     fn next_batch(&mut self) -> Option<(Vec<Request>, Vec<Request>)> {
         let mut waiting = self.queue.lock();
         if waiting.requests.is_empty() {

@@ -54,7 +54,7 @@ pub struct EngineSession {
     /// How many sockets of it are admitted: one for each namespace.
     admitted: AtomicU32,
     refusals: AtomicU32,
-    /// How often a token of it was verified.
+    /// Number of CONNECT packets whose tokens were verified.
     connects: AtomicUsize,
     life: Mutex<Life>,
     /// What waits to be sent to this client.

@@ -53,6 +53,7 @@ async fn a_task_that_is_dropped_leaves_no_request_waiting() {
     let transaction = own.begin().await.expect("a transaction");
     let store = Store::clone(&own);
     let (started, has_started) = tokio::sync::oneshot::channel();
+    let (queued, is_queued) = tokio::sync::oneshot::channel();
     let stopped = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -62,14 +63,19 @@ async fn a_task_that_is_dropped_leaves_no_request_waiting() {
             let _ = timeout(Duration::from_millis(50), exchanging).await;
             started.send(()).expect("a receiver");
             // The batch waits for the writer meanwhile.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            is_queued.await.expect("another request");
         });
     });
     has_started.await.expect("a batch");
-    let waiting = own.exchange_refresh_token(exchange("one"));
+    let store = Store::clone(&own);
+    let waiting = tokio::spawn(async move { store.exchange_refresh_token(exchange("one")).await });
+    // The request is in the queue once its task has run.
+    tokio::task::yield_now().await;
+    queued.send(()).expect("a receiver");
     let outcome = timeout(Duration::from_secs(5), waiting)
         .await
-        .expect("an answer");
+        .expect("an answer")
+        .expect("no panic");
     assert_eq!(
         outcome.expect_err("no task").trouble(),
         Trouble::Unreachable
