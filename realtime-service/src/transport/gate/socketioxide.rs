@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -16,9 +16,6 @@ use crate::transport::{
     poll_body::messages_in,
     request::{closing_request, detach_head},
 };
-
-/// How much of a body that is too large is read before the connection is closed, in bytes.
-const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 impl Shared {
     pub(super) async fn open_websocket(
@@ -108,10 +105,13 @@ impl Shared {
     /// Reads a whole body, which is bounded in size and time.
     async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
         let limits = &self.context.limits;
-        let read = collect(body, limits.message_bytes);
-        tokio::time::timeout(limits.body_read(), read)
-            .await
-            .unwrap_or(Err(Refusal::TooSlow))
+        let read = Limited::new(body, limits.message_bytes).collect();
+        match tokio::time::timeout(limits.body_read(), read).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+            Ok(Err(_)) => Err(Refusal::BadRequest),
+            Err(_) => Err(Refusal::TooSlow),
+        }
     }
 
     async fn forward(&self, request: Request<Full<Bytes>>) -> Response<Body> {
@@ -148,32 +148,6 @@ async fn finish_poll(
         .headers
         .insert(header::CONTENT_LENGTH, rewritten.len().into());
     Ok(Response::from_parts(parts, Body::from(rewritten)))
-}
-
-/// Collects a body of at most `limit` bytes. A larger one is read on and thrown away for a while,
-/// because a client that is still writing would lose the answer with the connection.
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    let mut collected = Vec::new();
-    let mut total = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refusal::BadRequest)?.into_data() else {
-            continue;
-        };
-        total += data.len();
-        if total > limit + MAXIMUM_DISCARDED_BYTES {
-            break;
-        }
-        if total > limit {
-            collected = Vec::new();
-        } else {
-            collected.extend_from_slice(&data);
-        }
-    }
-    if total > limit {
-        Err(Refusal::TooLarge)
-    } else {
-        Ok(Bytes::from(collected))
-    }
 }
 
 /// The `sid` in the packet that opens a session: `0{…}`, with its length before it on version 3.

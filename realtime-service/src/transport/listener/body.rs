@@ -2,6 +2,9 @@
 //!
 //! The deadline starts when the headers of the request are complete. A handler whose body is late
 //! gets an error instead of data; whatever it answers then, the client is answered 408.
+//!
+//! The rest of a body that the handler does not read is read and thrown away. A connection that is
+//! closed with bytes unread is reset, and then a client that still writes loses the answer.
 
 use std::{
     pin::Pin,
@@ -15,8 +18,18 @@ use std::{
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until, timeout_at},
+};
+
+/// Maximum number of bytes of one body that are thrown away. A client that sends more is reset.
+const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Minimum time in which the rest of a body may arrive. A body that is late has that much longer.
+const DISCARD_GRACE: Duration = Duration::from_secs(1);
 
 /// The body of a request was not complete at its deadline.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +48,8 @@ impl Lateness {
 
 /// A request body that ends with [`BodyTimeout`] when it is not complete at its deadline.
 struct TimedBody {
-    body: Incoming,
+    /// `None` after the drop.
+    body: Option<Incoming>,
     deadline: Pin<Box<Sleep>>,
     lateness: Lateness,
 }
@@ -48,7 +62,7 @@ pub(super) fn with_deadline(body: Incoming, limit: Duration) -> (Body, Lateness)
         return (Body::empty(), lateness);
     }
     let timed = TimedBody {
-        body,
+        body: Some(body),
         deadline: Box::pin(sleep_until(Instant::now() + limit)),
         lateness: lateness.clone(),
     };
@@ -76,11 +90,11 @@ impl HttpBody for TimedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        if this.lateness.is_late() {
+        let Some(body) = this.body.as_mut().filter(|_| !this.lateness.is_late()) else {
             return Poll::Ready(None);
-        }
+        };
         // Data that has arrived is delivered, even if the handler asks for it late.
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
         ready!(this.deadline.as_mut().poll(context));
@@ -89,10 +103,35 @@ impl HttpBody for TimedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for TimedBody {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        let until = self.deadline.deadline().max(Instant::now() + DISCARD_GRACE);
+        // Without a runtime nothing serves the connection any more.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(timeout_at(until, discard(body)));
+        }
+    }
+}
+
+/// Reads the rest of a body, within the limit, and throws it away.
+async fn discard(mut body: Incoming) {
+    let mut discarded = 0;
+    while discarded <= MAXIMUM_DISCARDED_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        discarded += frame.data_ref().map_or(0, Bytes::len);
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::{
     body::{Body, Bytes},
+    http::StatusCode,
     routing::post,
 };
 use tokio::{
@@ -19,10 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 const BODY_BYTES: usize = 10;
 
-/// Serves one connection that has an endpoint which reads its body, and one which ignores an error
-/// of its body. Returns the other end of the connection.
+/// Serves one connection that has an endpoint which reads its body, one which ignores an error of its
+/// body, and one which does not read it. Returns the other end of the connection.
 fn connected() -> DuplexStream {
     let router = Router::new()
+        .route("/refuse", post(StatusCode::PAYLOAD_TOO_LARGE))
         .route("/read", post(async |body: Bytes| body.len().to_string()))
         .route(
             "/ignore",
@@ -48,7 +50,7 @@ fn connected() -> DuplexStream {
 }
 
 /// Posts the headers of a request to `path`, and then one byte of the body after each `pause`, until
-/// the body is complete or the connection is closed. Returns the answer and the time that it took.
+/// the body is complete or the connection is closed. Returns the answer and the time after which it began.
 async fn drip(path: &str, pause: Duration) -> (String, Duration) {
     let answered = timeout(PATIENCE, drip_until_answered(path, pause)).await;
     answered.expect("an answer")
@@ -71,15 +73,17 @@ async fn drip_until_answered(path: &str, pause: Duration) -> (String, Duration) 
     });
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];
+    let mut took = None;
     while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        took.get_or_insert_with(|| begun.elapsed());
         answer.extend_from_slice(&buffer[..count]);
         if answer.starts_with(b"HTTP/1.1 200") {
             break;
         }
     }
-    let took = begun.elapsed();
     writing.abort();
-    (String::from_utf8_lossy(&answer).into_owned(), took)
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (answer, took.expect("an answer"))
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,4 +106,35 @@ async fn a_slow_body_that_is_complete_in_time_is_served() {
         assert!(answer.ends_with(&BODY_BYTES.to_string()), "{answer}");
         assert!(took < BODY_READ, "{took:?}");
     }
+}
+
+/// Posts a body of `length` bytes to an endpoint that does not read it, after the answer has come, and
+/// a second request behind it. Returns the two answers; the second is empty if the connection ends.
+async fn post_unread(length: usize) -> [String; 2] {
+    let mut client = connected();
+    let head =
+        format!("POST /refuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let mut buffer = [0; 1024];
+    let count = client.read(&mut buffer).await.expect("the first answer");
+    let first = String::from_utf8_lossy(&buffer[..count]).into_owned();
+    let next = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let body = vec![b'x'; length];
+    let is_taken = client.write_all(&body).await.is_ok() && client.write_all(next).await.is_ok();
+    let count = match is_taken {
+        true => client.read(&mut buffer).await.unwrap_or_default(),
+        false => 0,
+    };
+    [first, String::from_utf8_lossy(&buffer[..count]).into_owned()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_in_the_middle_of_a_body_is_answered_and_goes_on() {
+    let [first, second] = post_unread(2_000_000).await;
+    assert!(first.starts_with("HTTP/1.1 413"), "{first}");
+    assert!(second.starts_with("HTTP/1.1 200"), "{second}");
+    // Nobody may send without end.
+    let [first, second] = post_unread(20_000_000).await;
+    assert!(first.starts_with("HTTP/1.1 413"), "{first}");
+    assert_eq!(second, "");
 }
