@@ -122,14 +122,13 @@ async fn serve(tcp: TcpStream, engine: Engine<SocketIo<Room>>) {
         async move {
             let request = request.map(Body::new);
             let respond = async {
-                let EngineQuery { transport, sid } = EngineQuery::parse(request.uri())?;
-                let Some(sid) = sid else {
-                    return engine
-                        .open(request, transport, Arc::default(), SocketData::new(()))
-                        .await;
+                let query = EngineQuery::parse(request.uri())?;
+                let Some(sid) = &query.sid else {
+                    let data = SocketData::new(());
+                    return engine.open(request, query, Arc::default(), data).await;
                 };
                 let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-                engine.resume(request, transport, session).await
+                engine.resume(request, query.transport, session).await
             };
             let response = respond.await;
             Ok::<_, Infallible>(response.unwrap_or_else(RequestError::into_response))

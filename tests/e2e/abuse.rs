@@ -43,13 +43,25 @@ async fn a_connect_of_10_mb_closes_its_sender_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_admission_a_client_is_worth_16_kib() {
-    // Socketioxide has one limit for all messages.
-    let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
-    let mut sender = Opening::of(&stack).session().await;
-    sender
-        .try_send(format!("40{}", json!({"token": "x".repeat(17_000)})))
-        .await;
-    assert_eq!(sender.closed().await, [""; 0]);
+    let options = Options::default()
+        // Socketioxide has one limit for all messages.
+        .gateway("carrier", "engine")
+        // Longer than the test waits for the end of a connection.
+        .gateway("limits.refusal_linger_ms", 60_000);
+    let stack = Stack::start_with(options).await;
+    for (opening, told) in [
+        (Opening::of(&stack), vec![]),
+        // Clients of Engine.IO 3 are rejected before they send anything.
+        (Opening::of(&stack).version_3(), vec!["44", "41"]),
+    ] {
+        let mut sender = opening.session().await;
+        sender
+            .try_send(format!("40{}", json!({"token": "x".repeat(17_000)})))
+            .await;
+        let packets = sender.closed().await;
+        let types: Vec<_> = packets.iter().map(|packet| &packet[..2]).collect();
+        assert_eq!(types, told);
+    }
     let mut fits = Opening::of(&stack).session().await;
     let refused = fits.connect(&json!({"token": "x".repeat(16_000)})).await;
     assert_eq!(refused.expect_err("no token").message(), "jwt too large");

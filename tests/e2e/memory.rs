@@ -55,19 +55,21 @@ fn read(mut socket: WebSocket, count: usize) -> JoinHandle<WebSocket> {
     })
 }
 
-/// Members of a room, and those of them who read.
+/// Members of a room, and those of them who read. Half of each speak Engine.IO 3.
 async fn members(stack: &Stack, count: usize) -> (Vec<WebSocket>, Vec<JoinHandle<WebSocket>>) {
     let token = token(stack);
     let narrow = Opening::of(stack).receive_buffer_bytes(4 * 1024);
     let (mut silent, mut reading) = (Vec::new(), Vec::new());
     for number in 0..MEMBERS {
         let is_silent = number % SHARE_NOT_READING == 0;
-        let opening = if is_silent {
-            &narrow
-        } else {
-            &Opening::of(stack)
+        let opening = match is_silent {
+            true => narrow.clone(),
+            false => Opening::of(stack),
         };
-        let mut socket = opening.admitted(&token).await;
+        let mut socket = match number % 2 {
+            0 => opening.admitted(&token).await,
+            _ => opening.admitted_by_query(&token).await,
+        };
         socket.subscribe("chat:crowd").await;
         match is_silent {
             true => silent.push(socket),
@@ -251,24 +253,26 @@ const SESSIONS: usize = 100;
 async fn no_token_is_in_the_memory_of_a_gateway_with_100_sessions() {
     let stack = Stack::start_with(options()).await;
     let mut sockets = Vec::new();
-    let mut beginning = String::new();
+    let forge = stack.forge().claim("sub", "a-subject-of-many");
+    // All have the same header, and claims follow it.
+    let beginning = forge.token();
+    let beginning = beginning.split('.').next().expect("a header").to_owned() + ".eyJ";
     for number in 0..SESSIONS {
-        let token = stack.forge().claim("sub", "a-subject-of-many").token();
+        let token = forge.token();
         let opening = Opening::of(&stack);
-        let (opening, payload) = match number % 3 {
+        let bearer = format!("Bearer {token}");
+        let (opening, payload) = match number % 4 {
             0 => (opening, json!({ "token": token })),
-            1 => (
-                opening.header("authorization", &format!("Bearer {token}")),
-                json!({}),
-            ),
-            _ => (opening.query("token", &token), json!({})),
+            1 => (opening.header("authorization", &bearer), json!({})),
+            2 => (opening.query("token", &token), json!({})),
+            _ => {
+                sockets.push(opening.admitted_by_query(&token).await);
+                continue;
+            }
         };
         let mut socket = opening.session().await;
         socket.connect(&payload).await.expect("admitted");
         sockets.push(socket);
-        // All have the same header, and claims follow it.
-        let header = token.split('.').next().expect("a header");
-        beginning = format!("{header}.eyJ");
     }
     assert_eq!(stack.count_in_gateway_memory(&beginning), 0);
     // It is the right memory: who they are is in it.

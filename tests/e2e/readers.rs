@@ -146,10 +146,7 @@ impl Client {
                 Self::WebSocket(kind, Box::new(Opening::of(stack).admitted(token).await))
             }
             Kind::WebSocket3 => {
-                let opening = Opening::of(stack).version_3().query("token", token);
-                let mut socket = opening.session().await;
-                let packet = socket.packet().await;
-                assert!(packet.starts_with("40"), "{packet}");
+                let socket = Opening::of(stack).admitted_by_query(token).await;
                 Self::WebSocket(kind, Box::new(socket))
             }
             Kind::Polling4 => Self::Polling(kind, Polling::of(stack).admitted(token).await),

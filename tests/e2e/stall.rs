@@ -233,23 +233,22 @@ async fn clients_that_take_nothing_hold_up_no_reader_however_much_memory_they_ho
     const STALLED: usize = 12;
     const BYTES: usize = 900_000;
 
-    // Copies of messages for clients of Socket.IO 2 may take half of the total: one for each of the
-    // stalled clients is more.
+    // Socketioxide's copies of messages may take half of the total: one for each of the stalled clients
+    // is more.
     let options = Options::default()
+        .gateway("carrier", "socketioxide")
         .gateway("limits.outbound_bytes", 16 << 20)
         .gateway("limits.outbound_total_bytes", 16 << 20)
         .gateway("limits.write_stall_secs", 60);
     let stack = Stack::start_with(options).await;
     let token = stack.forge().token();
-    let old = |opening: Opening| opening.version_3().query("token", &token);
     let mut members = Vec::new();
     for number in 0..=STALLED {
         let opening = match number {
-            STALLED => old(Opening::of(&stack)),
-            _ => old(narrow(&stack)),
+            STALLED => Opening::of(&stack),
+            _ => narrow(&stack),
         };
-        let mut socket = opening.session().await;
-        assert!(socket.packet().await.starts_with("40"));
+        let mut socket = opening.admitted_by_query(&token).await;
         socket.subscribe("lobby").await;
         members.push(socket);
     }

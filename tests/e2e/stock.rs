@@ -20,6 +20,12 @@ async fn the_stock_client_for_python_connects_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
+async fn stock_clients_of_three_generations_connect_from_a_browser() {
+    run_node_tests("browsers.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
     run_node_tests("page.test.mjs", usual_stacks()).await;
     // Little is kept, and who leaves is told of at once.

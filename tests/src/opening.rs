@@ -94,6 +94,18 @@ impl Opening {
         self
     }
 
+    /// Opens a session of Engine.IO 3 with `token` in its query, and sees it admitted.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub async fn admitted_by_query(self, token: &str) -> WebSocket {
+        let mut socket = self.version_3().query("token", token).session().await;
+        let packet = socket.packet().await;
+        assert!(packet.starts_with("40"), "{packet}");
+        socket
+    }
+
     /// Opens the WebSocket, or gives the status that it is refused with.
     ///
     /// # Errors

@@ -109,14 +109,12 @@ async fn serve<H: EngineHandler>(
     data: H::Data,
 ) -> Response<Body> {
     let respond = async {
-        let EngineQuery { transport, sid } = EngineQuery::parse(request.uri())?;
-        match sid {
-            None => engine.open(request, transport, Arc::default(), data).await,
-            Some(sid) => {
-                let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-                engine.resume(request, transport, session).await
-            }
-        }
+        let query = EngineQuery::parse(request.uri())?;
+        let Some(sid) = &query.sid else {
+            return engine.open(request, query, Arc::default(), data).await;
+        };
+        let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
+        engine.resume(request, query.transport, session).await
     };
     respond.await.unwrap_or_else(RequestError::into_response)
 }

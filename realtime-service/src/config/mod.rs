@@ -91,21 +91,20 @@ pub struct Config {
     pub limits: Limits,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
-    /// Transport of clients of Socket.IO 3 and 4: `engine`, the gateway's own, or `socketioxide`,
-    /// for tests and comparison. Clients of Socket.IO 2 always use `socketioxide`.
+    /// Transport of clients: `engine`, the gateway's own, or `socketioxide`, for tests and comparison.
     /// `REALTIME__CARRIER`, default `engine`.
     pub carrier: Carrier,
     /// Format of log lines: `text` or `json`. `REALTIME__LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
 }
 
-/// What carries the clients of Socket.IO 3 and 4.
+/// The transport of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Carrier {
     /// The gateway's own engine.
     Engine,
-    /// The library that carries the clients of Socket.IO 2.
+    /// socketioxide, which also carries the namespaces of applications.
     Socketioxide,
 }
 

@@ -19,8 +19,8 @@ use crate::{
     rooms::Data,
     session::{Identity, Received, Session, SessionContext},
     transport::{
-        Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet, Queued,
-        Waiting,
+        Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet,
+        ProtocolVersion, Queued, Waiting,
         engine::{
             CloseReason, Violation,
             socket_io::{Acknowledgement, Event, SocketHandler, SocketSession},
@@ -180,7 +180,11 @@ impl SocketHandler for EngineClients {
         payload: &str,
     ) -> Result<(), Violation> {
         if namespace != NAMESPACE {
-            let error = json!({ "message": "Invalid namespace" });
+            let message = "Invalid namespace";
+            let error = match client.data().record().version() {
+                ProtocolVersion::V3 => json!(message),
+                ProtocolVersion::V4 => json!({ "message": message }),
+            };
             send(client, &format!("4{namespace},{error}"));
             return Ok(());
         }
@@ -291,23 +295,45 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
             tracing::info!(sub, connection = %session.connection, "connected");
             *stage = Stage::Joined(session.clone());
             drop(stage);
-            send(client, &format!("0{}", json!({ "sid": random_id() })));
+            send(client, &connected(client.data().record().version()));
             session.start();
         }
         Err(Unadmitted::Rejected(rejection)) => {
             drop(stage);
-            let error = json!({
-                "message": rejection.message(),
-                "data": {
-                    "message": rejection.message(),
-                    "code": rejection.code(),
-                    "type": "UnauthorizedError",
-                    "reason": rejection.reason(),
-                },
-            });
-            send(client, &format!("4{error}"));
+            reject(client, rejection);
         }
         Err(Unadmitted::Ended) => {}
+    }
+}
+
+/// The packet that confirms CONNECT. Only Socket.IO 3 and later have an identifier in it.
+fn connected(version: ProtocolVersion) -> String {
+    match version {
+        ProtocolVersion::V3 => "0".to_owned(),
+        ProtocolVersion::V4 => format!("0{}", json!({ "sid": random_id() })),
+    }
+}
+
+/// Tells a client why it is not admitted.
+///
+/// A client of Socket.IO 2 gets the data alone, and DISCONNECT behind it: otherwise it would connect
+/// again, with the same token, whenever the transport ends.
+fn reject(client: &Arc<EngineClient>, rejection: Rejection) {
+    let data = json!({
+        "message": rejection.message(),
+        "code": rejection.code(),
+        "type": "UnauthorizedError",
+        "reason": rejection.reason(),
+    });
+    match client.data().record().version() {
+        ProtocolVersion::V3 => {
+            send(client, &format!("4{data}"));
+            send(client, "1");
+        }
+        ProtocolVersion::V4 => {
+            let error = json!({ "message": rejection.message(), "data": data });
+            send(client, &format!("4{error}"));
+        }
     }
 }
 

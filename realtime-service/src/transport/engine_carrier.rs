@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 
 use super::{
     engine::{
-        CloseCode, Engine, RequestError, Session, Sid, TransportKind,
+        CloseCode, Engine, EngineQuery, RequestError, Session, TransportKind,
         socket_io::{SocketData, SocketHandler, SocketIo},
     },
     engine_session::EngineSession,
@@ -45,7 +45,7 @@ pub(super) trait EngineCarrier: Send + Sync {
     fn open(
         &self,
         request: Request<Body>,
-        transport: TransportKind,
+        query: EngineQuery,
         record: Arc<EngineSession>,
     ) -> Answer<'_>;
 
@@ -55,7 +55,7 @@ pub(super) trait EngineCarrier: Send + Sync {
         &self,
         request: Request<Body>,
         transport: TransportKind,
-        sid: Sid,
+        sid: &str,
         admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
     ) -> Option<Answer<'_>>;
 }
@@ -68,7 +68,7 @@ where
     fn open(
         &self,
         request: Request<Body>,
-        transport: TransportKind,
+        query: EngineQuery,
         record: Arc<EngineSession>,
     ) -> Answer<'_> {
         let queue = record.queue().clone();
@@ -76,14 +76,14 @@ where
             record,
             state: T::default(),
         });
-        Box::pin(Engine::open(self, request, transport, queue, data))
+        Box::pin(Engine::open(self, request, query, queue, data))
     }
 
     fn resume(
         &self,
         request: Request<Body>,
         transport: TransportKind,
-        sid: Sid,
+        sid: &str,
         admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
     ) -> Option<Answer<'_>> {
         let session = self.session(sid)?;

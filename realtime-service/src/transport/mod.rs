@@ -5,6 +5,7 @@ mod acks;
 mod context;
 mod copies;
 mod credentials;
+mod dialect;
 pub mod engine;
 mod engine_carrier;
 mod engine_session;
@@ -27,6 +28,7 @@ pub use self::{
     acks::{Acknowledgement, InvalidAcknowledgement, PendingAcks},
     context::TransportContext,
     credentials::RequestCredentials,
+    dialect::{Dialect, ProtocolVersion},
     engine_carrier::Client,
     engine_session::EngineSession,
     gate::{Gate, Socketioxide},

@@ -1,9 +1,17 @@
 //! Packets in the bytes in which they leave the gateway.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
 
 use axum::body::Bytes;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use smallvec::SmallVec;
+
+use super::{Dialect, ProtocolVersion};
+use crate::limits::{Budget, Charge};
 
 /// The longest header of an unmasked WebSocket frame, in bytes (RFC 6455, section 5.2).
 const MAXIMUM_HEADER_BYTES: usize = 10;
@@ -14,7 +22,8 @@ const MESSAGE: u8 = b'4';
 /// A packet for clients, encoded once: clones share the bytes.
 ///
 /// The bytes are WebSocket frames of Engine.IO 4: a text frame, then a binary frame for each
-/// attachment. A carrier with another framing reads the [payloads](Packet::payloads).
+/// attachment. A carrier with another framing reads the [payloads](Packet::payloads), and clients of
+/// another dialect get another [form](Packet::for_client).
 #[derive(Clone)]
 pub struct Packet(Arc<Encoded>);
 
@@ -23,6 +32,10 @@ struct Encoded {
     bytes: Box<[u8]>,
     start: usize,
     frames: SmallVec<[Frame; 1]>,
+    /// The forms for clients of other dialects, as long as a queue holds them.
+    forms: OnceLock<Box<[Mutex<Weak<Encoded>>; 3]>>,
+    /// The bytes of a form that differs from the packet that was charged.
+    _charge: Option<Charge>,
 }
 
 struct Frame {
@@ -91,6 +104,8 @@ impl Packet {
             bytes: bytes.into_boxed_slice(),
             start: 0,
             frames: SmallVec::from_iter([Frame { opcode, payload }]),
+            forms: OnceLock::new(),
+            _charge: None,
         }))
     }
 
@@ -123,7 +138,64 @@ impl Packet {
             bytes: bytes.into_boxed_slice(),
             start,
             frames,
+            forms: OnceLock::new(),
+            _charge: None,
         }))
+    }
+
+    /// Returns the form of the packet for clients of `dialect`, charged to `budget`; `None` when they
+    /// take the packet as it is. Clients of one dialect share the form while a queue holds it.
+    ///
+    /// Engine.IO 3 precedes binary data by the packet type, as a byte, and base64 by `b` and the
+    /// type; Engine.IO 4 precedes base64 by `b` alone.
+    #[must_use]
+    pub fn for_client(&self, dialect: Dialect, budget: &Arc<Budget>) -> Option<Self> {
+        if dialect == Dialect::DEFAULT || self.attachments().next().is_none() {
+            return None;
+        }
+        let forms = self.0.forms.get_or_init(Box::default);
+        let form = match (dialect.version, dialect.uses_base64) {
+            (ProtocolVersion::V3, false) => &forms[0],
+            (ProtocolVersion::V3, true) => &forms[1],
+            (ProtocolVersion::V4, _) => &forms[2],
+        };
+        let mut form = form.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = form.upgrade() {
+            return Some(Self(shared));
+        }
+        let mut encoded = self.encode_for(dialect);
+        encoded._charge = Some(budget.charge(encoded.memory()));
+        let shared = Arc::new(encoded);
+        *form = Arc::downgrade(&shared);
+        Some(Self(shared))
+    }
+
+    fn encode_for(&self, dialect: Dialect) -> Encoded {
+        let prefix: &[u8] = match (dialect.version, dialect.uses_base64) {
+            (ProtocolVersion::V3, false) => &[MESSAGE - b'0'],
+            (ProtocolVersion::V3, true) => b"b4",
+            (ProtocolVersion::V4, _) => b"b",
+        };
+        let (mut bytes, mut frames) = (Vec::with_capacity(self.wire_bytes()), SmallVec::new());
+        for payload in self.payloads() {
+            let (opcode, payload) = match payload {
+                Payload::Text(text) => (Opcode::Text, Cow::Borrowed(text.as_bytes())),
+                Payload::Binary(data) if dialect.uses_base64 => {
+                    let base64 = STANDARD.encode(data);
+                    (Opcode::Text, [prefix, base64.as_bytes()].concat().into())
+                }
+                Payload::Binary(data) => (Opcode::Binary, [prefix, data].concat().into()),
+            };
+            let payload = append_frame(&mut bytes, opcode, &payload);
+            frames.push(Frame { opcode, payload });
+        }
+        Encoded {
+            bytes: bytes.into_boxed_slice(),
+            start: 0,
+            frames,
+            forms: OnceLock::new(),
+            _charge: None,
+        }
     }
 
     /// The WebSocket frames, one after the other.
@@ -173,12 +245,18 @@ impl Packet {
     /// The memory that the packet takes, in bytes, however many clones share it.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let inline = size_of::<Encoded>() + 2 * size_of::<usize>();
-        let spilled = match self.0.frames.spilled() {
-            true => self.0.frames.capacity() * size_of::<Frame>(),
+        self.0.memory()
+    }
+}
+
+impl Encoded {
+    fn memory(&self) -> usize {
+        let inline = size_of::<Self>() + 2 * size_of::<usize>();
+        let spilled = match self.frames.spilled() {
+            true => self.frames.capacity() * size_of::<Frame>(),
             false => 0,
         };
-        inline + spilled + self.0.bytes.len()
+        inline + spilled + self.bytes.len()
     }
 }
 
@@ -257,5 +335,34 @@ mod tests {
         let packet = Packet::control(Opcode::Close, &1009_u16.to_be_bytes());
         assert_eq!(packet.frames(), [0x88, 2, 0x03, 0xF1]);
         assert_eq!(packet.payloads().count(), 0);
+    }
+
+    #[test]
+    fn clients_of_a_dialect_share_a_form_that_is_charged_once() {
+        let budget = Budget::new(1000);
+        let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"51-[]");
+        let packet = Packet::message(5, write, &[Bytes::from_static(b"\x01\x02")]);
+        assert!(packet.for_client(Dialect::DEFAULT, &budget).is_none());
+        let dialect = |version, uses_base64| Dialect {
+            version,
+            uses_base64,
+        };
+        for (dialect, attachment) in [
+            (
+                dialect(ProtocolVersion::V3, false),
+                &b"\x82\x03\x04\x01\x02"[..],
+            ),
+            (dialect(ProtocolVersion::V3, true), b"\x81\x06b4AQI="),
+            (dialect(ProtocolVersion::V4, true), b"\x81\x05bAQI="),
+        ] {
+            let form = packet.for_client(dialect, &budget).expect("another form");
+            assert_eq!(form.frames(), [b"\x81\x06451-[]", attachment].concat());
+            let again = packet.for_client(dialect, &budget).expect("another form");
+            assert!(Arc::ptr_eq(&form.0, &again.0));
+            assert_eq!(budget.used(), form.memory());
+            drop((form, again));
+            assert_eq!(budget.used(), 0);
+            assert!(Packet::engine("4").for_client(dialect, &budget).is_none());
+        }
     }
 }

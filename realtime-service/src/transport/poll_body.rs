@@ -1,6 +1,6 @@
 //! The packets in the answer to a poll, as socketioxide encodes them.
 
-use super::listener::{is_message, refusal_data::Dialect};
+use super::{ProtocolVersion, listener::is_message};
 
 /// Separates the packets in a payload of Engine.IO 4.
 const RECORD_SEPARATOR: u8 = 0x1E;
@@ -9,15 +9,15 @@ const RECORD_SEPARATOR: u8 = 0x1E;
 const END_OF_LENGTH: u8 = 0xFF;
 
 /// Returns how many frames of messages a payload holds: texts, and binary data.
-pub(super) fn messages_in(body: &[u8], dialect: Dialect) -> usize {
-    match (dialect, body.first()) {
-        (Dialect::WithData, _) => {
+pub(super) fn messages_in(body: &[u8], version: ProtocolVersion) -> usize {
+    match (version, body.first()) {
+        (ProtocolVersion::V4, _) => {
             let packets = body.split(|byte| *byte == RECORD_SEPARATOR);
             let counted = packets.filter(|one| one.first() == Some(&b'b') || is_message(one));
             counted.count()
         }
-        (Dialect::DataAlone, Some(0 | 1)) => in_binary_payload(body),
-        (Dialect::DataAlone, _) => std::str::from_utf8(body).map_or(0, in_text_payload),
+        (ProtocolVersion::V3, Some(0 | 1)) => in_binary_payload(body),
+        (ProtocolVersion::V3, _) => std::str::from_utf8(body).map_or(0, in_text_payload),
     }
 }
 
@@ -69,13 +69,13 @@ mod tests {
     #[test]
     fn messages_are_counted_in_every_encoding() {
         let new = b"2\x1e42[\"a\"]\x1ebAQI=\x1e40{}\x1e41";
-        assert_eq!(messages_in(new, Dialect::WithData), 3);
+        assert_eq!(messages_in(new, ProtocolVersion::V4), 3);
         let old = "1:2".to_owned() + "8:42[\"\u{1F600}\"]" + "2:40" + "2:41";
-        assert_eq!(messages_in(old.as_bytes(), Dialect::DataAlone), 2);
+        assert_eq!(messages_in(old.as_bytes(), ProtocolVersion::V3), 2);
         let binary = b"\x00\x01\xff2\x00\x01\x00\xff451-[\"a\"]x\x01\x03\xff\x04\x01\x02";
-        assert_eq!(messages_in(binary, Dialect::DataAlone), 2);
+        assert_eq!(messages_in(binary, ProtocolVersion::V3), 2);
         let base64 = b"\x00\x01\xff3\x00\x01\x00\xff451-[\"a\"]x\x00\x05\xffbAQI=";
-        assert_eq!(messages_in(base64, Dialect::DataAlone), 2);
-        assert_eq!(messages_in(b"", Dialect::DataAlone), 0);
+        assert_eq!(messages_in(base64, ProtocolVersion::V3), 2);
+        assert_eq!(messages_in(b"", ProtocolVersion::V3), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What an Engine.IO request says: which session, by which transport, on whose behalf.
+//! The client behind an Engine.IO request, and its credentials.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -10,44 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQue
 
 use shared_claims::address::AddressKey;
 
-use super::{RequestCredentials, listener::refusal_data::Dialect};
-
-/// The query of an Engine.IO request, in the one form that stock clients send.
-///
-/// socketioxide reads it more liberally, for example `transport=websocket=x` as a WebSocket. What the
-/// two could read differently is refused: a session that is not what the gate takes it for would
-/// escape its kill switch.
-pub(super) struct EngineQuery {
-    pub(super) sid: Option<String>,
-    pub(super) is_websocket: bool,
-    pub(super) dialect: Dialect,
-}
-
-impl EngineQuery {
-    pub(super) fn parse(uri: &Uri) -> Option<Self> {
-        let only = |name: &str| {
-            let pairs = uri.query().unwrap_or_default().split('&');
-            let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            match (values.next(), values.next()) {
-                (value, None) => Some(value),
-                _ => None,
-            }
-        };
-        Some(Self {
-            sid: only("sid")?.map(str::to_owned),
-            is_websocket: match only("transport")?? {
-                "polling" => false,
-                "websocket" => true,
-                _ => return None,
-            },
-            dialect: match only("EIO")?? {
-                "3" => Dialect::DataAlone,
-                "4" => Dialect::WithData,
-                _ => return None,
-            },
-        })
-    }
-}
+use super::RequestCredentials;
 
 /// Who opened a session, as far as its requests show. A `sid` is a bearer secret, so it is worth
 /// something only in the hands of the one who got it.
@@ -225,32 +188,6 @@ mod tests {
             request.headers(),
             &credentials,
         )
-    }
-
-    #[test]
-    fn a_query_that_could_be_read_in_two_ways_is_none() {
-        let parse = |query: &str| {
-            let uri = format!("/socket.io/?{query}").parse().expect("a URI");
-            EngineQuery::parse(&uri).map(|query| (query.is_websocket, query.sid))
-        };
-        assert_eq!(parse("EIO=4&transport=polling"), Some((false, None)));
-        assert_eq!(parse("transport=websocket&EIO=3&t=x"), Some((true, None)));
-        assert_eq!(
-            parse("EIO=4&transport=polling&sid=a"),
-            Some((false, Some("a".into())))
-        );
-        for query in [
-            "EIO=4",
-            "transport=polling",
-            "EIO=5&transport=polling",
-            "EIO=4=3&transport=polling",
-            "EIO=4&transport=websocket=x",
-            "EIO=4&transport=polling&transport=websocket",
-            "EIO=4&EIO=3&transport=polling",
-            "EIO=4&transport=polling&sid=a&sid=b",
-        ] {
-            assert_eq!(parse(query), None, "{query}");
-        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::Packet;
-use crate::limits::Charge;
+use super::{Dialect, Packet};
+use crate::limits::{Budget, Charge};
 
 /// How many packets one vectored write takes at most.
 const PACKETS_PER_WRITE: usize = 64;
@@ -30,6 +30,16 @@ impl Queued {
         Self {
             packet,
             _charge: charge,
+        }
+    }
+
+    /// Returns the packet in the form for clients of `dialect`. A form that differs is charged to
+    /// `budget` once, however many queues hold it.
+    #[must_use]
+    pub fn for_client(self, dialect: Dialect, budget: &Arc<Budget>) -> Self {
+        match self.packet.for_client(dialect, budget) {
+            Some(packet) => Self::new(packet, None),
+            None => self,
         }
     }
 

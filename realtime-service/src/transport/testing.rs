@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 use http::HeaderMap;
 
 use super::{
-    EngineSession, RequestCredentials, TransportContext,
-    listener::{Place, refusal_data::Dialect},
+    Dialect, EngineSession, RequestCredentials, TransportContext,
+    listener::Place,
     request::{Opener, Visitor},
 };
 
@@ -19,10 +19,5 @@ pub(crate) fn session(context: &Arc<TransportContext>) -> Arc<EngineSession> {
         opener,
         credentials,
     };
-    EngineSession::new(
-        visitor,
-        Dialect::WithData,
-        context.clone(),
-        Place::default(),
-    )
+    EngineSession::new(visitor, Dialect::DEFAULT, context.clone(), Place::default())
 }

@@ -18,7 +18,7 @@ pub enum RequestError {
     /// The request does not fit the state of the session, or its body is not valid.
     #[error("Bad request")]
     BadRequest,
-    /// The query names another version of Engine.IO than 4.
+    /// The query names another version of Engine.IO than 3 or 4.
     #[error("Unsupported protocol version")]
     UnsupportedProtocol,
     /// The request names another version of WebSocket than 13.

@@ -1,4 +1,4 @@
-//! The engine: Engine.IO 4 over WebSocket and HTTP long-polling, and Socket.IO 5 on top.
+//! The engine: Engine.IO 3 and 4 over WebSocket and HTTP long-polling, and Socket.IO on top.
 //!
 //! The engine knows neither who a client is nor what a message means: that is the business of its
 //! [`EngineHandler`], which [`socket_io::SocketIo`] implements for Socket.IO. HTTP is hyper's until
@@ -12,6 +12,7 @@ mod handshake;
 mod maintenance;
 mod messages;
 mod payload;
+mod payload_v3;
 mod polling;
 mod probe;
 mod query;
@@ -40,6 +41,7 @@ use self::{
     core::Core,
     maintenance::Maintenance,
     session::close_frame,
+    sid::Sid,
     state::{NotStarted, Phase},
     websocket::WebSocketTask,
 };
@@ -49,13 +51,12 @@ pub use self::{
     query::{EngineQuery, TransportKind},
     session::Session,
     settings::EngineSettings,
-    sid::Sid,
     stream::{ClientStream, Recover, RecoverFn, Recovered, recover},
     violation::{CloseCode, CloseReason, Violation},
 };
-use crate::transport::{Packet, SendQueue, turn};
+use crate::transport::{Packet, ProtocolVersion, SendQueue, turn};
 
-/// An Engine.IO 4 server. Clones share the sessions.
+/// An Engine.IO server. Clones share the sessions.
 pub struct Engine<H: EngineHandler>(Arc<Shared<H>>);
 
 /// What the tasks of an engine share.
@@ -92,8 +93,8 @@ impl<H: EngineHandler> Engine<H> {
     /// Finds a session that was opened by polling and has not ended. Requests do not name sessions
     /// that were opened as WebSockets.
     #[must_use]
-    pub fn session(&self, sid: Sid) -> Option<Arc<Session<H::Data>>> {
-        self.0.core.session(sid)
+    pub fn session(&self, sid: &str) -> Option<Arc<Session<H::Data>>> {
+        self.0.core.session(Sid::parse(sid)?)
     }
 
     /// Closes all sessions with `code`, and those that open later. The caller waits for
@@ -113,8 +114,8 @@ impl<H: EngineHandler> Engine<H> {
         self.0.core.websockets.load(Ordering::Relaxed)
     }
 
-    /// Opens a session for `request`, which names none, with `data` of the handler. The packets for
-    /// the client wait in `queue`.
+    /// Opens a session for `request`, whose `query` names none, with `data` of the handler. The packets
+    /// for the client wait in `queue`.
     ///
     /// # Errors
     ///
@@ -122,10 +123,11 @@ impl<H: EngineHandler> Engine<H> {
     pub async fn open(
         &self,
         mut request: Request<Body>,
-        transport: TransportKind,
+        query: EngineQuery,
         queue: Arc<SendQueue>,
         data: H::Data,
     ) -> Result<Response<Body>, RequestError> {
+        let transport = query.transport;
         if request.method() != Method::GET {
             return Err(RequestError::BadHandshakeMethod);
         }
@@ -138,8 +140,8 @@ impl<H: EngineHandler> Engine<H> {
             }
         };
         let core = &self.0.core;
-        let session = Arc::new(Session::new(sid, transport, core.clone(), queue, data));
-        session.send(self.0.handshake(sid, transport));
+        let session = Arc::new(Session::new(sid, &query, core.clone(), queue, data));
+        session.send(self.0.handshake(sid, &query));
         let first_ping = core.now_ms() + core.ping_interval_ms();
         core.schedule(Arc::downgrade(&session), first_ping);
         if transport == TransportKind::Polling {
@@ -232,29 +234,39 @@ impl<H: EngineHandler> Clone for Engine<H> {
 
 impl<H: EngineHandler> Shared<H> {
     /// Encodes the packet that opens a session.
-    fn handshake(&self, sid: Sid, transport: TransportKind) -> Packet {
-        let settings = &self.core.settings;
-        let upgrades: &[&str] = match transport {
+    fn handshake(&self, sid: Sid, query: &EngineQuery) -> Packet {
+        let upgrades: &[&str] = match query.transport {
             TransportKind::Polling => &["websocket"],
             TransportKind::WebSocket => &[],
         };
-        let handshake = serde_json::json!({
+        let mut handshake = serde_json::json!({
             "sid": sid.to_text(),
             "upgrades": upgrades,
             "pingInterval": self.core.ping_interval_ms(),
             "pingTimeout": self.core.ping_timeout_ms(),
-            "maxPayload": settings.message_bytes,
         });
+        if query.dialect.version == ProtocolVersion::V4 {
+            handshake["maxPayload"] = self.core.settings.message_bytes.into();
+        }
         Packet::engine(&format!("0{handshake}"))
     }
 
     /// Handles an Engine.IO packet that came as text.
     fn on_text(&self, session: &Arc<Session<H::Data>>, packet: &str) -> Result<(), Violation> {
+        let version = session.dialect().version;
         match packet.as_bytes() {
             [b'4', ..] => self.handler.text(session, &packet[1..]),
-            [b'3'] => {
+            [b'2', ..] if version == ProtocolVersion::V3 => {
+                session.on_ping(&packet[1..]);
+                Ok(())
+            }
+            [b'3'] if version == ProtocolVersion::V4 => {
                 session.on_pong();
                 Ok(())
+            }
+            [b'b', ..] => {
+                let data = payload::decode_base64(packet, version)?;
+                self.handler.binary(session, data.into())
             }
             [b'1'] => {
                 session.end(CloseReason::ClosedByClient);
@@ -265,8 +277,13 @@ impl<H: EngineHandler> Shared<H> {
         }
     }
 
-    /// Handles a binary message of a WebSocket.
-    fn on_binary(&self, session: &Arc<Session<H::Data>>, data: &[u8]) -> Result<(), Violation> {
+    /// Handles an Engine.IO packet that came as binary data: a message, which Engine.IO 3 precedes by
+    /// its type.
+    fn on_binary(&self, session: &Arc<Session<H::Data>>, packet: &[u8]) -> Result<(), Violation> {
+        let data = match session.dialect().version {
+            ProtocolVersion::V3 => packet.strip_prefix(&[4]).ok_or(Violation::Protocol)?,
+            ProtocolVersion::V4 => packet,
+        };
         self.handler.binary(session, Bytes::copy_from_slice(data))
     }
 

@@ -1,11 +1,11 @@
-//! The bodies of HTTP long-polling: packets that are separated by `\x1e`, binary data in base64
-//! after a `b`.
+//! The bodies of HTTP long-polling in Engine.IO 4: packets that are separated by `\x1e`, binary data in
+//! base64 after a `b`.
 
 use axum::body::Bytes;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::violation::Violation;
-use crate::transport::{Payload, Queued};
+use crate::transport::{Payload, ProtocolVersion, Queued};
 
 const SEPARATOR: u8 = 0x1E;
 
@@ -67,31 +67,28 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// A packet in the body of a POST.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
-    /// An Engine.IO packet, its type first.
-    Text(&'a str),
-    Binary(Bytes),
-}
-
-/// Decodes the packets in the body of a POST, one after the other.
+/// Divides the body of a POST into its packets.
 ///
 /// # Errors
 ///
-/// When the body is not valid UTF-8, and for each packet that is not valid base64.
-pub(super) fn decode(
-    body: &[u8],
-) -> Result<impl Iterator<Item = Result<Received<'_>, Violation>>, Violation> {
+/// When the body is not valid UTF-8.
+pub(super) fn decode(body: &[u8]) -> Result<impl Iterator<Item = &str>, Violation> {
     let body = simdutf8::basic::from_utf8(body).map_err(|_| Violation::InvalidText)?;
-    let packets = body.split(char::from(SEPARATOR));
-    Ok(packets.map(|packet| match packet.strip_prefix('b') {
-        None => Ok(Received::Text(packet)),
-        Some(base64) => STANDARD
-            .decode(base64)
-            .map(|data| Received::Binary(data.into()))
-            .map_err(|_| Violation::Protocol),
-    }))
+    Ok(body.split(char::from(SEPARATOR)))
+}
+
+/// Decodes a message of binary data in base64: `b` before it, and in Engine.IO 3 the packet type.
+///
+/// # Errors
+///
+/// When the packet is not valid base64.
+pub(super) fn decode_base64(packet: &str, version: ProtocolVersion) -> Result<Vec<u8>, Violation> {
+    let prefix = match version {
+        ProtocolVersion::V3 => "b4",
+        ProtocolVersion::V4 => "b",
+    };
+    let base64 = packet.strip_prefix(prefix).ok_or(Violation::Protocol)?;
+    STANDARD.decode(base64).map_err(|_| Violation::Protocol)
 }
 
 #[cfg(test)]
@@ -120,14 +117,16 @@ mod tests {
     #[test]
     fn a_body_is_decoded_packet_by_packet() {
         let packets: Vec<_> = decode(b"4hello\x1ebAQIDBA==\x1e").expect("UTF-8").collect();
-        let expected = [
-            Ok(Received::Text("4hello")),
-            Ok(Received::Binary(Bytes::from_static(&[1, 2, 3, 4]))),
-            Ok(Received::Text("")),
-        ];
-        assert_eq!(packets, expected);
+        assert_eq!(packets, ["4hello", "bAQIDBA==", ""]);
         assert_eq!(decode(b"4\xFF").err(), Some(Violation::InvalidText));
-        let invalid = decode(b"bAQID*").expect("UTF-8").next();
-        assert_eq!(invalid, Some(Err(Violation::Protocol)));
+    }
+
+    #[test]
+    fn base64_is_preceded_by_what_the_version_has() {
+        let decoded = |packet, version| decode_base64(packet, version).ok();
+        assert_eq!(decoded("bAQID", ProtocolVersion::V4), Some(vec![1, 2, 3]));
+        assert_eq!(decoded("b4AQID", ProtocolVersion::V3), Some(vec![1, 2, 3]));
+        assert_eq!(decoded("b3AQID", ProtocolVersion::V3), None);
+        assert_eq!(decoded("bAQID*", ProtocolVersion::V4), None);
     }
 }

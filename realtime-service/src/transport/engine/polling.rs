@@ -9,19 +9,23 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::{
     EngineHandler, Shared,
     error::RequestError,
-    payload::{self, Received},
+    payload,
+    payload_v3::{self, Received},
     query::TransportKind,
     session::Session,
     state::{NotStarted, Phase, PollOutcome},
     violation::{CloseCode, CloseReason, Violation},
 };
-use crate::transport::turn;
+use crate::transport::{Packet, ProtocolVersion, Queued, turn};
 
 /// How long a poll that comes during an upgrade waits for the end of the upgrade. A client ends its
 /// poll before it completes the upgrade, so such a poll is answered a noop sooner or later.
 const UPGRADE_WAIT: Duration = Duration::from_millis(10);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+
+/// The type of a payload with binary data in Engine.IO 3.
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Answers a request of a session by long-polling.
 pub(super) async fn respond<H: EngineHandler>(
@@ -31,20 +35,20 @@ pub(super) async fn respond<H: EngineHandler>(
 ) -> Result<Response<Body>, RequestError> {
     session.check_liveness();
     match *request.method() {
-        Method::GET => poll(session).await.map(response),
+        Method::GET => poll(session).await,
         Method::POST => {
-            post(shared, session, request.into_body()).await?;
-            Ok(response(Bytes::from_static(b"ok")))
+            post(shared, session, request).await?;
+            Ok(response(TEXT, Bytes::from_static(b"ok")))
         }
         _ => Err(RequestError::BadRequest),
     }
 }
 
 /// Builds a successful response.
-pub(super) fn response(body: Bytes) -> Response<Body> {
+fn response(content_type: HeaderValue, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, TEXT);
+    headers.insert(header::CONTENT_TYPE, content_type);
     let no_store = HeaderValue::from_static("no-store");
     headers.insert(header::CACHE_CONTROL, no_store);
     response
@@ -60,7 +64,9 @@ impl<D: Send + Sync + 'static> Drop for PollGuard<'_, D> {
 }
 
 /// Waits for packets, and encodes them.
-async fn poll<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Result<Bytes, RequestError> {
+async fn poll<D: Send + Sync + 'static>(
+    session: &Arc<Session<D>>,
+) -> Result<Response<Body>, RequestError> {
     let (started, is_upgrading) = {
         let mut state = session.state();
         (state.start_poll(), state.is_upgrading())
@@ -77,8 +83,8 @@ async fn poll<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Result<Byt
         None => outcome_of(session, true).await,
     };
     match outcome {
-        PollOutcome::Packets => Ok(take_packets(session)),
-        PollOutcome::Noop => Ok(Bytes::from_static(b"6")),
+        PollOutcome::Packets => Ok(encode(session, take_packets(session))),
+        PollOutcome::Noop => Ok(encode(session, noop())),
         PollOutcome::Refused(error) => Err(error),
         // Not returned by `outcome_of`.
         PollOutcome::Pending => Err(RequestError::BadRequest),
@@ -101,13 +107,30 @@ async fn outcome_of<D: Send + Sync + 'static>(
     .await
 }
 
+/// Encodes packets for the client of `session`.
+fn encode<D: Send + Sync + 'static>(session: &Session<D>, packets: Vec<Queued>) -> Response<Body> {
+    if session.dialect().version == ProtocolVersion::V4 {
+        return response(TEXT, payload::encode(packets));
+    }
+    let body = payload_v3::encode(packets);
+    let content_type = match payload_v3::is_binary(&body) {
+        true => BINARY,
+        false => TEXT,
+    };
+    response(content_type, body)
+}
+
+fn noop() -> Vec<Queued> {
+    vec![Queued::new(Packet::engine("6"), None)]
+}
+
 /// Takes packets for one response. With the last packets of a closed session, the session ends.
-fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Bytes {
+fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Vec<Queued> {
     let packets = {
         // An upgrade that completes at the same time takes the packets, or finds them taken.
         let state = session.state();
         if state.transport() == TransportKind::WebSocket {
-            return Bytes::from_static(b"6");
+            return noop();
         }
         session.queue().take(session.core().settings.message_bytes)
     };
@@ -118,7 +141,7 @@ fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Bytes {
     if is_closing && session.queue().is_empty() {
         session.abort(CloseReason::Killed);
     }
-    payload::encode(packets)
+    packets
 }
 
 /// A POST that is under way.
@@ -139,11 +162,13 @@ impl<D: Send + Sync + 'static> Drop for PostGuard<'_, D> {
 async fn post<H: EngineHandler>(
     shared: &Arc<Shared<H>>,
     session: &Arc<Session<H::Data>>,
-    body: Body,
+    request: Request<Body>,
 ) -> Result<(), RequestError> {
     let started = session.state().start_post();
     started.map_err(|error| refuse(session, error))?;
     let _guard = PostGuard(session);
+    let is_binary = request.headers().get(header::CONTENT_TYPE) == Some(&BINARY);
+    let body = request.into_body();
     let limit = session.message_limit();
     if body.size_hint().lower() > limit as u64 {
         return Err(RequestError::TooLarge);
@@ -156,7 +181,7 @@ async fn post<H: EngineHandler>(
         Ok(Err(_)) => return Err(RequestError::BadRequest),
         Err(_) => return Err(RequestError::TooSlow),
     };
-    turn::scope(|| receive(shared, session, &body)).map_err(|violation| {
+    turn::scope(|| receive(shared, session, &body, is_binary)).map_err(|violation| {
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
     })
@@ -167,18 +192,29 @@ fn receive<H: EngineHandler>(
     shared: &Arc<Shared<H>>,
     session: &Arc<Session<H::Data>>,
     body: &[u8],
+    is_binary: bool,
 ) -> Result<(), Violation> {
-    for packet in payload::decode(body)? {
+    let on_packet = |packet: Received<'_>| {
         // The upgrade is complete when its WebSocket carries the session: then packets come there.
         if !session.is_open() || session.transport() == TransportKind::WebSocket {
             return Ok(());
         }
-        match packet? {
-            Received::Text(text) => shared.on_text(session, text)?,
-            Received::Binary(data) => shared.handler.binary(session, data)?,
+        match packet {
+            Received::Text(text) => shared.on_text(session, text),
+            Received::Binary(data) => shared.on_binary(session, data),
+        }
+    };
+    match (session.dialect().version, is_binary) {
+        (ProtocolVersion::V4, _) => {
+            payload::decode(body)?.try_for_each(|text| on_packet(Received::Text(text)))
+        }
+        (ProtocolVersion::V3, false) => {
+            payload_v3::decode_text(body)?.try_for_each(|packet| on_packet(Received::Text(packet?)))
+        }
+        (ProtocolVersion::V3, true) => {
+            payload_v3::decode_binary(body).try_for_each(|packet| on_packet(packet?))
         }
     }
-    Ok(())
 }
 
 /// Closes the session if the request overlaps another one.

@@ -2,7 +2,8 @@
 
 use http::Uri;
 
-use super::{error::RequestError, sid::Sid};
+use super::error::RequestError;
+use crate::transport::{Dialect, ProtocolVersion};
 
 /// The transport that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +14,18 @@ pub enum TransportKind {
     WebSocket,
 }
 
-/// The query of an Engine.IO 4 request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The query of an Engine.IO request, in the one form that stock clients send.
+///
+/// socketioxide reads queries more liberally, for example `transport=websocket=x` as a WebSocket. A
+/// query that the two could read differently is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineQuery {
+    /// The dialect of the client.
+    pub dialect: Dialect,
     /// The transport that the request asks for.
     pub transport: TransportKind,
-    /// The session that the request belongs to; `None` opens a session.
-    pub sid: Option<Sid>,
+    /// The identifier of the session that the request belongs to; `None` opens a session.
+    pub sid: Option<String>,
 }
 
 impl EngineQuery {
@@ -27,7 +33,7 @@ impl EngineQuery {
     ///
     /// # Errors
     ///
-    /// When `EIO` is not 4, the transport is unknown, or no session can have the `sid`.
+    /// When `EIO` is neither 3 nor 4, the transport is unknown, or a script is asked for (`j`).
     pub fn parse(uri: &Uri) -> Result<Self, RequestError> {
         let only = |name: &str| {
             let pairs = uri.query().unwrap_or_default().split('&');
@@ -42,14 +48,22 @@ impl EngineQuery {
             Some("websocket") => TransportKind::WebSocket,
             _ => return Err(RequestError::UnknownTransport),
         };
-        if only("EIO")? != Some("4") {
-            return Err(RequestError::UnsupportedProtocol);
-        }
-        let sid = match only("sid")? {
-            None => None,
-            Some(text) => Some(Sid::parse(text).ok_or(RequestError::UnknownSession)?),
+        let version = match only("EIO")? {
+            Some("3") => ProtocolVersion::V3,
+            Some("4") => ProtocolVersion::V4,
+            _ => return Err(RequestError::UnsupportedProtocol),
         };
-        Ok(Self { transport, sid })
+        if only("j")?.is_some() {
+            return Err(RequestError::BadRequest);
+        }
+        Ok(Self {
+            dialect: Dialect {
+                version,
+                uses_base64: only("b64")?.is_some(),
+            },
+            transport,
+            sid: only("sid")?.map(str::to_owned),
+        })
     }
 }
 
@@ -57,27 +71,51 @@ impl EngineQuery {
 mod tests {
     use super::*;
 
+    fn parse(query: &str) -> Result<EngineQuery, RequestError> {
+        let uri = format!("/socket.io/?{query}").parse().expect("a URI");
+        EngineQuery::parse(&uri)
+    }
+
     #[test]
     fn a_query_names_version_transport_and_perhaps_a_session() {
-        let parse = |query: &str| {
-            let uri = format!("/socket.io/?{query}").parse().expect("a URI");
-            EngineQuery::parse(&uri)
-        };
         let opening = parse("EIO=4&transport=polling&t=abc").expect("valid");
         assert_eq!(opening.transport, TransportKind::Polling);
-        assert_eq!(opening.sid, None);
-        let upgrade = parse("transport=websocket&EIO=4&sid=AAAAAAAAAAAAAAAAAAAA");
-        assert!(upgrade.expect("valid").sid.is_some());
+        assert_eq!((opening.dialect, opening.sid), (Dialect::DEFAULT, None));
+        let upgrade = parse("transport=websocket&b64=1&EIO=3&sid=a").expect("valid");
+        assert_eq!(upgrade.transport, TransportKind::WebSocket);
+        assert_eq!(upgrade.sid.as_deref(), Some("a"));
+        let dialect = Dialect {
+            version: ProtocolVersion::V3,
+            uses_base64: true,
+        };
+        assert_eq!(upgrade.dialect, dialect);
+    }
+
+    #[test]
+    fn a_query_that_no_stock_client_sends_is_refused() {
         for (query, error) in [
             ("transport=polling", RequestError::UnsupportedProtocol),
-            ("EIO=3&transport=polling", RequestError::UnsupportedProtocol),
+            ("EIO=5&transport=polling", RequestError::UnsupportedProtocol),
+            (
+                "EIO=4=3&transport=polling",
+                RequestError::UnsupportedProtocol,
+            ),
             ("EIO=4", RequestError::UnknownTransport),
             ("EIO=4&transport=abc", RequestError::UnknownTransport),
             (
-                "EIO=4&transport=polling&sid=a",
-                RequestError::UnknownSession,
+                "EIO=4&transport=websocket=x",
+                RequestError::UnknownTransport,
             ),
-            ("EIO=4&EIO=4&transport=polling", RequestError::BadRequest),
+            ("EIO=4&transport=polling&j=0", RequestError::BadRequest),
+            (
+                "EIO=4&transport=polling&transport=websocket",
+                RequestError::BadRequest,
+            ),
+            ("EIO=4&EIO=3&transport=polling", RequestError::BadRequest),
+            (
+                "EIO=4&transport=polling&sid=a&sid=b",
+                RequestError::BadRequest,
+            ),
         ] {
             assert_eq!(parse(query), Err(error), "{query}");
         }

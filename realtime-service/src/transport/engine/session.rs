@@ -15,16 +15,19 @@ use tokio::time::Instant;
 
 use super::{
     core::Core,
-    query::TransportKind,
+    query::{EngineQuery, TransportKind},
     sid::Sid,
     state::{Phase, TransportState},
     stream::Writer,
     violation::{CloseCode, CloseReason},
 };
 use crate::transport::{
-    Opcode, Packet, Queued, SendQueue, Written,
+    Dialect, Opcode, Packet, ProtocolVersion, Queued, SendQueue, Written,
     turn::{self, Flush},
 };
+
+/// While more bytes than this wait for a client, its pings are not answered.
+pub(super) const PONG_BACKLOG_BYTES: usize = 4 * 1024;
 
 /// One Engine.IO session, with data `D` of the handler.
 ///
@@ -32,6 +35,7 @@ use crate::transport::{
 /// takes effect at the end of the turn.
 pub struct Session<D> {
     sid: Sid,
+    dialect: Dialect,
     core: Arc<Core<D>>,
     queue: Arc<SendQueue>,
     state: Mutex<TransportState>,
@@ -39,9 +43,9 @@ pub struct Session<D> {
     writer: Mutex<Option<Writer>>,
     /// Wakes the task that reads the WebSocket.
     pub(super) reader: AtomicWaker,
-    /// When the session times out unless a pong comes, in milliseconds of the engine's clock.
+    /// When the session times out unless a pong or a ping comes, in milliseconds of the engine's clock.
     pub(super) expires_ms: AtomicU64,
-    /// Whether a ping was sent that is not answered yet.
+    /// Whether the client owes a pong, or a ping in Engine.IO 3.
     pub(super) is_pinged: AtomicBool,
     is_admitted: AtomicBool,
     /// Whether the handler was told of the end.
@@ -58,7 +62,7 @@ pub struct Session<D> {
 impl<D: Send + Sync + 'static> Session<D> {
     pub(super) fn new(
         sid: Sid,
-        transport: TransportKind,
+        query: &EngineQuery,
         core: Arc<Core<D>>,
         queue: Arc<SendQueue>,
         data: D,
@@ -66,13 +70,15 @@ impl<D: Send + Sync + 'static> Session<D> {
         let expires_ms = core.now_ms() + core.idle_timeout_ms();
         Self {
             sid,
+            dialect: query.dialect,
             core,
             queue,
-            state: Mutex::new(TransportState::new(transport)),
+            state: Mutex::new(TransportState::new(query.transport)),
             writer: Mutex::default(),
             reader: AtomicWaker::new(),
             expires_ms: expires_ms.into(),
-            is_pinged: AtomicBool::default(),
+            // Clients of Engine.IO 3 send the pings, and owe the next one at any time.
+            is_pinged: (query.dialect.version == ProtocolVersion::V3).into(),
             is_admitted: AtomicBool::default(),
             is_announced: AtomicBool::default(),
             is_noted: AtomicBool::default(),
@@ -253,6 +259,16 @@ impl<D: Send + Sync + 'static> Session<D> {
         }
     }
 
+    /// Answers a ping of Engine.IO 3 by a pong with the same `data`, and gives the client another
+    /// interval and timeout.
+    pub(super) fn on_ping(self: &Arc<Self>, data: &str) {
+        let expires = self.core.now_ms() + self.core.idle_timeout_ms();
+        self.expires_ms.store(expires, Ordering::Release);
+        if self.queue.waiting().bytes <= PONG_BACKLOG_BYTES {
+            self.send(Packet::engine(&format!("3{data}")));
+        }
+    }
+
     /// Returns for how long the connection has taken no bytes while bytes wait for it.
     pub(super) fn stalled_for(&self, now: Instant) -> Duration {
         let by_queue = self.queue.blocked_for(now);
@@ -339,6 +355,10 @@ impl<D: Send + Sync + 'static> Session<D> {
         if let Some(poll) = poll {
             poll.wake();
         }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(super) fn sid(&self) -> Sid {

@@ -9,7 +9,7 @@ const BYTES: usize = 15;
 /// The identifier of an Engine.IO session. It is a secret: a client that knows the identifier of a
 /// polling session can take that session over. `Debug` prints no part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sid([u8; BYTES]);
+pub(super) struct Sid([u8; BYTES]);
 
 impl Sid {
     /// Generates a random identifier.
@@ -24,8 +24,7 @@ impl Sid {
     }
 
     /// Parses the text form; `None` when no session can have this identifier.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         (length == BYTES).then_some(Self(bytes))

@@ -18,7 +18,7 @@ use super::{
     EngineHandler, Shared,
     messages::{Message, MessageReader, MessageSink},
     probe::Probe,
-    session::Session,
+    session::{PONG_BACKLOG_BYTES, Session},
     state::Phase,
     stream::{Reader, Recovered},
     violation::{CloseReason, Violation},
@@ -37,9 +37,6 @@ const FLUSH_GRACE: Duration = Duration::from_millis(50);
 /// Time for a client to answer a close frame (RFC 6455, section 7.1.1). A connection that is closed
 /// earlier may lose the last packets on their way to the client.
 const ECHO_GRACE: Duration = Duration::from_millis(250);
-
-/// While more bytes than this wait for a client, its WebSocket pings are not answered.
-const PONG_BACKLOG_BYTES: usize = 4 * 1024;
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

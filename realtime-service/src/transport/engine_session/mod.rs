@@ -21,9 +21,10 @@ use self::ending::Life;
 use super::{
     PendingAcks, TransportContext,
     credentials::RequestCredentials,
+    dialect::{Dialect, ProtocolVersion},
     engine,
     engine_carrier::EngineConnection,
-    listener::{Connection, Place, refusal_data::Dialect},
+    listener::{Connection, Place},
     registry::Polling,
     request::{Opener, Visitor},
     send_queue::{Queued, SendQueue, Waiting},
@@ -136,6 +137,11 @@ impl EngineSession {
         self.dialect
     }
 
+    /// Returns the version of the protocol that the client speaks.
+    pub(crate) fn version(&self) -> ProtocolVersion {
+        self.dialect.version
+    }
+
     /// What connects this session with socketioxide.
     pub(crate) fn carrier(&self) -> &Carrier {
         &self.carrier
@@ -164,6 +170,10 @@ impl EngineSession {
     /// [flush](Self::flush) sends it on its way.
     #[must_use]
     pub fn push(&self, packet: Queued) -> Option<Waiting> {
+        let packet = match self.is_of_engine() {
+            true => packet.for_client(self.dialect, &self.context.outbound),
+            false => packet,
+        };
         let waiting = self.queue.push(packet)?;
         Some(self.with_handed_over(waiting))
     }
@@ -287,7 +297,7 @@ impl EngineSession {
             return false;
         }
         let connection = stream.insert(connection);
-        connection.refusal_data.start(self.dialect);
+        connection.refusal_data.start(self.dialect.version);
         let session = Arc::downgrade(self);
         connection.observer.set(move |frames| {
             if let Some(session) = session.upgrade() {

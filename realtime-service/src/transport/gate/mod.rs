@@ -18,15 +18,16 @@ use tower::Service;
 use self::refusal::Refusal;
 use super::{
     TransportContext,
+    dialect::Dialect,
     engine::{
-        self, Sid, TransportKind,
+        self, EngineQuery, TransportKind,
         socket_io::{SocketHandler, SocketIo},
     },
     engine_carrier::{Client, EngineCarrier},
     engine_session::EngineSession,
-    listener::{Connection, Place, refusal_data::Dialect},
+    listener::{Connection, Place},
     registry::Registry,
-    request::{EngineQuery, Opener, Visitor, take_credentials},
+    request::{Opener, Visitor, take_credentials},
 };
 use crate::{config::Config, limits::Exceeded};
 
@@ -38,9 +39,9 @@ pub type Socketioxide = SocketIoService<Router>;
 pub struct Gate(Arc<Shared>);
 
 struct Shared {
-    /// socketioxide: for clients of Engine.IO 3, and for an application's own namespaces.
+    /// socketioxide, for an application's own namespaces.
     socketioxide: Socketioxide,
-    /// The engine, which carries the sessions of Engine.IO 4 if there is one.
+    /// The engine, which carries all sessions if there is one.
     engine: Option<Arc<dyn EngineCarrier>>,
     registry: Arc<Registry>,
     origins: Vec<HeaderValue>,
@@ -71,7 +72,7 @@ impl Gate {
         }))
     }
 
-    /// Has `engine` carry the sessions of Engine.IO 4.
+    /// Has `engine` carry the sessions.
     #[must_use]
     pub fn with_engine<H, T>(self, engine: engine::Engine<SocketIo<H>>) -> Self
     where
@@ -116,7 +117,7 @@ impl Shared {
         self.check_origin(&request)?;
         let connection = request.extensions().get::<Connection>().cloned();
         let connection = connection.ok_or(Refusal::BadRequest)?;
-        let query = EngineQuery::parse(request.uri()).ok_or(Refusal::BadRequest)?;
+        let query = EngineQuery::parse(request.uri()).map_err(Refusal::Engine)?;
         let credentials = take_credentials(&mut request, &self.cookie_name);
         let client = connection.client(request.headers());
         let opener = Opener::of(client, request.headers(), &credentials);
@@ -124,17 +125,14 @@ impl Shared {
             opener,
             credentials,
         };
-        if let Some(engine) = self
-            .engine
-            .as_ref()
-            .filter(|_| query.dialect.is_of_engine())
-        {
-            return self.by_engine(&**engine, request, &query, visitor).await;
+        if let Some(engine) = &self.engine {
+            return self.by_engine(&**engine, request, query, visitor).await;
         }
+        let is_websocket = query.transport == TransportKind::WebSocket;
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),
             None => {
-                if query.is_websocket {
+                if is_websocket {
                     let session = self.open(visitor, query.dialect, connection.place.clone())?;
                     self.open_websocket(request, session, connection).await
                 } else {
@@ -144,10 +142,10 @@ impl Shared {
             }
             Some(sid) => {
                 let session = self.registry.get(&sid).ok_or(Refusal::UnknownSession)?;
-                if !is_opener(&session, &visitor.opener, query.is_websocket) {
+                if !is_opener(&session, &visitor.opener, is_websocket) {
                     return Err(Refusal::UnknownSession);
                 }
-                self.resume(request, session, query.is_websocket.then_some(connection))
+                self.resume(request, session, is_websocket.then_some(connection))
                     .await
             }
         }
@@ -158,23 +156,23 @@ impl Shared {
         &self,
         engine: &dyn EngineCarrier,
         request: Request<Body>,
-        query: &EngineQuery,
+        query: EngineQuery,
         visitor: Visitor,
     ) -> Result<Response<Body>, Refusal> {
-        let transport = match query.is_websocket {
-            true => TransportKind::WebSocket,
-            false => TransportKind::Polling,
-        };
+        let transport = query.transport;
         let answer = match &query.sid {
             None if request.method() != Method::GET => return Err(Refusal::BadRequest),
             None => {
                 let session = self.open(visitor, query.dialect, Place::default())?;
-                engine.open(request, transport, session)
+                engine.open(request, query, session)
             }
             Some(sid) => {
-                let sid = Sid::parse(sid).ok_or(Refusal::UnknownSession)?;
                 let mut admit = |session: &Arc<EngineSession>| {
-                    is_opener(session, &visitor.opener, query.is_websocket)
+                    is_opener(
+                        session,
+                        &visitor.opener,
+                        transport == TransportKind::WebSocket,
+                    )
                 };
                 let answer = engine.resume(request, transport, sid, &mut admit);
                 answer.ok_or(Refusal::UnknownSession)?

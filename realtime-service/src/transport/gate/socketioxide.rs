@@ -137,11 +137,11 @@ async fn finish_poll(
         .await
         .map_err(|_| Refusal::BadRequest)?
         .to_bytes();
-    let frames = messages_in(&body, session.dialect());
+    let frames = messages_in(&body, session.dialect().version);
     if frames > 0 {
         session.frames_left(frames);
     }
-    let Some(rewritten) = refusal_data::in_body(&body, session.dialect()) else {
+    let Some(rewritten) = refusal_data::in_body(&body, session.dialect().version) else {
         return Ok(Response::from_parts(parts, Body::from(body)));
     };
     parts

@@ -71,7 +71,7 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
     /// Whether writes go through the rewriter: on a WebSocket, and until the last byte that was held
     /// back is out.
     fn is_rewriting(&self) -> bool {
-        self.refusal_data.dialect().is_some()
+        self.refusal_data.version().is_some()
             || !self.rewritten.is_empty()
             || self.rewriter.holds_back()
     }
@@ -89,7 +89,7 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
             return self.count(written, bytes);
         }
         self.rewriter
-            .push(bytes, self.refusal_data.dialect(), &mut self.rewritten);
+            .push(bytes, self.refusal_data.version(), &mut self.rewritten);
         match self.poll_write_rewritten(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // What is left goes out with the next write or flush.

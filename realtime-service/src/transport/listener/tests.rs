@@ -125,7 +125,10 @@ async fn post_unread(length: usize) -> [String; 2] {
         true => client.read(&mut buffer).await.unwrap_or_default(),
         false => 0,
     };
-    [first, String::from_utf8_lossy(&buffer[..count]).into_owned()]
+    [
+        first,
+        String::from_utf8_lossy(&buffer[..count]).into_owned(),
+    ]
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
-//! Socket.IO 5 on the engine: divides messages into packets, and assembles attachments.
+//! Socket.IO on the engine: divides messages into packets, and assembles attachments.
 //!
-//! Which namespaces a client has joined is known to the handler.
+//! Which namespaces a client has joined is known to the handler. Clients of Socket.IO 2 join the main
+//! namespace by opening a session, without a CONNECT packet.
 
 mod packet;
 
@@ -18,6 +19,7 @@ use super::{
     session::Session,
     violation::{CloseReason, Violation},
 };
+use crate::transport::ProtocolVersion;
 
 /// A session with data `D` of a [`SocketHandler`].
 pub type SocketSession<D> = Session<SocketData<D>>;
@@ -173,7 +175,11 @@ impl<H: SocketHandler> SocketIo<H> {
             namespace, json, ..
         } = *packet;
         match packet.packet_type {
-            PacketType::Connect => self.handler.connect(session, namespace, json),
+            PacketType::Connect => {
+                // Clients of Socket.IO 2 put a query behind the namespace.
+                let namespace = namespace.split('?').next().unwrap_or(namespace);
+                self.handler.connect(session, namespace, json)
+            }
             PacketType::Disconnect => self.handler.disconnected(session, namespace),
             PacketType::Event | PacketType::BinaryEvent => {
                 let event = Event {
@@ -202,6 +208,11 @@ impl<H: SocketHandler> EngineHandler for SocketIo<H> {
 
     fn opened(&self, session: &Arc<Session<Self::Data>>) {
         self.handler.opened(session);
+        if session.dialect().version == ProtocolVersion::V3
+            && let Err(violation) = self.handler.connect(session, ROOT, "")
+        {
+            session.end(CloseReason::Violated(violation));
+        }
     }
 
     fn text(&self, session: &Arc<Session<Self::Data>>, text: &str) -> Result<(), Violation> {

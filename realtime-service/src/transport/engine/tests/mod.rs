@@ -6,4 +6,5 @@ mod polling;
 mod server;
 mod tls;
 mod upgrade;
+mod version_3;
 mod websocket;

@@ -199,12 +199,12 @@ async fn serve<S: Recover>(stream: S, engine: Engine<TestHandler>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (engine, request) = (engine.clone(), request.map(Body::new));
         let respond = async move {
-            let EngineQuery { transport, sid } = EngineQuery::parse(request.uri())?;
-            let Some(sid) = sid else {
-                return engine.open(request, transport, Arc::default(), ()).await;
+            let query = EngineQuery::parse(request.uri())?;
+            let Some(sid) = &query.sid else {
+                return engine.open(request, query, Arc::default(), ()).await;
             };
             let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-            engine.resume(request, transport, session).await
+            engine.resume(request, query.transport, session).await
         };
         async {
             let response = respond.await;
@@ -223,14 +223,23 @@ pub(super) struct WebSocket<S>(pub(super) WebSocketStream<S>);
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Opens a WebSocket, for the session `sid` if there is one.
     pub(super) async fn open(stream: S, sid: &str) -> Self {
-        let url = format!("ws://a{}", path("websocket", sid));
-        let opened = tokio_tungstenite::client_async(url, stream).await;
-        let mut websocket = Self(opened.expect("a WebSocket").0);
+        let mut websocket = Self::open_at(stream, &path("websocket", sid)).await;
         if sid.is_empty() {
-            let handshake = websocket.text().await;
-            assert!(handshake.starts_with("0{"), "{handshake}");
+            websocket.read_handshake().await;
         }
         websocket
+    }
+
+    /// Opens a WebSocket at `path`.
+    pub(super) async fn open_at(stream: S, path: &str) -> Self {
+        let opened = tokio_tungstenite::client_async(format!("ws://a{path}"), stream).await;
+        Self(opened.expect("a WebSocket").0)
+    }
+
+    /// Reads the packet that opens a session.
+    pub(super) async fn read_handshake(&mut self) {
+        let handshake = self.text().await;
+        assert!(handshake.starts_with("0{"), "{handshake}");
     }
 
     pub(super) async fn send(&mut self, text: &str) {

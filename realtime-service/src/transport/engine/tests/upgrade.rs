@@ -131,6 +131,6 @@ async fn a_killed_websocket_forgets_the_session() {
     session.kill();
     assert_eq!(websocket.receive().await, None);
     assert_eq!(server.close_reason().await, CloseReason::Killed);
-    assert!(server.engine.session(session.sid()).is_none());
+    assert!(server.engine.session(&sid).is_none());
     assert!(server.has_no_other_end());
 }

@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::json;
 use shared_claims::Rejection;
 
+use crate::transport::ProtocolVersion;
+
 /// Separates the packets in the body of a poll (Engine.IO protocol 4).
 const RECORD_SEPARATOR: u8 = 0x1E;
 
@@ -27,22 +29,6 @@ const MAXIMUM_FRAME_BYTES: usize = 4096;
 /// How a refusal begins: the packet types of Engine.IO and of Socket.IO.
 const REFUSAL: &[u8] = b"44";
 
-/// Which clients a refusal is written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Socket.IO 3 and 4, whose error is an object with `message` and `data`.
-    WithData = 1,
-    /// Socket.IO 2, whose error is the data itself.
-    DataAlone = 2,
-}
-
-impl Dialect {
-    /// Whether its clients speak Engine.IO 4, as the engine does.
-    pub(in crate::transport) fn is_of_engine(self) -> bool {
-        self == Self::WithData
-    }
-}
-
 /// Whether a stream serves a session by a WebSocket, whose refusals are rewritten; shared by the
 /// stream and whoever knows its session.
 #[derive(Clone, Default)]
@@ -50,8 +36,8 @@ pub struct RefusalData(Arc<AtomicU8>);
 
 impl RefusalData {
     /// Starts to rewrite. The next thing on the stream must be the answer to an upgrade.
-    pub fn start(&self, dialect: Dialect) {
-        self.0.store(dialect as u8, Ordering::Release);
+    pub fn start(&self, version: ProtocolVersion) {
+        self.0.store(version as u8, Ordering::Release);
     }
 
     /// Stops: the stream became no WebSocket after all.
@@ -59,10 +45,10 @@ impl RefusalData {
         self.0.store(0, Ordering::Release);
     }
 
-    pub(super) fn dialect(&self) -> Option<Dialect> {
+    pub(super) fn version(&self) -> Option<ProtocolVersion> {
         match self.0.load(Ordering::Acquire) {
-            1 => Some(Dialect::WithData),
-            2 => Some(Dialect::DataAlone),
+            3 => Some(ProtocolVersion::V3),
+            4 => Some(ProtocolVersion::V4),
             _ => None,
         }
     }
@@ -70,7 +56,7 @@ impl RefusalData {
 
 /// The packet with its data, when it is a refusal of the closed list: `44{"message":"…"}`, or
 /// `44/namespace,{"message":"…"}`.
-fn with_data(packet: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+fn with_data(packet: &[u8], version: ProtocolVersion) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Refused {
         message: String,
@@ -89,25 +75,25 @@ fn with_data(packet: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
         "type": "UnauthorizedError",
         "reason": rejection.reason(),
     });
-    let error = match dialect {
-        Dialect::WithData => json!({ "message": message, "data": data }),
-        Dialect::DataAlone => data,
+    let error = match version {
+        ProtocolVersion::V4 => json!({ "message": message, "data": data }),
+        ProtocolVersion::V3 => data,
     };
     Some(format!("44{namespace}{error}").into_bytes())
 }
 
 /// The body of a poll with the data of the refusals in it; `None` when there are none.
 #[must_use]
-pub fn in_body(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+pub fn in_body(body: &[u8], version: ProtocolVersion) -> Option<Vec<u8>> {
     if !body.windows(REFUSAL.len()).any(|bytes| bytes == REFUSAL) {
         return None;
     }
-    match dialect {
-        Dialect::WithData => {
+    match version {
+        ProtocolVersion::V4 => {
             let packets = body.split(|byte| *byte == RECORD_SEPARATOR);
             let mut is_changed = false;
             let packets: Vec<Vec<u8>> = packets
-                .map(|packet| match with_data(packet, dialect) {
+                .map(|packet| match with_data(packet, version) {
                     Some(changed) => {
                         is_changed = true;
                         changed
@@ -117,7 +103,7 @@ pub fn in_body(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
                 .collect();
             is_changed.then(|| packets.join(&RECORD_SEPARATOR))
         }
-        Dialect::DataAlone => in_body_of_protocol_3(body),
+        ProtocolVersion::V3 => in_body_of_protocol_3(body),
     }
 }
 
@@ -133,7 +119,7 @@ fn in_body_of_protocol_3(body: &[u8]) -> Option<Vec<u8>> {
             .nth(length)
             .map_or(packets.len(), |(end, _)| end);
         let (packet, after) = packets.split_at(end);
-        let changed = with_data(packet.as_bytes(), Dialect::DataAlone);
+        let changed = with_data(packet.as_bytes(), ProtocolVersion::V3);
         is_changed |= changed.is_some();
         let packet = changed.unwrap_or_else(|| packet.as_bytes().to_vec());
         // What was rewritten is ASCII, so its bytes are its characters.
@@ -200,12 +186,17 @@ impl Rewriter {
     }
 
     /// Takes `bytes` in, and appends to `out` what can go out by now.
-    pub(super) fn push(&mut self, bytes: &[u8], dialect: Option<Dialect>, out: &mut Vec<u8>) {
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        version: Option<ProtocolVersion>,
+        out: &mut Vec<u8>,
+    ) {
         self.partial.extend_from_slice(bytes);
-        if let Some(dialect) = dialect {
-            while !self.has_given_up && self.take_one(dialect, out) {}
+        if let Some(version) = version {
+            while !self.has_given_up && self.take_one(version, out) {}
         }
-        if dialect.is_none() || self.has_given_up {
+        if version.is_none() || self.has_given_up {
             out.append(&mut self.partial);
         }
     }
@@ -216,7 +207,7 @@ impl Rewriter {
     }
 
     /// Moves one head or frame out; `false` when there is no whole one.
-    fn take_one(&mut self, dialect: Dialect, out: &mut Vec<u8>) -> bool {
+    fn take_one(&mut self, version: ProtocolVersion, out: &mut Vec<u8>) -> bool {
         if !self.is_websocket {
             let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n") else {
                 self.has_given_up = self.partial.len() > MAXIMUM_FRAME_BYTES;
@@ -238,7 +229,7 @@ impl Rewriter {
             Frame::Suspect(head, length) if self.partial.len() < head + length => false,
             Frame::Suspect(head, length) => {
                 let frame: Vec<u8> = self.partial.drain(..head + length).collect();
-                match with_data(&frame[head..], dialect) {
+                match with_data(&frame[head..], version) {
                     Some(packet) => append_text_frame(&packet, out),
                     None => out.extend_from_slice(&frame),
                 }

@@ -19,7 +19,7 @@ fn rewritten_by(bytes: &[u8], size: usize) -> Vec<u8> {
         while !chunk.is_empty() {
             let untouched = rewriter.untouched(chunk);
             if untouched == 0 {
-                rewriter.push(chunk, Some(Dialect::WithData), &mut out);
+                rewriter.push(chunk, Some(ProtocolVersion::V4), &mut out);
                 break;
             }
             rewriter.passed(chunk, untouched);
@@ -58,7 +58,7 @@ fn a_refusal_among_other_frames_gets_its_data_however_the_writes_are_split() {
 #[test]
 fn only_a_refusal_is_copied() {
     let mut rewriter = Rewriter::default();
-    rewriter.push(HEAD, Some(Dialect::WithData), &mut Vec::new());
+    rewriter.push(HEAD, Some(ProtocolVersion::V4), &mut Vec::new());
     let long = frame(&[b'x'; 60_000]);
     let others = [&frame(b"42[\"x\"]"), &long, &frame(b""), &frame(b"40{}")];
     let others = others.map(Vec::as_slice).concat();
@@ -76,7 +76,7 @@ fn only_a_refusal_is_copied() {
         assert_eq!(rewriter.untouched(&bytes[at..]), 0);
     }
     let mut out = Vec::new();
-    rewriter.push(&bytes[others.len()..], Some(Dialect::WithData), &mut out);
+    rewriter.push(&bytes[others.len()..], Some(ProtocolVersion::V4), &mut out);
     assert_eq!(out, [frame(&expected()), frame(b"2")].concat());
 }
 
@@ -92,13 +92,13 @@ fn a_refusal_after_an_admission_and_in_another_namespace_gets_its_data_too() {
     }
     let body = [b"2\x1e", refusal.as_slice()].concat();
     let after = [b"2\x1e", rewritten.as_bytes()].concat();
-    assert_eq!(in_body(&body, Dialect::WithData), Some(after));
+    assert_eq!(in_body(&body, ProtocolVersion::V4), Some(after));
 }
 
 #[test]
 fn what_is_held_back_goes_out_when_it_is_stopped() {
     let (mut rewriter, mut out) = (Rewriter::default(), Vec::new());
-    rewriter.push(b"HTTP/1.1 4", Some(Dialect::WithData), &mut out);
+    rewriter.push(b"HTTP/1.1 4", Some(ProtocolVersion::V4), &mut out);
     assert!(out.is_empty() && rewriter.holds_back());
     rewriter.push(b"00 Bad", None, &mut out);
     assert_eq!(out, b"HTTP/1.1 400 Bad");
@@ -125,8 +125,8 @@ fn an_answer_that_is_no_upgrade_and_frames_that_are_long_pass_untouched() {
 fn a_poll_gets_the_data_too() {
     let body = [b"2\x1e", REFUSAL].concat();
     let rewritten = [b"2\x1e".to_vec(), expected()].concat();
-    assert_eq!(in_body(&body, Dialect::WithData), Some(rewritten));
-    assert_eq!(in_body(b"2\x1e40{}", Dialect::WithData), None);
+    assert_eq!(in_body(&body, ProtocolVersion::V4), Some(rewritten));
+    assert_eq!(in_body(b"2\x1e40{}", ProtocolVersion::V4), None);
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn version_2_gets_the_data_alone() {
     let rewritten = format!("1:2{}:{packet}", packet.len());
     let body = format!("1:2{}:{}", REFUSAL.len(), String::from_utf8_lossy(REFUSAL));
     assert_eq!(
-        in_body(body.as_bytes(), Dialect::DataAlone),
+        in_body(body.as_bytes(), ProtocolVersion::V3),
         Some(rewritten.into_bytes())
     );
-    assert_eq!(in_body("3:4é2".as_bytes(), Dialect::DataAlone), None);
+    assert_eq!(in_body("3:4é2".as_bytes(), ProtocolVersion::V3), None);
 }
