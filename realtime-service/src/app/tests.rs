@@ -1,6 +1,7 @@
 //! Sessions on a clock that stands still until somebody waits: whole handshakes by polling, without
 //! a network.
 
+mod admission;
 mod handlers;
 mod shutdown;
 mod wall_clock;

@@ -279,7 +279,8 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
         }
         Err(_) if has_left => {}
         Ok(session) => {
-            if session.admit().is_err() {
+            let answer = message(&format!("0{}", json!({ "sid": random_id() })));
+            if session.admit(Some(answer)).is_err() {
                 return;
             }
             // The client may have gone while its token was verified.
@@ -291,7 +292,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
             tracing::info!(sub, connection = %session.connection, "connected");
             *stage = Stage::Joined(session.clone());
             drop(stage);
-            send(client, &format!("0{}", json!({ "sid": random_id() })));
+            session.outbox().flush();
             session.start();
         }
         Err(Unadmitted::Rejected(rejection)) => {
@@ -311,13 +312,17 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
     }
 }
 
+/// Encodes the text of a Socket.IO packet.
+fn message(text: &str) -> Packet {
+    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(text.as_bytes());
+    Packet::message(text.len(), write, &[])
+}
+
 /// Sends a Socket.IO packet to a client that may not be admitted.
 fn send(client: &Arc<EngineClient>, packet: &str) {
-    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(packet.as_bytes());
-    let packet = Packet::message(packet.len(), write, &[]);
     let record: &Arc<EngineSession> = client.data().record();
     // One that is ending already is told by its end.
-    let waiting = record.push(Queued::new(packet, None));
+    let waiting = record.push(Queued::new(message(packet), None));
     let is_flood = |waiting: Waiting| {
         waiting.packets > MAXIMUM_WAITING
             || waiting.packets > MAXIMUM_WAITING_OUTSIDE
