@@ -2,6 +2,7 @@
 //! a network.
 
 mod admission;
+mod floods;
 mod handlers;
 mod shutdown;
 mod wall_clock;

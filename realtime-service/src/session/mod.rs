@@ -181,6 +181,14 @@ impl Session {
         self.engine().end(cause);
     }
 
+    /// Closes the transport of a client that sends events too fast. The answers that are queued have a
+    /// moment to leave first.
+    fn close_flooded(&self) {
+        self.terminate();
+        self.engine().end_soon(Cause::Flooded);
+        self.outbox.flush();
+    }
+
     /// Ends the session for good: the client is told by a DISCONNECT packet, after which stock
     /// clients do not come back by themselves, and then its transport is closed. The packet goes
     /// before everything that waits. A client that does not take it in time is closed all the same,
