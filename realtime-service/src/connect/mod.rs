@@ -188,10 +188,10 @@ impl SocketHandler for EngineClients {
             let mut stage = client.data().state().stage();
             match *stage {
                 Stage::Outside => *stage = Stage::Connecting,
-                // A client that has joined stays who it is.
-                Stage::Connecting | Stage::Joined(_) => return Ok(()),
-                // A stock client opens another connection.
-                Stage::Leaving => return Err(Violation::Protocol),
+                // The first CONNECT is answered.
+                Stage::Connecting => return Ok(()),
+                // Node closes the transport too. A stock client that has left opens another one.
+                Stage::Joined(_) | Stage::Leaving => return Err(Violation::Protocol),
             }
         }
         let payload = match payload {
