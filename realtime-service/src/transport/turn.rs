@@ -190,7 +190,10 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            OnceLock,
+            atomic::{AtomicUsize, Ordering},
+        },
         time::Duration,
     };
 
@@ -256,20 +259,37 @@ mod tests {
         .await;
     }
 
+    const JUMP: Duration = Duration::from_secs(60);
+
+    /// Sets the wall clock ahead, and returns by how much the clocks of this thread have moved.
+    fn time_that_passes() -> Duration {
+        let before = clock::now().wall;
+        clock::for_test::jump(JUMP);
+        let passed = clock::now().wall.duration_since(before);
+        passed.expect("a jump ahead")
+    }
+
+    /// A write that takes time, as one that runs an application's disconnect handler may.
+    #[derive(Default)]
+    struct Slow(OnceLock<Duration>);
+
+    impl Flush for Slow {
+        fn flush_now(self: Arc<Self>, _: Instant) {
+            self.0.get_or_init(time_that_passes);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn the_clocks_stand_still_in_a_turn_and_go_on_in_the_turns_of_a_future() {
-        const JUMP: Duration = Duration::from_secs(60);
-        let time_that_passes = || {
-            let before = clock::now().wall;
-            clock::for_test::jump(JUMP);
-            clock::now()
-                .wall
-                .duration_since(before)
-                .expect("a jump ahead")
-        };
-        assert_eq!(scope(time_that_passes), Duration::ZERO);
-        let within = in_turn(async { time_that_passes() }).await;
-        assert!(within >= JUMP);
+    async fn the_clocks_stand_still_in_a_turn_and_go_on_in_its_writes_and_in_the_turns_of_a_future()
+    {
+        let slow = Arc::new(Slow::default());
+        let within = scope(|| {
+            flush(slow.clone());
+            time_that_passes()
+        });
+        assert_eq!(within, Duration::ZERO);
+        assert!(slow.0.get().is_some_and(|time| *time >= JUMP));
+        assert!(in_turn(async { time_that_passes() }).await >= JUMP);
         // A turn of the gateway's own inside of it ends before the application's code goes on.
         let within = in_turn(async {
             scope(|| ());
