@@ -29,7 +29,8 @@ thread_local! {
 }
 
 /// Stops the clocks of this thread for [`now`], until [`go_on`]. Reading them is a large part of what
-/// a small event costs, and there are a dozen readings in one.
+/// a small event costs, and there are a dozen readings in one. No code of an application runs
+/// meanwhile: an application may block the thread, and tokens end by these clocks.
 pub(crate) fn stop() {
     CLOCKS.set(Clocks::Stopped(None));
 }

@@ -93,6 +93,23 @@ async fn who_connects_to_ever_more_namespaces_and_polls_nothing_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_connect_of_an_admitted_socket_closes_its_transport_as_in_node() {
+    let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
+    let connect = json!({"token": stack.forge().token()});
+    let (mut sender, mut other) = (member(&stack).await, member(&stack).await);
+    sender.send(format!("40{connect}")).await;
+    assert_eq!(sender.closed().await, [""; 0]);
+    let polling = Polling::of(&stack).admitted(&stack.forge().token()).await;
+    let (status, _) = polling.post(format!("40{connect}")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(polling.get().await.0, StatusCode::BAD_REQUEST);
+    // A socket that has left its namespace may connect again.
+    other.send("41").await;
+    other.connect(&connect).await.expect("a good token");
+    other.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_address_may_have_so_many_sessions_and_no_more() {
     let options = Options::default()
         .gateway("limits.sessions_per_address", 3)

@@ -288,6 +288,7 @@ async fn a_path_that_is_no_text_is_a_bad_request_like_any_other() {
         "/v1/rooms/%FF/presence",
         "/v1/rooms/%FF/history",
         "/v1/rooms/a%80b/presence",
+        "/docs/%FF",
     ] {
         assert_eq!(api.get(path).await.code(), "invalid_request", "{path}");
     }
@@ -295,5 +296,6 @@ async fn a_path_that_is_no_text_is_a_bad_request_like_any_other() {
     let answer = api.post("/v1/users/%FF/emit", event.clone()).await;
     assert_eq!(answer.code(), "invalid_request");
     api.get("/v1/rooms/%C3%A5/presence").await.ok();
+    assert_eq!(api.get("/docs/%C3%A5").await.code(), "not_found");
     api.post("/v1/users/%C3%A5/emit", event).await.ok();
 }

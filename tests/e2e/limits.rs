@@ -115,7 +115,9 @@ async fn a_socket_that_sends_events_too_fast_is_told_to_wait_and_then_closed() {
         }
     }
     floods.send_at_once(&packets).await;
-    floods.closed().await;
+    let answers = floods.closed().await;
+    let is_told = answers.iter().any(|one| one.contains("rate_limited"));
+    assert!(is_told, "{answers:?}");
     let answer = wait_as_told(&mut waits, &payload).await;
     assert_eq!(answer["ok"], true, "{answer}");
     assert_eq!(listens.event().await[1], 1);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::Path,
     http::header,
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
@@ -20,7 +19,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::Config;
 
-use super::problem::ApiError;
+use super::{body::Segment, problem::ApiError};
 
 /// How long they may be kept: they change with a release.
 const KEEP_FOR_MINUTES: &str = "public, max-age=300";
@@ -92,7 +91,7 @@ pub(super) fn routes() -> Router {
         .route("/docs/", get(async || show_file("index.html")))
         .route(
             "/docs/{file}",
-            get(async |Path(file): Path<String>| show_file(&file)),
+            get(async |Segment(file): Segment| show_file(&file)),
         )
 }
 

@@ -1,6 +1,9 @@
 //! Sessions on a clock that stands still until somebody waits: whole handshakes by polling, without
 //! a network.
 
+mod admission;
+mod floods;
+mod handlers;
 mod shutdown;
 mod wall_clock;
 
@@ -23,12 +26,15 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    clock::unix_secs,
+    clock::{for_test, unix_secs, wall_now},
     config::{Heartbeat, Limits, RevocationSettings},
     transport::listener::{Connection, KillSwitch, Place, refusal_data::RefusalData},
 };
 
 const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
+
+/// The character between two packets of one poll.
+const SEPARATOR: char = '\u{1e}';
 
 const SOCKETS: usize = 1_000;
 
@@ -36,14 +42,15 @@ const SOCKETS: usize = 1_000;
 const LIFETIME_SECS: u64 = 300;
 
 /// A client that polls.
+#[derive(Clone)]
 struct Client {
     gate: Gate,
     uri: String,
 }
 
 impl Client {
-    /// Opens a session and presents `token`.
-    async fn admitted(gate: &Gate, token: &str) -> Self {
+    /// Opens a session.
+    async fn opened(gate: &Gate) -> Self {
         let mut client = Self {
             gate: gate.clone(),
             uri: "/socket.io/?EIO=4&transport=polling".to_owned(),
@@ -51,16 +58,27 @@ impl Client {
         let (_, opened) = client.send(Method::GET, String::new()).await;
         let opened: Value = serde_json::from_str(&opened[1..]).expect("an open packet");
         client.uri += &format!("&sid={}", opened["sid"].as_str().expect("a sid"));
-        let connect = format!("40{}", json!({ "token": token }));
-        assert_eq!(client.send(Method::POST, connect).await.0, StatusCode::OK);
+        client
+    }
+
+    /// Opens a session and presents `token`.
+    async fn admitted(gate: &Gate, token: &str) -> Self {
+        let client = Self::opened(gate).await;
+        client.connect(token).await;
         while !client.poll().await.1.contains("40{") {}
         client
+    }
+
+    /// Presents `token`.
+    async fn connect(&self, token: &str) {
+        let connect = format!("40{}", json!({ "token": token }));
+        assert_eq!(self.send(Method::POST, connect).await.0, StatusCode::OK);
     }
 
     /// Fetches what there is, and answers a ping.
     async fn poll(&self) -> (StatusCode, String) {
         let (status, packets) = self.send(Method::GET, String::new()).await;
-        if packets.split('\x1e').any(|packet| packet == "2") {
+        if packets.split(SEPARATOR).any(|packet| packet == "2") {
             self.send(Method::POST, "3".to_owned()).await;
         }
         (status, packets)
@@ -94,19 +112,47 @@ impl Client {
                 return (Instant::now(), heard);
             }
             heard += &packets;
+            heard.push(SEPARATOR);
         }
     }
 }
 
 /// A gateway in front of socketioxide, whose timers run.
 fn state(config: &Config) -> (Arc<AppState>, Gate) {
+    let app = app(config);
+    app.io().ns("/", guard(async || {}));
+    serving(app)
+}
+
+/// A gateway without a namespace.
+fn app(config: &Config) -> App {
     let secrets = Secrets::parse(SECRET_VARIABLE, SECRET, ',').expect("a good secret");
-    let state = AppState::new(config, KeySource::fixed(secrets)).expect("a gateway");
+    App::new(config.clone(), KeySource::fixed(secrets)).expect("a gateway")
+}
+
+/// The same with the gateway's own events, for clients that the engine carries.
+fn on_engine(config: &Config) -> (Arc<AppState>, Gate) {
+    serving(app(config).with_engine())
+}
+
+/// The same with the gateway's own events, for clients that socketioxide carries.
+fn on_socketioxide(config: &Config) -> (Arc<AppState>, Gate) {
+    let app = app(config);
+    app.io().ns("/", guard(welcome).with(register_events));
+    serving(app)
+}
+
+/// Runs what an application needs beside its gate.
+fn serving(app: App) -> (Arc<AppState>, Gate) {
+    let state = app.state.clone();
     let timers = state.transport.timers.clone();
     tokio::spawn(async move { timers.run().await });
-    let (socketioxide, io) = socketioxide_of(config, &state);
-    io.ns("/", guard(async || {}));
-    let gate = Gate::new(socketioxide, config, state.transport.clone());
+    let gate = Gate::new(app.socketioxide, &app.config, state.transport.clone());
+    let Some(engine) = app.engine else {
+        return (state, gate);
+    };
+    let gate = gate.with_engine(engine.clone());
+    tokio::spawn(async move { engine.run().await });
     (state, gate)
 }
 
@@ -153,14 +199,15 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
         ..settings(&directory)
     };
     let (state, gate) = state(&config);
-    let exp = unix_secs(SystemTime::now()) + LIFETIME_SECS;
+    // The wall clock runs with the clock of timers, so that a token ends by both at once.
+    for_test::jump(Duration::ZERO);
+    let exp = unix_secs(wall_now()) + LIFETIME_SECS;
     let lasting = token(&config, "lasting", exp + LIFETIME_SECS);
     let lasting = tokio::spawn(Client::admitted(&gate, &lasting).await.ended());
     let mut ending = JoinSet::new();
     for number in 0..SOCKETS {
         let subject = format!("user-{number}");
         let client = Client::admitted(&gate, &token(&config, &subject, exp)).await;
-        // The clock on the wall goes on while they connect, so each has a little less time left.
         let scope = LogoutScope::Subject(subject);
         let session = state.sessions.sessions.find(&config.issuer, &scope).pop();
         let end = session.expect("a session").identity().expires_at();

@@ -65,7 +65,7 @@ where
                 session.reject_by_application();
                 return Err(refusal);
             }
-            match session.admit() {
+            match session.admit(None) {
                 Ok(()) => {
                     session.start();
                     Ok(())

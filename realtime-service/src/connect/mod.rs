@@ -192,10 +192,10 @@ impl SocketHandler for EngineClients {
             let mut stage = client.data().state().stage();
             match *stage {
                 Stage::Outside => *stage = Stage::Connecting,
-                // A client that has joined stays who it is.
-                Stage::Connecting | Stage::Joined(_) => return Ok(()),
-                // A stock client opens another connection.
-                Stage::Leaving => return Err(Violation::Protocol),
+                // The first CONNECT is answered.
+                Stage::Connecting => return Ok(()),
+                // Node closes the transport too. A stock client that has left opens another one.
+                Stage::Joined(_) | Stage::Leaving => return Err(Violation::Protocol),
             }
         }
         let payload = match payload {
@@ -283,7 +283,8 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
         }
         Err(_) if has_left => {}
         Ok(session) => {
-            if session.admit().is_err() {
+            let answer = message(&connected(client.data().record().version()));
+            if session.admit(Some(answer)).is_err() {
                 return;
             }
             // The client may have gone while its token was verified.
@@ -295,7 +296,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
             tracing::info!(sub, connection = %session.connection, "connected");
             *stage = Stage::Joined(session.clone());
             drop(stage);
-            send(client, &connected(client.data().record().version()));
+            session.outbox().flush();
             session.start();
         }
         Err(Unadmitted::Rejected(rejection)) => {
@@ -337,13 +338,17 @@ fn reject(client: &Arc<EngineClient>, rejection: Rejection) {
     }
 }
 
+/// Encodes the text of a Socket.IO packet.
+fn message(text: &str) -> Packet {
+    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(text.as_bytes());
+    Packet::message(text.len(), write, &[])
+}
+
 /// Sends a Socket.IO packet to a client that may not be admitted.
 fn send(client: &Arc<EngineClient>, packet: &str) {
-    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(packet.as_bytes());
-    let packet = Packet::message(packet.len(), write, &[]);
     let record: &Arc<EngineSession> = client.data().record();
     // One that is ending already is told by its end.
-    let waiting = record.push(Queued::new(packet, None));
+    let waiting = record.push(Queued::new(message(packet), None));
     let is_flood = |waiting: Waiting| {
         waiting.packets > MAXIMUM_WAITING
             || waiting.packets > MAXIMUM_WAITING_OUTSIDE

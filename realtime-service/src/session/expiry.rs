@@ -27,38 +27,21 @@ pub(super) struct Deadlines {
 }
 
 impl Session {
-    /// Arms the timers of the current identity in place of those of another.
+    /// Arms the timers of the current identity in place of those of another. The token ends at its
+    /// deadline by the timers' clock or by the wall clock, whichever comes first. Before the admission
+    /// no timer is armed.
     ///
     /// The caller holds the lock of renewals: timers of an older identity must not replace those of a
     /// newer one.
     pub(super) fn arm(self: &Arc<Self>) {
-        let identity = self.identity();
-        let deadline = identity.expires_at();
-        self.arm_until(identity, deadline);
-    }
-
-    /// Arms the timers of an admitted session again, after the wall clock was set. The token ends at its
-    /// deadline by the timers' clock or by the wall clock, whichever comes first.
-    ///
-    /// The timer of a guest stays: it measures how long the guest has taken to authenticate.
-    pub(super) fn arm_again(self: &Arc<Self>) {
         if !self.is_admitted.load(Ordering::Acquire) {
             return;
         }
-        let _alone = lock(&self.renewing);
         let identity = self.identity();
-        if let Some((end, wall)) = identity.expires_at() {
+        let deadline = identity.expires_at().map(|(end, wall)| {
             let left = wall.duration_since(wall_now()).unwrap_or_default();
-            let end = end.min(Instant::now() + left);
-            self.arm_until(identity, Some((end, wall)));
-        }
-    }
-
-    fn arm_until(
-        self: &Arc<Self>,
-        identity: Arc<Identity>,
-        deadline: Option<(Instant, SystemTime)>,
-    ) {
+            (end.min(Instant::now() + left), wall)
+        });
         self.outbox.set_deadline(deadline);
         let timers = match deadline {
             Some((end, wall)) => {
@@ -76,6 +59,16 @@ impl Session {
         // The socket may have gone meanwhile.
         if !self.is_terminated() {
             deadlines.identity = timers;
+        }
+    }
+
+    /// Arms the timers again, after the wall clock was set.
+    ///
+    /// The timer of a guest stays: it measures how long the guest has taken to authenticate.
+    pub(super) fn arm_again(self: &Arc<Self>) {
+        let _alone = lock(&self.renewing);
+        if self.identity().expires_at().is_some() {
+            self.arm();
         }
     }
 

@@ -6,11 +6,7 @@ use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 
 use super::{Received, Session, intake::Full, lock};
-use crate::{
-    clock,
-    limits::Verdict,
-    metrics::{Cause, Limit},
-};
+use crate::{clock, limits::Verdict, metrics::Limit};
 
 /// Who may send an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +90,7 @@ impl Session {
             self.context.metrics.limited(Limit::EventsPerSec);
         }
         if verdict == Verdict::Close {
-            return self.close(Cause::Flooded);
+            return self.close_flooded();
         }
         let (session, size) = (self.clone(), received.bytes());
         let job = Box::pin(async move {
@@ -115,7 +111,7 @@ impl Session {
         });
         if let Err(Full) = self.intake.push(size, job) {
             tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
-            self.close(Cause::Flooded);
+            self.close_flooded();
         }
     }
 }

@@ -47,7 +47,7 @@ use crate::{
     metrics::{Cause, Limit},
     outbox::{self, Outbox},
     rooms::{RoomName, Subscriber},
-    transport::EngineSession,
+    transport::{EngineSession, Packet},
 };
 
 /// A client that was admitted to a namespace. It belongs to the same principal all the time.
@@ -181,6 +181,14 @@ impl Session {
         self.engine().end(cause);
     }
 
+    /// Closes the transport of a client that sends events too fast. The answers that are queued have a
+    /// moment to leave first.
+    fn close_flooded(&self) {
+        self.terminate();
+        self.engine().end_soon(Cause::Flooded);
+        self.outbox.flush();
+    }
+
     /// Ends the session for good: the client is told by a DISCONNECT packet, after which stock
     /// clients do not come back by themselves, and then its transport is closed. The packet goes
     /// before everything that waits. A client that does not take it in time is closed all the same,
@@ -220,23 +228,30 @@ impl Session {
         self.engine().reject_by_application();
     }
 
-    /// Admits the session: CONNECT is acknowledged next, and then [`Self::start`] is due.
+    /// Admits the session. `answer` acknowledges CONNECT: it is queued before the outbox opens, so that
+    /// no other packet comes before it. socketioxide sends its own answer, and takes no other packet
+    /// until then. [`Self::start`] is due next.
     ///
     /// # Errors
     ///
     /// When the end of its transport was decided meanwhile. What is returned after that reaches
     /// nobody.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<(), Rejection> {
+    pub(crate) fn admit(self: &Arc<Self>, answer: Option<Packet>) -> Result<(), Rejection> {
         if !self.engine().admit() {
             self.terminate();
             return Err(Rejection::TokenMissing);
         }
+        if let Some(answer) = answer {
+            let answer = self.context.outboxes.share(answer);
+            self.engine().queue().push(answer);
+        }
+        let _alone = lock(&self.renewing);
         self.outbox.set_deadline(self.identity().expires_at());
         self.is_admitted.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Starts the deadlines of a session whose CONNECT was acknowledged.
+    /// Starts the deadlines of an admitted session.
     pub(crate) fn start(self: &Arc<Self>) {
         let alone = lock(&self.renewing);
         self.arm();

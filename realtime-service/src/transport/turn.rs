@@ -1,8 +1,8 @@
 //! Turns: periods in which the writes to a connection are collected, so that the connection is
 //! written once with all packets that wait for it.
 //!
-//! A turn belongs to one thread, and is short: the clocks of the thread stand still in it. Outside of a
-//! turn, a connection is written at once.
+//! A turn belongs to one thread. The clocks of the thread stand still in the short turns of the gateway
+//! itself, and go on in the turns of [`in_turn`]. Outside of a turn, a connection is written at once.
 
 use std::{
     cell::RefCell,
@@ -56,27 +56,35 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Opens a turn, inside of the turn that is already open on this thread, if there is one.
+    /// Opens a turn, inside of the turn that is already open on this thread, if there is one. The
+    /// outermost turn stops the clocks of the thread, so no code of an application runs in it.
     pub fn begin() -> Self {
-        let depth = PENDING.with_borrow_mut(|pending| {
-            pending.depth += 1;
-            pending.depth
-        });
-        if depth == 1 {
+        let turn = Self::open();
+        if is_outermost() {
             clock::stop();
         }
+        turn
+    }
+
+    /// Opens a turn, and leaves the clocks as they are.
+    fn open() -> Self {
+        PENDING.with_borrow_mut(|pending| pending.depth += 1);
         Self {
             _not_send: PhantomData,
         }
     }
 }
 
+/// Whether the turn that was opened last on this thread is the outermost one.
+fn is_outermost() -> bool {
+    PENDING.with_borrow(|pending| pending.depth == 1)
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        let is_outermost = PENDING.with_borrow(|pending| pending.depth == 1);
-        if is_outermost {
-            write_pending();
+        if is_outermost() {
             clock::go_on();
+            write_pending();
         }
         PENDING.with_borrow_mut(|pending| pending.depth -= 1);
     }
@@ -88,11 +96,12 @@ pub fn scope<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Runs `future` with a turn around each poll.
+/// Runs `future` with a turn around each poll. The clocks go on in these turns, because a handler of an
+/// application may block its thread for any time.
 pub async fn in_turn<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|context| {
-        let _turn = Turn::begin();
+        let _turn = Turn::open();
         future.as_mut().poll(context)
     })
     .await
@@ -180,7 +189,13 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::{
+            OnceLock,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use super::*;
 
@@ -242,6 +257,45 @@ mod tests {
             assert_eq!(of_future.get(), 1);
         })
         .await;
+    }
+
+    const JUMP: Duration = Duration::from_secs(60);
+
+    /// Sets the wall clock ahead, and returns by how much the clocks of this thread have moved.
+    fn time_that_passes() -> Duration {
+        let before = clock::now().wall;
+        clock::for_test::jump(JUMP);
+        let passed = clock::now().wall.duration_since(before);
+        passed.expect("a jump ahead")
+    }
+
+    /// A write that takes time, as one that runs an application's disconnect handler may.
+    #[derive(Default)]
+    struct Slow(OnceLock<Duration>);
+
+    impl Flush for Slow {
+        fn flush_now(self: Arc<Self>, _: Instant) {
+            self.0.get_or_init(time_that_passes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clocks_stand_still_in_a_turn_and_go_on_in_its_writes_and_in_the_turns_of_a_future()
+    {
+        let slow = Arc::new(Slow::default());
+        let within = scope(|| {
+            flush(slow.clone());
+            time_that_passes()
+        });
+        assert_eq!(within, Duration::ZERO);
+        assert!(slow.0.get().is_some_and(|time| *time >= JUMP));
+        assert!(in_turn(async { time_that_passes() }).await >= JUMP);
+        // A turn of the gateway's own inside of it ends before the application's code goes on.
+        let within = in_turn(async {
+            scope(|| ());
+            time_that_passes()
+        });
+        assert!(within.await >= JUMP);
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! Sessions whose wall clock is set while they are connected.
 
 use super::*;
-use crate::clock::{for_test, wall_now};
 
 /// How far the clock jumps: beyond the end of the token, which the timers do not notice.
 const JUMP: Duration = Duration::from_secs(2 * LIFETIME_SECS);

@@ -1,0 +1,57 @@
+//! Clients that send events faster than they may.
+
+use super::*;
+
+/// How many events are handled, how many are refused, and how many the client sends.
+const BURST: u32 = 4;
+const EXCESS: u32 = 3;
+const SENT: u32 = 10;
+
+/// A client of `gate` that sends its events in one request, and the answers that it hears before its
+/// transport is closed.
+async fn answers(config: &Config, gate: &Gate, sent: u32) -> Vec<String> {
+    let exp = unix_secs(wall_now()) + LIFETIME_SECS;
+    let client = Client::admitted(gate, &token(config, "alice", exp)).await;
+    let listening = tokio::spawn(client.clone().ended());
+    let event = json!(["rt:presence", { "room": "lobby" }]);
+    let events: Vec<String> = (0..sent).map(|id| format!("42{id}{event}")).collect();
+    client
+        .send(Method::POST, events.join(&SEPARATOR.to_string()))
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        client.poll().await.0,
+        StatusCode::BAD_REQUEST,
+        "it is closed"
+    );
+    let (_, heard) = listening.await.expect("no panic");
+    let packets = heard
+        .split(SEPARATOR)
+        .filter(|packet| packet.starts_with('4'));
+    packets.map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_queued_leave_before_a_transport_is_closed_for_a_flood() {
+    for start in [on_engine, on_socketioxide] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            limits: Limits {
+                events_per_sec: 1,
+                events_burst: BURST,
+                events_excess: EXCESS,
+                ..Limits::default()
+            },
+            ..settings(&directory)
+        };
+        let (state, gate) = start(&config);
+        let answers = answers(&config, &gate, SENT).await;
+        assert_eq!(answers.len(), (BURST + EXCESS) as usize, "{answers:?}");
+        for (id, answer) in (0..).zip(&answers) {
+            assert!(answer.starts_with(&format!("43{id}[")), "{answer}");
+            let is_refused = answer.contains("rate_limited");
+            assert_eq!(is_refused, id >= BURST, "{answer}");
+        }
+        assert_eq!(state.transport.quotas.sockets.count(), 0);
+    }
+}
