@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, ensure};
 use futures_util::SinkExt;
 use realtime_service::{
-    auth::policy::{Grants, Holder, RoomName, RoomRule},
+    auth::policy::{Holder, Policy, RoomName, RoomRule},
     config::{Config, KeySource, RevocationSettings},
 };
 use serde_json::{Value, json};
@@ -61,7 +61,11 @@ fn measure_decisions(count: usize) -> anyhow::Result<()> {
         scope: None,
         guests: true,
     };
-    let grants = Grants::of(&[rule], &Holder::Guest);
+    let config = Config {
+        rooms: vec![rule],
+        ..Config::default()
+    };
+    let grants = Policy::new(&config)?.grants(&Holder::Guest);
     for (verdict, room) in [
         ("allowed by the last", format!("org:{count}:chat:42")),
         ("denied", format!("org:{}:chat:42", count + 1)),

@@ -72,7 +72,7 @@ pub(super) async fn post_explain(
                 }
                 Unverified::NoKeys => ApiError::Unavailable,
             })?;
-            Arc::new(Identity::of(&claims, &context.policy, "", now))
+            Arc::new(Identity::of(&claims, &context.policy, "".into(), now))
         }
         (None, Some(connection)) => {
             let session = context.sessions.find_connection(&connection);

@@ -65,7 +65,7 @@ impl Caller {
             trusts_details: true,
         };
         let is_held = !claims.authorization_details.is_empty();
-        let grants = is_held.then(|| Grants::of(&[], &holder));
+        let grants = is_held.then(|| Grants::of_token(&holder));
         Self(Arc::new(Inner { claims, grants }))
     }
 
@@ -78,9 +78,9 @@ impl Caller {
     pub(crate) fn sender(&self) -> Sender {
         Sender {
             iss: None,
-            sub: Some(self.id().to_owned()),
+            sub: Some(self.id().into()),
             name: None,
-            connection: String::new(),
+            connection: "".into(),
         }
     }
 

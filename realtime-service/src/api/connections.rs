@@ -49,16 +49,20 @@ pub(super) struct Connected {
     connection: String,
     /// The issuer of its token, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<String>,
+    #[schema(value_type = Option<String>)]
+    iss: Option<Arc<str>>,
     /// The subject of its token; a guest has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    sub: Option<String>,
+    #[schema(value_type = Option<String>)]
+    sub: Option<Arc<str>>,
     /// The name to show, when the token has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    name: Option<Arc<str>>,
     /// The `sid` of its token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<String>,
+    #[schema(value_type = Option<String>)]
+    session: Option<Arc<str>>,
     /// When it was admitted, in milliseconds since the epoch.
     connected_at: u64,
     /// When its token ends, in milliseconds since the epoch.

@@ -106,7 +106,9 @@ async fn open(socket: &Arc<Socket>, payload: &Option<Value>) -> Result<Arc<Sessi
         // It reaches nobody.
         Unadmitted::Ended => Rejection::KeyUnknown,
     })?;
-    engine.carrier().add(socket);
+    if let Some(carrier) = engine.socketioxide() {
+        carrier.add(socket);
+    }
     let socket = SocketRef::from(socket.clone());
     session.on_authenticate(&socket);
     session.listen(&socket);

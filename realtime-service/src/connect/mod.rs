@@ -86,10 +86,10 @@ fn open(
     namespace: &str,
     claims: Option<&VerifiedClaims>,
 ) -> Result<Arc<Session>, Unverified> {
-    let (policy, connection) = (&context.policy, random_id());
+    let (policy, connection) = (&context.policy, random_id().into());
     let identity = match claims {
-        Some(claims) => Identity::of(claims, policy, &connection, wall_now()),
-        None => Identity::guest(policy, &connection),
+        Some(claims) => Identity::of(claims, policy, connection, wall_now()),
+        None => Identity::guest(policy, connection),
     };
     let session = Session::open(context, engine.clone(), namespace, identity);
     let session = session.map_err(Unverified::Rejected)?;
@@ -292,7 +292,8 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
                 drop(stage);
                 return session.disconnected();
             }
-            let sub = session.identity().sender.sub.clone();
+            let identity = session.identity();
+            let sub = identity.sender.sub.as_deref();
             tracing::info!(sub, connection = %session.connection, "connected");
             *stage = Stage::Joined(session.clone());
             drop(stage);

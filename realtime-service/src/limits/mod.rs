@@ -20,7 +20,7 @@ pub use shared_claims::address::AddressKey;
 
 /// Whose token it is: the issuer and the subject, since one subject can be two people of two
 /// issuers.
-pub type Subject = (String, String);
+pub type Subject = (Arc<str>, Arc<str>);
 
 /// The bounds on what exists at once.
 pub struct Quotas {

@@ -11,9 +11,6 @@ use crate::config::Limits;
 /// It is kept as one number, the time at which the counter will be empty. Every event counts, also
 /// one that is answered with a refusal, so that a client which goes on and on comes to its end.
 pub struct Pace {
-    step: Duration,
-    burst: Duration,
-    most: Duration,
     empty_at: Instant,
 }
 
@@ -29,28 +26,24 @@ pub enum Verdict {
 }
 
 impl Pace {
-    /// The pace that `limits` allows, with nothing counted yet.
+    /// A counter with nothing counted yet.
     #[must_use]
-    pub fn new(limits: &Limits, now: Instant) -> Self {
-        let step = Duration::from_secs(1) / limits.events_per_sec;
-        let burst = step * limits.events_burst;
-        Self {
-            step,
-            burst,
-            most: burst + step * limits.events_excess,
-            empty_at: now,
-        }
+    pub fn new(now: Instant) -> Self {
+        Self { empty_at: now }
     }
 
-    /// Counts one event.
-    pub fn count(&mut self, now: Instant) -> Verdict {
-        self.empty_at = self.empty_at.max(now) + self.step;
+    /// Counts one event, at the pace that `limits` allow.
+    pub fn count(&mut self, limits: &Limits, now: Instant) -> Verdict {
+        let step = Duration::from_secs(1) / limits.events_per_sec;
+        let burst = step * limits.events_burst;
+        let most = burst + step * limits.events_excess;
+        self.empty_at = self.empty_at.max(now) + step;
         let level = self.empty_at - now;
-        if level <= self.burst {
+        if level <= burst {
             Verdict::Pass
-        } else if level <= self.most {
+        } else if level <= most {
             // The next one is counted too.
-            Verdict::Wait(level + self.step - self.burst)
+            Verdict::Wait(level + step - burst)
         } else {
             Verdict::Close
         }
@@ -62,41 +55,40 @@ mod tests {
     use super::*;
 
     /// Ten a second, five at once, and three too many.
-    fn pace() -> Pace {
-        let limits = Limits {
+    fn limits() -> Limits {
+        Limits {
             events_per_sec: 10,
             events_burst: 5,
             events_excess: 3,
             ..Limits::default()
-        };
-        Pace::new(&limits, Instant::now())
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_then_events_are_turned_away_and_then_the_socket() {
-        let mut pace = pace();
+        let (limits, mut pace) = (limits(), Pace::new(Instant::now()));
         for _ in 0..5 {
-            assert_eq!(pace.count(Instant::now()), Verdict::Pass);
+            assert_eq!(pace.count(&limits, Instant::now()), Verdict::Pass);
         }
         for waits_ms in [200, 300, 400] {
             let wait = Verdict::Wait(Duration::from_millis(waits_ms));
-            assert_eq!(pace.count(Instant::now()), wait);
+            assert_eq!(pace.count(&limits, Instant::now()), wait);
         }
-        assert_eq!(pace.count(Instant::now()), Verdict::Close);
+        assert_eq!(pace.count(&limits, Instant::now()), Verdict::Close);
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_as_told_passes_and_the_steady_rate_is_never_too_fast() {
-        let mut pace = pace();
+        let (limits, mut pace) = (limits(), Pace::new(Instant::now()));
         for _ in 0..5 {
-            assert_eq!(pace.count(Instant::now()), Verdict::Pass);
+            assert_eq!(pace.count(&limits, Instant::now()), Verdict::Pass);
         }
-        let Verdict::Wait(wait) = pace.count(Instant::now()) else {
+        let Verdict::Wait(wait) = pace.count(&limits, Instant::now()) else {
             panic!("the sixth is too many");
         };
         tokio::time::advance(wait).await;
         for _ in 0..1000 {
-            assert_eq!(pace.count(Instant::now()), Verdict::Pass);
+            assert_eq!(pace.count(&limits, Instant::now()), Verdict::Pass);
             tokio::time::advance(Duration::from_millis(100)).await;
         }
     }

@@ -1,6 +1,6 @@
 //! The users in a room by their subject, however many connections each of them has.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,7 +29,8 @@ pub struct Present {
     pub user: User,
     /// The name to show, when the token of the first connection had one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub name: Option<Arc<str>>,
     /// With how many connections; none for somebody who has just left and may come back.
     pub connections: usize,
 }
@@ -54,7 +55,7 @@ pub struct Presence {
 pub(super) struct People(HashMap<User, Entry>);
 
 struct Entry {
-    name: Option<String>,
+    name: Option<Arc<str>>,
     connections: usize,
     /// Runs when the user has left for good.
     leaving: Option<Timer>,
@@ -71,7 +72,7 @@ impl Presence {
 impl People {
     /// Counts a connection, and tells whether it is the first of its user. Who comes back before
     /// their leave was told has not left.
-    pub(super) fn enter(&mut self, user: &User, name: Option<&String>) -> bool {
+    pub(super) fn enter(&mut self, user: &User, name: Option<&Arc<str>>) -> bool {
         let mut is_first = false;
         let entry = self.0.entry(user.clone()).or_insert_with(|| {
             is_first = true;

@@ -1,24 +1,30 @@
 //! The sender of a message, and a user as others see them.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The sender of a message.
+/// The sender of a message. Clones share the texts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sender {
     /// The issuer, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub iss: Option<String>,
+    pub iss: Option<Arc<str>>,
     /// The subject of the token; a guest has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sub: Option<String>,
+    pub sub: Option<Arc<str>>,
     /// The name to show, when the token has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// A random id of this connection. It is not Socket.IO's `socket.id`, which is the Engine.IO
     /// `sid`, and whoever knows that one can take the connection over. A back end has none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub connection: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub connection: Arc<str>,
+}
+
+fn is_empty(text: &str) -> bool {
+    text.is_empty()
 }
 
 /// A user, as others see them: a subject is nobody without its issuer.
@@ -26,9 +32,11 @@ pub struct Sender {
 pub struct User {
     /// The issuer, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub iss: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub iss: Option<Arc<str>>,
     /// The subject.
-    pub sub: String,
+    #[schema(value_type = String)]
+    pub sub: Arc<str>,
 }
 
 impl User {

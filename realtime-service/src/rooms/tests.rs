@@ -26,9 +26,9 @@ fn name(text: &str) -> RoomName {
 async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
     let sender = Sender {
         iss: None,
-        sub: Some("alice".to_owned()),
+        sub: Some("alice".into()),
         name: None,
-        connection: "c".to_owned(),
+        connection: "c".into(),
     };
     let data = to_raw_value(&json!("x".repeat(bytes))).expect("JSON");
     let draft = Draft {

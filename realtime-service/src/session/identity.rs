@@ -1,7 +1,7 @@
 //! The identity of a session: who the client is, what it may do, and until when, as its last accepted
 //! token says.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use shared_claims::{CompactClaims, VerifiedClaims};
 use tokio::time::Instant;
@@ -16,11 +16,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// The `iss` of the token.
-    pub issuer: String,
+    pub issuer: Arc<str>,
     /// The `sub` of the token.
-    pub subject: String,
+    pub subject: Arc<str>,
     /// The `sid` of the token; some issuers have none.
-    pub session: Option<String>,
+    pub session: Option<Arc<str>>,
 }
 
 /// The identity of a session at a moment. It is replaced as a whole when a token is renewed.
@@ -40,14 +40,14 @@ pub struct Identity {
 impl Identity {
     /// The identity of a client without a token, which may do what `policy` opens to guests.
     #[must_use]
-    pub fn guest(policy: &Policy, connection: &str) -> Self {
+    pub fn guest(policy: &Policy, connection: Arc<str>) -> Self {
         Self {
             principal: None,
             sender: Sender {
                 iss: None,
                 sub: None,
                 name: None,
-                connection: connection.to_owned(),
+                connection,
             },
             grants: policy.grants(&Holder::Guest),
             claims: None,
@@ -57,7 +57,12 @@ impl Identity {
 
     /// Builds the identity of a connection from claims that were verified at `now`.
     #[must_use]
-    pub fn of(claims: &VerifiedClaims, policy: &Policy, connection: &str, now: SystemTime) -> Self {
+    pub fn of(
+        claims: &VerifiedClaims,
+        policy: &Policy,
+        connection: Arc<str>,
+        now: SystemTime,
+    ) -> Self {
         let left = claims.expires_at().duration_since(now).unwrap_or_default();
         let profile = &claims.profile;
         let name = profile
@@ -66,19 +71,24 @@ impl Identity {
             .or(profile.preferred_username.as_ref());
         let holder = policy.bearer(claims);
         let is_foreign = holder.is_of_another_issuer();
+        let issuer: Arc<str> = match is_foreign {
+            true => claims.iss.as_str().into(),
+            false => policy.issuer().clone(),
+        };
+        let subject: Arc<str> = claims.sub.as_str().into();
         Self {
             principal: Some(Principal {
-                issuer: claims.iss.clone(),
-                subject: claims.sub.clone(),
-                session: claims.sid.clone(),
+                issuer: issuer.clone(),
+                subject: subject.clone(),
+                session: claims.sid.as_deref().map(Arc::from),
             }),
             sender: Sender {
-                iss: is_foreign.then(|| claims.iss.clone()),
-                sub: Some(claims.sub.clone()),
-                name: name.cloned(),
-                connection: connection.to_owned(),
+                iss: is_foreign.then_some(issuer),
+                sub: Some(subject),
+                name: name.map(|name| name.as_str().into()),
+                connection,
             },
-            grants: policy.grants(&holder).compact(),
+            grants: policy.grants(&holder),
             expires_at: Some((Instant::now() + left, claims.expires_at())),
             claims: Some(CompactClaims::from(claims)),
         }

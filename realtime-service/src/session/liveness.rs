@@ -89,11 +89,15 @@ impl Session {
 
     /// Checks whether the client is still there.
     pub(super) fn check_liveness(self: &Arc<Self>) {
+        // The engine tells when a client has gone.
+        let Some(carrier) = self.engine().socketioxide() else {
+            return;
+        };
         let namespace = self.outbox.namespace();
-        if self.engine().carrier().has_lost(namespace) {
+        if carrier.has_lost(namespace) {
             self.disconnected();
         } else if self.engine().is_gone() {
-            let socket = self.engine().carrier().remove(namespace);
+            let socket = self.engine().remove_socket(namespace);
             self.disconnected();
             // Nobody hears it, but socketioxide lets go of the socket.
             if let Some(socket) = socket {
@@ -101,7 +105,7 @@ impl Session {
             }
         } else if self.is_unheard.load(Ordering::Acquire) {
             self.check_liveness_soon();
-        } else if self.engine().began_by_polling() {
+        } else if carrier.began_by_polling() {
             self.check_liveness_in(self.context.idle_timeout);
         }
     }
@@ -110,7 +114,7 @@ impl Session {
     pub(crate) fn disconnected(&self) {
         tracing::info!(connection = %self.connection, "disconnected");
         self.terminate();
-        self.engine().carrier().remove(self.outbox.namespace());
+        self.engine().remove_socket(self.outbox.namespace());
         if self.is_admitted.swap(false, Ordering::AcqRel) {
             self.engine().leave();
         }

@@ -93,7 +93,7 @@ impl Session {
         let seat = seat.map(|principal| take_seat(context, principal));
         let ended = CancellationToken::new();
         let session = Arc::new(Self {
-            connection: identity.sender.connection.as_str().into(),
+            connection: identity.sender.connection.clone(),
             admitted_at: wall_now(),
             outbox: Outbox::new(&context.outboxes, engine, namespace),
             identity: ArcSwap::from_pointee(identity),
@@ -104,7 +104,7 @@ impl Session {
             is_unheard: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
             seat: Mutex::new(seat.transpose()?),
-            pace: Mutex::new(Pace::new(&context.limits, Instant::now())),
+            pace: Mutex::new(Pace::new(Instant::now())),
             rooms: Mutex::default(),
             intake: Intake::new(&context.limits, ended.clone(), context.handlers.clone()),
             ended,
@@ -218,7 +218,7 @@ impl Session {
     /// Takes back a session that was never admitted; its transport stays.
     pub(crate) fn discard(&self) {
         self.terminate();
-        self.engine().carrier().remove(self.outbox.namespace());
+        self.engine().remove_socket(self.outbox.namespace());
     }
 
     /// Takes back a session that the application refuses, whatever its token.

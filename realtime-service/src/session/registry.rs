@@ -10,7 +10,7 @@ use shared_claims::verify::LogoutScope;
 use super::{Principal, Session};
 
 /// What a revocation names, and whose it is.
-type Key = (String, LogoutScope);
+type Key = (Arc<str>, LogoutScope);
 
 /// Sessions by connection.
 type Members = HashMap<Arc<str>, Weak<Session>>;
@@ -82,7 +82,7 @@ impl Registry {
         let sessions = self.lock();
         sessions
             .by_key
-            .get(&(issuer.to_owned(), scope.clone()))
+            .get(&(issuer.into(), scope.clone()))
             .into_iter()
             .flat_map(HashMap::values)
             .filter_map(Weak::upgrade)

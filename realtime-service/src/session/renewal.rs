@@ -142,7 +142,7 @@ impl Session {
     ) -> Result<Renewed, Rejection> {
         let _alone = lock(&self.renewing);
         let old = self.identity();
-        let new = Identity::of(&claims, &self.context.policy, &self.connection, now);
+        let new = Identity::of(&claims, &self.context.policy, self.connection.clone(), now);
         if old.principal.is_some() && old.principal != new.principal {
             return Err(Rejection::IdentityMismatch);
         }

@@ -15,9 +15,9 @@ pub struct InvalidAcknowledgement;
 /// The arguments of an acknowledgement.
 pub type Acknowledgement = Result<Vec<Value>, InvalidAcknowledgement>;
 
-/// The acknowledgements that are awaited from one client.
+/// The acknowledgements that are awaited from one client. It has memory once the client was asked.
 #[derive(Default)]
-pub struct PendingAcks(Mutex<State>);
+pub struct PendingAcks(Mutex<Option<Box<State>>>);
 
 #[derive(Default)]
 struct State {
@@ -31,6 +31,7 @@ impl PendingAcks {
     pub fn expect(&self) -> (u64, oneshot::Receiver<Acknowledgement>) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
+        let state = state.get_or_insert_default();
         // Whoever does not wait any more makes room for others.
         state.waiting.retain(|_, sender| !sender.is_closed());
         let id = state.next_id;
@@ -41,12 +42,18 @@ impl PendingAcks {
 
     /// Whether somebody waits for the acknowledgement with this id.
     pub(crate) fn is_expected(&self, id: u64) -> bool {
-        self.lock().waiting.contains_key(&id)
+        let state = self.lock();
+        state
+            .as_ref()
+            .is_some_and(|state| state.waiting.contains_key(&id))
     }
 
     /// Passes an acknowledgement to whoever waits for it; one that nobody expects is ignored.
     pub(crate) fn resolve(&self, id: u64, acknowledgement: Acknowledgement) {
-        let sender = self.lock().waiting.remove(&id);
+        let sender = self
+            .lock()
+            .as_mut()
+            .and_then(|state| state.waiting.remove(&id));
         if let Some(sender) = sender {
             // Nobody waits any more.
             let _ = sender.send(acknowledgement);
@@ -55,10 +62,12 @@ impl PendingAcks {
 
     /// Gives up all that are awaited.
     pub(super) fn clear(&self) {
-        self.lock().waiting.clear();
+        if let Some(state) = &mut *self.lock() {
+            state.waiting.clear();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -103,7 +103,7 @@ impl Copies {
         let now = Instant::now();
         let holders = lock(&self.holders).sessions();
         for session in holders {
-            let is_stalled = session.carrier().in_flight_bytes() > 0
+            let is_stalled = session.in_flight_bytes() > 0
                 && session
                     .blocked_for(now)
                     .is_some_and(|time| time >= MINIMUM_STALL);

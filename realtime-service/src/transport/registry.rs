@@ -35,11 +35,13 @@ impl Registry {
     ) {
         self.lock().insert(sid.clone(), Arc::downgrade(session));
         // A session is opened, and so registered, once.
-        let _ = session.polling.set(Polling {
-            sid,
-            registry: self.clone(),
-            close: Box::new(close),
-        });
+        if let Some(carrier) = session.socketioxide() {
+            let _ = carrier.polling.set(Polling {
+                sid,
+                registry: self.clone(),
+                close: Box::new(close),
+            });
+        }
     }
 
     /// Returns the session with this `sid`.

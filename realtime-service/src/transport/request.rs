@@ -1,8 +1,9 @@
 //! The client behind an Engine.IO request, and its credentials.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, RandomState},
     net::IpAddr,
+    num::NonZeroU64,
     sync::LazyLock,
 };
 
@@ -19,14 +20,19 @@ use super::RequestCredentials;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Opener {
     address: AddressKey,
-    origin: Option<u64>,
-    user_agent: Option<u64>,
-    query_tokens: Option<u64>,
-    authorization: Option<u64>,
+    origin: Option<NonZeroU64>,
+    user_agent: Option<NonZeroU64>,
+    query_tokens: Option<NonZeroU64>,
+    authorization: Option<NonZeroU64>,
 }
 
 /// The key of the digests, which nobody outside of this process knows.
 static DIGEST_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The digest of what a request has; never `None`.
+fn digest(value: impl Hash) -> Option<NonZeroU64> {
+    NonZeroU64::new(DIGEST_KEY.hash_one(value) | 1)
+}
 
 impl Opener {
     pub(super) fn of(
@@ -34,14 +40,14 @@ impl Opener {
         headers: &HeaderMap,
         credentials: &RequestCredentials,
     ) -> Self {
-        let header = |name| headers.get(name).map(|value| DIGEST_KEY.hash_one(value));
+        let header = |name| headers.get(name).and_then(digest);
         let (tokens, authorization) = (&credentials.query_tokens, &credentials.authorization);
         Self {
             address: AddressKey::from(address),
             origin: header(header::ORIGIN),
             user_agent: header(header::USER_AGENT),
-            query_tokens: (!tokens.is_empty()).then(|| DIGEST_KEY.hash_one(tokens)),
-            authorization: (!authorization.is_empty()).then(|| DIGEST_KEY.hash_one(authorization)),
+            query_tokens: digest(tokens).filter(|_| !tokens.is_empty()),
+            authorization: digest(authorization).filter(|_| !authorization.is_empty()),
         }
     }
 
@@ -56,8 +62,9 @@ impl Opener {
     /// page's own site and no `Authorization` with a WebSocket, and outside of browsers a WebSocket
     /// often comes from another library than the polls, with a `User-Agent` of its own.
     pub(super) fn is_also(&self, other: &Self, is_websocket: bool) -> bool {
-        let same_if_both =
-            |one: Option<u64>, two: Option<u64>| one.is_none() || two.is_none() || one == two;
+        let same_if_both = |one: Option<NonZeroU64>, two: Option<NonZeroU64>| {
+            one.is_none() || two.is_none() || one == two
+        };
         self.address == other.address
             && same_if_both(self.origin, other.origin)
             && (is_websocket || self.user_agent == other.user_agent)

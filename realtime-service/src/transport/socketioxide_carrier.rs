@@ -1,9 +1,8 @@
-//! The carrier that hands packets to socketioxide: for clients of Socket.IO 2, and for an
-//! application's own namespaces.
+//! The carrier that hands packets to socketioxide, for an application's own namespaces.
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use axum::body::Bytes;
@@ -18,25 +17,76 @@ use socketioxide::{
     AckError, SendError, SocketError, extract::AckSender, handler::FromMessageParts as _,
     socket::Socket,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     acks::InvalidAcknowledgement,
     copies::InFlight,
     engine_session::EngineSession,
+    listener::Connection,
     packet::Packet,
     placeholders::Placed,
+    registry::Polling,
     socket_packet::{SocketPacket, SocketPacketType},
 };
-use crate::metrics::Cause;
+use crate::{metrics::Cause, timers::Timer};
 
-/// The sockets of one session inside of socketioxide, and the packets that it has of them.
+/// The side of socketioxide of one session: its sockets there, the packets that socketioxide has of
+/// them, and the connection.
 #[derive(Default)]
-pub(crate) struct Carrier {
+pub(crate) struct SocketioxideCarrier {
     sockets: Mutex<Vec<Arc<Socket>>>,
     in_flight: Mutex<InFlight>,
+    /// The connection of the WebSocket that serves the session; `None` while it polls.
+    stream: Mutex<Option<Connection>>,
+    /// Set for a session that began by polling.
+    pub(super) polling: OnceLock<Polling>,
+    /// Cancelled when the session ends.
+    pub(super) ended: CancellationToken,
+    /// Forgets the credentials, once every namespace has had the time to be joined with them.
+    forgetting: Mutex<Option<Timer>>,
+    /// Whether a turn will hand over what waits.
+    pub(super) is_noted: AtomicBool,
 }
 
-impl Carrier {
+impl SocketioxideCarrier {
+    pub(super) fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
+        lock(&self.stream)
+    }
+
+    /// Whether a WebSocket serves the session, and takes what it is given.
+    pub(super) fn is_taking(&self) -> bool {
+        let takes = |one: &Connection| !one.switch.is_blocked() && !one.switch.is_closed();
+        self.stream().as_ref().is_some_and(takes)
+    }
+
+    /// Whether a WebSocket takes nothing now.
+    pub(super) fn is_blocked(&self) -> bool {
+        let stream = self.stream();
+        stream.as_ref().is_some_and(|one| one.switch.is_blocked())
+    }
+
+    /// Whether the session began by polling; a WebSocket may serve it since.
+    pub(crate) fn began_by_polling(&self) -> bool {
+        self.polling.get().is_some()
+    }
+
+    /// Keeps the timer that forgets the credentials, in place of an earlier one.
+    pub(super) fn forget_later(&self, timer: Timer) {
+        *lock(&self.forgetting) = Some(timer);
+    }
+
+    /// Closes the connection of a session that has ended.
+    pub(super) fn close(&self) {
+        // Both, for a session in the middle of an upgrade is served by both.
+        if let Some(stream) = &*self.stream() {
+            stream.switch.close();
+        }
+        if let Some(polling) = self.polling.get() {
+            polling.close();
+        }
+    }
+
     /// Adds the socket of a namespace.
     pub(crate) fn add(&self, socket: &Arc<Socket>) {
         lock(&self.sockets).push(socket.clone());
@@ -55,9 +105,8 @@ impl Carrier {
             .is_none_or(|socket| !socket.connected())
     }
 
-    /// Removes and returns the socket of a namespace. A socket that is not removed keeps its session
-    /// in memory.
-    pub(crate) fn remove(&self, namespace: &str) -> Option<Arc<Socket>> {
+    /// Removes and returns the socket of a namespace.
+    pub(super) fn remove(&self, namespace: &str) -> Option<Arc<Socket>> {
         let mut sockets = lock(&self.sockets);
         let place = sockets.iter().position(|socket| socket.ns() == namespace)?;
         Some(sockets.swap_remove(place))
@@ -79,11 +128,6 @@ impl Carrier {
 
     /// Hands over what waits in the queue of `session`, as far as the window and the budget allow.
     pub(super) fn flush(&self, session: &Arc<EngineSession>) {
-        // The packets of a session from `transport::testing` stay where the test finds them.
-        #[cfg(test)]
-        if lock(&self.sockets).is_empty() {
-            return;
-        }
         let mut closed = Vec::new();
         let mut is_full = false;
         let mut in_flight = lock(&self.in_flight);

@@ -1,11 +1,15 @@
 //! Sessions for unit tests, without a connection.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, OnceLock},
+};
 
 use http::HeaderMap;
 
 use super::{
     Dialect, EngineSession, RequestCredentials, TransportContext,
+    engine_session::CarriedBy,
     listener::Place,
     request::{Opener, Visitor},
 };
@@ -19,5 +23,11 @@ pub(crate) fn session(context: &Arc<TransportContext>) -> Arc<EngineSession> {
         opener,
         credentials,
     };
-    EngineSession::new(visitor, Dialect::DEFAULT, context.clone(), Place::default())
+    let by_engine = CarriedBy::Engine(OnceLock::new());
+    EngineSession::new(
+        visitor,
+        Dialect::DEFAULT,
+        context.clone(),
+        (by_engine, Place::default()),
+    )
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use shared_claims::authorization::Action;
 
 use super::{
-    Grant, Grants, Holder, RoomName, RoomRule, Whom,
-    rule::{claims_in, expand},
+    Holder, RoomName, RoomRule, Whom, for_each_grant,
+    rule::{Rule, claims_in, expand},
 };
 
 /// The answer to whether somebody may do something in a room, and how it came about.
@@ -38,8 +38,7 @@ pub struct ExplainedGrant {
     /// What may be done in them.
     pub actions: Vec<Action>,
     /// Where it comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<Source>,
+    pub source: Source,
 }
 
 /// A grant that does not allow what was asked for.
@@ -117,45 +116,61 @@ pub enum Want {
     Claim(String),
 }
 
-impl Grants {
-    /// Whether some grant allows `action` in `room`, and why, or why not.
-    #[must_use]
-    pub fn explain(&self, action: Action, room: &RoomName) -> Explanation {
-        let by = self.0.iter().position(|grant| grant.allows(action, room));
-        let considered = self.0[..by.unwrap_or(self.0.len())].iter();
-        Explanation {
-            allowed: by.is_some(),
-            action,
-            room: room.clone(),
-            by: by.map(|index| self.0[index].explained()),
-            considered: considered
-                .map(|grant| Considered {
-                    grant: grant.explained(),
-                    why: match grant.pattern.matches(room) {
-                        true => Mismatch::OtherAction,
-                        false => Mismatch::OtherRoom,
-                    },
-                })
-                .collect(),
-            passed_over: Vec::new(),
+impl RuleSource {
+    pub(super) fn new((index, rule): (usize, &RoomRule), text: &str, whom: Whom) -> Self {
+        Self {
+            index,
+            text: text.to_owned(),
+            whom,
+            scope: rule.scope.clone(),
+            claims: claims_in(text).map(str::to_owned).collect(),
         }
     }
 }
 
-impl Grant {
-    fn explained(&self) -> ExplainedGrant {
-        ExplainedGrant {
-            pattern: self.pattern.to_string(),
-            actions: self.actions.clone(),
-            source: self.source.clone(),
+/// Whether some grant allows `action` in `room`, and why, or why not.
+pub(super) fn explain(
+    rules: &[Rule],
+    holder: &Holder<'_>,
+    action: Action,
+    room: &RoomName,
+) -> Explanation {
+    let (mut by, mut considered) = (None, Vec::new());
+    for_each_grant(rules, holder, |grant, source| {
+        if by.is_some() {
+            return;
         }
+        let explained = ExplainedGrant {
+            pattern: grant.pattern.to_string(),
+            actions: grant.actions.iter().collect(),
+            source: source(),
+        };
+        if grant.allows(action, room) {
+            by = Some(explained);
+            return;
+        }
+        considered.push(Considered {
+            grant: explained,
+            why: match grant.pattern.matches(room) {
+                true => Mismatch::OtherAction,
+                false => Mismatch::OtherRoom,
+            },
+        });
+    });
+    Explanation {
+        allowed: by.is_some(),
+        action,
+        room: room.clone(),
+        by,
+        considered,
+        passed_over: Vec::new(),
     }
 }
 
 /// The patterns of `rules` that give the holder nothing.
-pub(super) fn passed_over(rules: &[RoomRule], holder: &Holder<'_>) -> Vec<PassedOver> {
+pub(super) fn passed_over(rules: &[Rule], holder: &Holder<'_>) -> Vec<PassedOver> {
     let mut passed_over = Vec::new();
-    for (rule, settings) in rules.iter().enumerate() {
+    for (rule, settings) in rules.iter().map(|rule| &rule.settings).enumerate() {
         for text in &settings.rooms {
             passed_over.extend(settings.want(text, holder).map(|wants| PassedOver {
                 rule,
@@ -229,11 +244,7 @@ impl fmt::Display for ExplainedGrant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let actions: Vec<_> = self.actions.iter().map(|action| action.name()).collect();
         let actions = actions.join(", ");
-        write!(formatter, "{} ({actions})", self.pattern)?;
-        match &self.source {
-            Some(source) => write!(formatter, " of {source}"),
-            None => Ok(()),
-        }
+        write!(formatter, "{} ({actions}) of {}", self.pattern, self.source)
     }
 }
 

@@ -5,7 +5,7 @@ mod pattern;
 mod room_name;
 mod rule;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 use shared_claims::{
@@ -13,7 +13,6 @@ use shared_claims::{
     authorization::{Action, REALTIME_TYPE},
 };
 
-use self::pattern::Pattern;
 pub use self::{
     explain::{
         Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource, Source, Want,
@@ -22,14 +21,15 @@ pub use self::{
     room_name::{InvalidRoomName, RoomName},
     rule::Whom,
 };
+use self::{pattern::Pattern, rule::Rule};
 pub use crate::config::RoomRule;
 use crate::config::{Config, ConfigError};
 
 /// What the settings say of who may do what.
 pub struct Policy {
-    rules: Vec<RoomRule>,
+    rules: Vec<Rule>,
     /// Our own issuer.
-    issuer: String,
+    issuer: Arc<str>,
     /// Other issuers whose tokens grant rooms by themselves.
     granting_issuers: Vec<String>,
 }
@@ -50,14 +50,36 @@ pub enum Holder<'a> {
     },
 }
 
-/// What a session may do, compiled once from the rules and its token.
-pub struct Grants(Vec<Grant>);
+/// What a session may do, compiled once from the rules and its token. Each session keeps its grants, so
+/// they take little memory, and do not say where they come from.
+pub struct Grants(Box<[Grant]>);
 
 struct Grant {
     pattern: Pattern,
-    actions: Vec<Action>,
-    /// Why it is there, for explanations.
-    source: Option<Source>,
+    actions: ActionSet,
+}
+
+/// A set of actions: a bit for each, by its place in [`Action::ALL`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ActionSet(u8);
+
+impl ActionSet {
+    fn contains(self, action: Action) -> bool {
+        self.0 & 1 << action as u8 != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Action> {
+        Action::ALL
+            .into_iter()
+            .filter(move |action| self.contains(*action))
+    }
+}
+
+impl FromIterator<Action> for ActionSet {
+    fn from_iter<T: IntoIterator<Item = Action>>(actions: T) -> Self {
+        let bits = actions.into_iter().map(|action| 1 << action as u8);
+        Self(bits.fold(0, |set, bit| set | bit))
+    }
 }
 
 impl Policy {
@@ -75,22 +97,22 @@ impl Policy {
         }
         let granting = config.issuers.iter().filter(|one| one.grants_rooms);
         Ok(Self {
-            rules: config.rooms.clone(),
-            issuer: config.issuer.clone(),
+            rules: config.rooms.iter().cloned().map(Rule::new).collect(),
+            issuer: config.issuer.as_str().into(),
             granting_issuers: granting.map(|one| one.issuer.clone()).collect(),
         })
     }
 
     /// Our own issuer.
     #[must_use]
-    pub fn issuer(&self) -> &str {
+    pub fn issuer(&self) -> &Arc<str> {
         &self.issuer
     }
 
     /// The bearer of a token that says `claims`.
     #[must_use]
     pub fn bearer<'a>(&self, claims: &'a VerifiedClaims) -> Holder<'a> {
-        let is_ours = claims.iss == self.issuer;
+        let is_ours = *claims.iss == *self.issuer;
         Holder::Bearer {
             claims,
             is_ours,
@@ -108,7 +130,7 @@ impl Policy {
     /// are not meant.
     #[must_use]
     pub fn explain(&self, holder: &Holder<'_>, action: Action, room: &RoomName) -> Explanation {
-        let mut explanation = self.grants(holder).explain(action, room);
+        let mut explanation = explain::explain(&self.rules, holder, action, room);
         if !explanation.allowed {
             explanation.passed_over = explain::passed_over(&self.rules, holder);
         }
@@ -138,36 +160,17 @@ impl<'a> Holder<'a> {
 }
 
 impl Grants {
-    /// What `rules` and their token give to somebody.
+    /// What a token gives by itself.
     #[must_use]
-    pub fn of(rules: &[RoomRule], holder: &Holder<'_>) -> Self {
-        let mut grants = Vec::new();
-        for (index, rule) in rules.iter().enumerate() {
-            if let Some(whom) = rule.whom(holder).filter(|_| rule.accepts_scope_of(holder)) {
-                grants.extend(granted_by_rule((index, rule), whom, holder));
-            }
-        }
-        if let Holder::Bearer {
-            claims,
-            trusts_details: true,
-            ..
-        } = holder
-        {
-            grants.extend(granted_by_token(claims));
-        }
-        Self(grants)
+    pub fn of_token(holder: &Holder<'_>) -> Self {
+        Self::of(&[], holder)
     }
 
-    /// The same grants in little memory, without their sources: an explanation finds those anew.
-    #[must_use]
-    pub fn compact(mut self) -> Self {
-        for grant in &mut self.0 {
-            grant.source = None;
-            grant.actions.shrink_to_fit();
-            grant.pattern.shrink_to_fit();
-        }
-        self.0.shrink_to_fit();
-        self
+    /// What `rules` and their token give to somebody.
+    fn of(rules: &[Rule], holder: &Holder<'_>) -> Self {
+        let mut grants = Vec::new();
+        for_each_grant(rules, holder, |grant, _| grants.push(grant));
+        Self(grants.into())
     }
 
     /// Whether some grant allows `action` in `room`.
@@ -192,7 +195,7 @@ impl Grants {
             let pairs = grants.0.iter().flat_map(|grant| {
                 let text = grant.pattern.to_string();
                 let actions = grant.actions.iter();
-                actions.map(move |action| (text.clone(), *action))
+                actions.map(move |action| (text.clone(), action))
             });
             pairs.collect()
         };
@@ -209,54 +212,62 @@ impl Grants {
 
 impl Grant {
     fn allows(&self, action: Action, room: &RoomName) -> bool {
-        self.actions.contains(&action) && self.pattern.matches(room)
+        self.actions.contains(action) && self.pattern.matches(room)
     }
 }
 
-/// What a rule grants to a holder whom it means.
-fn granted_by_rule(
-    (index, rule): (usize, &RoomRule),
-    whom: Whom,
+/// Hands each grant of `rules` and of the token to `take`, with a function for its source.
+fn for_each_grant(
+    rules: &[Rule],
     holder: &Holder<'_>,
-) -> Vec<Grant> {
-    let mut grants = Vec::new();
-    for text in &rule.rooms {
-        let source = Source::Rule(RuleSource {
-            index,
-            text: text.clone(),
-            whom,
-            scope: rule.scope.clone(),
-            claims: rule::claims_in(text).map(str::to_owned).collect(),
-        });
-        let patterns = rule::expand(text, holder).into_iter();
-        grants.extend(patterns.map(|pattern| Grant {
-            pattern,
-            actions: rule.actions.clone(),
-            source: Some(source.clone()),
-        }));
+    mut take: impl FnMut(Grant, &dyn Fn() -> Source),
+) {
+    for (index, rule) in rules.iter().enumerate() {
+        let settings = &rule.settings;
+        let is_accepted = |_: &Whom| settings.accepts_scope_of(holder);
+        let Some(whom) = settings.whom(holder).filter(is_accepted) else {
+            continue;
+        };
+        for (place, text) in settings.rooms.iter().enumerate() {
+            let source = || Source::Rule(RuleSource::new((index, settings), text, whom));
+            for pattern in rule.patterns(place, holder) {
+                let actions = rule.actions;
+                take(Grant { pattern, actions }, &source);
+            }
+        }
     }
-    grants
+    if let Holder::Bearer {
+        claims,
+        trusts_details: true,
+        ..
+    } = holder
+    {
+        for_each_grant_of_token(claims, take);
+    }
 }
 
-/// What a token grants by itself (RFC 9396). What is no pattern grants nothing.
-fn granted_by_token(claims: &VerifiedClaims) -> Vec<Grant> {
+/// Hands each grant of a token to `take` (RFC 9396). What is no pattern grants nothing.
+fn for_each_grant_of_token(
+    claims: &VerifiedClaims,
+    mut take: impl FnMut(Grant, &dyn Fn() -> Source),
+) {
+    if claims.authorization_details.is_empty() {
+        return;
+    }
     let all = claims.all().get("authorization_details");
     let all = all.and_then(Value::as_array).into_iter().flatten();
     // Those of other types are somebody else's, and have their place in the list.
     let is_ours = |detail: &Value| detail["type"] == REALTIME_TYPE;
     let indices = all.enumerate().filter(|(_, detail)| is_ours(detail));
-    let mut grants = Vec::new();
     for ((index, _), detail) in indices.zip(&claims.authorization_details) {
+        let actions: ActionSet = detail.actions.iter().copied().collect();
         // A token has no claims to be put in.
         let parse = |text: &String| Pattern::parse(text, |_| None);
-        let patterns = detail.rooms.iter().filter_map(parse);
-        grants.extend(patterns.map(|pattern| Grant {
-            pattern,
-            actions: detail.actions.clone(),
-            source: Some(Source::AuthorizationDetails(index)),
-        }));
+        for pattern in detail.rooms.iter().filter_map(parse) {
+            let source = || Source::AuthorizationDetails(index);
+            take(Grant { pattern, actions }, &source);
+        }
     }
-    grants
 }
 
 #[cfg(test)]

@@ -1,82 +1,61 @@
 //! Patterns of room names.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::RoomName;
 
-/// A pattern of room names, with the claims already in their places.
+/// A pattern of room names, with the claims already in their places. Clones share the text.
+///
+/// No segment of it is ambiguous: `*` stands for any one, `**` at the end for one or more, and
+/// everything else for itself, because claims are percent-encoded.
 #[derive(Clone)]
-pub(super) struct Pattern {
-    segments: Vec<Segment>,
-    /// Whether it ends in `**`.
-    takes_the_rest: bool,
-}
-
-#[derive(Clone)]
-enum Segment {
-    Literal(String),
-    Any,
-}
+pub(super) struct Pattern(Arc<str>);
 
 impl Pattern {
     /// The pattern that `text` is, with the texts that `claim` gives for its claims.
     pub(super) fn parse<'a>(text: &str, claim: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
-        let (text, takes_the_rest) = match text.strip_suffix(":**") {
-            Some(before) => (before, true),
-            None => (text, false),
+        let (before, rest) = match text.strip_suffix(":**") {
+            Some(before) => (before, ":**"),
+            None => (text, ""),
         };
-        let segment = |segment: &str| match (segment, claim_of(segment)) {
-            ("*", _) => Some(Segment::Any),
-            ("", _) => None,
-            (_, Some(name)) if !name.contains(['{', '}', '*']) => {
-                let value = claim(name).filter(|value| !value.is_empty())?;
-                Some(Segment::Literal(percent_encode(value)))
+        let mut pattern = String::with_capacity(text.len());
+        for segment in segments_of(before) {
+            if !pattern.is_empty() {
+                pattern.push(':');
             }
-            (literal, _) if literal.contains(['*', '{', '}']) => None,
-            (literal, _) => Some(Segment::Literal(literal.to_owned())),
-        };
-        Some(Self {
-            segments: segments_of(text).map(segment).collect::<Option<_>>()?,
-            takes_the_rest,
-        })
-    }
-
-    /// Gives back memory that the pattern does not use.
-    pub(super) fn shrink_to_fit(&mut self) {
-        self.segments.shrink_to_fit();
-        for segment in &mut self.segments {
-            if let Segment::Literal(literal) = segment {
-                literal.shrink_to_fit();
+            match (segment, claim_of(segment)) {
+                ("", _) => return None,
+                ("*", _) => pattern.push('*'),
+                (_, Some(name)) if !name.contains(['{', '}', '*']) => {
+                    let value = claim(name).filter(|value| !value.is_empty())?;
+                    pattern.push_str(&percent_encode(value));
+                }
+                (literal, _) if literal.contains(['*', '{', '}']) => return None,
+                (literal, _) => pattern.push_str(literal),
             }
         }
+        pattern.push_str(rest);
+        Some(Self(pattern.into()))
     }
 
     pub(super) fn matches(&self, room: &RoomName) -> bool {
         let mut segments = room.segments();
-        let fits = self
-            .segments
-            .iter()
-            .all(|expected| match (expected, segments.next()) {
-                (_, None) => false,
-                (Segment::Any, Some(_)) => true,
-                (Segment::Literal(literal), Some(segment)) => literal == segment,
-            });
-        fits && segments.next().is_some() == self.takes_the_rest
+        for expected in self.0.split(':') {
+            match (expected, segments.next()) {
+                (_, None) => return false,
+                ("**", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (literal, Some(segment)) if literal == segment => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut segments: Vec<&str> = self
-            .segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Any => "*",
-                Segment::Literal(literal) => literal,
-            })
-            .collect();
-        segments.extend(self.takes_the_rest.then_some("**"));
-        formatter.write_str(&segments.join(":"))
+        formatter.write_str(&self.0)
     }
 }
 

@@ -2,15 +2,19 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::{
-    Holder,
+    ActionSet, Holder,
     pattern::{Pattern, claim_of, segments_of},
 };
 use crate::config::{ANY_ISSUER, RoomRule};
 
 /// The most rooms that one claim with several values opens by one pattern.
 const MAXIMUM_VALUES: usize = 64;
+
+/// The patterns that a text stands for.
+type Patterns = SmallVec<[Pattern; 1]>;
 
 /// Whom a rule means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +26,36 @@ pub enum Whom {
     NamedIssuer,
     /// Guests, and so everybody.
     Guests,
+}
+
+/// A rule, with its patterns parsed as far as they are the same for every holder.
+pub(super) struct Rule {
+    pub(super) settings: RoomRule,
+    pub(super) actions: ActionSet,
+    /// By the place of the text in the settings; `None` for a text that names a claim.
+    constants: Box<[Option<Pattern>]>,
+}
+
+impl Rule {
+    pub(super) fn new(settings: RoomRule) -> Self {
+        Self {
+            actions: settings.actions.iter().copied().collect(),
+            constants: settings
+                .rooms
+                .iter()
+                .map(|text| Pattern::parse(text, |_| None))
+                .collect(),
+            settings,
+        }
+    }
+
+    /// The patterns that the text at `place` stands for.
+    pub(super) fn patterns(&self, place: usize, holder: &Holder<'_>) -> Patterns {
+        match &self.constants[place] {
+            Some(pattern) => Patterns::from_iter([pattern.clone()]),
+            None => expand(&self.settings.rooms[place], holder),
+        }
+    }
 }
 
 impl RoomRule {
@@ -76,7 +110,7 @@ impl RoomRule {
 
 /// The patterns that a rule's text stands for: one, or one for each value of a claim that has
 /// several; none when a claim is missing, or is no text.
-pub(super) fn expand(text: &str, holder: &Holder<'_>) -> Vec<Pattern> {
+pub(super) fn expand(text: &str, holder: &Holder<'_>) -> Patterns {
     let list = claims_in(text).find_map(|name| Some((name, holder.value_of(name)?.as_array()?)));
     let one = |chosen: Option<(&str, &str)>| {
         Pattern::parse(text, |name| match chosen {

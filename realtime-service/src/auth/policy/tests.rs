@@ -71,9 +71,14 @@ fn others(claims: &VerifiedClaims) -> Holder<'_> {
     }
 }
 
+fn grants(rules: &[RoomRule], holder: &Holder<'_>) -> Grants {
+    let rules: Vec<_> = rules.iter().cloned().map(Rule::new).collect();
+    Grants::of(&rules, holder)
+}
+
 fn may_hear(rules: &[RoomRule], holder: &Holder<'_>, room: &str) -> bool {
     let room = RoomName::parse(room).expect("a room name");
-    Grants::of(rules, holder).allow(Action::Subscribe, &room)
+    grants(rules, holder).allow(Action::Subscribe, &room)
 }
 
 fn allows(pattern: &str, sub: &str, room: &str) -> bool {
@@ -135,7 +140,7 @@ fn a_claim_of_any_name_can_be_named_and_a_missing_one_opens_nothing() {
             let Ok(room) = RoomName::parse(room) else {
                 continue;
             };
-            let grants = Grants::of(&rules, &ours(&nobody));
+            let grants = grants(&rules, &ours(&nobody));
             assert!(!grants.allow(Action::Subscribe, &room), "{room}");
         }
     }
@@ -174,7 +179,7 @@ fn what_no_grant_names_is_denied() {
     let alice = claims(json!({}));
     assert!(!may_hear(&[], &ours(&alice), "lobby"));
     let room = RoomName::parse("lobby").expect("a room name");
-    let grants = Grants::of(&[rule("lobby")], &ours(&alice));
+    let grants = grants(&[rule("lobby")], &ours(&alice));
     assert!(grants.allow(Action::Subscribe, &room));
     assert!(!grants.allow(Action::Publish, &room));
     assert_eq!(grants.actions_in(&room), [Action::Subscribe]);
@@ -290,8 +295,8 @@ fn the_difference_of_two_tokens_names_the_patterns_that_changed() {
         detail(json!(["sub"]), "a"), detail(json!(["sub"]), "b"), detail(json!(["sub"]), "d"),
     ]}));
     let (before, after) = (
-        Grants::of(&[], &ours(&before)),
-        Grants::of(&[], &ours(&after)),
+        Grants::of_token(&ours(&before)),
+        Grants::of_token(&ours(&after)),
     );
     let texts = |texts: &[&str]| {
         texts

@@ -13,9 +13,9 @@ fn message(data: &str, attachments: &[&'static [u8]]) -> Message {
         id: "m".to_owned(),
         from: Sender {
             iss: None,
-            sub: Some("alice".to_owned()),
+            sub: Some("alice".into()),
             name: None,
-            connection: "c".to_owned(),
+            connection: "c".into(),
         },
         ts: 7,
     };

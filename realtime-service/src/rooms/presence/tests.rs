@@ -3,12 +3,12 @@ use super::*;
 fn user(sub: &str) -> User {
     User {
         iss: None,
-        sub: sub.to_owned(),
+        sub: sub.into(),
     }
 }
 
 /// The users that are named, by subject, each with the number of its connections.
-fn named(people: &People) -> Vec<(String, usize)> {
+fn named(people: &People) -> Vec<(Arc<str>, usize)> {
     let presence = people.describe(PresenceMode::Full, 0, usize::MAX, None);
     let users = presence.users.expect("users").into_iter();
     let mut users: Vec<_> = users.map(|one| (one.user.sub, one.connections)).collect();
@@ -21,11 +21,11 @@ fn only_the_first_connection_comes_and_only_the_last_one_goes() {
     let (mut people, alice) = (People::default(), user("alice"));
     assert!(people.enter(&alice, None));
     assert!(!people.enter(&alice, None));
-    assert_eq!(named(&people), [("alice".to_owned(), 2)]);
+    assert_eq!(named(&people), [("alice".into(), 2)]);
     assert!(!people.leave(&alice));
     assert!(!people.remove(&alice), "one of them is still there");
     assert!(people.leave(&alice));
-    assert_eq!(named(&people), [("alice".to_owned(), 0)]);
+    assert_eq!(named(&people), [("alice".into(), 0)]);
     assert!(people.remove(&alice));
     assert_eq!((people.count(), people.remove(&alice)), (0, false));
 }
@@ -37,20 +37,20 @@ fn who_comes_back_in_time_has_not_left() {
     assert!(people.leave(&alice));
     assert!(!people.enter(&alice, None), "nobody was told of a leave");
     assert!(!people.remove(&alice));
-    assert_eq!(named(&people), [("alice".to_owned(), 1)]);
+    assert_eq!(named(&people), [("alice".into(), 1)]);
 }
 
 #[test]
 fn a_subject_of_another_issuer_is_somebody_else() {
     let mut people = People::default();
     let theirs = User {
-        iss: Some("https://other.example".to_owned()),
+        iss: Some("https://other.example".into()),
         ..user("alice")
     };
     assert!(people.enter(&user("alice"), None) && people.enter(&theirs, None));
     assert_eq!(people.count(), 2);
     assert!(people.leave(&theirs) && people.remove(&theirs));
-    assert_eq!(named(&people), [("alice".to_owned(), 1)]);
+    assert_eq!(named(&people), [("alice".into(), 1)]);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn who_was_never_there_does_not_leave() {
 fn each_mode_tells_so_much_and_names_so_many() {
     let mut people = People::default();
     for sub in ["a", "b", "c"] {
-        people.enter(&user(sub), Some(&"A Name".to_owned()));
+        people.enter(&user(sub), Some(&"A Name".into()));
     }
     let json =
         |mode, most| serde_json::to_value(people.describe(mode, 5, most, None)).expect("JSON");

@@ -127,9 +127,9 @@ fn draft(room: &str, data: &str) -> Draft {
         id: "m".to_owned(),
         from: Sender {
             iss: None,
-            sub: Some("alice".to_owned()),
+            sub: Some("alice".into()),
             name: None,
-            connection: "c".to_owned(),
+            connection: "c".into(),
         },
         ts: 0,
     }

@@ -47,9 +47,9 @@ impl Client {
             outbox: self.outbox.clone(),
             sender: Sender {
                 iss: None,
-                sub: Some(self.connection.to_string()),
+                sub: Some(self.connection.clone()),
                 name: None,
-                connection: self.connection.to_string(),
+                connection: self.connection.clone(),
             },
             may_watch: false,
         }

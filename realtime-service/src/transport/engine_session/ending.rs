@@ -14,7 +14,6 @@ use crate::{
     timers::Timer,
     transport::{
         engine::{CloseCode, CloseReason, Violation},
-        listener::Connection,
         send_queue::{Queued, Waiting},
     },
 };
@@ -31,10 +30,10 @@ const FLUSH_RENEWALS: u32 = 5;
 pub(super) struct Life {
     /// The deadline that is running; a new one takes the place of the old.
     deadline: Option<Timer>,
-    /// Forgets the credentials, once every namespace has had the time to be joined with them.
-    forgetting: Option<Timer>,
     /// Set when the end is decided; from then on no deadline is moved and nobody is admitted.
     is_ending: bool,
+    /// Set when the session has ended.
+    is_ended: bool,
     /// Why it ends once its last packets have left.
     finishing: Option<Cause>,
     /// How many sockets were admitted when the first last packet was queued: each of them may have
@@ -55,13 +54,15 @@ impl EngineSession {
     pub async fn wait_if_ending(&self) {
         let is_ending = self.life().is_ending;
         if is_ending {
-            self.ended.cancelled().await;
+            self.ended().await;
         }
     }
 
-    /// Resolves when the session has ended.
+    /// Resolves when the session has ended that socketioxide carries; at once for any other.
     pub(in crate::transport) async fn ended(&self) {
-        self.ended.cancelled().await;
+        if let Some(carrier) = self.socketioxide() {
+            carrier.ended.cancelled().await;
+        }
     }
 
     /// Notes that a socket is admitted: from now on its token decides how long it stays. `false`
@@ -74,13 +75,13 @@ impl EngineSession {
         }
         self.admitted.fetch_add(1, Ordering::AcqRel);
         life.deadline = None;
-        match self.connection() {
+        match self.socketioxide() {
+            Some(carrier) => carrier.forget_later(self.forget_credentials_later()),
             // The engine has one namespace, so the credentials are of no more use.
-            Some(connection) => {
-                connection.set_admitted();
-                self.forget_credentials();
-            }
-            None => life.forgetting = Some(self.forget_credentials_later()),
+            None => self.forget_credentials(),
+        }
+        if let Some(connection) = self.connection() {
+            connection.set_admitted();
         }
         self.context.metrics.socket_admitted();
         true
@@ -142,7 +143,7 @@ impl EngineSession {
         undelivered: impl FnOnce() + Send + 'static,
     ) {
         let mut life = self.life();
-        if self.ended.is_cancelled() {
+        if life.is_ended {
             drop(life);
             return undelivered();
         }
@@ -221,21 +222,21 @@ impl EngineSession {
         if self.waiting().bytes == 0 {
             return false;
         }
-        if let Some(connection) = self.connection() {
-            return connection.is_websocket() && !connection.is_blocked();
+        match self.socketioxide() {
+            Some(carrier) => carrier.is_taking(),
+            None => self
+                .connection()
+                .is_some_and(|connection| connection.is_websocket() && !connection.is_blocked()),
         }
-        let takes = |one: &Connection| !one.switch.is_blocked() && !one.switch.is_closed();
-        self.stream().as_ref().is_some_and(takes)
     }
 
     /// Whether a WebSocket takes nothing now.
     fn is_blocked(&self) -> bool {
-        match self.connection() {
-            Some(connection) => connection.is_blocked(),
+        match self.socketioxide() {
+            Some(carrier) => carrier.is_blocked(),
             None => self
-                .stream()
-                .as_ref()
-                .is_some_and(|one| one.switch.is_blocked()),
+                .connection()
+                .is_some_and(|connection| connection.is_blocked()),
         }
     }
 
@@ -257,26 +258,26 @@ impl EngineSession {
     fn conclude(&self, cause: Cause, disconnect: impl FnOnce()) {
         let mut life = self.life();
         life.is_ending = true;
-        if self.ended.is_cancelled() {
+        if std::mem::replace(&mut life.is_ended, true) {
             return;
         }
-        self.ended.cancel();
+        if let Some(carrier) = self.socketioxide() {
+            carrier.ended.cancel();
+        }
         let undelivered = std::mem::take(&mut life.undelivered);
         drop(life);
         disconnect();
-        self.carrier.clear();
+        if let Some(carrier) = self.socketioxide() {
+            carrier.clear();
+        }
         self.acks.clear();
         self.count_end(cause);
         self.place.release();
         for action in undelivered {
             action();
         }
-        // Both, for a session in the middle of an upgrade is served by both.
-        if let Some(stream) = &*self.stream() {
-            stream.switch.close();
-        }
-        if let Some(polling) = self.polling.get() {
-            polling.close();
+        if let Some(carrier) = self.socketioxide() {
+            carrier.close();
         }
     }
 
@@ -298,7 +299,10 @@ impl EngineSession {
     /// Counts the end of this session, once: by the cause that ended its stream, if it had one and
     /// that ended by itself, for then `cause` came second.
     pub(super) fn count_end(&self, cause: Cause) {
-        let stream = self.stream().as_ref().and_then(|one| one.switch.cause());
+        let stream = self.socketioxide().and_then(|carrier| {
+            let stream = carrier.stream();
+            stream.as_ref().and_then(|one| one.switch.cause())
+        });
         let cause = stream.unwrap_or(cause);
         if self.cause.set(cause).is_ok() {
             self.context.metrics.session_closed(cause);

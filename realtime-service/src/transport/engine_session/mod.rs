@@ -9,13 +9,13 @@ mod ending;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use socketioxide::socket::Socket;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::ending::Life;
 use super::{
@@ -25,10 +25,9 @@ use super::{
     engine,
     engine_carrier::EngineConnection,
     listener::{Connection, Place},
-    registry::Polling,
     request::{Opener, Visitor},
     send_queue::{Queued, SendQueue, Waiting},
-    socketioxide_carrier::Carrier,
+    socketioxide_carrier::SocketioxideCarrier,
     turn::{self, Flush},
 };
 use crate::metrics::Cause;
@@ -42,14 +41,9 @@ pub struct EngineSession {
     /// The credentials of the request that opened it, until they are of no use.
     credentials: Mutex<Option<Box<RequestCredentials>>>,
     context: Arc<TransportContext>,
-    ended: CancellationToken,
     /// Why it ended, once that is counted.
     cause: OnceLock<Cause>,
-    /// The connection of the WebSocket that serves the session; `None` while it polls.
-    stream: Mutex<Option<Connection>>,
     dialect: Dialect,
-    /// Set for a session that began by polling.
-    pub(in crate::transport) polling: OnceLock<Polling>,
     /// When a request of this session came or was answered last.
     heard_at: Mutex<Instant>,
     /// How many sockets of it are admitted: one for each namespace.
@@ -60,14 +54,18 @@ pub struct EngineSession {
     life: Mutex<Life>,
     /// What waits to be sent to this client.
     queue: Arc<SendQueue>,
-    carrier: Carrier,
-    /// The connection, when the engine carries the session.
-    connection: OnceLock<Weak<dyn EngineConnection>>,
+    carried_by: CarriedBy,
     acks: PendingAcks,
-    /// Whether a turn will hand over what waits.
-    is_noted: AtomicBool,
     /// This session's place among all of them.
     place: Place,
+}
+
+/// What carries a session. An idle session of the engine has no memory for the other.
+pub(in crate::transport) enum CarriedBy {
+    /// The engine, over this connection once there is one.
+    Engine(OnceLock<Weak<dyn EngineConnection>>),
+    /// socketioxide.
+    Socketioxide(Box<SocketioxideCarrier>),
 }
 
 impl EngineSession {
@@ -75,28 +73,23 @@ impl EngineSession {
         visitor: Visitor,
         dialect: Dialect,
         context: Arc<TransportContext>,
-        place: Place,
+        (carried_by, place): (CarriedBy, Place),
     ) -> Arc<Self> {
         context.metrics.session_opened();
         Arc::new(Self {
             opener: visitor.opener,
             credentials: Mutex::new(Some(Box::new(visitor.credentials))),
             context,
-            ended: CancellationToken::new(),
             cause: OnceLock::new(),
-            stream: Mutex::default(),
             dialect,
-            polling: OnceLock::new(),
             heard_at: Mutex::new(Instant::now()),
             admitted: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             connects: AtomicUsize::new(0),
             life: Mutex::default(),
             queue: Arc::default(),
-            carrier: Carrier::default(),
-            connection: OnceLock::new(),
+            carried_by,
             acks: PendingAcks::default(),
-            is_noted: AtomicBool::new(false),
             place,
         })
     }
@@ -142,9 +135,12 @@ impl EngineSession {
         self.dialect.version
     }
 
-    /// What connects this session with socketioxide.
-    pub(crate) fn carrier(&self) -> &Carrier {
-        &self.carrier
+    /// The side of socketioxide, if that carries the session.
+    pub(crate) fn socketioxide(&self) -> Option<&SocketioxideCarrier> {
+        match &self.carried_by {
+            CarriedBy::Engine(_) => None,
+            CarriedBy::Socketioxide(carrier) => Some(carrier),
+        }
     }
 
     /// What waits to be sent to this client, and was not handed over yet. After a push,
@@ -170,9 +166,9 @@ impl EngineSession {
     /// [flush](Self::flush) sends it on its way.
     #[must_use]
     pub fn push(&self, packet: Queued) -> Option<Waiting> {
-        let packet = match self.is_of_engine() {
-            true => packet.for_client(self.dialect, &self.context.outbound),
-            false => packet,
+        let packet = match &self.carried_by {
+            CarriedBy::Engine(_) => packet.for_client(self.dialect, &self.context.outbound),
+            CarriedBy::Socketioxide(_) => packet,
         };
         let waiting = self.queue.push(packet)?;
         Some(self.with_handed_over(waiting))
@@ -180,13 +176,16 @@ impl EngineSession {
 
     /// Adds what socketioxide was handed and has not written.
     fn with_handed_over(&self, waiting: Waiting) -> Waiting {
-        match self.is_of_engine() {
-            true => waiting,
-            false => Waiting {
-                bytes: waiting.bytes + self.carrier.in_flight_bytes(),
-                ..waiting
-            },
+        Waiting {
+            bytes: waiting.bytes + self.in_flight_bytes(),
+            ..waiting
         }
+    }
+
+    /// How many bytes socketioxide was handed and has not written.
+    pub(in crate::transport) fn in_flight_bytes(&self) -> usize {
+        self.socketioxide()
+            .map_or(0, SocketioxideCarrier::in_flight_bytes)
     }
 
     /// Whether the engine's connection takes everything that waits at the end of the turn.
@@ -209,69 +208,82 @@ impl EngineSession {
             Some(connection) if connection.is_polled() => return None,
             _ => {}
         }
-        match &*self.stream() {
-            Some(stream) => stream.switch.blocked_for(now),
-            None if self.waiting().bytes == 0 => None,
-            None => {
-                let since_answer = now.saturating_duration_since(*self.heard_at());
-                since_answer.checked_sub(POLL_GAP)
-            }
+        if let Some(carrier) = self.socketioxide()
+            && let Some(stream) = &*carrier.stream()
+        {
+            return stream.switch.blocked_for(now);
         }
+        if self.waiting().bytes == 0 {
+            return None;
+        }
+        let since_answer = now.saturating_duration_since(*self.heard_at());
+        since_answer.checked_sub(POLL_GAP)
     }
 
     /// Sends what waits on its way, as far as there is room for it: at the end of the turn, or at once
     /// outside of one.
     pub fn flush(self: &Arc<Self>) {
-        match self.connection.get() {
+        match &self.carried_by {
             // One that has gone takes nothing.
-            Some(connection) => {
-                if let Some(connection) = connection.upgrade() {
+            CarriedBy::Engine(_) => {
+                if let Some(connection) = self.connection() {
                     connection.flush();
                 }
             }
-            None if self.is_noted.swap(true, Ordering::AcqRel) => {}
-            None => turn::flush(self.clone()),
+            CarriedBy::Socketioxide(carrier) => {
+                if !carrier.is_noted.swap(true, Ordering::AcqRel) {
+                    turn::flush(self.clone());
+                }
+            }
         }
     }
 
     /// Notes that the engine carries the session over `connection`.
     pub(crate) fn connect<D: Send + Sync + 'static>(&self, connection: &Arc<engine::Session<D>>) {
         let connection: Arc<dyn EngineConnection> = connection.clone();
-        // A session is opened once.
-        let _ = self.connection.set(Arc::downgrade(&connection));
+        if let CarriedBy::Engine(own) = &self.carried_by {
+            // A session is opened once.
+            let _ = own.set(Arc::downgrade(&connection));
+        }
     }
 
     /// The connection of a session that the engine carries and that has not ended.
     fn connection(&self) -> Option<Arc<dyn EngineConnection>> {
-        self.connection.get()?.upgrade()
+        match &self.carried_by {
+            CarriedBy::Engine(connection) => connection.get()?.upgrade(),
+            CarriedBy::Socketioxide(_) => None,
+        }
     }
 
     /// Whether the engine carries the session, and so tells when the client has gone.
     pub(crate) fn is_of_engine(&self) -> bool {
-        self.connection.get().is_some()
+        self.socketioxide().is_none()
+    }
+
+    /// Removes the socket of `namespace` inside of socketioxide. A socket that is not removed keeps its
+    /// session in memory.
+    pub(crate) fn remove_socket(&self, namespace: &str) -> Option<Arc<Socket>> {
+        self.socketioxide()?.remove(namespace)
     }
 
     /// Notes that frames of messages have left, in the order in which they were handed over.
     pub(in crate::transport) fn frames_left(self: &Arc<Self>, frames: usize) {
-        self.carrier.frames_left(frames);
+        if let Some(carrier) = self.socketioxide() {
+            carrier.frames_left(frames);
+        }
         self.flush();
         self.context.copies.wake_next();
     }
 
     /// Whether the client has gone: its WebSocket is closed, or it polls no more.
     pub(crate) fn is_gone(&self) -> bool {
-        if self.is_of_engine() {
+        let Some(carrier) = self.socketioxide() else {
             return self.connection().is_none_or(|one| !one.is_open());
-        }
-        match &*self.stream() {
+        };
+        match &*carrier.stream() {
             Some(stream) => stream.switch.is_closed(),
             None => self.heard_at().elapsed() > self.context.idle_timeout,
         }
-    }
-
-    /// Whether it began by polling; it may have come to a WebSocket since.
-    pub(crate) fn began_by_polling(&self) -> bool {
-        self.polling.get().is_some()
     }
 
     pub(in crate::transport) fn heard(&self) {
@@ -282,18 +294,17 @@ impl EngineSession {
         self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Hands the session to the WebSocket of `connection`. There is one at a time: a second one is
     /// turned away while the first lives.
     pub(in crate::transport) fn attach(self: &Arc<Self>, connection: Connection) -> bool {
-        let mut stream = self.stream();
+        let Some(carrier) = self.socketioxide() else {
+            return false;
+        };
+        let mut stream = carrier.stream();
         let is_served = stream
             .as_ref()
             .is_some_and(|current| !current.switch.is_closed());
-        if is_served || self.ended.is_cancelled() {
+        if is_served || carrier.ended.is_cancelled() {
             return false;
         }
         let connection = stream.insert(connection);
@@ -309,7 +320,10 @@ impl EngineSession {
 
     /// Takes the session back from a connection that became no WebSocket.
     pub(in crate::transport) fn detach(&self) {
-        if let Some(connection) = self.stream().take() {
+        let stream = self
+            .socketioxide()
+            .and_then(|carrier| carrier.stream().take());
+        if let Some(connection) = stream {
             connection.refusal_data.stop();
             // It may come to serve another session.
             connection.observer.clear();
@@ -319,9 +333,11 @@ impl EngineSession {
 
 impl Flush for EngineSession {
     fn flush_now(self: Arc<Self>, _: Instant) {
-        // Before the rest: a packet that is queued meanwhile is noted again.
-        self.is_noted.store(false, Ordering::Release);
-        self.carrier.flush(&self);
+        if let Some(carrier) = self.socketioxide() {
+            // Before the rest: a packet that is queued meanwhile is noted again.
+            carrier.is_noted.store(false, Ordering::Release);
+            carrier.flush(&self);
+        }
         self.end_if_finished();
     }
 }

@@ -6,7 +6,7 @@ mod socketioxide;
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -24,7 +24,7 @@ use super::{
         socket_io::{SocketHandler, SocketIo},
     },
     engine_carrier::{Client, EngineCarrier},
-    engine_session::EngineSession,
+    engine_session::{CarriedBy, EngineSession},
     listener::{Connection, Place},
     registry::Registry,
     request::{Opener, Visitor, take_credentials},
@@ -210,7 +210,11 @@ impl Shared {
             Exceeded::Total => Refusal::Overloaded,
             Exceeded::Share => Refusal::TooMany,
         })?);
-        let session = EngineSession::new(visitor, dialect, context.clone(), place);
+        let carried_by = match self.engine {
+            Some(_) => CarriedBy::Engine(OnceLock::new()),
+            None => CarriedBy::Socketioxide(Box::default()),
+        };
+        let session = EngineSession::new(visitor, dialect, context.clone(), (carried_by, place));
         session.end_unless_admitted(context.limits.unauthenticated());
         Ok(session)
     }

@@ -168,7 +168,7 @@ fn a_rule_says_what_it_wants_of_whom_it_gives_nothing() {
 fn an_explanation_and_the_decision_are_the_same() {
     let alice = claims(json!({"org": "acme", "scope": "chat"}));
     let rules = rules();
-    let grants = Grants::of(&rules, &ours(&alice));
+    let grants = super::grants(&rules, &ours(&alice));
     for room in [
         "news",
         "org:acme",

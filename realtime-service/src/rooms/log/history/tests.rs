@@ -16,7 +16,7 @@ fn messages(count: u64, bytes: usize) -> Vec<Arc<Message>> {
             iss: None,
             sub: None,
             name: None,
-            connection: "c".to_owned(),
+            connection: "c".into(),
         },
         ts: 0,
     };
