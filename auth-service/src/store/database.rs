@@ -24,6 +24,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// way back: with the time above, whoever cannot be served is told so within two seconds.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Maximum time that a request waits before the database works on it: for a connection, and for the lock
+/// of another process.
+pub(super) const WAIT_DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(BUSY_TIMEOUT);
+
 /// How long a statement may take, its wait for a connection included: a server that stopped in the
 /// middle of one says nothing at all.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);

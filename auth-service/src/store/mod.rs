@@ -2,6 +2,8 @@
 
 use std::{io, path::Path};
 
+use tokio::runtime::Handle;
+
 use crate::config::DatabaseUrl;
 
 mod accounts;
@@ -51,6 +53,8 @@ pub struct Store {
     writer: Pool,
     readers: Pool,
     exchanges: ExchangeQueue,
+    /// The runtime that opened the store, which outlives the runtimes of the HTTP workers.
+    runtime: Handle,
     last_write: LastWrite,
     /// The SQLite file; `None` for PostgreSQL.
     file: Option<OpenedFile>,
@@ -79,7 +83,7 @@ impl Store {
     }
 
     /// Opens the database, and makes an SQLite file when it is missing. Whether older tables are brought
-    /// up to date depends on the `opener`.
+    /// up to date depends on the `opener`. Batches of refreshes run on the runtime of the caller.
     ///
     /// # Errors
     ///
@@ -96,6 +100,7 @@ impl Store {
                 writer,
                 readers,
                 exchanges: ExchangeQueue::default(),
+                runtime: Handle::current(),
                 last_write: LastWrite::default(),
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
                 actor: Actor::default(),

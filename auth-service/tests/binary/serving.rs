@@ -1,17 +1,19 @@
 //! The running binary: its one line, its end, its log.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
-    sync::mpsc,
+    panic,
+    path::Path,
+    process::{Child, Command, Output},
+    sync::mpsc::{self, Receiver},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::fixture::{Outcome, SECRET, Workbench};
 
-/// A binary that serves, and the address that it printed.
+/// A binary that serves, and the address that it printed. The process is killed when the value is dropped.
 pub(crate) struct Serving {
     pub(crate) child: Child,
     address: String,
@@ -34,19 +36,22 @@ impl Serving {
 
     /// Runs a command that says itself where the secret is.
     pub(crate) fn spawn_with_its_secret(command: &mut Command) -> Self {
-        let mut child = command.spawn().expect("it runs");
+        let mut serving = Self {
+            child: command.spawn().expect("it runs"),
+            address: String::new(),
+        };
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("stdout"))
+        BufReader::new(serving.child.stdout.as_mut().expect("stdout"))
             .read_line(&mut line)
             .expect("a line");
-        let address = line
+        serving.address = line
             .strip_prefix("listening on http")
             .and_then(|rest| rest.split_once("://"))
             .expect("the one line")
             .1
             .trim_end()
             .to_owned();
-        Self { child, address }
+        serving
     }
 
     pub(crate) fn send(&self, request: &str) -> TcpStream {
@@ -83,13 +88,45 @@ impl Serving {
     }
 
     /// Sends a signal, and asserts that the process ends within five seconds.
-    pub(crate) fn end_by(self, signal: &str) -> Outcome {
+    pub(crate) fn end_by(mut self, signal: &str) -> Outcome {
         self.signal(signal);
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(self.child.wait_with_output()));
-        let ended = receiver.recv_timeout(Duration::from_secs(5));
-        ended.expect("in time").expect("it ends").into()
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let stdout = read_to_end(self.child.stdout.take());
+        let stderr = read_to_end(self.child.stderr.take());
+        // The streams end with the process.
+        let [stdout, stderr] = [stdout, stderr].map(|read| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            read.recv_timeout(left).expect("an end in time")
+        });
+        let status = self.child.wait().expect("it ends");
+        let output = Output {
+            status,
+            stdout,
+            stderr,
+        };
+        output.into()
     }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a stream of a process to its end, in a thread. A stream that was taken before has no bytes.
+fn read_to_end(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, read) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            stream.read_to_end(&mut bytes).expect("a stream");
+        }
+        let _ = sender.send(bytes);
+    });
+    read
 }
 
 pub(crate) fn login(username: &str, password: &str) -> String {
@@ -99,6 +136,24 @@ pub(crate) fn login(username: &str, password: &str) -> String {
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+#[test]
+fn a_test_that_ends_early_leaves_no_process_behind() {
+    let bench = Workbench::new();
+    let (sender, id) = mpsc::channel();
+    for panics in [false, true] {
+        let early = panic::catch_unwind(|| {
+            let serving = Serving::start(&bench);
+            let id = serving.child.id();
+            assert!(Path::new(&format!("/proc/{id}")).exists());
+            sender.send(id).expect("a receiver");
+            assert!(!panics, "this test fails on purpose");
+        });
+        assert_eq!(early.is_err(), panics);
+        let id: u32 = id.recv().expect("a process");
+        assert!(!Path::new(&format!("/proc/{id}")).exists(), "{id} runs");
+    }
 }
 
 #[test]

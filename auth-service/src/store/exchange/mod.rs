@@ -4,31 +4,28 @@
 //! It exchanges unspent tokens only. [`Store::rotate_refresh_token`] decides about a spent one.
 //! A token is exchanged only if the writer finds it unspent inside of the transaction.
 
+pub(super) mod queue;
 mod statements;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, Serializer};
 use shared_claims::authorization::AuthorizationDetail;
-use tokio::sync::oneshot;
 
-pub(super) use self::statements::{EXCHANGE, FIND};
+use self::queue::{Request, Runner};
+pub(super) use self::{
+    queue::ExchangeQueue,
+    statements::{EXCHANGE, FIND},
+};
 use super::{
     Account, Session, Store, StoreError,
     database::{Pool, in_time, on_transaction},
     grants,
 };
 use crate::vault::Hash;
-
-/// Maximum number of refreshes that wait. Further ones fail with [`StoreError::QueueFull`].
-const MAXIMUM_WAITING: usize = 1024;
-
-/// Maximum number of refreshes in one transaction. It bounds the time that other writers wait.
-const MAXIMUM_BATCH: usize = 256;
 
 /// A refresh token that a client presents, and its successor.
 #[derive(Debug, Serialize)]
@@ -76,30 +73,6 @@ pub struct ExchangedFor {
     pub grants: Vec<AuthorizationDetail>,
 }
 
-/// The refreshes that wait for the next batch. Clones share the queue.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ExchangeQueue(Arc<Mutex<Waiting>>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: VecDeque<Request>,
-    /// A [`Runner`] exists, and takes what waits.
-    is_running: bool,
-}
-
-#[derive(Debug)]
-struct Request {
-    exchange: Exchange,
-    answer: oneshot::Sender<Result<Exchanged, StoreError>>,
-}
-
-/// The one task that takes batches from the queue. If the task ends early, by a panic or with its
-/// runtime, all waiting requests fail and the next request starts another task.
-struct Runner {
-    queue: ExchangeQueue,
-    is_done: bool,
-}
-
 /// A token of a batch as the reader found it.
 #[derive(Deserialize)]
 struct Found {
@@ -111,6 +84,14 @@ struct Found {
     grants: Vec<(String, String)>,
 }
 
+/// The requests of a batch whose tokens the reader found unspent.
+#[derive(Default)]
+pub(super) struct Unspent {
+    requests: Vec<Request>,
+    /// The token of each request.
+    found: Vec<Found>,
+}
+
 impl Store {
     /// Exchanges an unspent refresh token for its successor, together with all other tokens that are
     /// presented at the same time. A refused token costs no write.
@@ -119,7 +100,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails, which fails all tokens of a batch, or too many requests wait.
+    /// When the database fails, which fails all tokens of a batch, when too many requests wait, or when
+    /// no batch takes the token within two seconds.
     pub async fn exchange_refresh_token(
         &self,
         exchange: Exchange,
@@ -127,22 +109,24 @@ impl Store {
         if matches!(self.writer, Pool::Postgres(_)) {
             return Ok(Exchanged::Undecided);
         }
-        let (answer, answered) = oneshot::channel();
-        if let Some(runner) = self.exchanges.push(Request { exchange, answer })? {
-            tokio::spawn(run(self.clone(), runner));
+        let (pending, runner) = self.exchanges.push(exchange)?;
+        if let Some(runner) = runner {
+            // The runtime of a worker may be busy, or end before the others do.
+            self.runtime.spawn(run(self.clone(), runner));
         }
-        // The task ended without an answer.
-        let lost = |_| Err(sqlx::Error::WorkerCrashed.into());
-        answered.await.unwrap_or_else(lost)
+        pending.outcome().await
     }
 
-    /// Exchanges the tokens of one batch and answers each request.
-    async fn exchange_batch(&self, batch: Vec<Request>) {
+    /// Looks the tokens of a batch up, and answers the requests that exchange nothing.
+    pub(super) async fn find_batch(&self, batch: Vec<Request>) -> Unspent {
+        let mut unspent = Unspent::default();
         let mut found = match self.find_presented(&batch).await {
             Ok(found) => found,
-            Err(error) => return fail(batch, error),
+            Err(error) => {
+                fail(batch, error);
+                return unspent;
+            }
         };
-        let (mut unspent, mut outcomes) = (Vec::new(), Vec::new());
         for (place, request) in batch.into_iter().enumerate() {
             match found.remove(&place) {
                 None => request.answer(Ok(Exchanged::Refused)),
@@ -150,19 +134,25 @@ impl Store {
                     request.answer(Ok(Exchanged::Undecided));
                 }
                 Some(found) => {
-                    unspent.push(request);
-                    outcomes.push(found);
+                    unspent.requests.push(request);
+                    unspent.found.push(found);
                 }
             }
         }
-        if unspent.is_empty() {
+        unspent
+    }
+
+    /// Exchanges the tokens that the lookup found unspent, and answers their requests.
+    pub(super) async fn exchange_batch(&self, unspent: Unspent) {
+        let Unspent { requests, found } = unspent;
+        if requests.is_empty() {
             return;
         }
-        let exchanged = match self.exchange_unspent(&unspent).await {
+        let exchanged = match self.exchange_unspent(&requests).await {
             Ok(exchanged) => exchanged,
-            Err(error) => return fail(unspent, error),
+            Err(error) => return fail(requests, error),
         };
-        for (place, (request, found)) in unspent.into_iter().zip(outcomes).enumerate() {
+        for (place, (request, found)) in requests.into_iter().zip(found).enumerate() {
             request.answer(Ok(match exchanged.contains(&place) {
                 true => Exchanged::Done(Box::new(found.into())),
                 false => Exchanged::Undecided,
@@ -209,15 +199,16 @@ impl Store {
 /// Exchanges batches until no request waits.
 async fn run(store: Store, mut runner: Runner) {
     loop {
-        // Requests that the event loop reads in the same turn join the batch. After a batch, these are
-        // also the next requests of the clients that were answered: otherwise two halves of the
-        // clients would take turns for ever.
+        // The workers queue the requests that they read in the same turn, which then join the batch.
+        // After a batch, these are also the next requests of the clients that were answered: otherwise
+        // two halves of the clients would take turns for ever.
         tokio::task::yield_now().await;
-        let Some((batch, repeated)) = runner.next_batch() else {
+        let Some(batch) = runner.next_batch() else {
             return;
         };
-        store.exchange_batch(batch).await;
-        for request in repeated {
+        let unspent = store.find_batch(batch.requests).await;
+        store.exchange_batch(unspent).await;
+        for request in batch.repeated {
             request.answer(Ok(Exchanged::Undecided));
         }
     }
@@ -228,78 +219,6 @@ fn fail(batch: Vec<Request>, error: StoreError) {
     let error = Arc::new(error);
     for request in batch {
         request.answer(Err(StoreError::Batch(Arc::clone(&error))));
-    }
-}
-
-impl ExchangeQueue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues a request, and returns a runner to start unless one exists.
-    fn push(&self, request: Request) -> Result<Option<Runner>, StoreError> {
-        let mut waiting = self.lock();
-        if waiting.requests.len() >= MAXIMUM_WAITING {
-            return Err(StoreError::QueueFull);
-        }
-        waiting.requests.push_back(request);
-        let is_running = mem::replace(&mut waiting.is_running, true);
-        Ok((!is_running).then(|| Runner {
-            queue: self.clone(),
-            is_done: false,
-        }))
-    }
-}
-
-impl Runner {
-    /// Returns the next batch and the requests that repeat one of its tokens, or `None` when no request
-    /// waits; then the next request needs another runner. Repeated requests are undecided after the
-    /// batch, so that one token cannot fill the queue.
-    fn next_batch(&mut self) -> Option<(Vec<Request>, Vec<Request>)> {
-        let mut waiting = self.queue.lock();
-        if waiting.requests.is_empty() {
-            waiting.is_running = false;
-            self.is_done = true;
-            return None;
-        }
-        let (mut batch, mut repeated, mut later) = (Vec::new(), Vec::new(), VecDeque::new());
-        let mut presented = HashSet::new();
-        for request in mem::take(&mut waiting.requests) {
-            if request.answer.is_closed() {
-                continue;
-            }
-            if presented.contains(&request.exchange.presented) {
-                repeated.push(request);
-            } else if batch.len() < MAXIMUM_BATCH {
-                presented.insert(request.exchange.presented);
-                batch.push(request);
-            } else {
-                later.push_back(request);
-            }
-        }
-        waiting.requests = later;
-        Some((batch, repeated))
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let mut waiting = self.queue.lock();
-        waiting.is_running = false;
-        let abandoned = mem::take(&mut waiting.requests);
-        drop(waiting);
-        // Requests whose sender is dropped fail.
-        drop(abandoned);
-    }
-}
-
-impl Request {
-    /// Sends the outcome, unless the client has left meanwhile.
-    fn answer(self, outcome: Result<Exchanged, StoreError>) {
-        let _ = self.answer.send(outcome);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Batches that fail, and requests that wait in vain.
+//! Batches that fail, and requests that are in the way of others.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll, thread};
 
-use tokio::time::timeout;
+use tokio::sync::oneshot;
 
 use super::{
     OwnStore, done, exchange, exchange_at_once, exchange_one, is_refused, is_undecided, start,
@@ -45,56 +45,55 @@ async fn a_failure_is_the_failure_of_its_batch_alone() {
     }
 }
 
-/// The runtime of the task ends in the middle of a batch.
-#[tokio::test]
-async fn a_task_that_is_dropped_leaves_no_request_waiting() {
-    let own = OwnStore::sqlite().await;
-    start(&own, "alice", &Hash::of("one")).await;
-    let transaction = own.begin().await.expect("a transaction");
-    let store = Store::clone(&own);
-    let (started, has_started) = tokio::sync::oneshot::channel();
-    let (queued, is_queued) = tokio::sync::oneshot::channel();
-    let stopped = std::thread::spawn(move || {
+/// Starts a thread with a runtime of its own, as an HTTP worker has, that presents a token. From then on
+/// the thread is busy, until `free` sends or is dropped; then the runtime ends.
+async fn present_on_worker(
+    own: &OwnStore,
+    token: &'static str,
+) -> (mpsc::Sender<()>, thread::JoinHandle<()>) {
+    let store = Store::clone(own);
+    let (presented, is_presented) = oneshot::channel();
+    let (free, is_free) = mpsc::channel();
+    let worker = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         runtime.expect("a runtime").block_on(async move {
-            let exchanging = store.exchange_refresh_token(exchange("one"));
-            let _ = timeout(Duration::from_millis(50), exchanging).await;
-            started.send(()).expect("a receiver");
-            // The batch waits for the writer meanwhile.
-            is_queued.await.expect("another request");
+            let mut exchanging = pin!(store.exchange_refresh_token(exchange(token)));
+            let poll = poll_fn(|context| Poll::Ready(exchanging.as_mut().poll(context)));
+            assert!(poll.await.is_pending());
+            presented.send(()).expect("a receiver");
+            let _ = is_free.recv();
         });
     });
-    has_started.await.expect("a batch");
-    let store = Store::clone(&own);
-    let waiting = tokio::spawn(async move { store.exchange_refresh_token(exchange("one")).await });
-    // The request is in the queue once its task has run.
-    tokio::task::yield_now().await;
-    queued.send(()).expect("a receiver");
-    let outcome = timeout(Duration::from_secs(5), waiting)
-        .await
-        .expect("an answer")
-        .expect("no panic");
-    assert_eq!(
-        outcome.expect_err("no task").trouble(),
-        Trouble::Unreachable
-    );
-    stopped.join().expect("no panic");
-    transaction.commit().await.expect("a commit");
-    done(Ok(exchange_one(&own, exchange("one")).await));
+    is_presented.await.expect("a worker");
+    (free, worker)
 }
 
 #[tokio::test]
-async fn too_many_that_wait_are_told_so() {
+async fn a_worker_that_is_busy_delays_no_request_of_another() {
     let own = OwnStore::sqlite().await;
-    let tokens = (0..1100).map(|number| exchange(&number.to_string()));
-    let outcomes = exchange_at_once(&own, tokens).await;
-    let (refused, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-    assert_eq!((refused.len(), failed.len()), (1024, 76));
-    for outcome in failed {
-        assert_eq!(outcome.expect_err("a full queue").trouble(), Trouble::Busy);
-    }
+    start(&own, "alice", &Hash::of("one")).await;
+    start(&own, "alice", &Hash::of("two")).await;
+    let (free, worker) = present_on_worker(&own, "one").await;
+    done(Ok(exchange_one(&own, exchange("two")).await));
+    assert!(is_undecided(&exchange_one(&own, exchange("one")).await));
+    drop(free);
+    worker.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_fails_no_request_of_another() {
+    let own = OwnStore::sqlite().await;
+    start(&own, "alice", &Hash::of("one")).await;
+    start(&own, "alice", &Hash::of("two")).await;
+    let (free, worker) = present_on_worker(&own, "one").await;
+    let mut exchanging = pin!(own.exchange_refresh_token(exchange("two")));
+    let poll = poll_fn(|context| Poll::Ready(exchanging.as_mut().poll(context)));
+    assert!(poll.await.is_pending());
+    drop(free);
+    worker.join().expect("no panic");
+    done(exchanging.await);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The group commit of refreshes on SQLite.
 
 mod failures;
+mod queue;
 
 use std::time::Duration;
 
@@ -16,9 +17,8 @@ use crate::{
     store::{
         EndReason, Ending, Exchange, Exchanged, ExchangedFor, Pool, Refreshed, Store, StoreError,
         Which,
-        database::OpenTransaction,
         event::{Event, EventKind},
-        exchange::{EXCHANGE, FIND},
+        exchange::{EXCHANGE, ExchangeQueue, FIND},
     },
     vault::Hash,
 };
@@ -297,7 +297,8 @@ async fn each_reason_to_refuse_a_token_spares_its_neighbour() {
     done(Ok(exchange_one(&own, exchange("of another client")).await));
 }
 
-/// The reader finds the token unspent, and somebody else changes the row before the writer comes.
+/// The reader finds the token unspent, and somebody else changes the row before the batch has the
+/// writer.
 #[tokio::test]
 async fn the_writer_checks_each_token_again() {
     let own = OwnStore::sqlite().await;
@@ -315,25 +316,20 @@ async fn the_writer_checks_each_token_again() {
         let (token, twin) = (format!("token {round}"), format!("twin {round}"));
         start(&own, "bob", &Hash::of(&token)).await;
         start(&own, "alice", &Hash::of(&twin)).await;
-        let mut transaction = own.begin().await.expect("a transaction");
-        let exchanging = exchange_at_once(&own, [exchange(&token), exchange(&twin)]);
-        let changing = async {
-            // The readers answer in this time, and the batch then waits for the writer.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let OpenTransaction::Sqlite(connection) = transaction.as_mut()
-            else {
-                panic!("not an SQLite file");
-            };
-            let query = sqlx::query(change).bind(Hash::of(&token).as_bytes().to_vec());
-            let changed = query.execute(&mut **connection).await.expect(change);
-            assert_eq!(changed.rows_affected(), 1, "{change}");
-            transaction.commit().await.expect(change);
-        };
-        let (outcomes, ()) = tokio::join!(exchanging, changing);
-        let mut outcomes = outcomes.into_iter();
-        let outcome = outcomes.next().expect("an outcome").expect("an answer");
+        let queue = ExchangeQueue::default();
+        let (outcome, runner) = queue.push(exchange(&token)).expect("room");
+        let (outcome_of_twin, _) = queue.push(exchange(&twin)).expect("room");
+        let batch = runner.expect("the right to run").next_batch();
+        let unspent = own.find_batch(batch.expect("a batch").requests).await;
+
+        let query = sqlx::query(change).bind(Hash::of(&token).as_bytes().to_vec());
+        let changed = query.execute(sqlite(&own.writer)).await.expect(change);
+        assert_eq!(changed.rows_affected(), 1, "{change}");
+
+        own.exchange_batch(unspent).await;
+        let outcome = outcome.outcome().await.expect("an answer");
         assert!(is_undecided(&outcome), "{change}: {outcome:?}");
-        assert_eq!(done(outcomes.next().expect("an outcome")).account.id, "alice");
+        assert_eq!(done(outcome_of_twin.outcome().await).account.id, "alice");
         let successor = own.find_session_of_token(&successor_of(&token), 0).await;
         assert!(successor.expect("a read").is_none(), "{change}");
     }
