@@ -312,7 +312,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
 fn connected(version: ProtocolVersion) -> String {
     match version {
         ProtocolVersion::V3 => "0".to_owned(),
-        ProtocolVersion::V4 => format!("0{}", json!({ "sid": random_id() })),
+        ProtocolVersion::V4 => format!(r#"0{{"sid":"{}"}}"#, random_id()),
     }
 }
 

@@ -109,6 +109,18 @@ impl Packet {
         }))
     }
 
+    /// Wraps bytes that are no frames. They have no payload for other carriers.
+    #[must_use]
+    pub(super) fn raw(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Encoded {
+            bytes: bytes.into_boxed_slice(),
+            start: 0,
+            frames: SmallVec::new(),
+            forms: OnceLock::new(),
+            _charge: None,
+        }))
+    }
+
     fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>), attachments: &[Bytes]) -> Self {
         let attached: usize = attachments
             .iter()

@@ -103,6 +103,17 @@ impl SendQueue {
         Some(state.waiting())
     }
 
+    /// Has `bytes` leave before everything that waits. Nothing may have left yet.
+    pub(super) fn precede(&self, bytes: Vec<u8>) {
+        let mut state = self.lock();
+        if bytes.is_empty() || state.is_cleared {
+            return;
+        }
+        state.bytes += bytes.len();
+        let packet = Queued::new(Packet::raw(bytes), None);
+        state.packets.push_front(packet);
+    }
+
     /// Drops what waits, except the rest of a packet that is written in part, and queues `last`
     /// behind that. Nothing but further last packets is queued after it: each namespace of a session
     /// has one.

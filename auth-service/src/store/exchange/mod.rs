@@ -14,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 use shared_claims::authorization::AuthorizationDetail;
+use tokio::runtime::Handle;
 
 use self::queue::{Request, Runner};
 pub(super) use self::{
@@ -111,8 +112,9 @@ impl Store {
         }
         let (pending, runner) = self.exchanges.push(exchange)?;
         if let Some(runner) = runner {
-            // The runtime of a worker may be busy, or end before the others do.
-            self.runtime.spawn(run(self.clone(), runner));
+            // On the worker of the caller: its next requests join the batches without a switch of
+            // threads.
+            tokio::spawn(Run::new(self, runner).finish());
         }
         pending.outcome().await
     }
@@ -196,20 +198,57 @@ impl Store {
     }
 }
 
-/// Exchanges batches until no request waits.
-async fn run(store: Store, mut runner: Runner) {
-    loop {
-        // The workers queue the requests that they read in the same turn, which then join the batch.
-        // After a batch, these are also the next requests of the clients that were answered: otherwise
-        // two halves of the clients would take turns for ever.
-        tokio::task::yield_now().await;
-        let Some(batch) = runner.next_batch() else {
-            return;
-        };
-        let unspent = store.find_batch(batch.requests).await;
-        store.exchange_batch(unspent).await;
-        for request in batch.repeated {
-            request.answer(Ok(Exchanged::Undecided));
+/// The exchange of batches until no request waits. If it is dropped with the runtime of its worker, the
+/// batch at hand fails, and the runtime that opened the store exchanges the others.
+struct Run {
+    store: Store,
+    /// `None` once no request waits.
+    runner: Option<Runner>,
+    /// The runtime that goes on after a drop; `None` once it has.
+    next_runtime: Option<Handle>,
+}
+
+impl Run {
+    fn new(store: &Store, runner: Runner) -> Self {
+        Self {
+            store: store.clone(),
+            runner: Some(runner),
+            next_runtime: Some(store.runtime.clone()),
+        }
+    }
+
+    async fn finish(mut self) {
+        loop {
+            // Requests that the event loop reads in the same turn join the batch. After a batch, these are
+            // also the next requests of the clients that were answered: otherwise two halves of the
+            // clients would take turns for ever.
+            tokio::task::yield_now().await;
+            let Some(batch) = self.runner.as_mut().and_then(Runner::next_batch) else {
+                self.runner = None;
+                return;
+            };
+            let unspent = self.store.find_batch(batch.requests).await;
+            self.store.exchange_batch(unspent).await;
+            for request in batch.repeated {
+                request.answer(Ok(Exchanged::Undecided));
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // After a panic the waiting requests fail: the next ones could meet the same fault.
+        if let Some(runtime) = self.next_runtime.take()
+            && let Some(runner) = self.runner.take()
+            && !std::thread::panicking()
+        {
+            let next = Self {
+                store: self.store.clone(),
+                runner: Some(runner),
+                next_runtime: None,
+            };
+            runtime.spawn(next.finish());
         }
     }
 }

@@ -131,7 +131,7 @@ impl<H: EngineHandler> Engine<H> {
         if request.method() != Method::GET {
             return Err(RequestError::BadHandshakeMethod);
         }
-        let sid = Sid::generate().map_err(|_| RequestError::Internal)?;
+        let sid = Sid::generate();
         let upgrade = match transport {
             TransportKind::Polling => None,
             TransportKind::WebSocket => {
@@ -195,7 +195,10 @@ impl<H: EngineHandler> Engine<H> {
                 let (_reader, mut writer) = recovered.stream.split();
                 let close = close_frame(CloseCode::ProtocolError);
                 // A connection that takes no few bytes is closed without them.
-                let _ = writer.try_write(&[IoSlice::new(close.frames())]);
+                let _ = writer.try_write(&[
+                    IoSlice::new(&recovered.unsent),
+                    IoSlice::new(close.frames()),
+                ]);
                 writer.close_notify();
             }
         });
@@ -235,20 +238,20 @@ impl<H: EngineHandler> Clone for Engine<H> {
 impl<H: EngineHandler> Shared<H> {
     /// Encodes the packet that opens a session.
     fn handshake(&self, sid: Sid, query: &EngineQuery) -> Packet {
-        let upgrades: &[&str] = match query.transport {
-            TransportKind::Polling => &["websocket"],
-            TransportKind::WebSocket => &[],
+        let upgrades = match query.transport {
+            TransportKind::Polling => r#""websocket""#,
+            TransportKind::WebSocket => "",
         };
-        let mut handshake = serde_json::json!({
-            "sid": sid.to_text(),
-            "upgrades": upgrades,
-            "pingInterval": self.core.ping_interval_ms(),
-            "pingTimeout": self.core.ping_timeout_ms(),
-        });
-        if query.dialect.version == ProtocolVersion::V4 {
-            handshake["maxPayload"] = self.core.settings.message_bytes.into();
-        }
-        Packet::engine(&format!("0{handshake}"))
+        let maximum = match query.dialect.version {
+            ProtocolVersion::V3 => String::new(),
+            ProtocolVersion::V4 => format!(r#","maxPayload":{}"#, self.core.settings.message_bytes),
+        };
+        Packet::engine(&format!(
+            r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{}{maximum}}}"#,
+            sid.to_text(),
+            self.core.ping_interval_ms(),
+            self.core.ping_timeout_ms(),
+        ))
     }
 
     /// Handles an Engine.IO packet that came as text.

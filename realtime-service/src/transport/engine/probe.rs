@@ -19,13 +19,17 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A probe that the client has to complete within `timeout`.
-    pub(super) fn new(writer: Writer, timeout: Duration) -> Self {
-        Self {
+    /// A probe that the client has to complete within `timeout`. Sends the bytes that the stream has not
+    /// sent yet.
+    pub(super) fn new(writer: Writer, unsent: &[u8], timeout: Duration) -> Self {
+        let mut probe = Self {
             writer,
             until: Box::pin(tokio::time::sleep(timeout)),
             is_refused: false,
-        }
+        };
+        // A new connection takes a few bytes, unless it is at its end.
+        probe.is_refused = !probe.write(unsent);
+        probe
     }
 
     /// Whether the upgrade was refused, or its time is over. Wakes the task when it will be.
@@ -39,7 +43,7 @@ impl Probe {
     ///
     /// When the connection does not take the few bytes of the answer at once.
     pub(super) fn answer(&mut self) -> Result<(), Violation> {
-        match self.write(&Packet::engine("3probe")) {
+        match self.write(Packet::engine("3probe").frames()) {
             true => Ok(()),
             false => Err(Violation::Protocol),
         }
@@ -48,7 +52,7 @@ impl Probe {
     /// Sends a close frame, if the connection takes it.
     pub(super) fn refuse(&mut self, code: CloseCode) {
         self.is_refused = true;
-        self.write(&close_frame(code));
+        self.write(close_frame(code).frames());
         self.writer.close_notify();
     }
 
@@ -57,8 +61,10 @@ impl Probe {
         self.writer
     }
 
-    fn write(&mut self, packet: &Packet) -> bool {
-        let bytes = packet.frames();
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
         let written = self.writer.try_write(&[IoSlice::new(bytes)]);
         written.is_ok_and(|written| written == bytes.len())
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use crate::ids::random_bytes;
+
 const BYTES: usize = 15;
 
 /// The identifier of an Engine.IO session. It is a secret: a client that knows the identifier of a
@@ -13,14 +15,8 @@ pub(super) struct Sid([u8; BYTES]);
 
 impl Sid {
     /// Generates a random identifier.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no randomness.
-    pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; BYTES];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes))
+    pub(super) fn generate() -> Self {
+        Self(random_bytes())
     }
 
     /// Parses the text form; `None` when no session can have this identifier.
@@ -53,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_text_form_leads_back_to_the_identifier_and_debug_shows_nothing() {
-        let sid = Sid::generate().expect("randomness");
+        let sid = Sid::generate();
         let text = sid.to_text();
         assert_eq!(text.len(), 20);
         assert_eq!(Sid::parse(&text), Some(sid));

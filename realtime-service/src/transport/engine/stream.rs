@@ -38,6 +38,9 @@ pub enum ClientStream {
 pub struct Recovered {
     /// The stream.
     pub stream: ClientStream,
+    /// Bytes that precede all others, for example the head of the HTTP response: with the first packet
+    /// they are one write.
+    pub unsent: Vec<u8>,
     /// A value that is dropped when the connection ends, for example a permit.
     pub guard: Option<Box<dyn Send + Sync>>,
 }
@@ -65,6 +68,7 @@ impl Recover for TcpStream {
     fn recover(self) -> Option<Recovered> {
         Some(Recovered {
             stream: ClientStream::Plain(self),
+            unsent: Vec::new(),
             guard: None,
         })
     }
@@ -75,6 +79,7 @@ impl Recover for TlsStream<TcpStream> {
         let (tcp, connection) = self.into_inner();
         Some(Recovered {
             stream: ClientStream::Tls(tcp, Box::new(connection)),
+            unsent: Vec::new(),
             guard: None,
         })
     }
@@ -226,6 +231,11 @@ impl Writer {
             // The connection closes anyway.
             let _ = tls.write_records(&self.tcp);
         }
+    }
+
+    /// Lets go of the stream, which is closed with its reading side: that spares a system call.
+    pub(super) fn forget(self) {
+        self.tcp.forget();
     }
 
     /// Has the operating system drop the bytes that it holds when the connection closes. Otherwise

@@ -71,11 +71,12 @@ impl<H: EngineHandler> WebSocketTask<H> {
         let is_tls = writer.is_tls();
         shared.core.websockets.fetch_add(1, Ordering::Relaxed);
         let probe = match is_probe {
-            true => Some(Box::new(Probe::new(
-                writer,
-                shared.core.settings.upgrade_timeout,
-            ))),
+            true => {
+                let timeout = shared.core.settings.upgrade_timeout;
+                Some(Box::new(Probe::new(writer, &recovered.unsent, timeout)))
+            }
             false => {
+                session.queue().precede(recovered.unsent);
                 session.attach(writer);
                 None
             }
@@ -259,6 +260,7 @@ impl<H: EngineHandler> Drop for WebSocketTask<H> {
                 true => writer.discard_on_close(),
                 false => writer.close_notify(),
             }
+            writer.forget();
         }
         self.shared.core.unregister(self.session.sid());
         self.shared.announce_end(&self.session);

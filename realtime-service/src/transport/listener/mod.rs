@@ -27,9 +27,11 @@ use shared_claims::{
     address::is_trusted,
     forwarded::{FORWARDED_FOR, client_address},
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -148,6 +150,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
     drain: impl Future<Output = ()>,
 ) {
+    // Messages are small, and latency is what they are for. Accepted connections inherit it.
+    if let Err(error) = SockRef::from(&listener).set_tcp_nodelay(true) {
+        tracing::warn!(%error, "small messages may be delayed");
+    }
     let streams = CancellationToken::new();
     let tasks = TaskTracker::new();
     let acceptor = Acceptor {
@@ -156,11 +162,14 @@ pub async fn serve(
         streams: streams.clone(),
         tasks: tasks.clone(),
     };
+    // On a worker of the runtime, where the connections are served too.
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move { acceptor.run(&listener).await });
     tokio::select! {
-        () = acceptor.run(&listener) => {}
+        _ = accepting.join_next() => {}
         () = shutdown => {}
     }
-    drop(listener);
+    accepting.shutdown().await;
     drain.await;
     streams.cancel();
     tasks.close();
@@ -211,11 +220,6 @@ impl Acceptor {
                 return;
             }
         };
-        // Messages are small, and latency is what they are for.
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "connection gone before it was served");
-            return;
-        }
         terms.metrics.connection_accepted();
         let connection = Connection {
             peer,

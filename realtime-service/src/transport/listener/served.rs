@@ -40,14 +40,20 @@ impl Place {
     }
 }
 
+/// How the response begins that makes a connection a WebSocket.
+const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
+
 /// A stream that adds the data of refusals, which socketioxide leaves out, and tells the session that
-/// it serves which messages have left.
+/// it serves which messages have left. For a WebSocket of the engine it keeps the head of the response,
+/// which then leaves with the first packet.
 pub struct ServedStream<S> {
     inner: S,
     refusal_data: RefusalData,
     rewriter: Rewriter,
     /// What was rewritten and waits to be written.
     rewritten: Vec<u8>,
+    /// The head of the response that makes the connection a WebSocket of the engine.
+    unsent: Vec<u8>,
     _place: ReleaseOnDrop,
     observer: Arc<Observer>,
     counter: FrameCounter,
@@ -62,6 +68,7 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
             refusal_data: connection.refusal_data.clone(),
             rewriter: Rewriter::default(),
             rewritten: Vec::new(),
+            unsent: Vec::new(),
             _place: ReleaseOnDrop(connection.place.clone()),
             observer: connection.observer.clone(),
             counter: FrameCounter::default(),
@@ -130,6 +137,7 @@ impl Recover for ServedStream<GuardedStream> {
         let (tcp, permit) = self.inner.into_parts()?;
         Some(Recovered {
             stream: ClientStream::Plain(tcp),
+            unsent: self.unsent,
             guard: Some(Box::new(permit)),
         })
     }
@@ -141,6 +149,7 @@ impl Recover for ServedStream<TlsStream<GuardedStream>> {
         let (tcp, permit) = stream.into_parts()?;
         Some(Recovered {
             stream: ClientStream::Tls(tcp, Box::new(connection)),
+            unsent: self.unsent,
             guard: Some(Box::new(permit)),
         })
     }
@@ -183,6 +192,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
         if this.is_rewriting() {
             return this.poll_rewrite(context, bytes);
         }
+        if bytes.starts_with(SWITCHING_PROTOCOLS) {
+            this.unsent.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut this.inner).poll_write(context, bytes);
         this.count(written, bytes)
     }
@@ -203,6 +216,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
             let bytes = first.map_or(&[][..], |slice| slice);
             let written = Pin::new(&mut this.inner).poll_write(context, bytes);
             return this.count(written, bytes);
+        }
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        if let Some(head) = first.filter(|slice| slice.starts_with(SWITCHING_PROTOCOLS)) {
+            this.unsent.extend_from_slice(head);
+            return Poll::Ready(Ok(head.len()));
         }
         Pin::new(&mut this.inner).poll_write_vectored(context, slices)
     }

@@ -4,9 +4,7 @@ use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll, thread};
 
 use tokio::sync::oneshot;
 
-use super::{
-    OwnStore, done, exchange, exchange_at_once, exchange_one, is_refused, is_undecided, start,
-};
+use super::{OwnStore, done, exchange, exchange_at_once, is_refused, is_undecided, start};
 use crate::{
     store::{Store, Trouble},
     vault::Hash,
@@ -68,18 +66,6 @@ async fn present_on_worker(
     });
     is_presented.await.expect("a worker");
     (free, worker)
-}
-
-#[tokio::test]
-async fn a_worker_that_is_busy_delays_no_request_of_another() {
-    let own = OwnStore::sqlite().await;
-    start(&own, "alice", &Hash::of("one")).await;
-    start(&own, "alice", &Hash::of("two")).await;
-    let (free, worker) = present_on_worker(&own, "one").await;
-    done(Ok(exchange_one(&own, exchange("two")).await));
-    assert!(is_undecided(&exchange_one(&own, exchange("one")).await));
-    drop(free);
-    worker.join().expect("no panic");
 }
 
 #[tokio::test]
