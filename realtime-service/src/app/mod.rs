@@ -1,6 +1,7 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
+mod entrance;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use self::entrance::Entrance;
 pub use crate::state::AppState;
 use crate::{
     api,
@@ -170,7 +172,8 @@ impl App {
             Some(engine) => gate.with_engine(engine.clone()),
             None => gate,
         };
-        let router = our_routes(&config, gate, &state)?.fallback_service(routes);
+        let router = our_routes(&config, gate.clone(), &state)?.fallback_service(routes);
+        let entrance = Entrance::new(gate, router);
         let stop = CancellationToken::new();
         let others = listen_for_others(&config, &state, (tls.clone(), &stop)).await?;
         let mut tasks = run_maintenance(&state, certificate);
@@ -183,7 +186,7 @@ impl App {
             .with_trusted_proxies(&config.trusted_proxies);
         let drain = drain(state.clone(), io, engine, config.limits.drain());
         let served = async {
-            listener::serve(listener, router, terms, shutdown, drain).await;
+            listener::serve(listener, entrance, terms, shutdown, drain).await;
             stop.cancel();
         };
         tokio::join!(served, others);

@@ -87,14 +87,14 @@ impl Client {
     async fn send(&self, method: Method, body: String) -> (StatusCode, String) {
         let request = Request::builder().method(method).uri(&self.uri);
         let mut request = request.body(Body::from(body)).expect("a request");
-        request.extensions_mut().insert(Connection {
+        request.extensions_mut().insert(Arc::new(Connection {
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             trusted_proxies: Arc::default(),
             switch: KillSwitch::new(&CancellationToken::new()),
             refusal_data: RefusalData::default(),
             place: Place::default(),
             observer: Arc::default(),
-        });
+        }));
         let answer = self.gate.clone().oneshot(request).await;
         let answer = answer.unwrap_or_else(|never| match never {});
         let status = answer.status();

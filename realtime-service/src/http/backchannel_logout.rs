@@ -103,7 +103,7 @@ impl IntoResponse for Refusal {
 
 async fn post_logout_token(
     State(state): State<Arc<AppState>>,
-    Extension(connection): Extension<Connection>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {

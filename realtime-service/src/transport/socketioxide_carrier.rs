@@ -38,7 +38,7 @@ pub(crate) struct SocketioxideCarrier {
     sockets: Mutex<Vec<Arc<Socket>>>,
     in_flight: Mutex<InFlight>,
     /// The connection of the WebSocket that serves the session; `None` while it polls.
-    stream: Mutex<Option<Connection>>,
+    stream: Mutex<Option<Arc<Connection>>>,
     /// Set for a session that began by polling.
     pub(super) polling: OnceLock<Polling>,
     /// Cancelled when the session ends.
@@ -50,13 +50,13 @@ pub(crate) struct SocketioxideCarrier {
 }
 
 impl SocketioxideCarrier {
-    pub(super) fn stream(&self) -> MutexGuard<'_, Option<Connection>> {
+    pub(super) fn stream(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
         lock(&self.stream)
     }
 
     /// Whether a WebSocket serves the session, and takes what it is given.
     pub(super) fn is_taking(&self) -> bool {
-        let takes = |one: &Connection| !one.switch.is_blocked() && !one.switch.is_closed();
+        let takes = |one: &Arc<Connection>| !one.switch.is_blocked() && !one.switch.is_closed();
         self.stream().as_ref().is_some_and(takes)
     }
 

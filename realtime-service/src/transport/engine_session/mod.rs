@@ -296,7 +296,7 @@ impl EngineSession {
 
     /// Hands the session to the WebSocket of `connection`. There is one at a time: a second one is
     /// turned away while the first lives.
-    pub(in crate::transport) fn attach(self: &Arc<Self>, connection: Connection) -> bool {
+    pub(in crate::transport) fn attach(self: &Arc<Self>, connection: Arc<Connection>) -> bool {
         let Some(carrier) = self.socketioxide() else {
             return false;
         };

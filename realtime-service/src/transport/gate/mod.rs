@@ -115,7 +115,7 @@ impl Service<Request<Body>> for Gate {
 impl Shared {
     async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Refusal> {
         self.check_origin(&request)?;
-        let connection = request.extensions().get::<Connection>().cloned();
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let connection = connection.ok_or(Refusal::BadRequest)?;
         let query = EngineQuery::parse(request.uri()).map_err(Refusal::Engine)?;
         let credentials = take_credentials(&mut request, &self.cookie_name);

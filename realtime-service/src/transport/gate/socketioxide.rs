@@ -22,7 +22,7 @@ impl Shared {
         &self,
         mut request: Request<Body>,
         session: Arc<EngineSession>,
-        connection: Connection,
+        connection: Arc<Connection>,
     ) -> Result<Response<Body>, Refusal> {
         session.attach(connection);
         detach_head(&mut request);
@@ -78,7 +78,7 @@ impl Shared {
         &self,
         request: Request<Body>,
         session: Arc<EngineSession>,
-        upgrade_by: Option<Connection>,
+        upgrade_by: Option<Arc<Connection>>,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(connection) = upgrade_by {
             if !session.attach(connection) {

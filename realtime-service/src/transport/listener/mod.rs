@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use http::HeaderMap;
+use axum::body::Body;
+use http::{HeaderMap, Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
@@ -35,7 +35,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tower::Service;
 
 pub(super) use self::frames::is_message;
 use self::refusal_data::RefusalData;
@@ -138,14 +138,33 @@ impl Terms {
     }
 }
 
-/// Serves `router` on `listener` until `shutdown`, then lets go of every connection.
+/// An HTTP service that answers every request.
+pub trait HttpService:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> HttpService for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Serves `service` on `listener` until `shutdown`, then lets go of every connection.
 ///
-/// Requests carry a [`Connection`] among their extensions. At shutdown no more connections are
+/// Requests carry an `Arc` of a [`Connection`] among their extensions. At shutdown no more connections are
 /// accepted, `drain` is awaited, requests under way have until then to end, and then all streams
 /// are closed, those of clients that read nothing too.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: impl HttpService,
     terms: Terms,
     shutdown: impl Future<Output = ()>,
     drain: impl Future<Output = ()>,
@@ -157,7 +176,7 @@ pub async fn serve(
     let streams = CancellationToken::new();
     let tasks = TaskTracker::new();
     let acceptor = Acceptor {
-        router,
+        service,
         terms,
         streams: streams.clone(),
         tasks: tasks.clone(),
@@ -181,14 +200,14 @@ pub async fn serve(
     }
 }
 
-struct Acceptor {
-    router: Router,
+struct Acceptor<S> {
+    service: S,
     terms: Terms,
     streams: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Acceptor {
+impl<S: HttpService> Acceptor<S> {
     async fn run(&self, listener: &TcpListener) {
         loop {
             match listener.accept().await {
@@ -231,11 +250,11 @@ impl Acceptor {
         };
         let switch = connection.switch.clone();
         let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
-        let (router, terms) = (self.router.clone(), terms.clone());
+        let (service, terms) = (self.service.clone(), terms.clone());
         self.tasks.spawn(async move {
             match terms.tls.clone() {
-                None => serve_connection(stream, router, connection, &terms).await,
-                Some(tls) => serve_tls(tls, stream, router, connection, &terms).await,
+                None => serve_connection(stream, service, connection, &terms).await,
+                Some(tls) => serve_tls(tls, stream, service, connection, &terms).await,
             }
         });
     }
@@ -245,22 +264,27 @@ impl Acceptor {
 async fn serve_tls(
     tls: TlsAcceptor,
     stream: GuardedStream,
-    router: Router,
+    service: impl HttpService,
     connection: Connection,
     terms: &Terms,
 ) {
     match tokio::time::timeout(terms.header_read, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, router, connection, terms).await,
+        Ok(Ok(stream)) => serve_connection(stream, service, connection, terms).await,
         Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
         Err(_) => terms.metrics.limited(Limit::TlsHandshake),
     }
 }
 
 /// Serves the requests of one connection until it ends.
-async fn serve_connection<S>(stream: S, router: Router, connection: Connection, terms: &Terms)
-where
+async fn serve_connection<S>(
+    stream: S,
+    service: impl HttpService,
+    connection: Connection,
+    terms: &Terms,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let connection = Arc::new(connection);
     let closed = connection.switch.clone();
     let stream = ServedStream::new(stream, &connection);
     let (body_read, metrics) = (terms.body_read, terms.metrics.clone());
@@ -269,7 +293,7 @@ where
         let (body, lateness) = body::with_deadline(body, body_read);
         let mut request = hyper::Request::from_parts(parts, body);
         request.extensions_mut().insert(connection.clone());
-        let response = router.clone().oneshot(request);
+        let response = service.clone().call(request);
         let metrics = metrics.clone();
         async move {
             let response = response.await.unwrap_or_else(|never| match never {});

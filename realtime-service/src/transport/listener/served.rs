@@ -43,6 +43,10 @@ impl Place {
 /// How the response begins that makes a connection a WebSocket.
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
+/// Maximum length of a response that is copied into one piece, because a vectored write costs more than
+/// the copy.
+const SMALL_WRITE_BYTES: usize = 1024;
+
 /// A stream that adds the data of refusals, which socketioxide leaves out, and tells the session that
 /// it serves which messages have left. For a WebSocket of the engine it keeps the head of the response,
 /// which then leaves with the first packet.
@@ -222,7 +226,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
             this.unsent.extend_from_slice(head);
             return Poll::Ready(Ok(head.len()));
         }
-        Pin::new(&mut this.inner).poll_write_vectored(context, slices)
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if length > SMALL_WRITE_BYTES {
+            return Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        }
+        let (mut joined, mut end) = ([0; SMALL_WRITE_BYTES], 0);
+        for slice in slices {
+            joined[end..end + slice.len()].copy_from_slice(slice);
+            end += slice.len();
+        }
+        Pin::new(&mut this.inner).poll_write(context, &joined[..end])
     }
 
     fn is_write_vectored(&self) -> bool {

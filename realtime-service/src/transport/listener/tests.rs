@@ -1,6 +1,7 @@
 //! Request bodies and their deadline, on a clock that stands still until a task waits.
 
 use axum::{
+    Router,
     body::{Body, Bytes},
     http::StatusCode,
     routing::post,
