@@ -1,6 +1,7 @@
-//! The files of the gateway's engine that read what WebSocket clients send, compiled here without the
+//! The files of the gateway's engine that read what clients send, compiled here without the
 //! gateway, which would take minutes.
 
+pub mod bodies;
 pub mod frames;
 pub mod socket_io;
 
@@ -8,6 +9,9 @@ pub mod socket_io;
 mod frame;
 #[path = "../../../realtime-service/src/transport/engine/messages.rs"]
 mod messages;
+#[expect(dead_code, reason = "the gateway uses the rest")]
+#[path = "../../../realtime-service/src/transport/engine/received.rs"]
+mod received;
 #[expect(dead_code, reason = "the gateway uses the rest")]
 #[path = "../../../realtime-service/src/transport/engine/violation.rs"]
 pub mod violation;

@@ -16,6 +16,7 @@ mod payload_v3;
 mod polling;
 mod probe;
 mod query;
+mod received;
 mod session;
 mod settings;
 mod sid;
@@ -268,7 +269,11 @@ impl<H: EngineHandler> Shared<H> {
                 Ok(())
             }
             [b'b', ..] => {
-                let data = payload::decode_base64(packet, version)?;
+                let prefix = match version {
+                    ProtocolVersion::V3 => "b4",
+                    ProtocolVersion::V4 => "b",
+                };
+                let data = received::decode_base64(packet, prefix)?;
                 self.handler.binary(session, data.into())
             }
             [b'1'] => {

@@ -1,13 +1,11 @@
-//! The bodies of HTTP long-polling in Engine.IO 4: packets that are separated by `\x1e`, binary data in
+//! The responses of HTTP long-polling in Engine.IO 4: packets that are separated by `\x1e`, binary data in
 //! base64 after a `b`.
 
 use axum::body::Bytes;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::violation::Violation;
-use crate::transport::{Payload, ProtocolVersion, Queued};
-
-const SEPARATOR: u8 = 0x1E;
+use super::received::SEPARATOR;
+use crate::transport::{Payload, Queued};
 
 /// Encodes packets into the body of a response. The packets, and what they are charged to, live
 /// until the body is written or dropped.
@@ -67,30 +65,6 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Divides the body of a POST into its packets.
-///
-/// # Errors
-///
-/// When the body is not valid UTF-8.
-pub(super) fn decode(body: &[u8]) -> Result<impl Iterator<Item = &str>, Violation> {
-    let body = simdutf8::basic::from_utf8(body).map_err(|_| Violation::InvalidText)?;
-    Ok(body.split(char::from(SEPARATOR)))
-}
-
-/// Decodes a message of binary data in base64: `b` before it, and in Engine.IO 3 the packet type.
-///
-/// # Errors
-///
-/// When the packet is not valid base64.
-pub(super) fn decode_base64(packet: &str, version: ProtocolVersion) -> Result<Vec<u8>, Violation> {
-    let prefix = match version {
-        ProtocolVersion::V3 => "b4",
-        ProtocolVersion::V4 => "b",
-    };
-    let base64 = packet.strip_prefix(prefix).ok_or(Violation::Protocol)?;
-    STANDARD.decode(base64).map_err(|_| Violation::Protocol)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,21 +86,5 @@ mod tests {
         assert_eq!(encode(packets), "2\x1e451-[]\x1ebAQIDBA==");
         assert_eq!(encode(vec![queued(Packet::engine("4hello"))]), "4hello");
         assert_eq!(encode(Vec::new()), "");
-    }
-
-    #[test]
-    fn a_body_is_decoded_packet_by_packet() {
-        let packets: Vec<_> = decode(b"4hello\x1ebAQIDBA==\x1e").expect("UTF-8").collect();
-        assert_eq!(packets, ["4hello", "bAQIDBA==", ""]);
-        assert_eq!(decode(b"4\xFF").err(), Some(Violation::InvalidText));
-    }
-
-    #[test]
-    fn base64_is_preceded_by_what_the_version_has() {
-        let decoded = |packet, version| decode_base64(packet, version).ok();
-        assert_eq!(decoded("bAQID", ProtocolVersion::V4), Some(vec![1, 2, 3]));
-        assert_eq!(decoded("b4AQID", ProtocolVersion::V3), Some(vec![1, 2, 3]));
-        assert_eq!(decoded("b3AQID", ProtocolVersion::V3), None);
-        assert_eq!(decoded("bAQID*", ProtocolVersion::V4), None);
     }
 }

@@ -1,34 +1,16 @@
-//! The bodies of HTTP long-polling in Engine.IO 3: each packet behind its length.
+//! The responses of HTTP long-polling in Engine.IO 3: each packet behind its length.
 //!
 //! Text has the length in decimal digits and a colon, counted in UTF-16 code units, as JavaScript
 //! counts. A body with binary data has a byte for the kind of each packet (0 is text), the digits of
 //! its length in bytes as a byte each, and 0xFF.
 
-use std::iter;
-
 use axum::body::Bytes;
 
-use super::violation::Violation;
+use super::received::{BINARY, END_OF_LENGTH, TEXT};
 use crate::transport::{Payload, Queued};
 
-/// Ends the length of a packet in a body with binary data.
-const END_OF_LENGTH: u8 = 0xFF;
-
-/// The kinds of packets in a body with binary data.
-const TEXT: u8 = 0;
-const BINARY: u8 = 1;
-
-/// Maximum number of digits of a length.
-const MAXIMUM_DIGITS: usize = 9;
-
-/// A packet in the body of a POST.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
-    /// An Engine.IO packet as text, its type first.
-    Text(&'a str),
-    /// An Engine.IO packet as binary data, its type first as a number.
-    Binary(&'a [u8]),
-}
+/// Number of bytes that most lengths take.
+const LENGTH_BYTES: usize = 8;
 
 /// The body of a response.
 struct Encoded {
@@ -49,7 +31,7 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
     let has_binary = payloads().any(|payload| matches!(payload, Payload::Binary(_)));
     let expected = packets
         .iter()
-        .map(|queued| queued.packet().wire_bytes() + MAXIMUM_DIGITS)
+        .map(|queued| queued.packet().wire_bytes() + LENGTH_BYTES)
         .sum();
     let mut bytes = Vec::with_capacity(expected);
     for payload in payloads() {
@@ -82,85 +64,12 @@ fn append_binary(bytes: &mut Vec<u8>, kind: u8, data: &[u8]) {
     bytes.extend_from_slice(data);
 }
 
-/// Decodes the packets of a body of text, one after the other.
-///
-/// # Errors
-///
-/// When the body is not valid UTF-8; and in place of a packet whose length is none.
-pub(super) fn decode_text(
-    body: &[u8],
-) -> Result<impl Iterator<Item = Result<&str, Violation>>, Violation> {
-    let mut rest = simdutf8::basic::from_utf8(body).map_err(|_| Violation::InvalidText)?;
-    Ok(iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let Some((packet, after)) = split_text(rest) else {
-            rest = "";
-            return Some(Err(Violation::Protocol));
-        };
-        rest = after;
-        Some(Ok(packet))
-    }))
-}
-
-fn split_text(body: &str) -> Option<(&str, &str)> {
-    let (length, packets) = body.split_once(':')?;
-    let is_length =
-        length.len() <= MAXIMUM_DIGITS && length.bytes().all(|one| one.is_ascii_digit());
-    let length: usize = length.parse().ok().filter(|_| is_length)?;
-    let mut units = 0;
-    for (at, character) in packets.char_indices() {
-        if units >= length {
-            return (units == length).then(|| packets.split_at(at));
-        }
-        units += character.len_utf16();
-    }
-    (units == length).then_some((packets, ""))
-}
-
-/// Decodes the packets of a body with binary data, one after the other. In place of a packet that is
-/// none there is an error, and then nothing.
-pub(super) fn decode_binary(
-    mut body: &[u8],
-) -> impl Iterator<Item = Result<Received<'_>, Violation>> {
-    iter::from_fn(move || {
-        if body.is_empty() {
-            return None;
-        }
-        let Some((kind, packet, rest)) = split_binary(body) else {
-            body = &[];
-            return Some(Err(Violation::Protocol));
-        };
-        body = rest;
-        Some(match kind {
-            BINARY => Ok(Received::Binary(packet)),
-            _ => simdutf8::basic::from_utf8(packet)
-                .map(Received::Text)
-                .map_err(|_| Violation::InvalidText),
-        })
-    })
-}
-
-fn split_binary(body: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (kind, packets) = body.split_first().filter(|(kind, _)| **kind <= BINARY)?;
-    let digits = packets.iter().take(MAXIMUM_DIGITS + 1);
-    let digits = digits.take_while(|digit| **digit < 10).count();
-    let (length, packets) = packets.split_at(digits);
-    let (&end, packets) = packets.split_first()?;
-    if end != END_OF_LENGTH || !(1..=MAXIMUM_DIGITS).contains(&digits) {
-        return None;
-    }
-    let length = length
-        .iter()
-        .fold(0, |length, digit| length * 10 + usize::from(*digit));
-    let (packet, rest) = packets.split_at_checked(length)?;
-    Some((*kind, packet, rest))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::received::{self, Received},
+        *,
+    };
     use crate::{
         limits::Budget,
         transport::{Dialect, Packet, ProtocolVersion},
@@ -180,9 +89,8 @@ mod tests {
         let body = encode(vec![text("2"), text("4h\u{e9}\u{1F600}")]);
         assert_eq!(body, "1:25:4h\u{e9}\u{1F600}");
         assert!(!is_binary(&body));
-        let packets: Vec<_> = decode_text(&body).expect("UTF-8").collect();
+        let packets: Vec<_> = received::decode_text(&body).expect("UTF-8").collect();
         assert_eq!(packets, [Ok("2"), Ok("4h\u{e9}\u{1F600}")]);
-        assert_eq!(decode_text(b"").expect("UTF-8").count(), 0);
     }
 
     #[test]
@@ -197,42 +105,12 @@ mod tests {
             b"\x00\x01\x00\xff451-[\"\xc3\xa9\"]\x01\x03\xff\x04\x01\x02\x00\x01\xff2"
         );
         assert!(is_binary(&body));
-        let packets: Vec<_> = decode_binary(&body).collect();
+        let packets: Vec<_> = received::decode_binary(&body).collect();
         let expected = [
             Ok(Received::Text("451-[\"\u{e9}\"]")),
             Ok(Received::Binary(&[4, 1, 2])),
             Ok(Received::Text("2")),
         ];
         assert_eq!(packets, expected);
-    }
-
-    #[test]
-    fn what_is_no_packet_ends_the_body() {
-        for body in [
-            "2",
-            ":2",
-            "2:2",
-            "+1:2",
-            "9999999999:2",
-            "1:\u{1F600}",
-            "1:2x",
-        ] {
-            let last = decode_text(body.as_bytes()).expect("UTF-8").last();
-            assert_eq!(last, Some(Err(Violation::Protocol)), "{body}");
-        }
-        for body in [
-            &b"\x02\x01\xff2"[..],
-            b"\x00\xff",
-            b"\x00\x01",
-            b"\x00\x02\xff2",
-            b"\x00\x01\x0a2",
-            b"\x00\x01\xff2\x03",
-            b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\xff2",
-        ] {
-            let last = decode_binary(body).last();
-            assert_eq!(last, Some(Err(Violation::Protocol)), "{body:?}");
-        }
-        let last = decode_binary(b"\x00\x01\xff\xff").last();
-        assert_eq!(last, Some(Err(Violation::InvalidText)));
     }
 }

@@ -9,9 +9,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::{
     EngineHandler, Shared,
     error::RequestError,
-    payload,
-    payload_v3::{self, Received},
+    payload, payload_v3,
     query::TransportKind,
+    received::{self, Received},
     session::Session,
     state::{NotStarted, Phase, PollOutcome},
     violation::{CloseCode, CloseReason, Violation},
@@ -206,13 +206,13 @@ fn receive<H: EngineHandler>(
     };
     match (session.dialect().version, is_binary) {
         (ProtocolVersion::V4, _) => {
-            payload::decode(body)?.try_for_each(|text| on_packet(Received::Text(text)))
+            received::decode(body)?.try_for_each(|text| on_packet(Received::Text(text)))
         }
         (ProtocolVersion::V3, false) => {
-            payload_v3::decode_text(body)?.try_for_each(|packet| on_packet(Received::Text(packet?)))
+            received::decode_text(body)?.try_for_each(|packet| on_packet(Received::Text(packet?)))
         }
         (ProtocolVersion::V3, true) => {
-            payload_v3::decode_binary(body).try_for_each(|packet| on_packet(packet?))
+            received::decode_binary(body).try_for_each(|packet| on_packet(packet?))
         }
     }
 }
