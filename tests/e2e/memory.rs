@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Mode, Opening, Options, Stack, WebSocket, api::WithApi, eventually, soon};
+use harness::{
+    Mode, Opening, Options, Stack, WebSocket, api::WithApi, eventually, soon, tls::Certificate,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -243,6 +245,39 @@ async fn history_of_many_small_messages_with_ids_takes_what_is_counted() {
         }
     }
     assert_history_is_bounded(&stack, before, "small messages").await;
+}
+
+/// Memory that the process may take for an idle WebSocket, in plain TCP and with TLS.
+const IDLE_BYTES: u64 = 4000;
+const IDLE_TLS_BYTES: u64 = 20 * 1024;
+
+/// Opens so many idle sessions, and returns the memory that the process takes for each.
+async fn idle_bytes(stack: &Stack, count: u64) -> u64 {
+    let token = token(stack);
+    let mut warm = Vec::new();
+    for _ in 0..50 {
+        warm.push(Opening::of(stack).admitted(&token).await);
+    }
+    let before = stack.gateway_memory_bytes("VmRSS");
+    let mut idle = Vec::new();
+    for _ in 0..count {
+        idle.push(Opening::of(stack).admitted(&token).await);
+    }
+    (stack.gateway_memory_bytes("VmRSS") - before) / count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn an_idle_websocket_takes_4_kb_and_with_tls_20_kib_at_most() {
+    const SESSIONS: u64 = 700;
+    let certificate = Certificate::default();
+    let plain = Stack::start_with(options()).await;
+    let encrypted = Stack::start_with(options().tls(&certificate)).await;
+    let plain = idle_bytes(&plain, SESSIONS).await;
+    let encrypted = idle_bytes(&encrypted, SESSIONS).await;
+    println!("{plain} bytes, {encrypted} with TLS");
+    assert!(plain < IDLE_BYTES, "{plain} bytes");
+    assert!(encrypted < IDLE_TLS_BYTES, "{encrypted} bytes");
 }
 
 /// Sessions that are open when the memory is searched.
