@@ -14,26 +14,28 @@ const TRANSPORTS = { polling: ["polling"], websocket: ["websocket"], "polling, t
 /** One byte of each value, and as many as need several digits to count. */
 const LENGTHS = [256, 70_000];
 
-let gateway, token, browser;
+let gateway, other, token, browser;
 
 before(async () => {
   gateway = required("GATEWAY_URL");
+  // The other name of this machine, which is listed too.
+  other = gateway.includes("localhost") ? gateway.replace("localhost", "127.0.0.1") : gateway.replace("127.0.0.1", "localhost");
   token = await login(required("ISSUER_URL"), "alice", required("ALICE_PASSWORD"));
   browser = await launch();
 });
 
 after(() => browser?.close());
 
-/** Opens a page of the gateway's origin that has no scripts, with a client in it. */
-async function openClient(t, generation) {
-  const { page } = await open(t, browser, `${gateway}/health/live`);
+/** Opens a page of an origin of the gateway that has no scripts, with a client in it. */
+async function openClient(t, generation, origin = gateway) {
+  const { page } = await open(t, browser, `${origin}/health/live`);
   await page.addScriptTag({ path: fileURLToPath(new URL(`node_modules/${BUNDLES[generation]}`, import.meta.url)) });
   return page;
 }
 
 /** Publishes bytes of each length, in the page, and answers those that came back and the transport that was used. */
-function exchange({ token, transports, forceBase64, lengths }) {
-  const socket = window.io({ query: { token }, transports, forceBase64, reconnection: false });
+function exchange({ url, token, transports, lengths, ...options }) {
+  const socket = window.io(url, { query: { token }, transports, reconnection: false, ...options });
   const call = (event, payload) => new Promise((resolve) => socket.emit(event, payload, resolve));
   return new Promise((resolve, reject) => {
     for (const event of ["connect_error", "error"]) socket.on(event, (error) => reject(new Error(error.message ?? error)));
@@ -64,11 +66,22 @@ for (const generation of [2, 3, 4]) {
       for (const forceBase64 of [false, true]) {
         test(`exchanges binary data over ${name}${forceBase64 ? ", as base64" : ""}`, async (t) => {
           const page = await openClient(t, generation);
-          const exchanged = page.evaluate(exchange, { token, transports, forceBase64, lengths: LENGTHS });
+          const exchanged = page.evaluate(exchange, { url: gateway, token, transports, forceBase64, lengths: LENGTHS });
           const { heard, transport } = await beforeDeadline("exchange", (...outcome) => exchanged.then(...outcome));
           const expected = LENGTHS.map((length) => Array.from({ length }, (_, index) => index % 256));
           assert.deepEqual(heard, expected);
           assert.equal(transport, transports.at(-1));
+        });
+      }
+
+      for (const withCredentials of [false, true]) {
+        test(`connects from another origin over ${name} ${withCredentials ? "with" : "without"} credentials`, async (t) => {
+          const page = await openClient(t, generation, other);
+          // Headers that tools for tracing add; a WebSocket takes none from a page.
+          const transportOptions = { polling: { extraHeaders: { traceparent: "00-0-0-00" }, withCredentials } };
+          const exchanged = page.evaluate(exchange, { url: gateway, token, transports, withCredentials, transportOptions, lengths: [1] });
+          const { heard } = await beforeDeadline("exchange", (...outcome) => exchanged.then(...outcome));
+          assert.deepEqual(heard, [[0]]);
         });
       }
     }

@@ -69,6 +69,56 @@ async fn the_page_may_call_both_services_and_no_other_page_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_may_send_credentials_and_headers_of_its_own_and_no_other_page_may() {
+    const HEADERS: &str = "authorization, baggage, content-type, sentry-trace, traceparent, x-own";
+    let stack = Stack::start().await;
+    let own = &stack.gateway_url;
+    for url in [
+        format!("{}/login", stack.issuer_url),
+        format!("{own}/socket.io/?EIO=4&transport=polling"),
+        format!("{own}/socket.io/?EIO=3&transport=polling&sid=unknown"),
+    ] {
+        for origin in strangers(&stack).into_iter().chain([own.clone()]) {
+            let request = stack
+                .http()
+                .request(Method::OPTIONS, &url)
+                .header("origin", &origin)
+                .header("access-control-request-method", "POST")
+                .header("access-control-request-headers", HEADERS);
+            let answer = soon("an answer", request.send()).await.expect("an answer");
+            let header = |name| {
+                let value: Option<&reqwest::header::HeaderValue> = answer.headers().get(name);
+                value.map(|value| value.to_str().expect("text").to_lowercase())
+            };
+            let is_own = origin == *own;
+            let credentials = header("access-control-allow-credentials");
+            assert_eq!(
+                credentials.is_some_and(|value| value == "true"),
+                is_own,
+                "{url}"
+            );
+            assert_eq!(allowed_origin(&answer).is_some(), is_own, "{url} {origin}");
+            if is_own {
+                let allowed = header("access-control-allow-headers").expect("headers");
+                let allowed: Vec<_> = allowed.split(',').map(str::trim).collect();
+                assert!(
+                    HEADERS.split(", ").all(|name| allowed.contains(&name)),
+                    "{allowed:?}"
+                );
+                assert!(header("access-control-max-age").is_some(), "{url}");
+            }
+        }
+    }
+    // An error can be read too, by the page alone.
+    let url = format!("{own}/socket.io/?EIO=4&transport=polling&sid=unknown");
+    let request = stack.http().get(&url).header("origin", own).send();
+    let answer = soon("an answer", request).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(allowed_origin(&answer), Some(own.as_str()));
+    assert_eq!(answer.headers()["access-control-allow-credentials"], "true");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_the_page_can_be_read_by_it_and_by_no_other() {
     let stack = Stack::start().await;
     let own = stack.gateway_url.clone();

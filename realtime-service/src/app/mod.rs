@@ -10,13 +10,13 @@ use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Router;
 use futures_util::future::OptionFuture;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method};
 use serde_json::json;
 use socketioxide::{ParserConfig, extract::SocketRef, handler::ConnectHandler as _};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::entrance::Entrance;
 pub use crate::state::AppState;
@@ -39,6 +39,9 @@ const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
 
 /// The longest message of a client that was not admitted, in bytes: a token and what is around it.
 const UNADMITTED_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// How long a browser may keep the answer to a preflight. Chromium keeps it for two hours at most.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long an upgrade from polling to a WebSocket may take, as in Node's server.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -336,10 +339,18 @@ fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Res
     let origins = origins
         .collect::<Result<Vec<_>, _>>()
         .context("origins: not a header's value")?;
+    let is_listed = {
+        let origins = origins.clone();
+        move |origin: &HeaderValue, _: &_| origins.contains(origin)
+    };
+    // Clients of Socket.IO 2 send credentials unless told not to, and tools for tracing add headers of
+    // their own: a browser asks for both.
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(AllowCredentials::predicate(is_listed))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE]);
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(PREFLIGHT_MAX_AGE);
     Ok(Router::new()
         .route_service("/socket.io/", gate.clone())
         .route_service("/socket.io", gate)
