@@ -40,7 +40,7 @@ const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
 /// The longest message of a client that was not admitted, in bytes: a token and what is around it.
 const UNADMITTED_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// How long a browser may keep the answer to a preflight. Chromium keeps it for two hours at most.
+/// Time for which a browser may keep the answer to a preflight. Chromium keeps it for two hours at most.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long an upgrade from polling to a WebSocket may take, as in Node's server.
@@ -109,7 +109,7 @@ impl App {
         &self.state
     }
 
-    /// Has the engine carry the clients of Socket.IO 3 and 4 in the gateway's own namespace.
+    /// Has the engine carry the clients, in the gateway's own namespace.
     fn with_engine(self) -> Self {
         let limits = &self.config.limits;
         let settings = EngineSettings {

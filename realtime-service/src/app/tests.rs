@@ -94,6 +94,7 @@ impl Client {
             refusal_data: RefusalData::default(),
             place: Place::default(),
             observer: Arc::default(),
+            keeps_head: false.into(),
         }));
         let answer = self.gate.clone().oneshot(request).await;
         let answer = answer.unwrap_or_else(|never| match never {});

@@ -16,6 +16,9 @@ use crate::limits::{Budget, Charge};
 /// The longest header of an unmasked WebSocket frame, in bytes (RFC 6455, section 5.2).
 const MAXIMUM_HEADER_BYTES: usize = 10;
 
+/// Number of dialects in which a packet with attachments differs from the default.
+const FORMS: usize = 3;
+
 /// The Engine.IO packet type of a message, which precedes each Socket.IO packet.
 const MESSAGE: u8 = b'4';
 
@@ -33,7 +36,7 @@ struct Encoded {
     start: usize,
     frames: SmallVec<[Frame; 1]>,
     /// The forms for clients of other dialects, as long as a queue holds them.
-    forms: OnceLock<Box<[Mutex<Weak<Encoded>>; 3]>>,
+    forms: OnceLock<Box<[Mutex<Weak<Encoded>>; FORMS]>>,
     /// The bytes of a form that differs from the packet that was charged.
     _charge: Option<Charge>,
 }
@@ -268,7 +271,13 @@ impl Encoded {
             true => self.frames.capacity() * size_of::<Frame>(),
             false => 0,
         };
-        inline + spilled + self.bytes.len()
+        // The forms of a packet with attachments: their places, and what is left of each once no queue
+        // holds it.
+        let forms = match self.frames.len() {
+            0 | 1 => 0,
+            _ => FORMS * (size_of::<Mutex<Weak<Self>>>() + inline),
+        };
+        inline + spilled + self.bytes.len() + forms
     }
 }
 

@@ -63,6 +63,8 @@ struct State {
     written: usize,
     /// How many bytes wait.
     bytes: usize,
+    /// Whether the first packet is the head of the connection, and has not left in part.
+    has_head: bool,
     /// Since when the connection has taken nothing, while a write waits for it.
     blocked_since: Option<Instant>,
     /// Whether only last packets are taken.
@@ -103,15 +105,24 @@ impl SendQueue {
         Some(state.waiting())
     }
 
-    /// Has `bytes` leave before everything that waits. Nothing may have left yet.
-    pub(super) fn precede(&self, bytes: Vec<u8>) {
+    /// Puts the head of a connection in front of the queue, of which nothing may have left. No last packet
+    /// leaves without the head.
+    ///
+    /// # Errors
+    ///
+    /// Returns `head` when everything was dropped already.
+    pub(super) fn precede(&self, head: Vec<u8>) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
-        if bytes.is_empty() || state.is_cleared {
-            return;
+        if state.is_cleared {
+            return Err(head);
         }
-        state.bytes += bytes.len();
-        let packet = Queued::new(Packet::raw(bytes), None);
-        state.packets.push_front(packet);
+        if !head.is_empty() {
+            state.bytes += head.len();
+            state.has_head = true;
+            let packet = Queued::new(Packet::raw(head), None);
+            state.packets.push_front(packet);
+        }
+        Ok(())
     }
 
     /// Drops what waits, except the rest of a packet that is written in part, and queues `last`
@@ -121,7 +132,7 @@ impl SendQueue {
         let mut state = self.lock();
         if !state.is_closed {
             state.is_closed = true;
-            let kept = usize::from(state.written > 0);
+            let kept = usize::from(state.written > 0 || state.has_head);
             state.packets.truncate(kept);
         }
         if !state.is_cleared {
@@ -272,6 +283,7 @@ impl State {
     /// Takes off what was written.
     fn advance(&mut self, bytes: usize) {
         self.bytes -= bytes;
+        self.has_head = false;
         self.blocked_since = None;
         let mut written = self.written + bytes;
         while let Some(first) = self.packets.front()
@@ -380,6 +392,20 @@ mod tests {
         queue.clear();
         queue.finish(Some(packet("41")));
         assert!(queue.is_empty());
+        assert_eq!(queue.precede(b"head".to_vec()), Err(b"head".to_vec()));
+    }
+
+    #[test]
+    fn no_last_packet_leaves_without_the_head_of_its_connection() {
+        let (queue, mut out) = (SendQueue::default(), Vec::new());
+        queue.push(packet("first"));
+        queue.precede(b"head".to_vec()).expect("an open queue");
+        queue.finish(Some(packet("41")));
+        assert_eq!(queue.waiting().bytes, "head".len() + "41".len() + 2);
+        queue
+            .write_with(Instant::now(), writer(&mut out, 3, 100))
+            .expect("written");
+        assert_eq!(out, b"head\x81\x0241");
     }
 
     #[test]

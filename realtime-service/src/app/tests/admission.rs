@@ -123,7 +123,7 @@ async fn a_token_that_ends_during_a_middleware_ends_by_the_timers_when_it_is_adm
     assert!(answer < told, "{heard}");
 }
 
-/// How far the wall clock jumps during a middleware.
+/// The jump of the wall clock during a middleware.
 const JUMP: Duration = Duration::from_secs(2 * LIFETIME_SECS);
 
 #[tokio::test(start_paused = true)]

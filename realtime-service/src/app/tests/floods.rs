@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// How many events are handled, how many are refused, and how many the client sends.
+/// Numbers of the events that are handled, that are refused, and that the client sends.
 const BURST: u32 = 4;
 const EXCESS: u32 = 3;
 const SENT: u32 = 10;

@@ -4,7 +4,7 @@ use tokio::{sync::mpsc::unbounded_channel, task::yield_now};
 
 use super::*;
 
-/// How long the handler blocks, by the wall clock: beyond the end of the token.
+/// Time for which the handler blocks, by the wall clock: beyond the end of the token.
 const BLOCKED: Duration = Duration::from_secs(2 * LIFETIME_SECS);
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ pub enum Holder<'a> {
     },
 }
 
-/// What a session may do, compiled once from the rules and its token. Each session keeps its grants, so
+/// The grants of a session, compiled once from the rules and its token. Each session keeps them, so
 /// they take little memory, and do not say where they come from.
 pub struct Grants(Box<[Grant]>);
 
@@ -160,13 +160,13 @@ impl<'a> Holder<'a> {
 }
 
 impl Grants {
-    /// What a token gives by itself.
+    /// The grants that a token gives by itself.
     #[must_use]
     pub fn of_token(holder: &Holder<'_>) -> Self {
         Self::of(&[], holder)
     }
 
-    /// What `rules` and their token give to somebody.
+    /// The grants that `rules` and their token give to somebody.
     fn of(rules: &[Rule], holder: &Holder<'_>) -> Self {
         let mut grants = Vec::new();
         for_each_grant(rules, holder, |grant, _| grants.push(grant));

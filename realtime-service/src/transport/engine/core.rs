@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{session::Session, settings::EngineSettings, sid::Sid, violation::CloseCode};
-use crate::clock;
+use crate::{clock, transport::Packet};
 
 /// How many parts the registry has. Requests of different sessions rarely take the same lock.
 const SHARDS: usize = 64;
@@ -37,6 +37,8 @@ pub(super) struct Core<D> {
     pub(super) has_ended: Notify,
     /// How many WebSockets have a task.
     pub(super) websockets: AtomicUsize,
+    /// The answer to a ping of Engine.IO 3.
+    pub(super) pong: Packet,
     /// Set when the engine shuts down.
     shutdown_code: OnceLock<CloseCode>,
 }
@@ -68,6 +70,7 @@ impl<D> Core<D> {
             ended: Mutex::default(),
             has_ended: Notify::new(),
             websockets: AtomicUsize::new(0),
+            pong: Packet::engine("3"),
             shutdown_code: OnceLock::new(),
         }
     }
@@ -81,7 +84,8 @@ impl<D> Core<D> {
         )
     }
 
-    /// Returns the maximum time between two pongs of a live client, in milliseconds.
+    /// Returns the maximum time between two pongs of a live client, or two pings in Engine.IO 3, in
+    /// milliseconds.
     pub(super) fn idle_timeout_ms(&self) -> u64 {
         as_millis(self.settings.ping_interval + self.settings.ping_timeout)
     }
@@ -189,6 +193,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn as_millis(duration: Duration) -> u64 {
+pub(super) fn as_millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

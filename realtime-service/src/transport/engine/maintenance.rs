@@ -8,7 +8,9 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{EngineHandler, Shared, session::Session, state::Phase, violation::CloseReason};
+use super::{
+    EngineHandler, Shared, core::as_millis, session::Session, state::Phase, violation::CloseReason,
+};
 use crate::transport::{Packet, turn::Turn};
 
 /// Time in which the client of a closed polling session may fetch the last packets.
@@ -60,8 +62,13 @@ impl<H: EngineHandler> Maintenance<H> {
     fn visit_due(&mut self) {
         let current = self.shared.core.current_step();
         while self.next_step <= current {
-            let due = self.shared.core.take_due(self.next_step);
+            let core = &self.shared.core;
+            let due = core.take_due(self.next_step);
+            let is_late = (current - self.next_step) * as_millis(core.step()) > core.late_ms();
             for session in due.iter().filter_map(Weak::upgrade) {
+                if is_late {
+                    session.excuse_silence();
+                }
                 self.visit(&session);
             }
             self.next_step += 1;

@@ -261,7 +261,7 @@ impl<H: EngineHandler> Shared<H> {
         match packet.as_bytes() {
             [b'4', ..] => self.handler.text(session, &packet[1..]),
             [b'2', ..] if version == ProtocolVersion::V3 => {
-                session.on_ping(&packet[1..]);
+                session.on_ping();
                 Ok(())
             }
             [b'3'] if version == ProtocolVersion::V4 => {

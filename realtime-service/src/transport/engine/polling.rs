@@ -33,7 +33,10 @@ pub(super) async fn respond<H: EngineHandler>(
     session: &Arc<Session<H::Data>>,
     request: Request<Body>,
 ) -> Result<Response<Body>, RequestError> {
-    session.check_liveness();
+    // The request of a client of Engine.IO 3 may bring the ping that is missing.
+    if session.dialect().version == ProtocolVersion::V4 {
+        session.check_liveness();
+    }
     match *request.method() {
         Method::GET => poll(session).await,
         Method::POST => {

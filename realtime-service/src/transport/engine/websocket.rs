@@ -4,7 +4,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, IoSlice},
     ops::ControlFlow,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -18,9 +18,9 @@ use super::{
     EngineHandler, Shared,
     messages::{Message, MessageReader, MessageSink},
     probe::Probe,
-    session::{PONG_BACKLOG_BYTES, Session},
+    session::{PONG_BACKLOG_BYTES, Session, close_frame},
     state::Phase,
-    stream::{Reader, Recovered},
+    stream::{Reader, Recovered, Writer},
     violation::{CloseReason, Violation},
 };
 use crate::transport::{
@@ -67,7 +67,7 @@ impl<H: EngineHandler> WebSocketTask<H> {
         is_probe: bool,
         read_ahead: &[u8],
     ) -> Self {
-        let (reader, writer) = recovered.stream.split();
+        let (reader, mut writer) = recovered.stream.split();
         let is_tls = writer.is_tls();
         shared.core.websockets.fetch_add(1, Ordering::Relaxed);
         let probe = match is_probe {
@@ -76,7 +76,9 @@ impl<H: EngineHandler> WebSocketTask<H> {
                 Some(Box::new(Probe::new(writer, &recovered.unsent, timeout)))
             }
             false => {
-                session.queue().precede(recovered.unsent);
+                if let Err(head) = session.queue().precede(recovered.unsent) {
+                    refuse(&mut writer, &head, &session);
+                }
                 session.attach(writer);
                 None
             }
@@ -265,6 +267,13 @@ impl<H: EngineHandler> Drop for WebSocketTask<H> {
         self.shared.core.unregister(self.session.sid());
         self.shared.announce_end(&self.session);
     }
+}
+
+/// Answers the opening handshake of a session that has ended meanwhile, if the connection takes that.
+fn refuse<D: Send + Sync + 'static>(writer: &mut Writer, head: &[u8], session: &Session<D>) {
+    let reason = session.close_reason().unwrap_or(CloseReason::Killed);
+    let close = close_frame(reason.close_code());
+    let _ = writer.try_write(&[IoSlice::new(head), IoSlice::new(close.frames())]);
 }
 
 /// Hands messages to the probe, or to the handler once the WebSocket carries the session.

@@ -60,7 +60,7 @@ pub struct EngineSession {
     place: Place,
 }
 
-/// What carries a session. An idle session of the engine has no memory for the other.
+/// The carrier of a session. An idle session of the engine has no memory for the other one.
 pub(in crate::transport) enum CarriedBy {
     /// The engine, over this connection once there is one.
     Engine(OnceLock<Weak<dyn EngineConnection>>),
@@ -182,7 +182,7 @@ impl EngineSession {
         }
     }
 
-    /// How many bytes socketioxide was handed and has not written.
+    /// Returns the number of bytes that socketioxide was handed and has not written.
     pub(in crate::transport) fn in_flight_bytes(&self) -> usize {
         self.socketioxide()
             .map_or(0, SocketioxideCarrier::in_flight_bytes)

@@ -6,13 +6,13 @@ mod socketioxide;
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     task::{Context, Poll},
 };
 
 use ::socketioxide::service::SocketIoService;
 use axum::{Router, body::Body};
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tower::Service;
 
 use self::refusal::Refusal;
@@ -126,7 +126,12 @@ impl Shared {
             credentials,
         };
         if let Some(engine) = &self.engine {
-            return self.by_engine(&**engine, request, query, visitor).await;
+            let answer = self.by_engine(&**engine, request, query, visitor).await;
+            let is_websocket =
+                |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let keeps_head = answer.as_ref().is_ok_and(is_websocket);
+            connection.keeps_head.store(keeps_head, Ordering::Release);
+            return answer;
         }
         let is_websocket = query.transport == TransportKind::WebSocket;
         match query.sid {

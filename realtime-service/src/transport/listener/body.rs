@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use tokio::{
@@ -52,11 +52,18 @@ struct TimedBody {
     body: Option<Incoming>,
     deadline: Pin<Box<Sleep>>,
     lateness: Lateness,
+    /// Whether the client waits for a sign before it sends the body (RFC 9110, section 10.1.1), which it
+    /// gets with the first read.
+    is_held_back: bool,
 }
 
 /// Gives `body` the time `limit`, from now on. Returns it with a mark that is set when the body is
 /// late.
-pub(super) fn with_deadline(body: Incoming, limit: Duration) -> (Body, Lateness) {
+pub(super) fn with_deadline(
+    body: Incoming,
+    headers: &HeaderMap,
+    limit: Duration,
+) -> (Body, Lateness) {
     let lateness = Lateness::default();
     if body.is_end_stream() {
         return (Body::empty(), lateness);
@@ -65,6 +72,7 @@ pub(super) fn with_deadline(body: Incoming, limit: Duration) -> (Body, Lateness)
         body: Some(body),
         deadline: Box::pin(sleep_until(Instant::now() + limit)),
         lateness: lateness.clone(),
+        is_held_back: headers.contains_key(header::EXPECT),
     };
     (Body::new(timed), lateness)
 }
@@ -93,6 +101,7 @@ impl HttpBody for TimedBody {
         let Some(body) = this.body.as_mut().filter(|_| !this.lateness.is_late()) else {
             return Poll::Ready(None);
         };
+        this.is_held_back = false;
         // Data that has arrived is delivered, even if the handler asks for it late.
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
@@ -115,7 +124,8 @@ impl HttpBody for TimedBody {
 
 impl Drop for TimedBody {
     fn drop(&mut self) {
-        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else {
+        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        let Some(body) = rest.filter(|_| !self.is_held_back) else {
             return;
         };
         let until = self.deadline.deadline().max(Instant::now() + DISCARD_GRACE);

@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -61,7 +61,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 /// The connection that a request came by, as an extension of the request.
-#[derive(Clone)]
 pub struct Connection {
     /// Where the other end is: the client, or a proxy.
     pub peer: SocketAddr,
@@ -75,6 +74,9 @@ pub struct Connection {
     pub place: Place,
     /// The session that this connection serves as a WebSocket, while it serves one.
     pub observer: Arc<Observer>,
+    /// Set when the next response makes the connection a WebSocket of the engine: its head is kept for
+    /// the engine, which sends it with the first packet.
+    pub keeps_head: AtomicBool,
 }
 
 impl Connection {
@@ -247,6 +249,7 @@ impl<S: HttpService> Acceptor<S> {
             refusal_data: RefusalData::default(),
             place: Place::default(),
             observer: Arc::default(),
+            keeps_head: AtomicBool::new(false),
         };
         let switch = connection.switch.clone();
         let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
@@ -286,11 +289,11 @@ async fn serve_connection<S>(
 {
     let connection = Arc::new(connection);
     let closed = connection.switch.clone();
-    let stream = ServedStream::new(stream, &connection);
+    let stream = ServedStream::new(stream, connection.clone());
     let (body_read, metrics) = (terms.body_read, terms.metrics.clone());
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (parts, body) = request.into_parts();
-        let (body, lateness) = body::with_deadline(body, body_read);
+        let (body, lateness) = body::with_deadline(body, &parts.headers, body_read);
         let mut request = hyper::Request::from_parts(parts, body);
         request.extensions_mut().insert(connection.clone());
         let response = service.clone().call(request);

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -13,11 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::{
-    Connection, GuardedStream,
-    frames::{FrameCounter, Observer},
-    refusal_data::{RefusalData, Rewriter},
-};
+use super::{Connection, GuardedStream, frames::FrameCounter, refusal_data::Rewriter};
 use crate::{
     limits::{AddressKey, Permit},
     transport::engine::{self, ClientStream, Recover, Recovered},
@@ -40,7 +36,7 @@ impl Place {
     }
 }
 
-/// How the response begins that makes a connection a WebSocket.
+/// The beginning of a response that makes a connection a WebSocket.
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
 /// Maximum length of a response that is copied into one piece, because a vectored write costs more than
@@ -52,29 +48,27 @@ const SMALL_WRITE_BYTES: usize = 1024;
 /// which then leaves with the first packet.
 pub struct ServedStream<S> {
     inner: S,
-    refusal_data: RefusalData,
+    connection: Arc<Connection>,
     rewriter: Rewriter,
     /// What was rewritten and waits to be written.
     rewritten: Vec<u8>,
     /// The head of the response that makes the connection a WebSocket of the engine.
     unsent: Vec<u8>,
     _place: ReleaseOnDrop,
-    observer: Arc<Observer>,
     counter: FrameCounter,
 }
 
 impl<S: AsyncWrite + Unpin> ServedStream<S> {
     /// Serves `connection` over `inner`.
     #[must_use]
-    pub fn new(inner: S, connection: &Connection) -> Self {
+    pub fn new(inner: S, connection: Arc<Connection>) -> Self {
         Self {
             inner,
-            refusal_data: connection.refusal_data.clone(),
             rewriter: Rewriter::default(),
             rewritten: Vec::new(),
             unsent: Vec::new(),
             _place: ReleaseOnDrop(connection.place.clone()),
-            observer: connection.observer.clone(),
+            connection,
             counter: FrameCounter::default(),
         }
     }
@@ -82,9 +76,20 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
     /// Whether writes go through the rewriter: on a WebSocket, and until the last byte that was held
     /// back is out.
     fn is_rewriting(&self) -> bool {
-        self.refusal_data.version().is_some()
+        self.connection.refusal_data.version().is_some()
             || !self.rewritten.is_empty()
             || self.rewriter.holds_back()
+    }
+
+    /// Keeps `bytes` if they are the head of the response that makes the connection a WebSocket of the
+    /// engine, and returns whether they are. Nothing else is ever kept, whatever it looks like.
+    fn keeps_head(&mut self, bytes: &[u8]) -> bool {
+        let is_head = bytes.starts_with(SWITCHING_PROTOCOLS)
+            && self.connection.keeps_head.swap(false, Ordering::AcqRel);
+        if is_head {
+            self.unsent.extend_from_slice(bytes);
+        }
+        is_head
     }
 
     /// Writes those of `bytes` that need no look, or takes all of them, once what came before them
@@ -99,8 +104,11 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
             }
             return self.count(written, bytes);
         }
-        self.rewriter
-            .push(bytes, self.refusal_data.version(), &mut self.rewritten);
+        self.rewriter.push(
+            bytes,
+            self.connection.refusal_data.version(),
+            &mut self.rewritten,
+        );
         match self.poll_write_rewritten(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // What is left goes out with the next write or flush.
@@ -110,14 +118,14 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
 
     /// Tells the session that this stream serves which of `bytes` have left.
     fn count(&mut self, written: Poll<io::Result<usize>>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let is_observed = self.observer.is_set();
+        let is_observed = self.connection.observer.is_set();
         if !is_observed {
             // The next WebSocket on this connection begins with a head again.
             self.counter = FrameCounter::default();
         } else if let Poll::Ready(Ok(length)) = &written {
             let frames = self.counter.count(&bytes[..*length]);
             if frames > 0 {
-                self.observer.observe(frames);
+                self.connection.observer.observe(frames);
             }
         }
         written
@@ -196,8 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
         if this.is_rewriting() {
             return this.poll_rewrite(context, bytes);
         }
-        if bytes.starts_with(SWITCHING_PROTOCOLS) {
-            this.unsent.extend_from_slice(bytes);
+        if this.keeps_head(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.inner).poll_write(context, bytes);
@@ -214,7 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
             let first = slices.iter().find(|slice| !slice.is_empty());
             return this.poll_rewrite(context, first.map_or(&[], |slice| slice));
         }
-        if this.observer.is_set() {
+        if this.connection.observer.is_set() {
             // A WebSocket writes one buffer at a time.
             let first = slices.iter().find(|slice| !slice.is_empty());
             let bytes = first.map_or(&[][..], |slice| slice);
@@ -222,8 +229,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ServedStream<S> {
             return this.count(written, bytes);
         }
         let first = slices.iter().find(|slice| !slice.is_empty());
-        if let Some(head) = first.filter(|slice| slice.starts_with(SWITCHING_PROTOCOLS)) {
-            this.unsent.extend_from_slice(head);
+        if let Some(head) = first.filter(|head| this.keeps_head(head)) {
             return Poll::Ready(Ok(head.len()));
         }
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>();

@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::StatusCode,
-    routing::post,
+    routing::{get, post},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -22,10 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const BODY_BYTES: usize = 10;
 
 /// Serves one connection that has an endpoint which reads its body, one which ignores an error of its
-/// body, and one which does not read it. Returns the other end of the connection.
+/// body, one which does not read it, and one which switches protocols by itself. Returns the other end of
+/// the connection.
 fn connected() -> DuplexStream {
     let router = Router::new()
         .route("/refuse", post(StatusCode::PAYLOAD_TOO_LARGE))
+        .route("/switch", get(StatusCode::SWITCHING_PROTOCOLS))
         .route("/read", post(async |body: Bytes| body.len().to_string()))
         .route(
             "/ignore",
@@ -44,6 +46,7 @@ fn connected() -> DuplexStream {
         refusal_data: RefusalData::default(),
         place: Place::default(),
         observer: Arc::default(),
+        keeps_head: false.into(),
     };
     let (client, server) = duplex(4096);
     tokio::spawn(async move { serve_connection(server, router, connection, &terms).await });
@@ -137,8 +140,39 @@ async fn who_is_refused_in_the_middle_of_a_body_is_answered_and_goes_on() {
     let [first, second] = post_unread(2_000_000).await;
     assert!(first.starts_with("HTTP/1.1 413"), "{first}");
     assert!(second.starts_with("HTTP/1.1 200"), "{second}");
-    // Nobody may send without end.
+    // A body without end is cut.
     let [first, second] = post_unread(20_000_000).await;
     assert!(first.starts_with("HTTP/1.1 413"), "{first}");
     assert_eq!(second, "");
+}
+
+/// Sends a request without its body, and returns what is answered first.
+async fn answer_to(head: &str) -> String {
+    let mut client = connected();
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let mut buffer = [0; 1024];
+    let count = client.read(&mut buffer).await.expect("an answer");
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_before_sending_a_body_is_refused_without_being_told_to_send_it() {
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+             Content-Length: 10\r\n\r\n"
+        )
+    };
+    let refused = answer_to(&head("/refuse")).await;
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    let told = answer_to(&head("/read")).await;
+    assert!(told.starts_with("HTTP/1.1 100"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_the_engine_does_not_send_is_not_kept() {
+    let head =
+        "GET /switch HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
+    let switched = answer_to(head).await;
+    assert!(switched.starts_with("HTTP/1.1 101"), "{switched}");
 }

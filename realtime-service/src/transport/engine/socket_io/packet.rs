@@ -1,4 +1,4 @@
-//! Socket.IO 5 packets in their text form: type, number of attachments, namespace, id, JSON.
+//! Socket.IO packets in their text form (protocol 4 and 5): type, number of attachments, namespace, id, JSON.
 //!
 //! The JSON is not parsed here: the handler parses it into the type that it expects.
 

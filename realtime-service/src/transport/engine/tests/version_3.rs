@@ -1,6 +1,6 @@
 //! Clients of Engine.IO 3, in paused time where time matters.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::SinkExt as _;
 use tokio::{
@@ -163,8 +163,8 @@ async fn the_client_pings_and_is_closed_when_it_does_not() {
     let mut client = open_websocket(&server).await;
     for _ in 0..3 {
         sleep(Duration::from_secs(40)).await;
-        client.send("2probe").await;
-        assert_eq!(client.text().await, "3probe");
+        client.send("2").await;
+        assert_eq!(client.text().await, "3");
     }
     let since = Instant::now();
     // Other packets are no ping, and nobody but the client sends any.
@@ -189,4 +189,38 @@ async fn each_version_has_heartbeats_of_its_own() {
         let reason = server.close_reason().await;
         assert_eq!(reason, CloseReason::Violated(violation));
     }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_behind_whatever_waits() {
+    let mut server = Server::start(settings()).await;
+    let parameter = poll_session(&server).await;
+    let session = server.session().await;
+    session.send(Packet::engine(&"4".repeat(5000)));
+    // The second one comes too soon to be a heartbeat.
+    session.expires_ms.fetch_sub(20_000, Ordering::AcqRel);
+    for _ in 0..2 {
+        let (answer, _) = request(&server, "POST", &parameter, "text/plain", b"1:2").await;
+        assert_eq!(answer, TEXT);
+    }
+    let (_, body) = request(&server, "GET", &parameter, "text/plain", b"").await;
+    assert_eq!(body.len(), "5000:".len() + 5000 + "1:3".len());
+    assert!(body.ends_with(b"41:3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_has_its_time_when_it_is_the_server_that_was_late() {
+    let mut server = Server::start(settings()).await;
+    let mut client = open_websocket(&server).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::task::yield_now().await;
+    client.send("2").await;
+    assert_eq!(client.text().await, "3");
+    assert!(server.session().await.is_open());
+    // A twin that has sent no ping by then.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let since = Instant::now();
+    assert_eq!(client.receive().await, None);
+    assert_eq!(since.elapsed().as_secs(), 20);
+    assert_eq!(server.close_reason().await, CloseReason::PingTimeout);
 }
