@@ -1,7 +1,6 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
-mod entrance;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
-use self::entrance::Entrance;
 pub use crate::state::AppState;
 use crate::{
     api,
@@ -28,7 +26,7 @@ use crate::{
     http::{admin, backchannel_logout, console, health},
     session::ACKNOWLEDGEMENT_DEADLINE,
     transport::{
-        Certificate, Gate, Socketioxide,
+        Certificate, Entrance, Gate, Socketioxide,
         engine::{CloseCode, Engine, EngineSettings, socket_io::SocketIo},
         listener::{self, Terms},
     },

@@ -188,12 +188,15 @@ impl SocketHandler for EngineClients {
             send(client, &format!("4{namespace},{error}"));
             return Ok(());
         }
+        let is_version_2 = client.data().record().version() == ProtocolVersion::V3;
         {
             let mut stage = client.data().state().stage();
             match *stage {
                 Stage::Outside => *stage = Stage::Connecting,
                 // The first CONNECT is answered.
                 Stage::Connecting => return Ok(()),
+                // A client of Socket.IO 2 has joined by opening its session, and may not know it.
+                Stage::Joined(_) if is_version_2 => return Ok(()),
                 // Node closes the transport too. A stock client that has left opens another one.
                 Stage::Joined(_) | Stage::Leaving => return Err(Violation::Protocol),
             }

@@ -31,7 +31,7 @@ pub use self::{
     dialect::{Dialect, ProtocolVersion},
     engine_carrier::Client,
     engine_session::EngineSession,
-    gate::{Gate, Socketioxide},
+    gate::{Entrance, Gate, Socketioxide},
     packet::{Opcode, Packet, Payload},
     placeholders::Placed,
     send_queue::{Queued, SendQueue, Waiting, Written},

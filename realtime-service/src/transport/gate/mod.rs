@@ -12,6 +12,7 @@ use std::{
 
 use ::socketioxide::service::SocketIoService;
 use axum::{Router, body::Body};
+use futures_util::future::Either;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tower::Service;
 
@@ -109,6 +110,45 @@ impl Service<Request<Body>> for Gate {
                 refusal.into_response()
             }))
         })
+    }
+}
+
+/// The first look at a request: leads requests of Engine.IO, which are most of all, straight to the gate,
+/// and all others to the router.
+#[derive(Clone)]
+pub struct Entrance {
+    gate: Gate,
+    router: Router,
+}
+
+impl Entrance {
+    /// An entrance to `gate`, which is among the routes of `router` too, behind CORS.
+    #[must_use]
+    pub fn new(gate: Gate, router: Router) -> Self {
+        Self { gate, router }
+    }
+}
+
+impl Service<Request<Body>> for Entrance {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<
+        <Gate as Service<Request<Body>>>::Future,
+        <Router as Service<Request<Body>>>::Future,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_of_engine = matches!(request.uri().path(), "/socket.io/" | "/socket.io");
+        // A request from another origin needs the headers of CORS in its answer.
+        if is_of_engine && !request.headers().contains_key(header::ORIGIN) {
+            Either::Left(self.gate.call(request))
+        } else {
+            Either::Right(self.router.call(request))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use axum::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -22,11 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const BODY_BYTES: usize = 10;
 
 /// Serves one connection that has an endpoint which reads its body, one which ignores an error of its
-/// body, one which does not read it, and one which switches protocols by itself. Returns the other end of
+/// body, two which do not read it, and one which switches protocols by itself. Returns the other end of
 /// the connection.
 fn connected() -> DuplexStream {
     let router = Router::new()
         .route("/refuse", post(StatusCode::PAYLOAD_TOO_LARGE))
+        .route(
+            "/refuse-later",
+            post(async |body: Body| {
+                drop(body);
+                yield_now().await;
+                StatusCode::PAYLOAD_TOO_LARGE
+            }),
+        )
         .route("/switch", get(StatusCode::SWITCHING_PROTOCOLS))
         .route("/read", post(async |body: Bytes| body.len().to_string()))
         .route(
@@ -163,7 +172,7 @@ async fn who_asks_before_sending_a_body_is_refused_without_being_told_to_send_it
              Content-Length: 10\r\n\r\n"
         )
     };
-    let refused = answer_to(&head("/refuse")).await;
+    let refused = answer_to(&head("/refuse-later")).await;
     assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
     let told = answer_to(&head("/read")).await;
     assert!(told.starts_with("HTTP/1.1 100"), "{told}");
