@@ -9,6 +9,7 @@ mod error;
 mod frame;
 mod handler;
 mod handshake;
+mod heartbeat;
 mod maintenance;
 mod messages;
 mod payload;

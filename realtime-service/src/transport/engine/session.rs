@@ -26,9 +26,6 @@ use crate::transport::{
     turn::{self, Flush},
 };
 
-/// While more bytes than this wait for a client, pings in quick succession are not answered.
-pub(super) const PONG_BACKLOG_BYTES: usize = 4 * 1024;
-
 /// One Engine.IO session, with data `D` of the handler.
 ///
 /// Any thread may queue packets, flush and close. Within a [turn](crate::transport::turn) a flush
@@ -251,26 +248,6 @@ impl<D: Send + Sync + 'static> Session<D> {
         }
     }
 
-    /// Notes a pong: the next ping is due after an interval.
-    pub(super) fn on_pong(&self) {
-        if self.is_pinged.swap(false, Ordering::AcqRel) {
-            let expires = self.core.now_ms() + self.core.idle_timeout_ms();
-            self.expires_ms.store(expires, Ordering::Release);
-        }
-    }
-
-    /// Answers a ping of Engine.IO 3, and gives the client another interval and timeout. A client sends
-    /// the next ping an interval after the pong, so that one is answered whatever waits; pings that
-    /// come faster are not while much waits.
-    pub(super) fn on_ping(self: &Arc<Self>) {
-        let expires = self.core.now_ms() + self.core.idle_timeout_ms();
-        let last = self.expires_ms.swap(expires, Ordering::AcqRel);
-        let is_due = expires.saturating_sub(last) >= self.core.ping_interval_ms() / 2;
-        if is_due || self.queue.waiting().bytes <= PONG_BACKLOG_BYTES {
-            self.send(self.core.pong.clone());
-        }
-    }
-
     /// Returns for how long the connection has taken no bytes while bytes wait for it.
     pub(super) fn stalled_for(&self, now: Instant) -> Duration {
         let by_queue = self.queue.blocked_for(now);
@@ -287,23 +264,6 @@ impl<D: Send + Sync + 'static> Session<D> {
         self.is_watched.store(false, Ordering::Release);
         // The session may have been blocked again in between, without a new watch.
         self.is_blocked() && !self.is_watched.swap(true, Ordering::AcqRel)
-    }
-
-    /// Gives a client of Engine.IO 3 its full time, because it is this process that was late: pings may
-    /// lie unread.
-    pub(super) fn excuse_silence(&self) {
-        if self.dialect.version == ProtocolVersion::V3 {
-            let expires = self.core.now_ms() + self.core.ping_timeout_ms();
-            self.expires_ms.fetch_max(expires, Ordering::AcqRel);
-        }
-    }
-
-    /// Ends the session if a ping was not answered in time, or none came.
-    pub(super) fn check_liveness(self: &Arc<Self>) {
-        let is_late = self.core.now_ms() >= self.expires_ms.load(Ordering::Acquire);
-        if is_late && self.is_pinged.load(Ordering::Acquire) {
-            self.abort(CloseReason::PingTimeout);
-        }
     }
 
     /// Whether this is the first call: the handler is told of the end once.

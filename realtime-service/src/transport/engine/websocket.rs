@@ -16,9 +16,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     EngineHandler, Shared,
+    heartbeat::PONG_BACKLOG_BYTES,
     messages::{Message, MessageReader, MessageSink},
     probe::Probe,
-    session::{PONG_BACKLOG_BYTES, Session, close_frame},
+    session::{Session, close_frame},
     state::Phase,
     stream::{Reader, Recovered, Writer},
     violation::{CloseReason, Violation},
