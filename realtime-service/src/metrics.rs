@@ -153,6 +153,7 @@ pub struct Metrics {
     registry: Registry,
     connections: Gauge,
     connections_accepted: Counter,
+    origins_refused: Counter,
     sessions: Gauge,
     sessions_opened: Counter,
     sessions_closed: Family<Labels<1>, Counter>,
@@ -199,6 +200,11 @@ impl Metrics {
                 "connections_accepted",
                 "Accepted TCP connections",
                 &self.connections_accepted,
+            ),
+            (
+                "origins_refused",
+                "Requests of pages whose origin is not listed",
+                &self.origins_refused,
             ),
             (
                 "sessions_opened",
@@ -291,6 +297,11 @@ impl Metrics {
     pub fn refusal(&self, rejection: Rejection) {
         let labels = [("reason", rejection.reason())];
         self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// A page of an origin that is not listed was refused.
+    pub fn origin_refused(&self) {
+        self.origins_refused.inc();
     }
 
     /// Somebody whose credential was accepted was refused by the application.

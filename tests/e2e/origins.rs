@@ -1,6 +1,6 @@
 //! Which pages may call the services: those of a list, compared byte for byte.
 
-use harness::{Opening, Polling, Stack, soon};
+use harness::{Opening, Options, Polling, Stack, soon};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -165,7 +165,10 @@ async fn an_answer_to_the_page_can_be_read_by_it_and_by_no_other() {
 async fn a_page_of_another_origin_gets_no_session() {
     let stack = Stack::start().await;
     let token = stack.forge().token();
-    for origin in strangers(&stack) {
+    // The server's own name with another scheme is no stranger to the gateway: see below.
+    let own_by_https = stack.gateway_url.replace("http://", "https://");
+    let strangers = strangers(&stack).into_iter();
+    for origin in strangers.filter(|origin| *origin != own_by_https) {
         let refused = Polling::of(&stack).header("origin", &origin).open().await;
         assert_eq!(refused.err(), Some(StatusCode::FORBIDDEN), "{origin}");
         let refused = Opening::of(&stack).header("origin", &origin).open().await;
@@ -217,4 +220,61 @@ async fn a_stranger_cannot_go_on_with_the_session_of_the_page() {
         owner.call("rt:subscribe", json!({"room": "lobby"})).await["ok"],
         true
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_names_the_server_gets_in_and_its_cookie_does_not_count() {
+    let options = Options::default()
+        .gateway("origins", json!(["https://app.example"]))
+        .gateway("credentials", json!(["auth", "query", "cookie"]))
+        .gateway("auth.cookie_name", "session");
+    let stack = Stack::start_with(options).await;
+    let token = stack.forge().token();
+    let host = stack.gateway_url.replace("http://", "");
+    for origin in ["http", "https", "ws", "wss"].map(|scheme| format!("{scheme}://{host}")) {
+        let opening = Opening::of(&stack).header("origin", &origin);
+        opening.admitted(&token).await;
+        Polling::of(&stack)
+            .header("origin", &origin)
+            .admitted(&token)
+            .await;
+    }
+    let cookie = format!("session={token}");
+    for (origin, is_admitted) in [
+        ("https://app.example".to_owned(), true),
+        (format!("http://{host}"), false),
+    ] {
+        let opening = Opening::of(&stack)
+            .header("origin", &origin)
+            .header("cookie", &cookie);
+        let connected = opening.session().await.connect(&json!({})).await;
+        assert_eq!(connected.is_ok(), is_admitted, "{origin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_refused_is_told_its_origin_and_counted() {
+    const REFUSED: &str = "latchkey_realtime_origins_refused_total";
+    let address = harness::free_address();
+    let stack = Stack::start_with(Options::default().gateway("admin.listen", address.as_str()));
+    let stack = stack.await;
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", stack.gateway_url);
+    for (origin, status) in [
+        ("https://evil.example", StatusCode::FORBIDDEN),
+        (stack.gateway_url.as_str(), StatusCode::OK),
+    ] {
+        let request = stack.http().get(&url).header("origin", origin).send();
+        let answer = soon("an answer", request).await.expect("an answer");
+        assert_eq!(answer.status(), status, "{origin}");
+        let body = answer.text().await.expect("a body");
+        assert_eq!(
+            body.contains(origin),
+            status == StatusCode::FORBIDDEN,
+            "{body}"
+        );
+    }
+    let metrics = stack.http().get(format!("http://{address}/metrics")).send();
+    let metrics = soon("the metrics", metrics).await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains(&format!("{REFUSED} 1\n")), "{metrics}");
 }

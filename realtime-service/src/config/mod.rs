@@ -61,7 +61,8 @@ pub struct Config {
     /// Where revocations are kept.
     pub revocations: RevocationSettings,
     /// Origins whose pages may connect, separated by commas and compared byte for byte. A request
-    /// without an `Origin` header does not come from a browser and is accepted. The setting
+    /// without an `Origin` header does not come from a browser and is accepted, and so is one that
+    /// names the server itself, as some clients outside of browsers do. The setting
     /// replaces the default. `REALTIME__ORIGINS`, default
     /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page.
     pub origins: Vec<String>,

@@ -83,17 +83,14 @@ pub(super) struct Visitor {
 /// Takes the credentials out of a request, for socketioxide keeps what it is given for as long as
 /// the connection lives.
 ///
-/// Cookies come by themselves, from whatever page the browser shows. So they count only beside an
-/// `Origin`, which was compared with the list before.
+/// Cookies come by themselves, from whatever page the browser shows. So `cookie_name` is given for pages
+/// of listed origins only.
 pub(super) fn take_credentials<B>(
     request: &mut Request<B>,
-    cookie_name: &str,
+    cookie_name: Option<&str>,
 ) -> RequestCredentials {
-    let has_origin = request.headers().contains_key(header::ORIGIN);
-    let cookies = match has_origin && !cookie_name.is_empty() {
-        true => cookies_named(cookie_name, request.headers()),
-        false => Vec::new(),
-    };
+    let cookie_name = cookie_name.filter(|name| !name.is_empty());
+    let cookies = cookie_name.map(|name| cookies_named(name, request.headers()));
     let authorization = request.headers().get_all(header::AUTHORIZATION);
     let mut authorization: Vec<_> = authorization.iter().cloned().collect();
     for value in &mut authorization {
@@ -123,7 +120,7 @@ pub(super) fn take_credentials<B>(
     RequestCredentials {
         authorization,
         query_tokens,
-        cookies,
+        cookies: cookies.unwrap_or_default(),
     }
 }
 
@@ -189,7 +186,7 @@ mod tests {
 
     fn opener(address: &str, headers: &[(&str, &str)], uri: &str) -> Opener {
         let mut request = request(uri, headers);
-        let credentials = take_credentials(&mut request, "");
+        let credentials = take_credentials(&mut request, None);
         Opener::of(
             address.parse().expect("an address"),
             request.headers(),
@@ -207,7 +204,7 @@ mod tests {
                 ("cookie", "a=b"),
             ],
         );
-        let credentials = take_credentials(&mut request, "");
+        let credentials = take_credentials(&mut request, None);
         assert_eq!(request.uri(), "/socket.io/?EIO=4&transport=polling");
         assert!(request.headers().is_empty());
         assert_eq!(credentials.query_tokens, ["abc", "def"]);
@@ -226,17 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_counts_beside_an_origin_and_under_its_own_name() {
+    fn a_cookie_counts_under_its_own_name() {
         const COOKIE: (&str, &str) = ("cookie", "other=x; token=abc;token2=y; token=\"def\"");
-        const ORIGIN: (&str, &str) = ("origin", "https://app.example");
-        let cookies = |headers: &[(&str, &str)], name: &str| {
-            let mut request = request("/socket.io/", headers);
+        let cookies = |name| {
+            let mut request = request("/socket.io/", &[COOKIE]);
             take_credentials(&mut request, name).cookies
         };
-        assert_eq!(cookies(&[COOKIE, ORIGIN], "token"), ["abc", "def"]);
-        assert!(cookies(&[COOKIE], "token").is_empty());
-        assert!(cookies(&[COOKIE, ORIGIN], "").is_empty());
-        assert!(cookies(&[COOKIE, ORIGIN], "Token").is_empty());
+        assert_eq!(cookies(Some("token")), ["abc", "def"]);
+        for name in [None, Some(""), Some("Token")] {
+            assert!(cookies(name).is_empty(), "{name:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The service in front of socketioxide: every Engine.IO request passes here first.
 
+mod origins;
 mod refusal;
 mod socketioxide;
 
@@ -13,10 +14,13 @@ use std::{
 use ::socketioxide::service::SocketIoService;
 use axum::{Router, body::Body};
 use futures_util::future::Either;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use tower::Service;
 
-use self::refusal::Refusal;
+use self::{
+    origins::{Origin, Origins},
+    refusal::Refusal,
+};
 use super::{
     TransportContext,
     dialect::Dialect,
@@ -45,7 +49,7 @@ struct Shared {
     /// The engine, which carries all sessions if there is one.
     engine: Option<Arc<dyn EngineCarrier>>,
     registry: Arc<Registry>,
-    origins: Vec<HeaderValue>,
+    origins: Arc<Origins>,
     cookie_name: String,
     context: Arc<TransportContext>,
 }
@@ -67,7 +71,7 @@ impl Gate {
             socketioxide,
             engine: None,
             registry: Arc::default(),
-            origins,
+            origins: Arc::new(Origins::new(origins)),
             cookie_name: config.cookie_name().to_owned(),
             context,
         }))
@@ -154,11 +158,17 @@ impl Service<Request<Body>> for Entrance {
 
 impl Shared {
     async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Refusal> {
-        self.check_origin(&request)?;
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let connection = connection.ok_or(Refusal::BadRequest)?;
+        let origin = self.origins.of(request.headers(), &connection);
+        let origin = origin.map_err(|origin| {
+            self.origins.log(&origin);
+            self.context.metrics.origin_refused();
+            Refusal::Origin(origin)
+        })?;
         let query = EngineQuery::parse(request.uri()).map_err(Refusal::Engine)?;
-        let credentials = take_credentials(&mut request, &self.cookie_name);
+        let cookie_name = Some(self.cookie_name.as_str()).filter(|_| origin == Origin::Listed);
+        let credentials = take_credentials(&mut request, cookie_name);
         let client = connection.client(request.headers());
         let opener = Opener::of(client, request.headers(), &credentials);
         let visitor = Visitor {
@@ -224,17 +234,6 @@ impl Shared {
             }
         };
         answer.await.map_err(Refusal::Engine)
-    }
-
-    /// Browsers do not apply the same-origin policy to WebSockets, so it is applied here, to every
-    /// request (RFC 6455, section 10.2).
-    fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        let mut origins = request.headers().get_all(header::ORIGIN).iter();
-        if origins.all(|origin| self.origins.contains(origin)) {
-            Ok(())
-        } else {
-            Err(Refusal::Origin)
-        }
     }
 
     /// Opens a session. Its place is given back with `place` too: for a WebSocket that is its

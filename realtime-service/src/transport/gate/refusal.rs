@@ -10,14 +10,17 @@ use crate::{metrics::Limit, transport::engine::RequestError};
 /// How long a client should wait for a place to become free.
 const RETRY_AFTER_SECS: u64 = 5;
 
+/// Maximum length of a refused origin in the answer, in characters.
+const MAXIMUM_ORIGIN_CHARACTERS: usize = 256;
+
 /// Why the gate answers by itself. The numbers are Engine.IO's own error codes.
 pub(super) enum Refusal {
     /// There is no such session, or it is somebody else's: the two look the same.
     UnknownSession,
     /// A request that no client sends.
     BadRequest,
-    /// A page of an origin that is not listed.
-    Origin,
+    /// A page of this origin, which is not listed.
+    Origin(HeaderValue),
     /// The body is larger than a message may be.
     TooLarge,
     /// The body takes too long.
@@ -43,7 +46,7 @@ impl Refusal {
             Self::Overloaded => Some(Limit::Sessions),
             Self::Engine(RequestError::TooLarge) => Some(Limit::MessageBytes),
             Self::Engine(RequestError::TooSlow) => Some(Limit::BodyRead),
-            Self::UnknownSession | Self::BadRequest | Self::Origin | Self::Engine(_) => None,
+            Self::UnknownSession | Self::BadRequest | Self::Origin(_) | Self::Engine(_) => None,
         }
     }
 
@@ -60,27 +63,38 @@ impl Refusal {
         if let Self::Engine(error) = self {
             return error.into_response();
         }
+        if let Self::Origin(origin) = &self {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            let origin: String = origin.chars().take(MAXIMUM_ORIGIN_CHARACTERS).collect();
+            let message = format!("Origin not allowed: {origin}");
+            return respond(StatusCode::FORBIDDEN, 4, &message);
+        }
         let (status, code, message) = match self {
             Self::UnknownSession => (StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
-            Self::BadRequest | Self::Engine(_) => (StatusCode::BAD_REQUEST, 3, "Bad request"),
-            Self::Origin => (StatusCode::FORBIDDEN, 4, "Origin not allowed"),
+            Self::BadRequest | Self::Engine(_) | Self::Origin(_) => {
+                (StatusCode::BAD_REQUEST, 3, "Bad request")
+            }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3, "Message too large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, 3, "Request too slow"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many sessions"),
             Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many refusals"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, 3, "Too many sessions"),
         };
-        let body = serde_json::json!({ "code": code, "message": message }).to_string();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        let mut response = respond(status, code, message);
         if let Some(secs) = self.retry_after_secs() {
-            headers.insert(header::RETRY_AFTER, secs.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, secs.into());
         }
         response
     }
+}
+
+fn respond(status: StatusCode, code: u8, message: &str) -> Response<Body> {
+    let body = serde_json::json!({ "code": code, "message": message }).to_string();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
