@@ -1,0 +1,43 @@
+//! The names under which metrics are shown.
+
+use super::*;
+use crate::config::Limits;
+
+#[test]
+fn what_is_counted_is_shown_under_its_name() {
+    let (metrics, quotas) = (Metrics::new(), Quotas::new(&Limits::default()));
+    let _permit = quotas.connections.acquire(None).expect("a place");
+    metrics.connection_accepted();
+    metrics.origin_refused();
+    metrics.session_opened();
+    metrics.session_closed(Cause::Expired);
+    metrics.socket_admitted();
+    metrics.token_renewed();
+    metrics.refusal(Rejection::TokenExpired);
+    metrics.limited(Limit::EventsPerSec);
+    metrics.event("rt:publish", "ok");
+    metrics.message_published();
+    metrics.message_delivered(3);
+    metrics.key_fetch(FetchOutcome::Failed);
+    let text = metrics.render(&quotas).expect("text");
+    for line in [
+        "latchkey_realtime_connections 1",
+        "latchkey_realtime_connections_accepted_total 1",
+        "latchkey_realtime_origins_refused_total 1",
+        "latchkey_realtime_sessions 0",
+        "latchkey_realtime_sessions_opened_total 1",
+        r#"latchkey_realtime_sessions_closed_total{cause="expired"} 1"#,
+        "latchkey_realtime_sockets 0",
+        "latchkey_realtime_sockets_admitted_total 1",
+        "latchkey_realtime_tokens_renewed_total 1",
+        r#"latchkey_realtime_refusals_total{reason="token_expired"} 1"#,
+        r#"latchkey_realtime_limited_total{limit="events_per_sec"} 1"#,
+        r#"latchkey_realtime_events_total{event="rt:publish",outcome="ok"} 1"#,
+        "latchkey_realtime_messages_published_total 1",
+        "latchkey_realtime_messages_delivered_total 3",
+        r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+}
