@@ -106,24 +106,6 @@ for (const generation of [2, 3, 4]) {
       await assertAdmitted(start(t, generation, { extraHeaders, transportOptions }));
     });
 
-    for (const [name, { options }] of Object.entries(TRANSPORTS)) {
-      for (const forceBase64 of [false, true]) {
-        test(`exchanges binary data over ${name}${forceBase64 ? ", as base64" : ""}`, async (t) => {
-          const socket = start(t, generation, { query: "token=" + alice, forceBase64, ...options });
-          await assertAdmitted(socket);
-          for (const length of [0, 5, 70_000]) {
-            const bytes = Buffer.alloc(length, "\xff\x00\x1e");
-            const heard = next(socket, "message");
-            const ack = await call(socket, "rt:publish", { room: "lobby", event: "message", data: { bytes, text: "é😀" } });
-            assert.equal(ack.ok, true, JSON.stringify(ack));
-            const [data] = await heard;
-            assert.equal(data.text, "é😀");
-            assert.ok(bytes.equals(Buffer.from(data.bytes)), `${length} bytes`);
-          }
-        });
-      }
-    }
-
     test("is acknowledged what it emits at once on connecting", async (t) => {
       const socket = start(t, generation, { query: "token=" + alice });
       const answer = await beforeDeadline("answer to the first event", (resolve) => {
@@ -202,18 +184,6 @@ test("socket.io-client 2 comes back by itself when its query has a fresh token b
   await back;
   await assertAdmitted(socket);
 });
-
-for (const transport of ["polling", "websocket"]) {
-  test(`socket.io-client 2 stays away once it is refused over ${transport}`, async (t) => {
-    const socket = start(t, 2, { query: "token=garbage", reconnection: true, transports: [transport] });
-    const [[error], [reason]] = await Promise.all([next(socket, "error"), next(socket, "disconnect")]);
-    assert.equal(error.message, "jwt malformed");
-    assert.equal(reason, "io server disconnect");
-    // The two by which the client decides whether it connects again when the transport ends.
-    assert.equal(socket.io.skipReconnect, true);
-    assert.equal(socket.io.readyState, "closed");
-  });
-}
 
 test("alice on version 4 and bob on version 2 hear each other", async (t) => {
   const room = "lobby";

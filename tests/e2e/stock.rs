@@ -6,6 +6,12 @@ use harness::{
 };
 use serde_json::json;
 
+/// A stack whose gateway carries all clients by its engine: socketioxide encodes binary data of version 2
+/// wrongly over polling, and takes no base64 over WebSocket.
+fn on_the_engine() -> Vec<(&'static str, Options)> {
+    vec![("", Options::default().gateway("carrier", "engine"))]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs node"]
 async fn stock_clients_of_three_generations_connect() {
@@ -21,7 +27,13 @@ async fn the_stock_client_for_python_connects_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
 async fn stock_clients_of_three_generations_connect_from_a_browser() {
-    run_node_tests("browsers.test.mjs", usual_stacks()).await;
+    run_node_tests("browsers.test.mjs", on_the_engine()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused() {
+    run_node_tests("engine.test.mjs", on_the_engine()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

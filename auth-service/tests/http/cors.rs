@@ -34,7 +34,10 @@ fn preflight_from(service: &Service, origin: &str) -> RequestBuilder {
         .request(Method::OPTIONS, service.url("/login"))
         .header("origin", origin)
         .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "content-type")
+        .header(
+            "access-control-request-headers",
+            "authorization, content-type",
+        )
 }
 
 #[tokio::test]

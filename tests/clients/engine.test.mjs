@@ -1,0 +1,53 @@
+// The clients from npm against a stack whose gateway carries them by its own engine.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { connected, start as startAt } from "./sockets.mjs";
+import { call, login, next, required } from "./support.mjs";
+
+const TRANSPORTS = { polling: { transports: ["polling"] }, websocket: { transports: ["websocket"] }, "polling, then an upgrade": {} };
+
+let gateway, alice;
+
+before(async () => {
+  gateway = required("GATEWAY_URL");
+  alice = await login(required("ISSUER_URL"), "alice", required("ALICE_PASSWORD"));
+});
+
+const start = (t, generation, options) => startAt(t, generation, gateway, options);
+
+for (const generation of [2, 3, 4]) {
+  describe(`socket.io-client ${generation}`, () => {
+    for (const [name, options] of Object.entries(TRANSPORTS)) {
+      for (const forceBase64 of [false, true]) {
+        test(`exchanges binary data over ${name}${forceBase64 ? ", as base64" : ""}`, async (t) => {
+          const socket = await connected(start(t, generation, { query: "token=" + alice, forceBase64, ...options }));
+          const subscribed = await call(socket, "rt:subscribe", { room: "lobby" });
+          assert.equal(subscribed.ok, true, JSON.stringify(subscribed));
+          for (const length of [0, 5, 70_000]) {
+            const bytes = Buffer.alloc(length, "\xff\x00\x1e");
+            const heard = next(socket, "message");
+            const ack = await call(socket, "rt:publish", { room: "lobby", event: "message", data: { bytes, text: "é😀" } });
+            assert.equal(ack.ok, true, JSON.stringify(ack));
+            const [data] = await heard;
+            assert.equal(data.text, "é😀");
+            assert.ok(bytes.equals(Buffer.from(data.bytes)), `${length} bytes`);
+          }
+        });
+      }
+    }
+  });
+}
+
+for (const transport of ["polling", "websocket"]) {
+  test(`socket.io-client 2 stays away once it is refused over ${transport}`, async (t) => {
+    const socket = start(t, 2, { query: "token=garbage", reconnection: true, transports: [transport] });
+    const [[error], [reason]] = await Promise.all([next(socket, "error"), next(socket, "disconnect")]);
+    assert.equal(error.message, "jwt malformed");
+    assert.equal(reason, "io server disconnect");
+    // The two by which the client decides whether it connects again when the transport ends.
+    assert.equal(socket.io.skipReconnect, true);
+    assert.equal(socket.io.readyState, "closed");
+  });
+}
