@@ -40,6 +40,22 @@ for (const generation of [2, 3, 4]) {
   });
 }
 
+for (const generation of [2, 3, 4]) {
+  test(`socket.io-client ${generation}, polling, has the binary data that another client publishes`, async (t) => {
+    const options = { query: "token=" + alice, transports: ["polling"], forceBase64: true };
+    const [publisher, reader] = await Promise.all([start(t, 4, { query: "token=" + alice }), start(t, generation, options)].map(connected));
+    await call(reader, "rt:subscribe", { room: "lobby" });
+    // Nothing else waits for the reader: the message comes alone.
+    for (const bytes of [Buffer.from([1, 2]), Buffer.from([3])]) {
+      const heard = next(reader, "message");
+      const ack = await call(publisher, "rt:publish", { room: "lobby", event: "message", data: { bytes } });
+      assert.equal(ack.ok, true, JSON.stringify(ack));
+      const [data] = await heard;
+      assert.ok(bytes.equals(Buffer.from(data.bytes)));
+    }
+  });
+}
+
 for (const transport of ["polling", "websocket"]) {
   test(`socket.io-client 2 stays away once it is refused over ${transport}`, async (t) => {
     const socket = start(t, 2, { query: "token=garbage", reconnection: true, transports: [transport] });

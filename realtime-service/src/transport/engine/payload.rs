@@ -11,7 +11,7 @@ use crate::transport::{Payload, Queued};
 /// until the body is written or dropped.
 pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
     if let [only] = packets.as_slice()
-        && only.packet().attachments().next().is_none()
+        && only.packet().payloads().nth(1).is_none()
     {
         return Bytes::from_owner(SinglePacket(packets));
     }
@@ -68,7 +68,10 @@ impl AsRef<[u8]> for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Packet;
+    use crate::{
+        limits::Budget,
+        transport::{Dialect, Packet},
+    };
 
     fn queued(packet: Packet) -> Queued {
         Queued::new(packet, None)
@@ -86,5 +89,19 @@ mod tests {
         assert_eq!(encode(packets), "2\x1e451-[]\x1ebAQIDBA==");
         assert_eq!(encode(vec![queued(Packet::engine("4hello"))]), "4hello");
         assert_eq!(encode(Vec::new()), "");
+    }
+
+    #[test]
+    fn a_packet_that_comes_alone_comes_with_its_attachments_in_every_form() {
+        let attachments = [Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])];
+        let packet = Packet::message(4, |text| text.extend_from_slice(b"52-[]"), &attachments);
+        for uses_base64 in [false, true] {
+            let dialect = Dialect {
+                uses_base64,
+                ..Dialect::DEFAULT
+            };
+            let queued = queued(packet.clone()).for_client(dialect, &Budget::new(1000));
+            assert_eq!(encode(vec![queued]), "452-[]\x1ebAQI=\x1ebAw==");
+        }
     }
 }

@@ -170,7 +170,7 @@ async fn post<H: EngineHandler>(
     let started = session.state().start_post();
     started.map_err(|error| refuse(session, error))?;
     let _guard = PostGuard(session);
-    let is_binary = request.headers().get(header::CONTENT_TYPE) == Some(&BINARY);
+    let is_binary = is_binary(request.headers().get(header::CONTENT_TYPE));
     let body = request.into_body();
     let limit = session.message_limit();
     if body.size_hint().lower() > limit as u64 {
@@ -187,6 +187,17 @@ async fn post<H: EngineHandler>(
     turn::scope(|| receive(shared, session, &body, is_binary)).map_err(|violation| {
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
+    })
+}
+
+/// Whether a body of Engine.IO 3 has binary data, by its media type (RFC 9110, section 8.3.1).
+fn is_binary(content_type: Option<&HeaderValue>) -> bool {
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|text| text.split(';').next());
+    media_type.is_some_and(|text| {
+        BINARY
+            .as_bytes()
+            .eq_ignore_ascii_case(text.trim().as_bytes())
     })
 }
 

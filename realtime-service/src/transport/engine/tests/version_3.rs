@@ -102,6 +102,9 @@ async fn binary_data_comes_and_goes_by_polling() {
     );
     let base64 = request(&server, "POST", &parameter, "text/plain", b"6:b4AQI=").await;
     assert_eq!(base64.0, TEXT);
+    let rewritten = "Application/Octet-Stream; charset=x";
+    let (answer, _) = request(&server, "POST", &parameter, rewritten, posted).await;
+    assert_eq!(answer, TEXT);
     let untyped = request(
         &server,
         "POST",
