@@ -12,7 +12,7 @@ use std::{
 
 pub use self::{
     budget::{Budget, Charge},
-    pace::{Pace, Verdict},
+    pace::{Pace, PaceLimits, Verdict},
     refusal_limiter::RefusalLimiter,
 };
 use crate::config::Limits;

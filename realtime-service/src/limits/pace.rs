@@ -14,6 +14,27 @@ pub struct Pace {
     empty_at: Instant,
 }
 
+/// The pace that a socket may have: durations of the level of its counter.
+pub struct PaceLimits {
+    step: Duration,
+    burst: Duration,
+    most: Duration,
+}
+
+impl PaceLimits {
+    /// The pace that `limits` allow.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let step = Duration::from_secs(1) / limits.events_per_sec;
+        let burst = step * limits.events_burst;
+        Self {
+            step,
+            burst,
+            most: burst + step * limits.events_excess,
+        }
+    }
+}
+
 /// What is to be done with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -32,11 +53,9 @@ impl Pace {
         Self { empty_at: now }
     }
 
-    /// Counts one event, at the pace that `limits` allow.
-    pub fn count(&mut self, limits: &Limits, now: Instant) -> Verdict {
-        let step = Duration::from_secs(1) / limits.events_per_sec;
-        let burst = step * limits.events_burst;
-        let most = burst + step * limits.events_excess;
+    /// Counts one event.
+    pub fn count(&mut self, limits: &PaceLimits, now: Instant) -> Verdict {
+        let &PaceLimits { step, burst, most } = limits;
         self.empty_at = self.empty_at.max(now) + step;
         let level = self.empty_at - now;
         if level <= burst {
@@ -55,13 +74,13 @@ mod tests {
     use super::*;
 
     /// Ten a second, five at once, and three too many.
-    fn limits() -> Limits {
-        Limits {
+    fn limits() -> PaceLimits {
+        PaceLimits::new(&Limits {
             events_per_sec: 10,
             events_burst: 5,
             events_excess: 3,
             ..Limits::default()
-        }
+        })
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use super::Registry;
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations},
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
-    limits::Quotas,
+    limits::{PaceLimits, Quotas},
     metrics::{Cause, Metrics},
     outbox::OutboxContext,
     rooms::Rooms,
@@ -29,6 +29,8 @@ pub struct SessionContext {
     pub policy: Policy,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
+    /// The pace at which a socket may send events.
+    pub(super) pace: PaceLimits,
     /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
     pub idle_timeout: Duration,
     /// What exists now of what the limits bound.
@@ -68,6 +70,7 @@ impl SessionContext {
             auth: config.auth.clone(),
             policy: Policy::new(config)?,
             limits: config.limits.clone(),
+            pace: PaceLimits::new(&config.limits),
             idle_timeout: transport.idle_timeout,
             quotas: transport.quotas.clone(),
             metrics: metrics.clone(),

@@ -85,7 +85,7 @@ impl Session {
         if !self.is_live() {
             return;
         }
-        let verdict = lock(&self.pace).count(&self.context.limits, clock::now().timer);
+        let verdict = lock(&self.pace).count(&self.context.pace, clock::now().timer);
         if verdict != Verdict::Pass {
             self.context.metrics.limited(Limit::EventsPerSec);
         }

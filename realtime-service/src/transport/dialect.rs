@@ -10,6 +10,17 @@ pub enum ProtocolVersion {
     V4 = 4,
 }
 
+impl ProtocolVersion {
+    /// Returns what precedes binary data in base64: `b`, and in Engine.IO 3 the packet type.
+    #[must_use]
+    pub fn base64_prefix(self) -> &'static str {
+        match self {
+            Self::V3 => "b4",
+            Self::V4 => "b",
+        }
+    }
+}
+
 /// The form in which a client sends and takes packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {

@@ -103,25 +103,14 @@ impl Packet {
     pub fn control(opcode: Opcode, payload: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(MAXIMUM_HEADER_BYTES + payload.len());
         let payload = append_frame(&mut bytes, opcode, payload);
-        Self(Arc::new(Encoded {
-            bytes: bytes.into_boxed_slice(),
-            start: 0,
-            frames: SmallVec::from_iter([Frame { opcode, payload }]),
-            forms: OnceLock::new(),
-            _charge: None,
-        }))
+        let frames = SmallVec::from_iter([Frame { opcode, payload }]);
+        Self(Arc::new(Encoded::new(bytes, 0, frames)))
     }
 
     /// Wraps bytes that are no frames. They have no payload for other carriers.
     #[must_use]
     pub(super) fn raw(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Encoded {
-            bytes: bytes.into_boxed_slice(),
-            start: 0,
-            frames: SmallVec::new(),
-            forms: OnceLock::new(),
-            _charge: None,
-        }))
+        Self(Arc::new(Encoded::new(bytes, 0, SmallVec::new())))
     }
 
     fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>), attachments: &[Bytes]) -> Self {
@@ -149,13 +138,7 @@ impl Packet {
                 payload,
             });
         }
-        Self(Arc::new(Encoded {
-            bytes: bytes.into_boxed_slice(),
-            start,
-            frames,
-            forms: OnceLock::new(),
-            _charge: None,
-        }))
+        Self(Arc::new(Encoded::new(bytes, start, frames)))
     }
 
     /// Returns the form of the packet for clients of `dialect`, charged to `budget`; `None` when they
@@ -186,10 +169,10 @@ impl Packet {
     }
 
     fn encode_for(&self, dialect: Dialect) -> Encoded {
-        let prefix: &[u8] = match (dialect.version, dialect.uses_base64) {
-            (ProtocolVersion::V3, false) => &[MESSAGE - b'0'],
-            (ProtocolVersion::V3, true) => b"b4",
-            (ProtocolVersion::V4, _) => b"b",
+        // Without base64 only Engine.IO 3 has another form: its packet type as a byte.
+        let prefix = match dialect.uses_base64 {
+            true => dialect.version.base64_prefix().as_bytes(),
+            false => &[MESSAGE - b'0'],
         };
         let (mut bytes, mut frames) = (Vec::with_capacity(self.wire_bytes()), SmallVec::new());
         for payload in self.payloads() {
@@ -204,13 +187,7 @@ impl Packet {
             let payload = append_frame(&mut bytes, opcode, &payload);
             frames.push(Frame { opcode, payload });
         }
-        Encoded {
-            bytes: bytes.into_boxed_slice(),
-            start: 0,
-            frames,
-            forms: OnceLock::new(),
-            _charge: None,
-        }
+        Encoded::new(bytes, 0, frames)
     }
 
     /// The WebSocket frames, one after the other.
@@ -265,6 +242,16 @@ impl Packet {
 }
 
 impl Encoded {
+    fn new(bytes: Vec<u8>, start: usize, frames: SmallVec<[Frame; 1]>) -> Self {
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            start,
+            frames,
+            forms: OnceLock::new(),
+            _charge: None,
+        }
+    }
+
     fn memory(&self) -> usize {
         let inline = size_of::<Self>() + 2 * size_of::<usize>();
         let spilled = match self.frames.spilled() {

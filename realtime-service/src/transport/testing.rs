@@ -28,6 +28,7 @@ pub(crate) fn session(context: &Arc<TransportContext>) -> Arc<EngineSession> {
         visitor,
         Dialect::DEFAULT,
         context.clone(),
-        (by_engine, Place::default()),
+        by_engine,
+        Place::default(),
     )
 }

@@ -270,11 +270,7 @@ impl<H: EngineHandler> Shared<H> {
                 Ok(())
             }
             [b'b', ..] => {
-                let prefix = match version {
-                    ProtocolVersion::V3 => "b4",
-                    ProtocolVersion::V4 => "b",
-                };
-                let data = received::decode_base64(packet, prefix)?;
+                let data = received::decode_base64(packet, version.base64_prefix())?;
                 self.handler.binary(session, data.into())
             }
             [b'1'] => {

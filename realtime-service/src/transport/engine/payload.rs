@@ -37,6 +37,11 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
             }
         }
     }
+    body(bytes, packets)
+}
+
+/// Wraps an encoded body. The packets, and what they are charged to, live until it is written or dropped.
+pub(super) fn body(bytes: Vec<u8>, packets: Vec<Queued>) -> Bytes {
     Bytes::from_owner(Encoded {
         bytes,
         _packets: packets,

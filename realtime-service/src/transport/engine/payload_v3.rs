@@ -6,23 +6,14 @@
 
 use axum::body::Bytes;
 
-use super::received::{BINARY, END_OF_LENGTH, TEXT};
+use super::{
+    payload::body,
+    received::{BINARY, END_OF_LENGTH, TEXT},
+};
 use crate::transport::{Payload, Queued};
 
 /// Number of bytes that most lengths take.
 const LENGTH_BYTES: usize = 8;
-
-/// The body of a response.
-struct Encoded {
-    bytes: Vec<u8>,
-    _packets: Vec<Queued>,
-}
-
-impl AsRef<[u8]> for Encoded {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
 
 /// Encodes packets, which have the form of Engine.IO 3 already, into the body of a response. The
 /// packets, and what they are charged to, live until the body is written or dropped.
@@ -46,10 +37,7 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
             }
         }
     }
-    Bytes::from_owner(Encoded {
-        bytes,
-        _packets: packets,
-    })
+    body(bytes, packets)
 }
 
 /// Whether a body is one with binary data.

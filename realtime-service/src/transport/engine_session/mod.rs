@@ -73,7 +73,8 @@ impl EngineSession {
         visitor: Visitor,
         dialect: Dialect,
         context: Arc<TransportContext>,
-        (carried_by, place): (CarriedBy, Place),
+        carried_by: CarriedBy,
+        place: Place,
     ) -> Arc<Self> {
         context.metrics.session_opened();
         Arc::new(Self {

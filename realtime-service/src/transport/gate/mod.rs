@@ -258,7 +258,7 @@ impl Shared {
             Some(_) => CarriedBy::Engine(OnceLock::new()),
             None => CarriedBy::Socketioxide(Box::default()),
         };
-        let session = EngineSession::new(visitor, dialect, context.clone(), (carried_by, place));
+        let session = EngineSession::new(visitor, dialect, context.clone(), carried_by, place);
         session.end_unless_admitted(context.limits.unauthenticated());
         Ok(session)
     }

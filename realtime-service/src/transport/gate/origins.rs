@@ -3,13 +3,8 @@
 //! Browsers do not apply the same-origin policy to WebSockets, so it is applied here, to every request
 //! (RFC 6455, section 10.2).
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
 use http::{HeaderMap, HeaderValue, header};
-use shared_claims::address::is_trusted;
+use shared_claims::{address::is_trusted, forwarded::ReportInterval};
 use tokio::time::Instant;
 
 use crate::transport::listener::Connection;
@@ -25,15 +20,11 @@ const SCHEMES: [(&str, &str); 4] = [
     ("wss://", ":443"),
 ];
 
-/// Maximum number of refused origins in the log: one in so long.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
-
 /// The origins of a gateway.
 pub(super) struct Origins {
     listed: Vec<HeaderValue>,
     started_at: Instant,
-    /// The time from which a refused origin is logged again, in milliseconds after the start.
-    log_from_ms: AtomicU64,
+    reports: ReportInterval,
 }
 
 /// The origin of a request that may be answered.
@@ -53,7 +44,7 @@ impl Origins {
         Self {
             listed,
             started_at: Instant::now(),
-            log_from_ms: AtomicU64::new(0),
+            reports: ReportInterval::default(),
         }
     }
 
@@ -77,18 +68,9 @@ impl Origins {
         }
     }
 
-    /// Logs a refused origin, unless one was logged not long ago.
+    /// Logs a refused origin, one a minute at most.
     pub(super) fn log(&self, refused: &HeaderValue) {
-        let now = self.started_at.elapsed().as_millis();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        let next = now.saturating_add(LOG_PAUSE.as_millis() as u64);
-        let log_from = self.log_from_ms.load(Ordering::Relaxed);
-        let is_due = now >= log_from
-            && self
-                .log_from_ms
-                .compare_exchange(log_from, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if is_due {
+        if self.reports.is_due(self.started_at.elapsed().as_secs()) {
             tracing::warn!(origin = ?refused, "a page of an origin that is not listed was refused");
         }
     }
