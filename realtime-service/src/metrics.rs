@@ -46,6 +46,8 @@ pub enum Cause {
     NoKeys,
     /// The client sent a message that is too large.
     TooLarge,
+    /// The client sent text that is not valid UTF-8.
+    InvalidText,
     /// The client violated the protocol.
     Violated,
     /// The gateway shut down.
@@ -68,6 +70,7 @@ impl Cause {
             Self::Flooded => "flooded",
             Self::NoKeys => "no_keys",
             Self::TooLarge => "too_large",
+            Self::InvalidText => "invalid_text",
             Self::Violated => "violated",
             Self::Drained => "drained",
         }

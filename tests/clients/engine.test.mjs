@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { connected, start as startAt } from "./sockets.mjs";
-import { call, login, next, required } from "./support.mjs";
+import { beforeDeadline, call, login, next, required } from "./support.mjs";
 
 const TRANSPORTS = { polling: { transports: ["polling"] }, websocket: { transports: ["websocket"] }, "polling, then an upgrade": {} };
 
@@ -57,13 +57,25 @@ for (const generation of [2, 3, 4]) {
 }
 
 for (const transport of ["polling", "websocket"]) {
-  test(`socket.io-client 2 stays away once it is refused over ${transport}`, async (t) => {
-    const socket = start(t, 2, { query: "token=garbage", reconnection: true, transports: [transport] });
-    const [[error], [reason]] = await Promise.all([next(socket, "error"), next(socket, "disconnect")]);
-    assert.equal(error.message, "jwt malformed");
-    assert.equal(reason, "io server disconnect");
-    // The two by which the client decides whether it connects again when the transport ends.
-    assert.equal(socket.io.skipReconnect, true);
-    assert.equal(socket.io.readyState, "closed");
-  });
+  for (const generation of [2, 3, 4]) {
+    test(`socket.io-client ${generation} stays away once it is refused over ${transport}`, async (t) => {
+      const socket = start(t, generation, { query: "token=garbage", reconnection: true, transports: [transport] });
+      const closed = beforeDeadline("close of the transport", (resolve) => socket.io.once("close", resolve));
+      const [error] = await next(socket, generation === 2 ? "error" : "connect_error");
+      assert.equal(error.message, "jwt malformed");
+      await closed;
+      // The two by which the client decides whether it connects again when the transport ends.
+      assert.equal(socket.io.skipReconnect, true);
+      assert.equal(socket.io.readyState ?? socket.io._readyState, "closed");
+    });
+  }
 }
+
+test("socket.io-client 4 learns the close code of a message that is too large", async (t) => {
+  const socket = await connected(start(t, 4, { query: "token=" + alice, transports: ["websocket"] }));
+  const left = next(socket, "disconnect");
+  socket.emit("rt:publish", { room: "lobby", event: "message", data: "x".repeat(1_500_000) });
+  const [reason, details] = await left;
+  assert.equal(reason, "transport close");
+  assert.equal(details.context.code, 1009);
+});

@@ -113,10 +113,14 @@ class Stock(unittest.TestCase):
             ("header", self.gateway, {"Authorization": f"Bearer {self.alice}"}),
             ("query", f"{self.gateway}?token={self.alice}", {}),
         ]:
-            with self.subTest(name):
-                person = self.person()
-                person.client.connect(url, headers=headers, wait_timeout=DEADLINE_SECS)
-                self.assert_admitted(person)
+            for transports in [["polling"], ["websocket"], None]:
+                # The headers come with the first request of a session alone.
+                with self.subTest(name, transports=transports):
+                    person = self.person()
+                    person.client.connect(
+                        url, headers=headers, transports=transports, wait_timeout=DEADLINE_SECS
+                    )
+                    self.assert_admitted(person)
 
     def test_a_refusal_says_why(self):
         for transport in TRANSPORTS:

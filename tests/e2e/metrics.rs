@@ -111,6 +111,31 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_broken_has_a_close_code_and_is_counted() {
+    const NOT_MASKED: &[u8] = b"\x81\x01\x33";
+    const NOT_UTF8: &[u8] = b"\x81\x82\0\0\0\x004\xff";
+    const TOO_LARGE: &[u8] = b"\x81\xff\0\0\0\0\0\x20\0\0\0\0\0\0";
+    let (stack, admin) = stack_with_admin(Options::default().gateway("carrier", "engine")).await;
+    let token = stack.forge().token();
+    for (frame, code) in [(NOT_MASKED, 1002), (NOT_UTF8, 1007), (TOO_LARGE, 1009)] {
+        let mut socket = Opening::of(&stack).admitted(&token).await;
+        socket.send_raw(frame).await;
+        assert_eq!(socket.close_code().await, code);
+    }
+    // The twin: a pong that is masked, in UTF-8 and short.
+    let mut socket = Opening::of(&stack).admitted(&token).await;
+    socket.send_raw(b"\x81\x81\0\0\0\x003").await;
+    socket.subscribe("lobby").await;
+    let lines = [
+        r#"sessions_closed_total{cause="violated"} 1"#,
+        r#"sessions_closed_total{cause="invalid_text"} 1"#,
+        r#"sessions_closed_total{cause="too_large"} 1"#,
+        "sessions 1",
+    ];
+    shown(&stack, &admin, &lines).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_fetched_are_counted() {
     let options = Options::default()
         .gateway("keys.mode", "asymmetric")

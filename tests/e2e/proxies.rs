@@ -10,12 +10,15 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The address of this machine that stands for a proxy.
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 9));
 
-/// A stack behind [`PROXY`], in which one address may have one session.
-async fn stack() -> Stack {
-    let options = Options::default()
+/// The options of a stack behind [`PROXY`], in which one address may have one session.
+fn options() -> Options {
+    Options::default()
         .gateway("trusted_proxies", serde_json::json!(["127.0.0.9"]))
-        .gateway("limits.sessions_per_address", 1);
-    Stack::start_with(options).await
+        .gateway("limits.sessions_per_address", 1)
+}
+
+async fn stack() -> Stack {
+    Stack::start_with(options()).await
 }
 
 async fn open(stack: &Stack, forwarded_for: &str, from: Option<IpAddr>) -> Result<WebSocket, u16> {
@@ -65,8 +68,9 @@ async fn the_last_address_that_no_trusted_proxy_has_is_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sid_is_bound_to_the_client_and_not_to_the_proxy() {
-    let stack = stack().await;
+async fn a_sid_is_bound_to_the_address_of_the_client_and_not_of_the_proxy() {
+    let options = options().gateway("auth.session_binding", "address");
+    let stack = Stack::start_with(options).await;
     let owner = Polling::of(&stack)
         .from(PROXY)
         .header(FORWARDED_FOR, "192.0.2.1");

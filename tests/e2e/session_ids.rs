@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use harness::{Opening, Polling, Stack, WebSocket};
+use harness::{Opening, Options, Polling, Stack, WebSocket};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -45,69 +45,125 @@ async fn assert_owner_goes_on(owner: &mut Polling, listener: &mut WebSocket) {
     assert_eq!(listener.event().await[1], "owner");
 }
 
+/// A stack whose sessions are bound to the address of their opener.
+async fn bound_to_addresses() -> Stack {
+    Stack::start_with(Options::default().gateway("auth.session_binding", "address")).await
+}
+
+fn with_sid(mut client: Polling, sid: &str) -> Polling {
+    sid.clone_into(&mut client.sid);
+    client
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sid_in_the_hands_of_another_client_is_unknown() {
-    let stack = Stack::start().await;
+    const PAGES: [&str; 2] = ["https://app.example.org", "https://other.example.org"];
+    let options = Options::default().gateway("origins", json!(PAGES));
+    let stack = Stack::start_with(options).await;
     let mut listener = listener(&stack).await;
-    let mut owner = Polling::of(&stack).admitted(&stack.forge().token()).await;
-    let with_sid = |mut thief: Polling| {
-        thief.sid.clone_from(&owner.sid);
-        thief
-    };
+    let mut owner = Polling::of(&stack)
+        .header("origin", PAGES[0])
+        .admitted(&stack.forge().token())
+        .await;
     let other = stack.forge().token();
-    let thieves = [
-        (
-            "another agent",
-            owner.clone().header("user-agent", "other/1"),
-        ),
-        ("no agent", owner.clone().header("user-agent", "")),
-        (
-            "another address",
-            with_sid(Polling::of(&stack).from(ELSEWHERE)),
-        ),
+    let bearer = format!("Bearer {other}");
+    for (what, thief) in [
+        ("another page", owner.clone().header("origin", PAGES[1])),
         ("a token in the query", owner.clone().query("token", &other)),
         (
             "a token in the header",
-            owner
-                .clone()
-                .header("authorization", &format!("Bearer {other}")),
+            owner.clone().header("authorization", &bearer),
         ),
-    ];
-    for (what, thief) in thieves {
+    ] {
         assert_worthless(what, &thief).await;
         assert_owner_goes_on(&mut owner, &mut listener).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sid_goes_with_the_token_that_opened_it() {
+async fn a_sid_at_another_address_is_unknown_where_the_setting_says_so() {
+    let stack = bound_to_addresses().await;
+    let mut listener = listener(&stack).await;
+    let mut owner = Polling::of(&stack).admitted(&stack.forge().token()).await;
+    for (what, thief) in [
+        (
+            "another agent",
+            owner.clone().header("user-agent", "other/1"),
+        ),
+        ("no agent", owner.clone().header("user-agent", "")),
+        ("another address", owner.clone().from(ELSEWHERE)),
+    ] {
+        assert_worthless(what, &thief).await;
+        assert_owner_goes_on(&mut owner, &mut listener).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_when_its_client_changes_its_network() {
     let stack = Stack::start().await;
     let mut listener = listener(&stack).await;
     let token = stack.forge().token();
-    let other = stack.forge().token();
+    // Each of them presents its token in another way, and changes what it can.
+    let by_payload = Polling::of(&stack).admitted(&token).await;
     let by_query = Polling::of(&stack).query("token", &token);
+    let by_query = by_query.admitted(&token).await;
     let by_header = Polling::of(&stack).header("authorization", &format!("Bearer {token}"));
-    for opener in [by_query, by_header] {
+    let by_header = by_header.admitted(&token).await;
+    let without_header = with_sid(Polling::of(&stack), &by_header.sid);
+    for client in [by_payload, by_query, by_header, without_header] {
+        let mut elsewhere = client
+            .clone()
+            .from(ELSEWHERE)
+            .header("user-agent", "other/1");
+        let mut back = client;
+        for _ in 0..2 {
+            assert_owner_goes_on(&mut elsewhere, &mut listener).await;
+            assert_owner_goes_on(&mut back, &mut listener).await;
+        }
+    }
+    let owner = Polling::of(&stack).admitted(&token).await;
+    let upgrade = Opening::of(&stack).query("sid", &owner.sid).from(ELSEWHERE);
+    let mut socket = upgrade
+        .open()
+        .await
+        .expect("an upgrade from another address");
+    socket.send("2probe").await;
+    assert_eq!(socket.packet().await, "3probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sid_goes_with_the_token_that_opened_it() {
+    let by_credentials = Stack::start().await;
+    let by_address = bound_to_addresses().await;
+    // Some clients send the header with the first request alone.
+    for (stack, opened_by) in [
+        (&by_credentials, "query"),
+        (&by_address, "query"),
+        (&by_address, "header"),
+    ] {
+        let mut listener = listener(stack).await;
+        let token = stack.forge().token();
+        let bearer = |token: &str| format!("Bearer {token}");
+        let opener = match opened_by {
+            "query" => Polling::of(stack).query("token", &token),
+            _ => Polling::of(stack).header("authorization", &bearer(&token)),
+        };
         let mut owner = opener.open().await.expect("a session");
         let packet = owner.connect(&json!({})).await;
         assert!(packet.starts_with("40"), "{packet}");
-        let with_sid = |mut thief: Polling| {
-            thief.sid.clone_from(&owner.sid);
-            thief
-        };
-        let bearer = format!("Bearer {other}");
+        let other = stack.forge().token();
         for (what, thief) in [
-            ("no token", with_sid(Polling::of(&stack))),
+            ("no token", Polling::of(stack)),
             (
                 "another in the query",
-                with_sid(Polling::of(&stack).query("token", &other)),
+                Polling::of(stack).query("token", &other),
             ),
             (
                 "another in the header",
-                with_sid(Polling::of(&stack).header("authorization", &bearer)),
+                Polling::of(stack).header("authorization", &bearer(&other)),
             ),
         ] {
-            assert_worthless(what, &thief).await;
+            assert_worthless(what, &with_sid(thief, &owner.sid)).await;
             assert_owner_goes_on(&mut owner, &mut listener).await;
         }
     }
@@ -115,7 +171,7 @@ async fn a_sid_goes_with_the_token_that_opened_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_client_cannot_upgrade_a_session_to_itself() {
-    let stack = Stack::start().await;
+    let stack = bound_to_addresses().await;
     let mut listener = listener(&stack).await;
     let token = stack.forge().token();
     let mut owner = Polling::of(&stack)

@@ -20,6 +20,8 @@ pub struct Polling {
     /// The session's id; empty before it is opened.
     pub sid: String,
     received: VecDeque<String>,
+    /// Whether the packet before was a refusal.
+    is_refused: bool,
 }
 
 impl Polling {
@@ -33,6 +35,7 @@ impl Polling {
             headers: vec![("user-agent", "polling/1".to_owned())],
             sid: String::new(),
             received: VecDeque::new(),
+            is_refused: false,
         }
     }
 
@@ -170,7 +173,14 @@ impl Polling {
                 }
                 Some("6") => {}
                 Some("1") => return None,
-                Some(packet) => return Some(packet.to_owned()),
+                // The end of a refusal.
+                Some(packet) if self.is_refused && packet.starts_with("41") => {
+                    self.is_refused = false;
+                }
+                Some(packet) => {
+                    self.is_refused = packet.starts_with("44");
+                    return Some(packet.to_owned());
+                }
                 None => {
                     let (status, body) = self.get().await;
                     if status != StatusCode::OK {

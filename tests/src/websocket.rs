@@ -4,6 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use crate::{DEADLINE, soon, tls::Stream};
@@ -15,6 +16,8 @@ pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Stream>>,
     /// Packets that came while an acknowledgement was waited for.
     early: VecDeque<String>,
+    /// Whether the packet before was a refusal.
+    is_refused: bool,
     /// The binary data that came so far.
     pub attachments: Vec<Vec<u8>>,
 }
@@ -37,6 +40,7 @@ impl WebSocket {
             sid: String::new(),
             stream,
             early: VecDeque::new(),
+            is_refused: false,
             attachments: Vec::new(),
         }
     }
@@ -90,6 +94,32 @@ impl WebSocket {
             .expect("an open WebSocket");
     }
 
+    /// Sends bytes as they are, in place of a frame.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let sent = self.stream.get_mut().write_all(bytes);
+        soon("bytes to be sent", sent)
+            .await
+            .expect("an open connection");
+    }
+
+    /// Waits for the end of the connection, and gives the code of its close frame.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends without a close frame, or with one that has no code.
+    pub async fn close_code(&mut self) -> u16 {
+        let code = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => return u16::from(frame.code),
+                    Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_))) => {}
+                    other => panic!("no close frame: {other:?}"),
+                }
+            }
+        };
+        soon("a close frame", code).await
+    }
+
     /// The next packet; `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<String> {
         soon("a packet, or the end", self.receive()).await
@@ -118,7 +148,14 @@ impl WebSocket {
                 }
                 // Engine.IO's own goodbye: the end of the connection has to follow.
                 Ok(Message::Text(text)) if text.as_str() == "1" => {}
-                Ok(Message::Text(text)) => return Some(text.to_string()),
+                // The end of a refusal.
+                Ok(Message::Text(text)) if self.is_refused && text.starts_with("41") => {
+                    self.is_refused = false;
+                }
+                Ok(Message::Text(text)) => {
+                    self.is_refused = text.starts_with("44");
+                    return Some(text.to_string());
+                }
                 Ok(Message::Binary(bytes)) => self.attachments.push(bytes.to_vec()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}

@@ -19,9 +19,24 @@ pub struct AuthSettings {
     /// Name of the cookie that holds a token, when `credentials` list `cookie`. The cookie is read
     /// only from requests whose `Origin` is listed. `REALTIME__AUTH__COOKIE_NAME`, default ``.
     pub cookie_name: String,
+    /// What every request with the `sid` of a session has in common with the request that opened it,
+    /// `credentials` or `address`. `REALTIME__AUTH__SESSION_BINDING`, default `credentials`.
+    pub session_binding: SessionBinding,
     /// How long before the end of its token a client receives `rt:expiring`, in seconds.
     /// `REALTIME__AUTH__EXPIRING_NOTICE_SECS`, default 60.
     pub expiring_notice_secs: u64,
+}
+
+/// What every request with the `sid` of a session has in common with the request that opened it. Any
+/// other request is answered as for a `sid` that is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionBinding {
+    /// The token of the query, and the `Authorization` and the `Origin` wherever they are sent: what a
+    /// client keeps that changes its network.
+    Credentials,
+    /// The address and the `User-Agent` too, and the `Authorization` of every poll.
+    Address,
 }
 
 impl Default for AuthSettings {
@@ -31,6 +46,7 @@ impl Default for AuthSettings {
             deferred_secs: 15,
             anonymous: false,
             cookie_name: String::new(),
+            session_binding: SessionBinding::Credentials,
             expiring_notice_secs: 60,
         }
     }

@@ -29,7 +29,7 @@ use shared_claims::secret::SecretError;
 
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
-pub use auth::AuthSettings;
+pub use auth::{AuthSettings, SessionBinding};
 pub use credentials::CredentialSource;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};

@@ -180,12 +180,14 @@ impl SocketHandler for EngineClients {
         payload: &str,
     ) -> Result<(), Violation> {
         if namespace != NAMESPACE {
+            // As for a refused token, so that no client tries the namespace again.
             let message = "Invalid namespace";
             let error = match client.data().record().version() {
                 ProtocolVersion::V3 => json!(message),
                 ProtocolVersion::V4 => json!({ "message": message }),
             };
             send(client, &format!("4{namespace},{error}"));
+            send(client, &format!("1{namespace},"));
             return Ok(());
         }
         let is_version_2 = client.data().record().version() == ProtocolVersion::V3;
@@ -321,8 +323,8 @@ fn connected(version: ProtocolVersion) -> String {
 
 /// Tells a client why it is not admitted.
 ///
-/// A client of Socket.IO 2 gets the data alone, and DISCONNECT behind it: otherwise it would connect
-/// again, with the same token, whenever the transport ends.
+/// DISCONNECT follows: otherwise a client of Socket.IO 2 or 3 would connect again, with the same token,
+/// whenever the transport ends. A client of Socket.IO 2 gets the data alone.
 fn reject(client: &Arc<EngineClient>, rejection: Rejection) {
     let data = json!({
         "message": rejection.message(),
@@ -330,16 +332,12 @@ fn reject(client: &Arc<EngineClient>, rejection: Rejection) {
         "type": "UnauthorizedError",
         "reason": rejection.reason(),
     });
-    match client.data().record().version() {
-        ProtocolVersion::V3 => {
-            send(client, &format!("4{data}"));
-            send(client, "1");
-        }
-        ProtocolVersion::V4 => {
-            let error = json!({ "message": rejection.message(), "data": data });
-            send(client, &format!("4{error}"));
-        }
-    }
+    let error = match client.data().record().version() {
+        ProtocolVersion::V3 => data,
+        ProtocolVersion::V4 => json!({ "message": rejection.message(), "data": data }),
+    };
+    send(client, &format!("4{error}"));
+    send(client, "1");
 }
 
 /// Encodes the text of a Socket.IO packet.

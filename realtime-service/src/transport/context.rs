@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::{Config, Limits},
+    config::{Config, Limits, SessionBinding},
     limits::{Budget, Quotas, RefusalLimiter},
     metrics::Metrics,
     timers::Timers,
@@ -17,6 +17,8 @@ pub struct TransportContext {
     pub limits: Limits,
     /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
     pub idle_timeout: Duration,
+    /// What the requests of a session have in common.
+    pub binding: SessionBinding,
     /// What exists now of what the limits bound.
     pub quotas: Arc<Quotas>,
     /// Counts refused handshakes per address, and rejects further ones.
@@ -38,6 +40,7 @@ impl TransportContext {
         let limits = config.limits.clone();
         let outbound = Budget::new(limits.outbound_total_bytes);
         Arc::new(Self {
+            binding: config.auth.session_binding,
             idle_timeout: config.heartbeat.idle_timeout(),
             quotas: Arc::new(Quotas::new(&limits)),
             refusal_limiter: RefusalLimiter::new(limits.refusals_per_address),

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQue
 use shared_claims::address::AddressKey;
 
 use super::RequestCredentials;
+use crate::config::SessionBinding;
 
 /// Who opened a session, as far as its requests show. A `sid` is a bearer secret, so it is worth
 /// something only in the hands of the one who got it.
@@ -57,20 +58,32 @@ impl Opener {
 
     /// Whether `other`'s request can come from this client.
     ///
-    /// The address and the credential must be the opener's. What stock clients leave out of some
-    /// requests may be missing, and nothing else: browsers send no `Origin` with a GET to the
-    /// page's own site and no `Authorization` with a WebSocket, and outside of browsers a WebSocket
-    /// often comes from another library than the polls, with a `User-Agent` of its own.
-    pub(super) fn is_also(&self, other: &Self, is_websocket: bool) -> bool {
-        let same_if_both = |one: Option<NonZeroU64>, two: Option<NonZeroU64>| {
-            one.is_none() || two.is_none() || one == two
+    /// What stock clients leave out of some requests may be missing: browsers send no `Origin` with a
+    /// GET to the page's own site and no `Authorization` with a WebSocket, and python-engineio sends
+    /// its headers with the first request alone. Outside of browsers a WebSocket often comes from
+    /// another library than the polls, with a `User-Agent` of its own. The address changes with the
+    /// network, and from request to request where both versions of IP, or several proxies, are in use.
+    pub(super) fn is_also(
+        &self,
+        other: &Self,
+        is_websocket: bool,
+        binding: SessionBinding,
+    ) -> bool {
+        let is_same_page =
+            self.origin.is_none() || other.origin.is_none() || self.origin == other.origin;
+        let is_same_network = match binding {
+            SessionBinding::Credentials => true,
+            SessionBinding::Address => {
+                self.address == other.address
+                    && (is_websocket || self.user_agent == other.user_agent)
+            }
         };
-        self.address == other.address
-            && same_if_both(self.origin, other.origin)
-            && (is_websocket || self.user_agent == other.user_agent)
+        let may_lack_header = is_websocket || binding == SessionBinding::Credentials;
+        is_same_page
+            && is_same_network
             && self.query_tokens == other.query_tokens
             && (self.authorization == other.authorization
-                || (is_websocket && other.authorization.is_none()))
+                || (may_lack_header && other.authorization.is_none()))
     }
 }
 
@@ -235,37 +248,59 @@ mod tests {
         }
     }
 
+    const AGENT: (&str, &str) = ("user-agent", "one");
+
     #[test]
-    fn another_client_is_told_apart_from_the_opener() {
+    fn another_client_is_told_apart_by_its_credentials_and_its_page() {
         const URI: &str = "/socket.io/?token=abc";
-        const AGENT: (&str, &str) = ("user-agent", "one");
-        let owner = opener("10.0.0.1", &[AGENT], URI);
-        assert!(owner.is_also(
-            &opener("10.0.0.1", &[AGENT, ("origin", "http://a")], URI),
-            false
-        ));
-        assert!(owner.is_also(&opener("10.0.0.1", &[("user-agent", "ws")], URI), true));
-        for other in [
-            opener("10.0.0.2", &[AGENT], URI),
+        const HEADERS: &[(&str, &str)] = &[
+            ("origin", "http://a"),
+            ("authorization", "Bearer abc"),
+            AGENT,
+        ];
+        let owner = opener("10.0.0.1", HEADERS, URI);
+        let own = |other: &Opener| {
+            [false, true]
+                .map(|is_websocket| owner.is_also(other, is_websocket, SessionBinding::Credentials))
+        };
+        for own_request in [
+            opener("10.0.0.2", HEADERS, URI),
+            opener("::1", &[], URI),
             opener("10.0.0.1", &[("user-agent", "two")], URI),
-            opener("10.0.0.1", &[AGENT], "/socket.io/?token=abd"),
-            opener("10.0.0.1", &[AGENT], "/socket.io/"),
-            opener("10.0.0.1", &[AGENT, ("authorization", "Bearer abc")], URI),
         ] {
-            assert!(!owner.is_also(&other, false));
+            assert_eq!(own(&own_request), [true; 2]);
         }
+        for other in [
+            opener("10.0.0.1", HEADERS, "/socket.io/?token=abd"),
+            opener("10.0.0.1", HEADERS, "/socket.io/"),
+            opener("10.0.0.1", &[("authorization", "Bearer abd")], URI),
+            opener("10.0.0.1", &[("origin", "http://b")], URI),
+        ] {
+            assert_eq!(own(&other), [false; 2]);
+        }
+        let without = opener("10.0.0.1", &[], "/socket.io/");
+        let with_header = opener("10.0.0.1", &HEADERS[1..], "/socket.io/");
+        assert!(!without.is_also(&with_header, false, SessionBinding::Credentials));
     }
 
     #[test]
-    fn a_websocket_may_lack_the_header_that_browsers_cannot_send() {
+    fn another_client_is_told_apart_by_its_address_where_that_is_bound() {
+        let owner = opener("10.0.0.1", &[AGENT], "/");
+        let own = |other: &Opener, is_websocket| {
+            owner.is_also(other, is_websocket, SessionBinding::Address)
+        };
+        assert!(own(&opener("10.0.0.1", &[AGENT], "/"), false));
+        assert!(own(&opener("10.0.0.1", &[("user-agent", "ws")], "/"), true));
+        for other in [
+            opener("10.0.0.2", &[AGENT], "/"),
+            opener("10.0.0.1", &[("user-agent", "two")], "/"),
+        ] {
+            assert!(!own(&other, false));
+        }
         let header = ("authorization", "Bearer abc");
-        let owner = opener("10.0.0.1", &[header], "/socket.io/");
-        let bare = opener("10.0.0.1", &[], "/socket.io/");
-        assert!(owner.is_also(&bare, true));
-        assert!(!owner.is_also(&bare, false));
-        assert!(!owner.is_also(
-            &opener("10.0.0.1", &[("authorization", "Bearer x")], "/"),
-            true
-        ));
+        let owner = opener("10.0.0.1", &[header], "/");
+        let bare = opener("10.0.0.1", &[], "/");
+        assert!(owner.is_also(&bare, true, SessionBinding::Address));
+        assert!(!owner.is_also(&bare, false, SessionBinding::Address));
     }
 }

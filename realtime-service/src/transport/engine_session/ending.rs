@@ -306,6 +306,10 @@ impl EngineSession {
         let cause = stream.unwrap_or(cause);
         if self.cause.set(cause).is_ok() {
             self.context.metrics.session_closed(cause);
+            // The other ends are logged where they are decided.
+            if let Cause::TooLarge | Cause::InvalidText | Cause::Violated | Cause::Stalled = cause {
+                tracing::info!(cause = cause.name(), "closed a connection");
+            }
         }
     }
 
@@ -319,7 +323,10 @@ fn cause_of(reason: CloseReason) -> Cause {
     match reason {
         CloseReason::WriteStalled => Cause::Stalled,
         CloseReason::Violated(Violation::TooLarge) => Cause::TooLarge,
-        CloseReason::Violated(_) | CloseReason::OverlappingRequests => Cause::Violated,
+        CloseReason::Violated(Violation::InvalidText) => Cause::InvalidText,
+        CloseReason::Violated(Violation::Protocol) | CloseReason::OverlappingRequests => {
+            Cause::Violated
+        }
         CloseReason::Requested(CloseCode::GoingAway) => Cause::Drained,
         CloseReason::ClosedByClient
         | CloseReason::ConnectionLost
@@ -338,6 +345,7 @@ fn close_code(cause: Cause) -> CloseCode {
         }
         Cause::NoKeys => CloseCode::InternalError,
         Cause::TooLarge => CloseCode::TooLarge,
+        Cause::InvalidText => CloseCode::InvalidText,
         Cause::Violated => CloseCode::ProtocolError,
         Cause::Client | Cause::Expired | Cause::Revoked | Cause::Disconnected | Cause::Stalled => {
             CloseCode::Normal

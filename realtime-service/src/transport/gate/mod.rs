@@ -267,7 +267,8 @@ impl Shared {
 /// Whether the client that opened `session` sends a request; the same answer as for a session that
 /// does not exist is due otherwise.
 fn is_opener(session: &EngineSession, opener: &Opener, is_websocket: bool) -> bool {
-    let is_opener = session.opener().is_also(opener, is_websocket);
+    let binding = session.context().binding;
+    let is_opener = session.opener().is_also(opener, is_websocket, binding);
     if !is_opener {
         tracing::warn!("a session id was presented by another client");
     }
