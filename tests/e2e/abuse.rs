@@ -52,7 +52,7 @@ async fn before_admission_a_client_is_worth_16_kib() {
     for (opening, told) in [
         (Opening::of(&stack), vec![]),
         // Clients of Engine.IO 3 are rejected before they send anything.
-        (Opening::of(&stack).version_3(), vec!["44", "41"]),
+        (Opening::of(&stack).version_3(), vec!["44"]),
     ] {
         let mut sender = opening.session().await;
         sender

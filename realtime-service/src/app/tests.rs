@@ -28,7 +28,7 @@ use super::*;
 use crate::{
     clock::{for_test, unix_secs, wall_now},
     config::{Heartbeat, Limits, RevocationSettings},
-    transport::listener::{Connection, KillSwitch, Place, refusal_data::RefusalData},
+    transport::listener::{Connection, KillSwitch},
 };
 
 const SECRET: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
@@ -87,15 +87,10 @@ impl Client {
     async fn send(&self, method: Method, body: String) -> (StatusCode, String) {
         let request = Request::builder().method(method).uri(&self.uri);
         let mut request = request.body(Body::from(body)).expect("a request");
-        request.extensions_mut().insert(Arc::new(Connection {
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-            trusted_proxies: Arc::default(),
-            switch: KillSwitch::new(&CancellationToken::new()),
-            refusal_data: RefusalData::default(),
-            place: Place::default(),
-            observer: Arc::default(),
-            keeps_head: false.into(),
-        }));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let switch = KillSwitch::new(&CancellationToken::new());
+        let connection = Connection::new(peer, Arc::default(), switch);
+        request.extensions_mut().insert(Arc::new(connection));
         let answer = self.gate.clone().oneshot(request).await;
         let answer = answer.unwrap_or_else(|never| match never {});
         let status = answer.status();

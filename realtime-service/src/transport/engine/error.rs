@@ -72,6 +72,12 @@ impl RequestError {
         if self == Self::UnsupportedWebSocket {
             let version = HeaderValue::from_static("13");
             headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+            let upgrade = HeaderValue::from_static("websocket");
+            headers.insert(header::UPGRADE, upgrade);
+            headers.insert(
+                header::CONNECTION,
+                HeaderValue::from_static("Upgrade, close"),
+            );
         }
         response
     }

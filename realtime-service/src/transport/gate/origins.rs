@@ -106,12 +106,12 @@ fn text(value: Option<&HeaderValue>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc};
+    use std::net::SocketAddr;
 
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::transport::listener::{KillSwitch, Place, refusal_data::RefusalData};
+    use crate::transport::listener::KillSwitch;
 
     /// A connection from a proxy that is trusted, or from anybody else.
     fn connection(is_proxy: bool) -> Connection {
@@ -119,15 +119,9 @@ mod tests {
             true => vec!["127.0.0.0/8".parse().expect("a network")],
             false => Vec::new(),
         };
-        Connection {
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-            trusted_proxies: trusted.into(),
-            switch: KillSwitch::new(&CancellationToken::new()),
-            refusal_data: RefusalData::default(),
-            place: Place::default(),
-            observer: Arc::default(),
-            keeps_head: false.into(),
-        }
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let switch = KillSwitch::new(&CancellationToken::new());
+        Connection::new(peer, trusted.into(), switch)
     }
 
     fn origin_of(

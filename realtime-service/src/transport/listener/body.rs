@@ -17,13 +17,15 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep_until, timeout_at},
 };
+
+use super::head::last_response;
 
 /// Maximum number of bytes of one body that are thrown away. A client that sends more is reset.
 const MAXIMUM_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
@@ -80,13 +82,7 @@ pub(super) fn with_deadline(
 /// The answer to a request whose body is late. The connection closes after it, because the rest of
 /// the body may still arrive.
 pub(super) fn timeout_response() -> Response<Body> {
-    let mut response = Response::new(Body::from(BodyTimeout.to_string()));
-    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, text);
-    response
+    last_response(StatusCode::REQUEST_TIMEOUT, BodyTimeout.to_string())
 }
 
 impl HttpBody for TimedBody {

@@ -7,6 +7,7 @@
 mod body;
 mod frames;
 mod guarded;
+mod head;
 pub mod refusal_data;
 mod served;
 
@@ -14,7 +15,10 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,9 +81,25 @@ pub struct Connection {
     /// Set when the next response makes the connection a WebSocket of the engine: its head is kept for
     /// the engine, which sends it with the first packet.
     pub keeps_head: AtomicBool,
+    /// Set when the head of the next request has a `Content-Length` beside a `Transfer-Encoding`.
+    is_ambiguous: AtomicBool,
 }
 
 impl Connection {
+    /// A connection of `peer` that `switch` closes.
+    pub(crate) fn new(peer: SocketAddr, trusted_proxies: Arc<[IpNet]>, switch: KillSwitch) -> Self {
+        Self {
+            peer,
+            trusted_proxies,
+            switch,
+            refusal_data: RefusalData::default(),
+            place: Place::default(),
+            observer: Arc::default(),
+            keeps_head: AtomicBool::new(false),
+            is_ambiguous: AtomicBool::new(false),
+        }
+    }
+
     /// The address of the client that a request with these headers comes from.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {
@@ -242,15 +262,8 @@ impl<S: HttpService> Acceptor<S> {
             }
         };
         terms.metrics.connection_accepted();
-        let connection = Connection {
-            peer,
-            trusted_proxies: terms.trusted_proxies.clone(),
-            switch: KillSwitch::new(&self.streams),
-            refusal_data: RefusalData::default(),
-            place: Place::default(),
-            observer: Arc::default(),
-            keeps_head: AtomicBool::new(false),
-        };
+        let switch = KillSwitch::new(&self.streams);
+        let connection = Connection::new(peer, terms.trusted_proxies.clone(), switch);
         let switch = connection.switch.clone();
         let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
         let (service, terms) = (self.service.clone(), terms.clone());
@@ -293,13 +306,18 @@ async fn serve_connection<S>(
     let (body_read, metrics) = (terms.body_read, terms.metrics.clone());
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (parts, body) = request.into_parts();
+        let has_both = connection.is_ambiguous.swap(false, Ordering::AcqRel);
+        let checked = head::check(parts.version, &parts.headers, has_both);
         let (body, lateness) = body::with_deadline(body, &parts.headers, body_read);
         let mut request = hyper::Request::from_parts(parts, body);
         request.extensions_mut().insert(connection.clone());
-        let response = service.clone().call(request);
+        let response = checked.map(|()| service.clone().call(request));
         let metrics = metrics.clone();
         async move {
-            let response = response.await.unwrap_or_else(|never| match never {});
+            let response = match response {
+                Ok(response) => response.await.unwrap_or_else(|never| match never {}),
+                Err(error) => return Ok(error.into_response()),
+            };
             if !lateness.is_late() {
                 return Ok::<_, Infallible>(response);
             }

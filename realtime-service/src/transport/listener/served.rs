@@ -13,7 +13,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::{Connection, GuardedStream, frames::FrameCounter, refusal_data::Rewriter};
+use super::{
+    Connection, GuardedStream, frames::FrameCounter, head::LengthWatch, refusal_data::Rewriter,
+};
 use crate::{
     limits::{AddressKey, Permit},
     transport::engine::{self, ClientStream, Recover, Recovered},
@@ -56,6 +58,7 @@ pub struct ServedStream<S> {
     unsent: Vec<u8>,
     _place: ReleaseOnDrop,
     counter: FrameCounter,
+    lengths: LengthWatch,
 }
 
 impl<S: AsyncWrite + Unpin> ServedStream<S> {
@@ -70,6 +73,7 @@ impl<S: AsyncWrite + Unpin> ServedStream<S> {
             _place: ReleaseOnDrop(connection.place.clone()),
             connection,
             counter: FrameCounter::default(),
+            lengths: LengthWatch::default(),
         }
     }
 
@@ -190,7 +194,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ServedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(context, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(context, buffer);
+        if this.lengths.read(&buffer.filled()[before..]) {
+            this.connection.is_ambiguous.store(true, Ordering::Release);
+        }
+        read
     }
 }
 

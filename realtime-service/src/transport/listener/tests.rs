@@ -48,15 +48,9 @@ fn connected() -> DuplexStream {
     let limits = Limits::default();
     let quota = Quota::new(1, 1);
     let terms = Terms::new(&limits, quota, Arc::default());
-    let connection = Connection {
-        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-        trusted_proxies: Arc::default(),
-        switch: KillSwitch::new(&CancellationToken::new()),
-        refusal_data: RefusalData::default(),
-        place: Place::default(),
-        observer: Arc::default(),
-        keeps_head: false.into(),
-    };
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let switch = KillSwitch::new(&CancellationToken::new());
+    let connection = Connection::new(peer, Arc::default(), switch);
     let (client, server) = duplex(4096);
     tokio::spawn(async move { serve_connection(server, router, connection, &terms).await });
     client
@@ -184,4 +178,60 @@ async fn a_response_that_the_engine_does_not_send_is_not_kept() {
         "GET /switch HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
     let switched = answer_to(head).await;
     assert!(switched.starts_with("HTTP/1.1 101"), "{switched}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_could_mean_two_requests_is_refused_and_the_connection_closed() {
+    const HOST: &str = "Host: localhost";
+    let refused = [
+        "X: no host",
+        "Host: localhost\r\nHost: localhost",
+        "Host: localhost\r\nHost: other",
+        "Host:",
+        "Host: a b",
+        "Host: user@localhost",
+        "Host: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+        "Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+        "Host: localhost\r\nTransfer-Encoding: chunked, chunked",
+        "Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Host: localhost\r\nTransfer-Encoding: gzip, chunked",
+        "Host: localhost\r\nTransfer-Encoding: identity",
+        "Host: localhost\r\nTransfer-Encoding: xchunked",
+        "Host: localhost\r\nTransfer-Encoding:",
+        "Host: localhost\r\nContent-Length: 5, 5",
+        "Host: localhost\r\nContent-Length: 5\r\nContent-Length: 6",
+        "Host: localhost\r\nContent-Length: +5",
+        "Host : localhost",
+        "Host: localhost\r\nX: a\r\n b",
+    ];
+    let admitted = [
+        HOST,
+        "Host: localhost:80",
+        "Host: [::1]:80",
+        "Host: localhost\r\nContent-Length: 5",
+        "Host: localhost\r\nTransfer-Encoding: Chunked",
+    ];
+    // A second request waits behind the first one's body, or is its body.
+    let behind = "5\r\nhello\r\n0\r\n\r\nPOST /read HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answers = async |head: &str, version: &str| {
+        let mut client = connected();
+        let request = format!("POST /read {version}\r\n{head}\r\n\r\n{behind}");
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, client.read_to_end(&mut answer)).await;
+        let is_closed = matches!(read, Ok(Ok(_)));
+        (String::from_utf8_lossy(&answer).into_owned(), is_closed)
+    };
+    for head in refused {
+        let (answer, is_closed) = answers(head, "HTTP/1.1").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{head}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head}: {answer}");
+        assert!(is_closed, "{head}: {answer}");
+    }
+    for head in admitted {
+        let (answer, _) = answers(head, "HTTP/1.1").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
+    }
+    let (answer, _) = answers("X: no host", "HTTP/1.0").await;
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
 }
