@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod rooms;
 pub mod session;
 mod state;
+mod sync;
 pub mod telemetry;
 pub mod timers;
 pub mod transport;

@@ -1,9 +1,8 @@
 //! An account of bytes that many queues share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// An account of bytes that many queues share.
 pub struct Budget {

@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::transport::EngineSession;
+use crate::{sync::Mutex, transport::EngineSession};
 
 /// How long a session must have taken nothing to be closed in favour of others: nobody is closed who
 /// reads.

@@ -7,12 +7,11 @@
 
 mod clients;
 mod encode;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +25,7 @@ use crate::{
     clock::{self, Moment, unix_millis},
     limits::Budget,
     metrics::{Cause, Metrics},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     transport::{EngineSession, Packet, Queued, TransportContext, Waiting},
 };
 

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +11,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Dialect, Packet};
-use crate::limits::{Budget, Charge};
+use crate::{
+    limits::{Budget, Charge},
+    sync::{Mutex, MutexGuard},
+};
 
 /// How many packets one vectored write takes at most.
 const PACKETS_PER_WRITE: usize = 64;

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
-use crate::clock;
+use crate::{clock, sync::thread_local};
 
 /// How many connections the thread that ends a turn writes itself. Tasks write the rest, so that
 /// a message to a crowd neither delays the other connections of the thread nor stays on one core.
@@ -46,6 +46,11 @@ thread_local! {
     static PENDING: RefCell<Pending> = RefCell::default();
 }
 
+/// Runs `work` with what is pending on this thread.
+fn with_pending<T>(work: impl FnOnce(&mut Pending) -> T) -> T {
+    PENDING.with(|pending| work(&mut pending.borrow_mut()))
+}
+
 /// An open turn on this thread. Dropping the outermost turn writes the connections.
 ///
 /// A turn must not be held across an `.await`: [`in_turn`] opens one for each poll of a future.
@@ -68,7 +73,7 @@ impl Turn {
 
     /// Opens a turn, and leaves the clocks as they are.
     fn open() -> Self {
-        PENDING.with_borrow_mut(|pending| pending.depth += 1);
+        with_pending(|pending| pending.depth += 1);
         Self {
             _not_send: PhantomData,
         }
@@ -77,7 +82,7 @@ impl Turn {
 
 /// Whether the turn that was opened last on this thread is the outermost one.
 fn is_outermost() -> bool {
-    PENDING.with_borrow(|pending| pending.depth == 1)
+    with_pending(|pending| pending.depth == 1)
 }
 
 impl Drop for Turn {
@@ -86,7 +91,7 @@ impl Drop for Turn {
             clock::go_on();
             write_pending();
         }
-        PENDING.with_borrow_mut(|pending| pending.depth -= 1);
+        with_pending(|pending| pending.depth -= 1);
     }
 }
 
@@ -112,7 +117,7 @@ pub async fn in_turn<F: Future>(future: F) -> F::Output {
 ///
 /// The caller sees to it that a connection which is noted is not noted again before it is written.
 pub(crate) fn flush(connection: Arc<dyn Flush>) {
-    let immediately = PENDING.with_borrow_mut(|pending| match pending.depth {
+    let immediately = with_pending(|pending| match pending.depth {
         0 => Some(connection),
         _ => {
             pending.connections.push(connection);
@@ -137,8 +142,7 @@ fn write(connection: Arc<dyn Flush>, now: Instant) {
 /// noted by a write is written too.
 fn write_pending() {
     loop {
-        let mut connections =
-            PENDING.with_borrow_mut(|pending| mem::take(&mut pending.connections));
+        let mut connections = with_pending(|pending| mem::take(&mut pending.connections));
         if connections.is_empty() {
             return;
         }
@@ -153,7 +157,7 @@ fn write_pending() {
             write(connection, now);
         }
         if connections.capacity() <= CONNECTIONS_PER_TURN {
-            PENDING.with_borrow_mut(|pending| {
+            with_pending(|pending| {
                 if pending.connections.is_empty() {
                     pending.connections = connections;
                 }

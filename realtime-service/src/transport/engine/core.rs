@@ -4,14 +4,18 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
 
 use super::{session::Session, settings::EngineSettings, sid::Sid, violation::CloseCode};
-use crate::{clock, transport::Packet};
+use crate::{
+    clock,
+    sync::{Mutex, MutexGuard, atomic::AtomicUsize},
+    transport::Packet,
+};
 
 /// How many parts the registry has. Requests of different sessions rarely take the same lock.
 const SHARDS: usize = 64;

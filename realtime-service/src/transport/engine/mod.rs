@@ -10,10 +10,14 @@ mod frame;
 mod handler;
 mod handshake;
 mod heartbeat;
+#[cfg(all(test, shuttle))]
+pub(crate) mod interleavings;
 mod maintenance;
 mod messages;
 mod payload;
 mod payload_v3;
+#[cfg(shuttle)]
+mod pipe;
 mod polling;
 mod probe;
 mod query;
@@ -24,6 +28,7 @@ mod sid;
 pub mod socket_io;
 mod state;
 mod stream;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod violation;

@@ -77,7 +77,8 @@ async fn poll<D: Send + Sync + 'static>(
     started.map_err(|error| refuse(session, error))?;
     let _guard = PollGuard(session);
     let mut outcome = None;
-    if is_upgrading {
+    // No clock runs where a test chooses the order of threads.
+    if is_upgrading && cfg!(not(shuttle)) {
         let waiting = outcome_of(session, false);
         outcome = tokio::time::timeout(UPGRADE_WAIT, waiting).await.ok();
     }

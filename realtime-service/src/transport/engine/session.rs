@@ -2,10 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -20,6 +17,10 @@ use super::{
     state::{Phase, TransportState},
     stream::Writer,
     violation::{CloseCode, CloseReason},
+};
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use crate::transport::{
     Dialect, Opcode, Packet, ProtocolVersion, Queued, SendQueue, Written,

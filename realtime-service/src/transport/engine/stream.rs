@@ -15,13 +15,12 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
     time::Instant,
 };
 use tokio_rustls::{rustls::ServerConnection, server::TlsStream};
+
+use super::tcp::{self, OwnedReadHalf, OwnedWriteHalf};
 
 /// How many bytes TLS encrypts ahead of the connection.
 const TLS_AHEAD_BYTES: usize = 32 * 1024;
@@ -32,6 +31,9 @@ pub enum ClientStream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(TcpStream, Box<ServerConnection>),
+    /// Memory, in the tests that choose the order of threads.
+    #[cfg(shuttle)]
+    Pipe(super::pipe::Pipe),
 }
 
 /// A stream that was taken back from hyper.
@@ -88,8 +90,10 @@ impl Recover for TlsStream<TcpStream> {
 impl ClientStream {
     /// Divides the stream into its two sides.
     pub(super) fn split(self) -> (Reader, Writer) {
-        let (tcp, tls) = match self {
-            Self::Plain(tcp) => (tcp, None),
+        let (halves, tls) = match self {
+            Self::Plain(tcp) => (tcp::split(tcp), None),
+            #[cfg(shuttle)]
+            Self::Pipe(pipe) => (pipe.split(), None),
             Self::Tls(tcp, mut connection) => {
                 connection.set_buffer_limit(Some(TLS_AHEAD_BYTES));
                 let pending_since = None;
@@ -97,10 +101,10 @@ impl ClientStream {
                     connection: *connection,
                     pending_since,
                 };
-                (tcp, Some(Box::new(tls)))
+                (tcp::split(tcp), Some(Box::new(tls)))
             }
         };
-        let (read, write) = tcp.into_split();
+        let (read, write) = halves;
         (Reader(read), Writer { tcp: write, tls })
     }
 }
@@ -241,8 +245,7 @@ impl Writer {
     /// Has the operating system drop the bytes that it holds when the connection closes. Otherwise
     /// it would keep them for a client that takes none.
     pub(super) fn discard_on_close(&self) {
-        let tcp: &TcpStream = self.tcp.as_ref();
-        if let Err(error) = tcp.set_zero_linger() {
+        if let Err(error) = self.tcp.as_ref().set_zero_linger() {
             tracing::debug!(%error, "cannot discard the bytes of a connection");
         }
     }

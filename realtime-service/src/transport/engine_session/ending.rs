@@ -1,7 +1,7 @@
 //! How an Engine.IO session ends: after a refusal, at a deadline, behind its last packets, or at once.
 
 use std::{
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::EngineSession;
 use crate::{
     metrics::Cause,
+    sync::{MutexGuard, atomic::Ordering},
     timers::Timer,
     transport::{
         engine::{CloseCode, CloseReason, Violation},

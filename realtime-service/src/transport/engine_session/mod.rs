@@ -7,10 +7,7 @@
 mod ending;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -30,7 +27,13 @@ use super::{
     socketioxide_carrier::SocketioxideCarrier,
     turn::{self, Flush},
 };
-use crate::metrics::Cause;
+use crate::{
+    metrics::Cause,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+};
 
 /// How long a client that polls has to read an answer and to poll again.
 const POLL_GAP: Duration = Duration::from_secs(2);
