@@ -1,15 +1,11 @@
 //! The cells of the comparison as data: the work, the servers, and the bars of ours.
 
-use crate::compare::cell::{Bar, Cell, Relation, Work};
+use crate::compare::bars::{self, BACK, CPU, MEMORY, P99_9};
+use crate::compare::cell::{Cell, Work};
 use crate::compare::servers::Server;
 use crate::modes::http::Call;
 use crate::modes::{burst, connect, fan_out, idle, presence, publish, reconnect};
 use crate::target::Transport;
-
-const CPU: &str = "server_cpu_us_per_operation";
-const RATE: &str = "operations_per_server_cpu_sec";
-const MEMORY: &str = "kb_per_connection";
-const BACK: &str = "all_back_after_secs";
 
 const GATEWAYS: &[Server] = &[
     Server::Node,
@@ -39,31 +35,6 @@ const fn cell(name: &'static str, title: &'static str, work: Work) -> Cell {
     }
 }
 
-const fn at_most(title: &'static str, metric: &'static str, bound: f64) -> Bar {
-    Bar {
-        title,
-        metric,
-        subject: Server::Ours,
-        against: None,
-        relation: Relation::AtMost,
-        bound,
-    }
-}
-
-const fn against(bar: Bar, server: Server) -> Bar {
-    Bar {
-        against: Some(server),
-        ..bar
-    }
-}
-
-const fn at_least(bar: Bar) -> Bar {
-    Bar {
-        relation: Relation::AtLeast,
-        ..bar
-    }
-}
-
 const fn room(connections: u32, window: u32) -> Work {
     Work::FanOut(fan_out::Options {
         connections,
@@ -80,74 +51,6 @@ const fn idle(connections: u32) -> Work {
         hold_secs: 4,
     })
 }
-
-const HANDSHAKE_BARS: &[Bar] = &[against(
-    at_most("CPU of a handshake, to Node's", CPU, 0.22),
-    Server::Node,
-)];
-const PUBLISH_BARS: &[Bar] = &[against(
-    at_most("CPU of a publish and its ack, to Node's", CPU, 0.48),
-    Server::Node,
-)];
-const ROOM_100_BARS: &[Bar] = &[
-    against(
-        at_most("CPU of a delivery, room of 100, to Node's", CPU, 0.95),
-        Server::Node,
-    ),
-    at_least(against(
-        at_most("rate, room of 100, to the limit's", RATE, 0.75),
-        Server::Limit,
-    )),
-];
-const ROOM_500_BARS: &[Bar] = &[against(
-    at_most("CPU of a delivery, room of 500, to Node's", CPU, 0.42),
-    Server::Node,
-)];
-const IDLE_BARS: &[Bar] = &[at_most("kB of an idle socket, 5,000", MEMORY, 24.0)];
-const BURST_BARS: &[Bar] = &[at_most(
-    "MB kept after 200 kB to each of 2,000",
-    "kept_mb",
-    25.0,
-)];
-const RECONNECT_BARS: &[Bar] = &[
-    against(
-        at_most(
-            "time until 5,000 are back after a cut, to Node's",
-            BACK,
-            0.5,
-        ),
-        Server::Node,
-    ),
-    against(
-        at_most(
-            "of that, the slowest client's wait for the server, to Node's",
-            "slowest_wait_secs",
-            0.5,
-        ),
-        Server::Node,
-    ),
-    at_most("clients refused for good after a cut", "refused", 0.0),
-];
-const RESTART_BARS: &[Bar] = &[at_most(
-    "clients refused for good after a crash",
-    "refused",
-    0.0,
-)];
-const PRESENCE_BARS: &[Bar] = &[against(
-    at_most(
-        "CPU of a presence storm, to the baseline's",
-        "server_cpu_secs",
-        0.25,
-    ),
-    Server::Baseline,
-)];
-const REFRESH_BARS: &[Bar] = &[Bar {
-    subject: Server::Issuer,
-    ..at_least(against(
-        at_most("refreshes per CPU-second, to Express's", RATE, 3.0),
-        Server::Express,
-    ))
-}];
 
 /// Returns all cells.
 pub(crate) fn all() -> Vec<Cell> {
@@ -169,11 +72,11 @@ fn messages() -> Vec<Cell> {
     });
     vec![
         Cell {
-            bars: HANDSHAKE_BARS,
+            bars: bars::HANDSHAKE,
             ..cell("handshake", "handshake", connect)
         },
         Cell {
-            bars: PUBLISH_BARS,
+            bars: bars::PUBLISH,
             ..cell(
                 "publish",
                 "publish and acknowledgement, 64 sockets",
@@ -188,12 +91,12 @@ fn rooms() -> Vec<Cell> {
         connections: 1000,
         window: 1,
         rate: Some(5),
-        duration_ms: 20_000,
+        duration_ms: 60_000,
         warm_up_ms: 2000,
     });
     vec![
         Cell {
-            bars: ROOM_100_BARS,
+            bars: bars::ROOM_100,
             ..cell(
                 "room-100",
                 "delivery, room of 100, one message at a time",
@@ -201,7 +104,7 @@ fn rooms() -> Vec<Cell> {
             )
         },
         Cell {
-            bars: ROOM_500_BARS,
+            bars: bars::ROOM_500,
             ..cell(
                 "room-500",
                 "delivery, room of 500, four messages in flight",
@@ -221,6 +124,7 @@ fn rooms() -> Vec<Cell> {
         Cell {
             servers: FULL,
             transport: Transport::Polling,
+            bars: bars::POLLING,
             ..cell(
                 "polling",
                 "delivery, room of 100, polling, one message at a time",
@@ -228,7 +132,10 @@ fn rooms() -> Vec<Cell> {
             )
         },
         Cell {
-            shown: ("p99_9_ms", "ms, p99.9"),
+            // A minute each, so no more than the bar needs.
+            servers: &[Server::Node, Server::Limit, Server::Ours],
+            shown: (P99_9, "ms, p99.9"),
+            bars: bars::TAIL,
             ..cell(
                 "tail",
                 "latency of 5,000 deliveries a second to 1,000 sockets",
@@ -249,17 +156,14 @@ fn memory() -> Vec<Cell> {
     vec![
         Cell {
             shown,
-            bars: IDLE_BARS,
-            ..cell("idle-5000", "idle socket, 5,000", idle(5000))
-        },
-        Cell {
-            shown,
+            bars: bars::IDLE,
             ..cell("idle-10000", "idle socket, 10,000", idle(10_000))
         },
         Cell {
             servers: FULL,
             shown,
             transport: Transport::Upgrade,
+            bars: bars::UPGRADED,
             ..cell(
                 "idle-10000-upgraded",
                 "idle socket, 10,000, upgraded from polling",
@@ -273,7 +177,7 @@ fn memory() -> Vec<Cell> {
         Cell {
             servers: FULL,
             shown: ("kept_mb", "MB kept"),
-            bars: BURST_BARS,
+            bars: bars::BURST,
             ..cell(
                 "burst",
                 "memory 15 s after 200 kB to each of 2,000 sockets",
@@ -299,7 +203,7 @@ fn storms() -> Vec<Cell> {
             shown,
             // As stock clients connect by default.
             transport: Transport::Upgrade,
-            bars: RECONNECT_BARS,
+            bars: bars::RECONNECT,
             ..cell(
                 "reconnect",
                 "5,000 sockets back after they were dropped at once",
@@ -311,7 +215,7 @@ fn storms() -> Vec<Cell> {
             shown,
             // As stock clients connect by default.
             transport: Transport::Upgrade,
-            bars: RESTART_BARS,
+            bars: bars::RESTART,
             ..cell(
                 "restart",
                 "5,000 sockets back after the server was killed",
@@ -321,7 +225,7 @@ fn storms() -> Vec<Cell> {
         Cell {
             servers: &[Server::Baseline, Server::Ours],
             shown: ("server_cpu_secs", "s of CPU"),
-            bars: PRESENCE_BARS,
+            bars: bars::PRESENCE,
             ..cell(
                 "presence",
                 "2,000 sockets join with full presence within 5 s",
@@ -341,10 +245,19 @@ fn issuers() -> Vec<Cell> {
     vec![
         issuer("login", "login", Call::Login, 5000),
         Cell {
-            bars: REFRESH_BARS,
+            bars: bars::REFRESH,
             ..issuer("refresh", "refresh", Call::Refresh, 4000)
         },
     ]
+}
+
+/// Returns a cell with one bar, for tests.
+#[cfg(test)]
+pub(crate) fn with_one_bar() -> Cell {
+    Cell {
+        bars: bars::FOR_TEST,
+        ..all().remove(0)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `cargo load compare`: measures servers in turn, judges ours, and writes `docs/performance.md`.
 
+mod bars;
 mod cell;
 mod cells;
 mod document;
