@@ -9,6 +9,7 @@ mod backends;
 mod binaries;
 mod credentials;
 mod crowd;
+mod differential;
 mod documentation;
 mod escape;
 mod expiry;

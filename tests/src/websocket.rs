@@ -81,6 +81,13 @@ impl WebSocket {
             tokio::time::timeout(DEADLINE, self.stream.send(Message::text(packet.into()))).await;
     }
 
+    /// Sends bytes that may find the connection closed meanwhile.
+    pub async fn try_send_binary(&mut self, bytes: &[u8]) {
+        let sent = self.stream.send(Message::binary(bytes.to_vec()));
+        // The end of the connection shows when it is read from.
+        let _ = tokio::time::timeout(DEADLINE, sent).await;
+    }
+
     /// Sends several packets in one write to the network.
     pub async fn send_at_once(&mut self, packets: &[String]) {
         for packet in packets {
