@@ -60,23 +60,23 @@ struct TimedBody {
 }
 
 /// Gives `body` the time `limit`, from now on. Returns it with a mark that is set when the body is
-/// late.
+/// late; a request without a body has none.
 pub(super) fn with_deadline(
     body: Incoming,
     headers: &HeaderMap,
     limit: Duration,
-) -> (Body, Lateness) {
-    let lateness = Lateness::default();
+) -> (Body, Option<Lateness>) {
     if body.is_end_stream() {
-        return (Body::empty(), lateness);
+        return (Body::empty(), None);
     }
+    let lateness = Lateness::default();
     let timed = TimedBody {
         body: Some(body),
         deadline: Box::pin(sleep_until(Instant::now() + limit)),
         lateness: lateness.clone(),
         is_held_back: headers.contains_key(header::EXPECT),
     };
-    (Body::new(timed), lateness)
+    (Body::new(timed), Some(lateness))
 }
 
 /// The answer to a request whose body is late. The connection closes after it, because the rest of

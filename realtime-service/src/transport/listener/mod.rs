@@ -318,7 +318,7 @@ async fn serve_connection<S>(
                 Ok(response) => response.await.unwrap_or_else(|never| match never {}),
                 Err(error) => return Ok(error.into_response()),
             };
-            if !lateness.is_late() {
+            if lateness.is_none_or(|lateness| !lateness.is_late()) {
                 return Ok::<_, Infallible>(response);
             }
             metrics.limited(Limit::BodyRead);
