@@ -1,8 +1,8 @@
-//! The clients that people have, as they come from npm and PyPI, and the page in a browser.
+//! The clients that people have, as they come from npm, PyPI and Maven Central, and the page in a browser.
 
 use harness::{
     Mode, Options,
-    stock::{run_node_tests, run_python_tests, usual_stacks},
+    stock::{run_java_tests, run_node_tests, run_python_tests, usual_stacks},
 };
 use serde_json::json;
 
@@ -22,6 +22,15 @@ async fn stock_clients_of_three_generations_connect() {
 #[ignore = "needs python"]
 async fn the_stock_client_for_python_connects_and_comes_back() {
     run_python_tests("stock_test.py", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs java"]
+async fn the_stock_client_for_java_connects_and_comes_back() {
+    // socketioxide takes no base64 in lines, as the client writes it.
+    let on_the_engine =
+        |(name, options): (_, Options)| (name, options.gateway("carrier", "engine"));
+    run_java_tests(usual_stacks().into_iter().map(on_the_engine).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

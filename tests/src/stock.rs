@@ -1,7 +1,12 @@
 //! The clients that people have, in the languages that they have them in: `tests/clients`.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
 
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{Options, Stack, soon, stack::Passwords};
@@ -28,10 +33,64 @@ pub fn usual_stacks() -> Vec<(&'static str, Options)> {
 ///
 /// When one fails or is skipped, or when Node or the packages are missing.
 pub async fn run_node_tests(file: &str, stacks: Vec<(&str, Options)>) {
+    let output = run(node_tests(file), file, stacks).await;
+    assert_all_ran(file, &output);
+}
+
+/// Runs all tests of `file` with Node against the server that `variables` name.
+///
+/// # Panics
+///
+/// When one fails or is skipped, or when Node or the packages are missing.
+pub async fn run_node_tests_at(file: &str, variables: &[(&str, &str)]) {
+    let mut node = node_tests(file);
+    node.envs(variables.iter().copied());
+    assert_all_ran(file, &output_of(node, file).await);
+}
+
+/// Runs the official protocol suite in `folder`, whose packages are installed, against the server that
+/// `variables` name. Answers the titles of the tests: those that pass, and those that fail.
+///
+/// # Panics
+///
+/// When the suite cannot be run.
+pub async fn run_official_suite(
+    folder: &Path,
+    variables: &[(&str, &str)],
+) -> (Vec<String>, Vec<String>) {
+    let preload = clients().join("suite-url.mjs");
+    let mut mocha = Command::new("node");
+    mocha.arg("--import").arg(preload);
+    mocha.args([
+        "node_modules/mocha/bin/mocha",
+        "--reporter=json",
+        "--retries=2",
+    ]);
+    mocha.arg("test-suite.js").current_dir(folder);
+    mocha.envs(variables.iter().copied());
+    let ended = ended(mocha, "the official suite").await;
+    let report = String::from_utf8_lossy(&ended.stdout);
+    println!("{report}");
+    let report: Value = serde_json::from_str(&report).expect("mocha's report");
+    let titles = |of: &str| {
+        let tests = report[of].as_array().expect("tests").iter();
+        let title = |test: &Value| test["fullTitle"].as_str().expect("a title").to_owned();
+        tests.map(title).collect()
+    };
+    (titles("passes"), titles("failures"))
+}
+
+/// Node with the tests of `file`.
+fn node_tests(file: &str) -> Command {
     installed("node_modules");
     let mut node = Command::new("node");
     node.args(["--test", "--test-reporter=tap", file]);
-    let output = run(node, file, stacks).await;
+    node.current_dir(clients());
+    node
+}
+
+/// Checks in Node's summary that something ran, and that nothing was left out.
+fn assert_all_ran(file: &str, output: &str) {
     let count = |what: &str| {
         let line = output
             .lines()
@@ -61,6 +120,26 @@ pub async fn run_python_tests(file: &str, stacks: Vec<(&str, Options)>) {
     assert!(!summary.starts_with("Ran 0 "), "{file}: nothing ran");
     // Had something been skipped, the line would say so.
     assert!(output.lines().any(|line| line == "OK"), "{file}: left out");
+}
+
+/// The same with Java, all tests of `tests/clients/java`.
+///
+/// # Panics
+///
+/// When one fails or is skipped, or when Java or the packages are missing.
+pub async fn run_java_tests(stacks: Vec<(&str, Options)>) {
+    let target = installed("java/target");
+    let classes = target.join("test-classes");
+    let path = format!("{}:{}/jars/*", classes.display(), target.display());
+    let mut java = Command::new("java");
+    java.args(["-cp", &path, "org.testng.TestNG"]);
+    java.args(["-usedefaultlisteners", "false"]);
+    java.args(["-testclass", "latchkey.StockTest"]);
+    let output = run(java, "the tests in Java", stacks).await;
+    let summary = output.lines().find(|line| line.starts_with("Total tests"));
+    let summary = summary.expect("TestNG's summary");
+    assert!(!summary.contains(" run: 0,"), "nothing ran");
+    assert!(summary.ends_with(" Skips: 0"), "left out: {summary}");
 }
 
 /// Runs `program`, some Python, with `arguments` and `variables`, and gives what it printed.
@@ -112,17 +191,24 @@ async fn run(mut program: Command, file: &str, stacks: Vec<(&str, Options)>) -> 
             .env(format!("{prefix}ISSUER_URL"), &stack.issuer_url);
         kept.push(stack);
     }
-    let ended = program
+    program
         .current_dir(clients())
         .env("ALICE_PASSWORD", passwords.of("alice"))
-        .env("BOB_PASSWORD", passwords.of("bob"))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let ended = tokio::time::timeout(STOCK_DEADLINE, ended)
-        .await
-        .expect("the tests to end");
-    let ended = ended.unwrap_or_else(|error| panic!("cannot run {file}: {error}"));
+        .env("BOB_PASSWORD", passwords.of("bob"));
+    output_of(program, file).await
+}
+
+/// Runs a program to its end under a deadline.
+async fn ended(mut program: Command, name: &str) -> Output {
+    let ended = program.stdin(Stdio::null()).kill_on_drop(true).output();
+    let ended = tokio::time::timeout(STOCK_DEADLINE, ended).await;
+    let ended = ended.expect("the tests to end");
+    ended.unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
+}
+
+/// Runs a program that has to end well. Answers what it said, both streams together.
+async fn output_of(program: Command, file: &str) -> String {
+    let ended = ended(program, file).await;
     let output = [ended.stdout, ended.stderr].concat();
     let output = String::from_utf8_lossy(&output).into_owned();
     println!("{output}");

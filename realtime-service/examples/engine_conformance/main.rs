@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p realtime-service --example engine_conformance` listens on port 3000 of localhost
 //! (`ADDRESS` names another one): `/engine.io/` echoes messages, `/socket.io/` has the namespaces
-//! `/` and `/custom`. Both suites run against it unmodified.
+//! `/` and `/custom`. Both suites run against it unmodified: `tests/protocol-suites` fetches them.
 
 mod echo;
 mod socket;
@@ -21,6 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::{echo::Echo, socket::Conformance};
 
+/// Time that clients of the suites have to answer a ping.
+pub(crate) const SUITE_PING_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// How many attachments a packet may have.
 const MAXIMUM_ATTACHMENTS: usize = 10;
 
@@ -33,9 +36,22 @@ struct Server {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let address = env::var("ADDRESS").unwrap_or_else(|_| "localhost:3000".to_owned());
+    let mut listeners = Vec::new();
+    // "localhost" can be two addresses, and clients try both.
+    for address in tokio::net::lookup_host(address).await? {
+        listeners.push(TcpListener::bind(address).await?);
+        println!("listening on http://{address}");
+    }
+    serve(listeners, SUITE_PING_TIMEOUT).await;
+    Ok(())
+}
+
+/// Serves both protocols on `listeners`, for as long as it is polled. Clients have `ping_timeout` to answer
+/// a ping.
+pub(crate) async fn serve(listeners: Vec<TcpListener>, ping_timeout: Duration) {
     let settings = EngineSettings {
         ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
+        ping_timeout,
         message_bytes: 1_000_000,
         ..EngineSettings::default()
     };
@@ -44,24 +60,9 @@ async fn main() -> std::io::Result<()> {
         echo: Engine::new(settings.clone(), Echo, recover::<TcpStream>),
         socket_io: Engine::new(settings, layer, recover::<TcpStream>),
     };
-    for task in [true, false] {
-        let server = server.clone();
-        tokio::spawn(async move {
-            match task {
-                true => server.echo.run().await,
-                false => server.socket_io.run().await,
-            }
-        });
-    }
-    let mut listeners = Vec::new();
-    // "localhost" can be two addresses, and clients try both.
-    for address in tokio::net::lookup_host(address).await? {
-        listeners.push(TcpListener::bind(address).await?);
-        println!("listening on http://{address}");
-    }
     let accepting = listeners.into_iter().map(|one| accept(one, server.clone()));
-    futures_util::future::join_all(accepting).await;
-    Ok(())
+    let accepting = futures_util::future::join_all(accepting);
+    tokio::join!(server.echo.run(), server.socket_io.run(), accepting);
 }
 
 async fn accept(listener: TcpListener, server: Server) {
@@ -88,10 +89,10 @@ async fn accept(listener: TcpListener, server: Server) {
 impl Server {
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
         match request.uri().path() {
-            "/engine.io/" => serve(&self.echo, request, ()).await,
+            "/engine.io/" => answer(&self.echo, request, ()).await,
             "/socket.io/" => {
                 let data = SocketData::new(socket::Namespaces::default());
-                serve(&self.socket_io, request, data).await
+                answer(&self.socket_io, request, data).await
             }
             _ => {
                 let mut response = Response::default();
@@ -102,8 +103,8 @@ impl Server {
     }
 }
 
-/// Serves one request, as the gate of the gateway does after its checks.
-async fn serve<H: EngineHandler>(
+/// Answers one request, as the gate of the gateway does after its checks.
+async fn answer<H: EngineHandler>(
     engine: &Engine<H>,
     request: Request<Body>,
     data: H::Data,

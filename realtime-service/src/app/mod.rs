@@ -23,7 +23,7 @@ use crate::{
     config::{Carrier, Config, KeySource},
     connect::{EngineClients, SessionRef, guard},
     events,
-    http::{admin, backchannel_logout, console, health},
+    http::{admin, backchannel_logout, client_bundle, console, health},
     session::ACKNOWLEDGEMENT_DEADLINE,
     transport::{
         Certificate, Entrance, Gate, Socketioxide,
@@ -111,8 +111,8 @@ impl App {
     fn with_engine(self) -> Self {
         let limits = &self.config.limits;
         let settings = EngineSettings {
-            ping_interval: Duration::from_secs(self.config.heartbeat.interval_secs),
-            ping_timeout: Duration::from_secs(self.config.heartbeat.timeout_secs),
+            ping_interval: self.config.heartbeat.interval(),
+            ping_timeout: self.config.heartbeat.timeout(),
             message_bytes: limits.message_bytes,
             unadmitted_message_bytes: UNADMITTED_MESSAGE_BYTES.min(limits.message_bytes),
             write_stall: limits.write_stall(),
@@ -317,8 +317,8 @@ pub(crate) fn socketioxide_of(
     socketioxide::SocketIo::builder()
         .with_state(state.sessions.clone())
         .with_parser(ParserConfig::common().max_incoming_binary_buf_size(limits.message_bytes))
-        .ping_interval(Duration::from_secs(config.heartbeat.interval_secs))
-        .ping_timeout(Duration::from_secs(config.heartbeat.timeout_secs))
+        .ping_interval(config.heartbeat.interval())
+        .ping_timeout(config.heartbeat.timeout())
         .connect_timeout(limits.unauthenticated())
         .ack_timeout(ACKNOWLEDGEMENT_DEADLINE)
         .max_payload(limits.message_bytes as u64)
@@ -349,7 +349,12 @@ fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Res
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .max_age(PREFLIGHT_MAX_AGE);
+    let client = match config.serve_client {
+        true => client_bundle::routes(),
+        false => Router::new(),
+    };
     Ok(Router::new()
+        .merge(client)
         .route_service("/socket.io/", gate.clone())
         .route_service("/socket.io", gate)
         .merge(health::routes(state.clone()))

@@ -190,7 +190,7 @@ async fn a_thousand_sockets_with_the_same_exp_are_gone_within_a_second_after_it(
         // Pings of a thousand clients are not what this is about.
         heartbeat: Heartbeat {
             interval_secs: 2 * LIFETIME_SECS,
-            timeout_secs: 20,
+            ..Heartbeat::default()
         },
         ..settings(&directory)
     };

@@ -7,6 +7,7 @@ mod admin;
 mod api;
 mod auth;
 mod credentials;
+mod heartbeat;
 mod history;
 mod issuers;
 mod keys;
@@ -20,7 +21,7 @@ mod rooms;
 mod secret_file;
 mod tls;
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr};
 
 use http::Uri;
 use ipnet::IpNet;
@@ -31,6 +32,7 @@ pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
 pub use credentials::CredentialSource;
+pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, KeySource, ReloadSecrets, load_keys};
@@ -95,6 +97,9 @@ pub struct Config {
     /// Transport of clients: `engine`, the gateway's own, or `socketioxide`, for tests and comparison.
     /// `REALTIME__CARRIER`, default `engine`.
     pub carrier: Carrier,
+    /// Whether the gateway serves the stock client in JavaScript, as `/socket.io/socket.io.js`,
+    /// `socket.io.min.js` and `socket.io.esm.min.js`. `REALTIME__SERVE_CLIENT`, default true.
+    pub serve_client: bool,
     /// Format of log lines: `text` or `json`. `REALTIME__LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
 }
@@ -117,17 +122,6 @@ pub enum LogFormat {
     Text,
     /// For machines: one object a line.
     Json,
-}
-
-/// The Engine.IO heartbeat.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Heartbeat {
-    /// Time between two pings, in seconds. `REALTIME__HEARTBEAT__INTERVAL_SECS`, default 25.
-    pub interval_secs: u64,
-    /// Time in which a client must answer a ping, in seconds. `REALTIME__HEARTBEAT__TIMEOUT_SECS`,
-    /// default 20.
-    pub timeout_secs: u64,
 }
 
 impl Default for Config {
@@ -156,27 +150,11 @@ impl Default for Config {
             api: ApiSettings::default(),
             admin: AdminSettings::default(),
             limits: Limits::default(),
-            heartbeat: Heartbeat {
-                interval_secs: 25,
-                timeout_secs: 20,
-            },
+            heartbeat: Heartbeat::default(),
             carrier: Carrier::Engine,
+            serve_client: true,
             log_format: LogFormat::Text,
         }
-    }
-}
-
-impl Heartbeat {
-    /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
-    #[must_use]
-    pub const fn idle_timeout(&self) -> Duration {
-        Duration::from_secs(self.interval_secs + self.timeout_secs)
-    }
-}
-
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Config::default().heartbeat
     }
 }
 
@@ -248,13 +226,9 @@ impl Config {
         let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();
         let is_unique = names.len() == self.issuers.len() && !names.contains(self.issuer.as_str());
         check("issuers", is_unique, "an issuer stands there twice")?;
-        for (setting, secs) in [
-            ("heartbeat.interval_secs", self.heartbeat.interval_secs),
-            ("heartbeat.timeout_secs", self.heartbeat.timeout_secs),
-            ("auth.deferred_secs", self.auth.deferred_secs),
-        ] {
-            check(setting, (1..=3600).contains(&secs), "must be 1 to 3600")?;
-        }
+        let is_fine = (1..=3600).contains(&self.auth.deferred_secs);
+        check("auth.deferred_secs", is_fine, "must be 1 to 3600")?;
+        self.heartbeat.check()?;
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.history.check()?;

@@ -1,21 +1,16 @@
 //! The page that the gateway serves at `/`: log in, connect, see the rooms. All of it is embedded in the binary.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
-
 use axum::{
     Router,
     body::Bytes,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
-    routing::get,
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
 };
 use serde_json::json;
 
-/// The release of socket.io-client that the page was written for; `console/package.json` installs the same one.
-const CLIENT_VERSION: &str = "4.8.3";
+use super::{
+    client_bundle::{self, CLIENT_VERSION},
+    document::{content_tag, document},
+};
 
 /// What the browser must find in `socket.io.min.js` of that release, wherever it comes from.
 const CLIENT_INTEGRITY: &str =
@@ -24,8 +19,8 @@ const CLIENT_INTEGRITY: &str =
 /// Where the client comes from when it was not installed at build time.
 const CLIENT_CDN: &str = "https://cdn.socket.io";
 
-/// The client's bundle, if `npm ci` had been run in `console/` when the gateway was built.
-const EMBEDDED_CLIENT: Option<&str> = include!(concat!(env!("OUT_DIR"), "/embedded_client.rs"));
+/// The bundle of the client that the page loads.
+const CLIENT: &str = "socket.io.min.js";
 
 /// Stands in `index.html` where the client's script element goes.
 const CLIENT_MARKER: &str = "<!-- socket.io-client -->";
@@ -69,33 +64,35 @@ const ASSETS: [(&str, &str, &str); 13] = [
 /// `issuer` is the public URL of the sign-in service, where the page posts the login. It is public knowledge:
 /// whoever opens the page can read it.
 pub fn routes(issuer: &str) -> Router {
-    let is_embedded = EMBEDDED_CLIENT.is_some();
+    let client = client_bundle::file(CLIENT);
+    let is_embedded = client.is_some();
     let mut router = Router::new()
-        .merge(document(
+        .merge(tagged(
             "/",
             page(is_embedded),
             page_headers(issuer, is_embedded),
         ))
-        .merge(document(
+        .merge(tagged(
             "/console/config.json",
             config_json(issuer),
             config_headers(),
         ));
     for (path, content_type, content) in ASSETS {
-        router = router.merge(document(
-            path,
-            Bytes::from_static(content.as_bytes()),
-            asset_headers(content_type),
-        ));
+        let content = Bytes::from_static(content.as_bytes());
+        router = router.merge(tagged(path, content, asset_headers(content_type)));
     }
-    if let Some(client) = EMBEDDED_CLIENT {
-        router = router.merge(document(
-            "/console/socket.io.min.js",
-            Bytes::from_static(client.as_bytes()),
-            asset_headers(JAVASCRIPT),
-        ));
+    if let Some(client) = client {
+        let path = format!("/console/{CLIENT}");
+        let client = Bytes::from_static(client);
+        router = router.merge(tagged(&path, client, asset_headers(JAVASCRIPT)));
     }
     router
+}
+
+/// A document whose tag is made from its content.
+fn tagged(path: &str, body: Bytes, headers: HeaderMap) -> Router {
+    let tag = content_tag(&body);
+    document(path, body, headers, &tag)
 }
 
 fn page(is_embedded: bool) -> Bytes {
@@ -183,54 +180,12 @@ fn origin_of(url: &str) -> Option<String> {
     Some(format!("{}://{}{port}", url.scheme_str()?, url.host()?))
 }
 
-/// A route that answers with one content that never changes while the gateway runs.
-fn document(path: &str, body: Bytes, mut headers: HeaderMap) -> Router {
-    let etag = etag(&body);
-    if let Ok(etag) = HeaderValue::try_from(&etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    let shared = Arc::new((body, headers, etag));
-    Router::new().route(
-        path,
-        get(move |request_headers: HeaderMap| async move {
-            let (body, headers, etag) = &*shared;
-            answer_document(body, headers, etag, &request_headers)
-        }),
-    )
-}
-
-fn answer_document(
-    body: &Bytes,
-    headers: &HeaderMap,
-    etag: &str,
-    request_headers: &HeaderMap,
-) -> Response {
-    if has_current(request_headers, etag) {
-        return (StatusCode::NOT_MODIFIED, headers.clone()).into_response();
-    }
-    (headers.clone(), body.clone()).into_response()
-}
-
-/// A name for this content. It only has to differ from that of another build, so no cryptographic hash is needed.
-fn etag(body: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    body.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
-}
-
-/// Whether the client says that it already holds the content of this name.
-fn has_current(request_headers: &HeaderMap, etag: &str) -> bool {
-    let held = request_headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    held.flat_map(|value| value.split(','))
-        .any(|name| name.trim().trim_start_matches("W/") == etag)
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, http::Request};
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
     use base64::{Engine, engine::general_purpose::STANDARD};
     use http_body_util::BodyExt;
     use serde_json::Value;
@@ -260,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_embedded_client_is_the_pinned_one() {
-        let Some(client) = EMBEDDED_CLIENT else {
+        let Some(client) = client_bundle::file(CLIENT) else {
             return;
         };
         assert_eq!(
@@ -352,7 +307,7 @@ mod tests {
             assert_eq!(headers[header::CONTENT_TYPE], content_type, "{path}");
         }
         let (status, ..) = get_path("/console/socket.io.min.js", None).await;
-        assert_eq!(status.is_success(), EMBEDDED_CLIENT.is_some());
+        assert_eq!(status.is_success(), client_bundle::file(CLIENT).is_some());
     }
 
     #[tokio::test]

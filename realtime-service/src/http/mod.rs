@@ -3,5 +3,7 @@
 
 pub mod admin;
 pub mod backchannel_logout;
+pub mod client_bundle;
 pub mod console;
+mod document;
 pub mod health;

@@ -16,7 +16,7 @@ async fn expiring_and_lasting(
     let config = Config {
         heartbeat: Heartbeat {
             interval_secs: 10 * LIFETIME_SECS,
-            timeout_secs: 20,
+            ..Heartbeat::default()
         },
         ..settings(directory)
     };

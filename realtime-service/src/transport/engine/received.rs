@@ -44,13 +44,19 @@ pub(super) fn decode(body: &[u8]) -> Result<impl Iterator<Item = &str>, Violatio
 }
 
 /// Decodes a message of binary data in base64 behind `prefix`: `b`, and in Engine.IO 3 the packet type.
+/// Line breaks are passed over: the client for Java writes lines of 76 characters (RFC 2045, section 6.8).
 ///
 /// # Errors
 ///
 /// When the packet is not valid base64.
 pub(super) fn decode_base64(packet: &str, prefix: &str) -> Result<Vec<u8>, Violation> {
     let base64 = packet.strip_prefix(prefix).ok_or(Violation::Protocol)?;
-    STANDARD.decode(base64).map_err(|_| Violation::Protocol)
+    let is_line_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let decoded = match base64.as_bytes().iter().any(is_line_break) {
+        false => STANDARD.decode(base64),
+        true => STANDARD.decode(base64.replace(['\r', '\n'], "")),
+    };
+    decoded.map_err(|_| Violation::Protocol)
 }
 
 /// Decodes the packets of a body of text, one after the other.
@@ -148,6 +154,8 @@ mod tests {
         assert_eq!(decoded("b4AQID", "b4"), Some(vec![1, 2, 3]));
         assert_eq!(decoded("b3AQID", "b4"), None);
         assert_eq!(decoded("bAQID*", "b"), None);
+        assert_eq!(decoded("bAQ\r\nID\n", "b"), Some(vec![1, 2, 3]));
+        assert_eq!(decoded("bAQ ID", "b"), None);
     }
 
     #[test]
