@@ -104,23 +104,6 @@ pub fn client_of<'a>(
     }
 }
 
-/// Returns the client of a request, as [`client_of`] does for [`ForwardedHeader::XForwardedFor`].
-#[must_use]
-pub fn client_address<'a>(
-    peer: IpAddr,
-    forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
-    trusted: &[IpNet],
-) -> IpAddr {
-    // A value that is no text comes as the empty one, and must not pass for an element that is left
-    // out.
-    let bytes = |value: &'a str| match value {
-        "" => b"?",
-        value => value.as_bytes(),
-    };
-    let header = ForwardedHeader::XForwardedFor;
-    client_of(peer, header, forwarded_for.map(bytes), trusted).address
-}
-
 /// What one element of a list says about the client of the proxy that appended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {

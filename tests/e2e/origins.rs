@@ -1,4 +1,4 @@
-//! Which pages may call the services: those of a list, compared byte for byte.
+//! Which pages may call the services: those of a list, which both services read alike.
 
 use harness::{Opening, Options, Polling, Stack, soon};
 use reqwest::{Method, Response, StatusCode};
@@ -66,6 +66,38 @@ async fn the_page_may_call_both_services_and_no_other_page_may() {
             assert_eq!(allowed_origin(&answer), None, "{url} {origin}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_services_take_any_scheme_and_a_star_for_one_label() {
+    let listed = json!(["capacitor://localhost", "https://*.example.org"]);
+    let options = Options::default()
+        .gateway("origins", listed.clone())
+        .auth("origins", listed);
+    let stack = Stack::start_with(options).await;
+    let polling = format!("{}/socket.io/?EIO=4&transport=polling", stack.gateway_url);
+    for url in [&format!("{}/login", stack.issuer_url), &polling] {
+        for origin in ["capacitor://localhost", "https://a.example.org"] {
+            let answer = preflight(&stack, url, origin, "POST").await;
+            assert_eq!(allowed_origin(&answer), Some(origin), "{url}");
+        }
+        for origin in [
+            "ionic://localhost",
+            "https://example.org",
+            "https://a.b.example.org",
+            "http://a.example.org",
+            "https://a.example.org.evil.example",
+        ] {
+            let answer = preflight(&stack, url, origin, "POST").await;
+            assert_eq!(allowed_origin(&answer), None, "{url} {origin}");
+        }
+    }
+    let page = |origin: &str| Polling::of(&stack).header("origin", origin).open();
+    assert!(page("https://a.example.org").await.is_ok());
+    assert_eq!(
+        page("https://a.b.example.org").await.err(),
+        Some(StatusCode::FORBIDDEN)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

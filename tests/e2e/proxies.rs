@@ -68,6 +68,37 @@ async fn the_last_address_that_no_trusted_proxy_has_is_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_header_that_a_setting_names_is_read_in_each_of_its_forms_and_the_other_is_not() {
+    for (setting, header, other, forms) in [
+        (
+            "x-forwarded-for",
+            FORWARDED_FOR,
+            "forwarded",
+            ["203.0.113.7", "203.0.113.7:54321", "[2001:db8::1]:443"],
+        ),
+        (
+            "forwarded",
+            "forwarded",
+            FORWARDED_FOR,
+            [
+                "for=203.0.113.7",
+                "for=\"203.0.113.7:1\"",
+                "For=\"[2001:db8::1]:443\"",
+            ],
+        ),
+    ] {
+        let stack = Stack::start_with(options().gateway("forwarded_header", setting)).await;
+        let [first, same, another] = forms.map(|form| {
+            let opening = Opening::of(&stack).header(header, form);
+            opening.header(other, "198.51.100.9").from(PROXY)
+        });
+        let _kept = first.open().await.expect("the first");
+        assert_eq!(same.open().await.err(), Some(429), "{setting}");
+        assert!(another.open().await.is_ok(), "{setting}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sid_is_bound_to_the_address_of_the_client_and_not_of_the_proxy() {
     let options = options().gateway("auth.session_binding", "address");
     let stack = Stack::start_with(options).await;

@@ -30,7 +30,7 @@ use crate::{
     limits::Quota,
     state::AppState,
     transport::{
-        listener::{self, Terms},
+        listener::{self, Proxies, Terms},
         turn,
     },
 };
@@ -77,7 +77,7 @@ pub async fn start(
     let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS_PER_ADDRESS);
     let terms = Terms::new(&state.transport.limits, quota, Arc::default())
         .with_tls(tls)
-        .with_trusted_proxies(&config.trusted_proxies);
+        .with_proxies(Proxies::of(config));
     let router = routes(state, &config.api);
     let drained = std::future::ready(());
     Ok(listener::serve(listener, router, terms, shutdown, drained))

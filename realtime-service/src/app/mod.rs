@@ -28,7 +28,7 @@ use crate::{
     transport::{
         Certificate, Entrance, Gate, Socketioxide,
         engine::{CloseCode, Engine, EngineSettings, socket_io::SocketIo},
-        listener::{self, Terms},
+        listener::{self, Proxies, Terms},
     },
 };
 
@@ -184,7 +184,7 @@ impl App {
         let connections = state.transport.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
             .with_tls(tls)
-            .with_trusted_proxies(&config.trusted_proxies);
+            .with_proxies(Proxies::of(&config));
         let drain = drain(state.clone(), io, engine, config.limits.drain());
         let served = async {
             listener::serve(listener, entrance, terms, shutdown, drain).await;
@@ -249,7 +249,7 @@ async fn listen_for_others(
     let stopped = || stop.clone().cancelled_owned();
     let admin = match config.admin.listen.0 {
         Some(address) => {
-            let proxies = &config.trusted_proxies;
+            let proxies = Proxies::of(config);
             Some(admin::start(address, state.clone(), proxies, stopped()).await?)
         }
         None => None,
@@ -330,21 +330,14 @@ pub(crate) fn socketioxide_of(
 
 /// Every path that is ours.
 fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Result<Router> {
-    let origins = config
-        .origins
-        .iter()
-        .map(|origin| origin.parse::<HeaderValue>());
-    let origins = origins
-        .collect::<Result<Vec<_>, _>>()
-        .context("origins: not a header's value")?;
-    let is_listed = {
-        let origins = origins.clone();
-        move |origin: &HeaderValue, _: &_| origins.contains(origin)
+    let origins = config.listed_origins();
+    let is_listed = move |origin: &HeaderValue, _: &_| {
+        origin.to_str().is_ok_and(|origin| origins.contains(origin))
     };
     // Clients of Socket.IO 2 send credentials unless told not to, and tools for tracing add headers of
     // their own: a browser asks for both.
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(AllowOrigin::predicate(is_listed.clone()))
         .allow_credentials(AllowCredentials::predicate(is_listed))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())

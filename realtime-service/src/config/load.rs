@@ -103,7 +103,6 @@ mod tests {
             ("log_format = 'hunter2'", "log_format"),
             ("credentials = ['hunter2']", "credentials"),
             ("listen = 'hunter2'", "listen"),
-            ("origins = ['http://hunter2/']", "origins"),
             ("issuer = 'hunter2'", "issuer"),
             ("trusted_proxies = ['hunter2']", "trusted_proxies"),
             ("[admin]\nlisten = 'hunter2'", "admin.listen"),
@@ -123,6 +122,23 @@ mod tests {
                 "{toml}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_sends_is_refused_with_the_one_that_it_sends() {
+        for (origin, spelled) in [
+            ("https://app.example:443", "https://app.example"),
+            ("https://App.example", "https://app.example"),
+            ("https://app.example/", "https://app.example"),
+        ] {
+            let error = error_of(&format!("origins = ['{origin}']"));
+            assert!(error.contains("origins"), "{error}");
+            assert!(error.ends_with(spelled), "{error}");
+        }
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let listed = "origins = ['capacitor://localhost', 'https://*.app.example']";
+        std::fs::write(file.path(), listed).expect("written");
+        assert!(Config::load(Some(file.path())).is_ok());
     }
 
     #[test]

@@ -23,10 +23,9 @@ mod tls;
 
 use std::{collections::HashSet, net::SocketAddr};
 
-use http::Uri;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shared_claims::secret::SecretError;
+use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::SecretError};
 
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
@@ -62,7 +61,9 @@ pub struct Config {
     pub auth: AuthSettings,
     /// Where revocations are kept.
     pub revocations: RevocationSettings,
-    /// Origins whose pages may connect, separated by commas and compared byte for byte. A request
+    /// Origins whose pages may connect, separated by commas: as browsers write them, of any scheme,
+    /// such as `https://example.org` or `capacitor://localhost`; in `https://*.example.org` the star stands
+    /// for one label. A request
     /// without an `Origin` header does not come from a browser and is accepted, and so is one that
     /// names the server itself, as some clients outside of browsers do. The setting
     /// replaces the default. `REALTIME__ORIGINS`, default
@@ -80,7 +81,11 @@ pub struct Config {
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
     pub presence: PresenceSettings,
-    /// Proxies whose `X-Forwarded-For` header is believed: networks such as `10.0.0.0/8`, separated
+    /// The header in which the trusted proxies name the client: `x-forwarded-for`, or `forwarded`
+    /// (RFC 7239). The other one is not read, since a client can write it.
+    /// `REALTIME__FORWARDED_HEADER`, default `x-forwarded-for`.
+    pub forwarded_header: ForwardedHeader,
+    /// Proxies whose `forwarded_header` is believed: networks such as `10.0.0.0/8`, separated
     /// by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "networks::deserialize")]
     pub trusted_proxies: Vec<IpNet>,
@@ -145,6 +150,7 @@ impl Default for Config {
             rooms: RoomRule::defaults(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
+            forwarded_header: ForwardedHeader::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
             api: ApiSettings::default(),
@@ -192,6 +198,13 @@ impl Config {
 
     /// Checks what no single setting can check for itself.
     ///
+    /// The origins whose pages may connect; none when the settings were not [checked](Self::check) and
+    /// one of them is no origin.
+    #[must_use]
+    pub fn listed_origins(&self) -> OriginList {
+        OriginList::parse(&self.origins).unwrap_or_default()
+    }
+
     /// # Errors
     ///
     /// The first setting that cannot work.
@@ -205,12 +218,9 @@ impl Config {
             is_url,
             "must begin with http:// or https://",
         )?;
-        let origins_fine = self.origins.iter().all(|origin| is_origin(origin));
-        check(
-            "origins",
-            origins_fine,
-            "each must be SCHEME://HOST[:PORT], as a browser writes it",
-        )?;
+        if let Err(error) = OriginList::parse(&self.origins) {
+            check("origins", false, &error.to_string())?;
+        }
         let has_source = !self.credentials.is_empty();
         check(
             "credentials",
@@ -248,16 +258,4 @@ fn check(setting: &str, is_fine: bool, problem: &str) -> Result<(), ConfigError>
             problem: problem.into(),
         }),
     }
-}
-
-/// Whether `text` is an origin as browsers write it (RFC 6454, section 6.2): others never match.
-fn is_origin(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else {
-        return false;
-    };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return false;
-    };
-    !authority.as_str().contains(['@', '*'])
-        && text == format!("{scheme}://{authority}").to_ascii_lowercase()
 }

@@ -10,7 +10,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use super::health;
@@ -18,7 +17,7 @@ use crate::{
     limits::Quota,
     metrics::METRICS_TYPE,
     state::AppState,
-    transport::listener::{self, Terms},
+    transport::listener::{self, Proxies, Terms},
 };
 
 /// Maximum number of connections. A monitor and its spare keep one connection each; the others are for
@@ -36,15 +35,14 @@ const MAXIMUM_CONNECTIONS_PER_ADDRESS: usize = 16;
 pub async fn start(
     address: SocketAddr,
     state: Arc<AppState>,
-    trusted_proxies: &[IpNet],
+    proxies: Proxies,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} for the operator"))?;
     let quota = Quota::new(MAXIMUM_CONNECTIONS, MAXIMUM_CONNECTIONS_PER_ADDRESS);
-    let terms = Terms::new(&state.transport.limits, quota, Arc::default())
-        .with_trusted_proxies(trusted_proxies);
+    let terms = Terms::new(&state.transport.limits, quota, Arc::default()).with_proxies(proxies);
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .with_state(state.clone())

@@ -23,7 +23,9 @@ fn forwarded(values: &[&str]) -> (String, bool) {
 fn client(peer: &str, forwarded_for: &[&str]) -> String {
     let trusted = parse_networks(&["10.0.0.0/8", "2001:db8::/64"]).expect("networks");
     let peer = peer.parse().expect("an address");
-    client_address(peer, forwarded_for.iter().copied(), &trusted).to_string()
+    let values = forwarded_for.iter().map(|value| value.as_bytes());
+    let client = client_of(peer, ForwardedHeader::XForwardedFor, values, &trusted);
+    client.address.to_string()
 }
 
 fn fine(address: &str) -> (String, bool) {
@@ -225,7 +227,7 @@ fn one_report_a_minute_is_due() {
 }
 
 #[test]
-fn client_address_believes_a_trusted_proxy_and_no_stranger() {
+fn a_trusted_proxy_is_believed_and_no_stranger() {
     let says = ["192.0.2.1"];
     assert_eq!(client("198.51.100.1", &says), "198.51.100.1");
     assert_eq!(client("10.0.0.1", &says), "192.0.2.1");
@@ -235,7 +237,7 @@ fn client_address_believes_a_trusted_proxy_and_no_stranger() {
 }
 
 #[test]
-fn client_address_is_the_last_one_that_no_trusted_proxy_has() {
+fn the_client_is_the_last_one_that_no_trusted_proxy_has() {
     for (values, expected) in [
         (&["203.0.113.9, 192.0.2.1"][..], "192.0.2.1"),
         (&["203.0.113.9, 192.0.2.1, 10.1.1.1"], "192.0.2.1"),

@@ -62,16 +62,11 @@ impl Gate {
         config: &Config,
         context: Arc<TransportContext>,
     ) -> Self {
-        let origins = config
-            .origins
-            .iter()
-            .filter_map(|origin| origin.parse().ok())
-            .collect();
         Self(Arc::new(Shared {
             socketioxide,
             engine: None,
             registry: Arc::default(),
-            origins: Arc::new(Origins::new(origins)),
+            origins: Arc::new(Origins::new(config.listed_origins())),
             cookie_name: config.cookie_name().to_owned(),
             context,
         }))

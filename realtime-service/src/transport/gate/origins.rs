@@ -4,7 +4,7 @@
 //! (RFC 6455, section 10.2).
 
 use http::{HeaderMap, HeaderValue, header};
-use shared_claims::{address::is_trusted, forwarded::ReportInterval};
+use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 use tokio::time::Instant;
 
 use crate::transport::listener::Connection;
@@ -22,7 +22,7 @@ const SCHEMES: [(&str, &str); 4] = [
 
 /// The origins of a gateway.
 pub(super) struct Origins {
-    listed: Vec<HeaderValue>,
+    listed: OriginList,
     started_at: Instant,
     reports: ReportInterval,
 }
@@ -40,7 +40,7 @@ pub(super) enum Origin {
 }
 
 impl Origins {
-    pub(super) fn new(listed: Vec<HeaderValue>) -> Self {
+    pub(super) fn new(listed: OriginList) -> Self {
         Self {
             listed,
             started_at: Instant::now(),
@@ -61,7 +61,7 @@ impl Origins {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return Ok(Origin::Absent);
         };
-        match only(headers, header::ORIGIN) {
+        match text(only(headers, header::ORIGIN)) {
             Some(origin) if self.listed.contains(origin) => Ok(Origin::Listed),
             Some(origin) if is_own(origin, headers, connection) => Ok(Origin::Own),
             _ => Err(origin.clone()),
@@ -77,11 +77,11 @@ impl Origins {
 }
 
 /// Whether `origin` is that of the server which the client has asked for.
-fn is_own(origin: &HeaderValue, headers: &HeaderMap, connection: &Connection) -> bool {
-    let is_proxy = is_trusted(connection.peer.ip(), &connection.trusted_proxies);
+fn is_own(origin: &str, headers: &HeaderMap, connection: &Connection) -> bool {
+    let is_proxy = connection.proxies.contain(connection.peer.ip());
     let forwarded = headers.get(FORWARDED_HOST).filter(|_| is_proxy);
     let host = forwarded.or_else(|| only(headers, header::HOST));
-    let (Some(origin), Some(host)) = (text(Some(origin)), text(host)) else {
+    let Some(host) = text(host) else {
         return false;
     };
     SCHEMES.iter().any(|(scheme, default_port)| {
@@ -106,12 +106,13 @@ fn text(value: Option<&HeaderValue>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{net::SocketAddr, sync::Arc};
 
+    use shared_claims::forwarded::ForwardedHeader;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::transport::listener::KillSwitch;
+    use crate::transport::listener::{KillSwitch, Proxies};
 
     /// A connection from a proxy that is trusted, or from anybody else.
     fn connection(is_proxy: bool) -> Connection {
@@ -121,25 +122,39 @@ mod tests {
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let switch = KillSwitch::new(&CancellationToken::new());
-        Connection::new(peer, trusted.into(), switch)
+        let proxies = Proxies::new(&trusted, ForwardedHeader::default());
+        Connection::new(peer, Arc::new(proxies), switch)
     }
 
     fn origin_of(
         headers: &[(&'static str, &'static str)],
         is_proxy: bool,
     ) -> Result<Origin, HeaderValue> {
-        let listed = HeaderValue::from_static("https://app.example");
+        let listed = [
+            "https://app.example",
+            "https://*.pages.example",
+            "capacitor://localhost",
+        ];
+        let listed = OriginList::parse(&listed).expect("origins");
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Origins::new(vec![listed]).of(&map, &connection(is_proxy))
+        Origins::new(listed).of(&map, &connection(is_proxy))
     }
 
     #[tokio::test]
     async fn a_client_may_name_the_server_that_it_has_asked_for_and_no_other() {
         for (origin, host, expected) in [
             ("https://app.example", "gw.example", Some(Origin::Listed)),
+            (
+                "https://a.pages.example",
+                "gw.example",
+                Some(Origin::Listed),
+            ),
+            ("https://a.b.pages.example", "gw.example", None),
+            ("https://pages.example", "gw.example", None),
+            ("capacitor://localhost", "gw.example", Some(Origin::Listed)),
             ("wss://gw.example", "gw.example", Some(Origin::Own)),
             ("https://gw.example:443", "gw.example", Some(Origin::Own)),
             ("http://GW.example", "gw.example:80", Some(Origin::Own)),

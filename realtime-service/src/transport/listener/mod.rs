@@ -8,6 +8,7 @@ mod body;
 mod frames;
 mod guarded;
 mod head;
+mod proxies;
 pub mod refusal_data;
 mod served;
 
@@ -26,11 +27,6 @@ use axum::body::Body;
 use http::{HeaderMap, Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
-use shared_claims::{
-    address::is_trusted,
-    forwarded::{FORWARDED_FOR, client_address},
-};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -47,6 +43,7 @@ pub use self::{
     body::BodyTimeout,
     frames::Observer,
     guarded::{GuardedStream, KillSwitch},
+    proxies::Proxies,
     served::{Place, ServedStream, recover},
 };
 use crate::{
@@ -69,7 +66,7 @@ pub struct Connection {
     /// Where the other end is: the client, or a proxy.
     pub peer: SocketAddr,
     /// The proxies that are believed whom they speak for.
-    pub trusted_proxies: Arc<[IpNet]>,
+    pub proxies: Arc<Proxies>,
     /// Closes this connection.
     pub switch: KillSwitch,
     /// Whether this connection is a WebSocket, whose refusals get their data.
@@ -87,10 +84,10 @@ pub struct Connection {
 
 impl Connection {
     /// A connection of `peer` that `switch` closes.
-    pub(crate) fn new(peer: SocketAddr, trusted_proxies: Arc<[IpNet]>, switch: KillSwitch) -> Self {
+    pub(crate) fn new(peer: SocketAddr, proxies: Arc<Proxies>, switch: KillSwitch) -> Self {
         Self {
             peer,
-            trusted_proxies,
+            proxies,
             switch,
             refusal_data: RefusalData::default(),
             place: Place::default(),
@@ -103,12 +100,7 @@ impl Connection {
     /// The address of the client that a request with these headers comes from.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {
-        let values: Vec<&str> = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .map(|value| value.to_str().unwrap_or_default())
-            .collect();
-        client_address(self.peer.ip(), values.into_iter(), &self.trusted_proxies)
+        self.proxies.client(self.peer.ip(), headers)
     }
 }
 
@@ -121,7 +113,7 @@ pub struct Terms {
     body_read: Duration,
     metrics: Arc<Metrics>,
     tls: Option<TlsAcceptor>,
-    trusted_proxies: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
 }
 
 impl Terms {
@@ -136,7 +128,7 @@ impl Terms {
             body_read: limits.body_read(),
             metrics,
             tls: None,
-            trusted_proxies: Arc::default(),
+            proxies: Arc::default(),
         }
     }
 
@@ -152,11 +144,9 @@ impl Terms {
     /// With proxies that are believed whom they speak for. Their connections are those of many
     /// clients, and count in all alone.
     #[must_use]
-    pub fn with_trusted_proxies(self, networks: &[IpNet]) -> Self {
-        Self {
-            trusted_proxies: networks.into(),
-            ..self
-        }
+    pub fn with_proxies(self, proxies: Proxies) -> Self {
+        let proxies = Arc::new(proxies);
+        Self { proxies, ..self }
     }
 }
 
@@ -245,7 +235,7 @@ impl<S: HttpService> Acceptor<S> {
 
     fn accept(&self, tcp: TcpStream, peer: SocketAddr) {
         let terms = &self.terms;
-        let is_proxy = is_trusted(peer.ip(), &terms.trusted_proxies);
+        let is_proxy = terms.proxies.contain(peer.ip());
         let owner = (!is_proxy).then(|| AddressKey::from(peer.ip()));
         let permit = match terms.quota.acquire(owner) {
             Ok(permit) => permit,
@@ -263,7 +253,7 @@ impl<S: HttpService> Acceptor<S> {
         };
         terms.metrics.connection_accepted();
         let switch = KillSwitch::new(&self.streams);
-        let connection = Connection::new(peer, terms.trusted_proxies.clone(), switch);
+        let connection = Connection::new(peer, terms.proxies.clone(), switch);
         let switch = connection.switch.clone();
         let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
         let (service, terms) = (self.service.clone(), terms.clone());
