@@ -6,8 +6,10 @@ import { deviceToken, signedIn, unfinishedLogout } from "./kept.js";
 
 const CHANNEL = "latchkey";
 const LOCK = "latchkey-renewal";
-/** Maximum wait for the lock, which is longer than a call to the issuer takes. */
-const LOCK_MS = 20_000;
+/** Maximum wait for the lock. Without it two tabs may renew at once, and the issuer gives both the same successor. */
+const LOCK_MS = 5_000;
+/** Minimum wait for the lock, if little is left of the token. */
+const SHORT_LOCK_MS = 500;
 /** Maximum wait for the token of another tab that has just renewed. */
 const HANDOVER_MS = 500;
 
@@ -152,7 +154,8 @@ class Tokens extends EventTarget {
       return lock !== null;
     });
     if (isFirst) return;
-    const signal = AbortSignal.timeout(LOCK_MS);
+    const left = (this.#held?.expiresAt ?? 0) - Date.now();
+    const signal = AbortSignal.timeout(Math.min(LOCK_MS, Math.max(SHORT_LOCK_MS, left / 2)));
     const renewSecond = async () => {
       if (!isFresh()) await this.#handover();
       await renew();
@@ -183,6 +186,8 @@ class Tokens extends EventTarget {
   /** Holds a new token and gives it to the other tabs. `cause` is `login` or `renewal`. */
   #take(username, { token, expires_in: seconds }, cause) {
     const claims = unverifiedClaims(token);
+    // A page that was frozen receives an answer late, when another tab may have renewed again.
+    if (this.#isOlder(claims)) return this.#held;
     const lifetime = seconds * 1000;
     this.#held = { token, claims, username, lifetime, expiresAt: Date.now() + lifetime };
     signedIn.write({ username, sub: claims.sub });
@@ -190,7 +195,13 @@ class Tokens extends EventTarget {
     return this.#held;
   }
 
+  /** Whether a token is older than the one that is held, in the same session. */
+  #isOlder({ sid, iat }) {
+    return this.#held?.claims.sid === sid && iat < this.#held.claims.iat;
+  }
+
   #receive({ type, held }) {
+    if (held && this.#isOlder(held.claims)) return;
     this.#held = held ?? null;
     if (type === "out") this.#departures += 1;
     if (type !== "renewal") this.dispatchEvent(new Event(type));

@@ -147,7 +147,19 @@ test("of two tabs one renews, and both have the token", async (t) => {
   await Promise.all([inLobby(page), inLobby(tab)]);
   const refreshes = () => counts[0].refreshes + counts[1].refreshes;
   const before = refreshes();
-  for (const number of [1, 2]) await Promise.all(counts.map((each) => each.reaches("renewals", number)));
+  // The first refresh is held back until both tabs have so little time left that both want one.
+  let [waiting, most] = [0, 0];
+  await page.context().route(/\/token\/refresh$/, async (route) => {
+    waiting += 1;
+    most = Math.max(most, waiting);
+    await Promise.all([page, tab].map((each) => each.getByTestId("token-left").getByText(/00:0[012]/).waitFor()));
+    waiting -= 1;
+    await route.continue();
+  });
+  await Promise.all(counts.map((each) => each.reaches("renewals", 1)));
+  assert.equal(most, 1);
+  await page.context().unroute(/\/token\/refresh$/);
+  await Promise.all(counts.map((each) => each.reaches("renewals", 2)));
   assert.ok(refreshes() - before <= 3, `${refreshes() - before} refreshes for two renewals in each of two tabs`);
   assert.deepEqual(counts.map(({ connections }) => connections), [1, 1]);
 });
@@ -168,6 +180,20 @@ test("a page that was asleep while its token ended goes on", async (t) => {
   await protocol.send("Page.setWebLifecycleState", { state: "active" });
   await message(page, "Said while she slept").waitFor();
   assert.equal(await draft(page), "Before the lid was closed");
+});
+
+test("a page that cannot reach the issuer until its token has ended goes on when it can", async (t) => {
+  const page = await openLobby(t, "SHORT_", { tolerated: /POST \/token\/refresh: net::ERR_FAILED/ });
+  await page.getByTestId("composer-input").fill("Still a draft");
+  await page.route(/\/token\/refresh$/, (route) => route.abort("failed"));
+  await page.getByTestId("token-left").getByText("00:00").waitFor();
+  const notice = page.getByTestId("connection-notice");
+  await notice.getByText("Cannot reach the sign-in service, trying again…").waitFor();
+  assert.equal(await page.getByTestId("login-form").isVisible(), false);
+  await page.unroute(/\/token\/refresh$/);
+  await notice.waitFor({ state: "hidden" });
+  await inLobby(page);
+  assert.equal(await draft(page), "Still a draft");
 });
 
 test("a session that cannot be renewed ends with its token, and keeps the draft for its user alone", async (t) => {
