@@ -76,6 +76,12 @@ async fn the_page_has_what_guards_the_account() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs node"]
+async fn the_guide_from_express_holds() {
+    run_node_tests("from-express.test.mjs", vec![("", Options::default())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
 async fn the_documented_code_stays_connected() {
     run_node_tests("documented.test.mjs", usual_stacks()).await;
 }
