@@ -1,12 +1,14 @@
 //! `GET /me`: who the token's owner is, as the database has it now.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     error::{ApiError, PROBLEM_TYPE, Problem},
+    second_factor,
     signed_in::SignedIn,
+    state::AppState,
 };
 
 #[derive(Serialize, ToSchema)]
@@ -26,6 +28,8 @@ pub(crate) struct Me<'a> {
     given_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     family_name: Option<&'a str>,
+    /// Whether a login asks for a code.
+    second_factor: bool,
 }
 
 /// Shows who the token's owner is.
@@ -42,7 +46,10 @@ pub(crate) struct Me<'a> {
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
-pub(crate) async fn show_me(SignedIn { account, .. }: SignedIn) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn show_me(
+    state: web::Data<AppState>,
+    SignedIn { account, .. }: SignedIn,
+) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(Me {
         sub: &account.id,
         username: &account.username,
@@ -51,5 +58,6 @@ pub(crate) async fn show_me(SignedIn { account, .. }: SignedIn) -> Result<HttpRe
         email_verified: account.profile().email_verified,
         given_name: account.given_name.as_deref(),
         family_name: account.family_name.as_deref(),
+        second_factor: second_factor::is_confirmed(&state, &account.id).await?,
     }))
 }

@@ -13,6 +13,11 @@ export function grantedRooms({ authorization_details: details } = {}) {
   return { rooms: [...names].filter((name) => !isPattern(name)), patterns: [...names].filter(isPattern) };
 }
 
+/** An example of a room that one of the patterns opens, or an empty text. */
+export function suggestedRoom(patterns) {
+  return (patterns[0] ?? "").replace(/\*+/g, "42");
+}
+
 /** The room that the gateway opens to each user alone. */
 export function ownRoom(sub) {
   const escaped = (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`;

@@ -1,57 +1,131 @@
-// Signing in: the gateway's config.json names the issuer, and the issuer's POST /login answers a token.
+// The login form: a name and a password, then a code where the account asks for one.
 
-/** The sign-in service's public URL, once read. */
-let issuer = null;
+import { $ } from "./page.js";
+import { tokens } from "./tokens.js";
 
-export async function loadIssuer() {
-  const answer = await fetch("/console/config.json", { cache: "no-store" });
-  if (!answer.ok) throw new Error(`config.json: HTTP ${answer.status}`);
-  issuer = (await answer.json()).issuer.replace(/\/+$/, "");
-  return issuer;
-}
+export class LoginForm {
+  /** The login that waits for a code: `{username, challenge}`, or null. */
+  #waiting = null;
 
-/** Answers what `POST /login` answered, or throws an Error whose message is for the person at the form. */
-export async function postLogin(username, password) {
-  try {
-    issuer ??= await loadIssuer();
-  } catch {
-    throw new Error("Cannot reach the gateway that served this page.");
+  /** `onToken(held)` is called when the user has signed in. */
+  constructor(onToken) {
+    this.onToken = onToken;
+    $("login-form").addEventListener("submit", (event) => this.#submitPassword(event));
+    $("code-form").addEventListener("submit", (event) => this.#submitCode(event));
+    $("code-back").addEventListener("click", () => this.#askPassword(""));
   }
-  let answer;
-  try {
-    answer = await fetch(`${issuer}/login`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify({ username, password }),
-      credentials: "omit",
-      cache: "no-store",
-      signal: AbortSignal.timeout(15_000),
+
+  focus() {
+    const field = this.#waiting ? "code" : $("username").value ? "password" : "username";
+    $(field).focus();
+  }
+
+  /** Removes what was typed, once the user has signed in. */
+  clear() {
+    this.#waiting = null;
+    $("password").value = "";
+    $("code").value = "";
+    $("ended").hidden = true;
+    this.showError("");
+    this.#showStep();
+  }
+
+  /** Says why the session of `username` has ended. */
+  showEnd(username, title, text, code) {
+    $("username").value = username;
+    $("ended-title").textContent = title;
+    $("ended-code").textContent = code;
+    $("ended-code").hidden = code === "";
+    $("ended").hidden = false;
+    this.showEndText(text);
+  }
+
+  showEndText(text) {
+    $("ended-text").textContent = text;
+  }
+
+  /** Shows an error, and marks and focuses the field that it concerns. An empty text removes the error. */
+  showError(message, field) {
+    const error = this.#waiting ? "code-error" : "login-error";
+    $(error).textContent = message;
+    for (const input of [$("username"), $("password"), $("code")]) {
+      input.removeAttribute("aria-invalid");
+      input.removeAttribute("aria-describedby");
+    }
+    if (!field) return;
+    $("ended").hidden = true;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", error);
+    field.focus();
+    field.select();
+  }
+
+  async #submitPassword(event) {
+    event.preventDefault();
+    const username = $("username").value.trim();
+    const password = $("password").value;
+    const missing = username === "" ? $("username") : password === "" ? $("password") : null;
+    if (missing) return this.showError("Enter your username and password.", missing);
+    if (typeof io === "undefined") return this.showError("The Socket.IO client did not load. Check the network, then reload the page.");
+    await this.#run($("login-submit"), async () => {
+      try {
+        this.onToken(await tokens.logIn(username, password));
+      } catch (error) {
+        if (error.code === "mfa_required") return this.#askCode(username, error.challenge);
+        this.showError(error.message, $("password"));
+      }
     });
-  } catch {
-    throw new Error(`Cannot reach the sign-in service at ${issuer}.`);
   }
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok && typeof body.token === "string") return body;
-  throw new Error(problemText(answer, body));
-}
 
-/** An `application/problem+json` answer in words. */
-function problemText(answer, { code, title, detail }) {
-  if (code === "invalid_credentials") return "Wrong username or password.";
-  if (answer.status === 429 || answer.status === 503) {
-    const seconds = Number(answer.headers.get("Retry-After"));
-    const when = seconds > 0 ? `in ${seconds} second${seconds === 1 ? "" : "s"}` : "in a moment";
-    return `${answer.status === 429 ? "Too many attempts." : "The sign-in service is busy."} Try again ${when}.`;
+  async #submitCode(event) {
+    event.preventDefault();
+    const code = $("code").value.replace(/\s/g, "");
+    if (code === "") return this.showError("Enter the code.", $("code"));
+    const { username, challenge } = this.#waiting;
+    await this.#run($("code-submit"), async () => {
+      try {
+        this.onToken(await tokens.logInWithCode(username, challenge, code));
+      } catch (error) {
+        this.showError(error.message, $("code"));
+      }
+    });
   }
-  return detail || title || `The sign-in service answered HTTP ${answer.status}.`;
-}
 
-/** Reads a token's claims for display. Nothing is verified here: that is the gateway's work. */
-export function unverifiedClaims(token) {
-  try {
-    const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
-    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0))));
-  } catch {
-    return {};
+  #askCode(username, challenge) {
+    this.#waiting = { username, challenge };
+    $("code").value = "";
+    $("ended").hidden = true;
+    this.showError("");
+    this.#showStep();
+    $("code").focus();
+  }
+
+  #askPassword(message) {
+    this.#waiting = null;
+    $("password").value = "";
+    this.#showStep();
+    this.showError(message);
+    $("password").focus();
+  }
+
+  #showStep() {
+    $("login-form").hidden = this.#waiting !== null;
+    $("code-form").hidden = this.#waiting === null;
+    $("login-title").textContent = this.#waiting ? "Enter your code" : "Log in";
+  }
+
+  /** Runs one attempt at a time, and marks its button meanwhile. */
+  async #run(button, attempt) {
+    if (button.getAttribute("aria-disabled") === "true") return;
+    const label = button.textContent;
+    button.setAttribute("aria-disabled", "true");
+    button.textContent = "Logging in…";
+    this.showError("");
+    try {
+      await attempt();
+    } finally {
+      button.removeAttribute("aria-disabled");
+      button.textContent = label;
+    }
   }
 }

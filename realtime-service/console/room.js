@@ -38,8 +38,13 @@ export class Room {
     return words[this.state] ?? standing(this.can);
   }
 
+  /** Whether the user is neither in the room nor on the way in. */
+  get isOut() {
+    return this.state === "outside" || this.state === "refused";
+  }
+
   get isSilent() {
-    return this.state === "outside" || this.state === "refused" || (this.state === "inside" && !this.can.includes("pub"));
+    return this.isOut || (this.state === "inside" && !this.can.includes("pub"));
   }
 
   show(shown) {
@@ -105,13 +110,14 @@ export class Room {
     if (!this.log.isShown) this.#setUnread(this.unread + 1);
   }
 
-  /** Whatever is up to `position` and was not shown is missing: says so, unless this is the first visit. */
+  /** Says how many messages up to `position` were not shown, unless this is the first visit. */
   #skipTo(position) {
     if (this.#hasSeen(position)) return;
-    if (this.position && this.position.epoch !== position.epoch) {
-      this.log.addLine("The room began anew: some messages are missing here", "gap");
-    } else if (this.position) {
-      this.log.addLine(`Some messages are missing here (${position.offset - this.position.offset})`, "gap");
+    if (this.position) {
+      const isAnew = this.position.epoch !== position.epoch;
+      if (isAnew) this.log.addLine("The room began anew");
+      const missing = position.offset - (isAnew ? 0 : this.position.offset);
+      if (missing > 0) this.log.addLine(`Some messages are missing here (${missing})`, "gap");
     }
     this.position = position;
   }

@@ -1,29 +1,34 @@
 // The rooms of the signed-in user: which there are, which one is shown, and what the gateway says of them.
 
 import { ask, refusalText } from "./gateway.js";
-import { grantedRooms, ownRoom } from "./grants.js";
+import { grantedRooms, ownRoom, suggestedRoom } from "./grants.js";
 import { $, element, userKey } from "./page.js";
 import { usersOf } from "./people.js";
 import { Room } from "./room.js";
 
-/** How many messages from before one's first visit are shown. */
+/** How many messages from before the first visit are shown. */
 const FIRST_MESSAGES = 50;
+/** How many kept messages are fetched on a later visit: all that a log shows. */
+const LATER_MESSAGES = 500;
 
 /** The rooms, which outlive a connection: who comes back to one is shown what was missed. */
 export class Rooms {
-  /** `me` is `{sub, name}`; `claims` are those of the token. */
-  constructor(me, claims) {
-    Object.assign(this, { me, socket: null, current: null, all: new Map() });
+  /** `me` is `{sub, name}`, `claims` are those of the token, `work` is where the rooms are kept. */
+  constructor(me, claims, work) {
+    Object.assign(this, { me, work, socket: null, current: null, all: new Map() });
     this.add("lobby").isWanted = true;
     if (me.sub) this.add(ownRoom(me.sub), "your room", "room-own").isWanted = true;
+    for (const name of work.rooms) if (!this.all.has(name)) this.add(name).isWanted = true;
     this.allow(claims);
   }
 
-  /** Adds the rooms that a token names. */
+  /** Adds the rooms that a token names, and offers its patterns. */
   allow(claims) {
     const { rooms, patterns } = grantedRooms(claims);
     for (const name of rooms) if (!this.all.has(name)) this.add(name);
-    this.patterns = patterns;
+    $("patterns").hidden = patterns.length === 0;
+    $("patterns-list").replaceChildren(...patterns.map((pattern) => element("code", "", pattern)));
+    $("join-room").placeholder = suggestedRoom(patterns);
   }
 
   add(name, label = name, testId = `room-${name}`) {
@@ -42,8 +47,6 @@ export class Rooms {
     $("room-list").replaceChildren();
     $("messages").replaceChildren();
     for (const room of this.all.values()) this.#list(room);
-    $("patterns").hidden = this.patterns.length === 0;
-    $("patterns-list").replaceChildren(...this.patterns.map((pattern) => element("code", "", pattern)));
     this.select(this.current ?? this.all.get("lobby"));
   }
 
@@ -72,6 +75,7 @@ export class Rooms {
   /** The connection is there, perhaps again. */
   connected() {
     for (const room of this.all.values()) if (room.isWanted) this.enter(room);
+    $("messages").dispatchEvent(new Event("connected"));
   }
 
   lost() {
@@ -96,13 +100,15 @@ export class Rooms {
     let messages = answer.messages ?? [];
     let problem = "";
     if (!answer.recovered && answer.can.includes("hst")) {
-      const kept = await ask(socket, "rt:history", { room: room.name, limit: FIRST_MESSAGES });
+      const limit = room.position ? LATER_MESSAGES : FIRST_MESSAGES;
+      const kept = await ask(socket, "rt:history", { room: room.name, limit });
       if (isLate()) return;
       if (kept.ok) messages = kept.messages;
       else problem = refusalText("Could not read what was said before", kept);
     }
     if (problem) room.log.addLine(problem, "refusal");
     room.entered(answer, messages);
+    this.work.addRoom(room.name);
     this.#changed(room);
     await this.#look(room);
   }
@@ -120,7 +126,23 @@ export class Rooms {
   #leftTo(room, state, why) {
     room.isWanted = false;
     room.left(state, why);
+    this.work.removeRoom(room.name);
     this.#changed(room);
+  }
+
+  /** Removes the current room, which the user has left or may not enter, with its draft. */
+  remove() {
+    const { current: room } = this;
+    if (!this.#isRemovable(room)) return;
+    this.work.forgetRoom(room.name);
+    this.all.delete(room.name);
+    room.button.closest("li").remove();
+    room.log.node.remove();
+    this.select(this.all.values().next().value);
+  }
+
+  #isRemovable(room) {
+    return room.isOut && this.all.size > 1;
   }
 
   // ---- who is there
@@ -177,8 +199,8 @@ export class Rooms {
     this.current = room;
     for (const other of this.all.values()) other.show(other === room);
     $("newer").hidden = true;
-    $("composer-error").textContent = "";
     this.showHead();
+    $("messages").dispatchEvent(new Event("selected"));
     if (this.socket?.connected && room.state === "outside" && room.visit === 0) this.enter(room);
   }
 
@@ -187,7 +209,7 @@ export class Rooms {
     const room = this.all.get(name) ?? this.add(name);
     this.select(room);
     room.button.scrollIntoView({ block: "nearest", inline: "nearest" });
-    if (this.socket.connected && (room.state === "outside" || room.state === "refused")) this.enter(room);
+    if (this.socket.connected && room.isOut) this.enter(room);
   }
 
   #changed(room) {
@@ -200,6 +222,7 @@ export class Rooms {
     $("room-title").textContent = label;
     $("room-can").textContent = name === label ? standing : `${name} · ${standing}`;
     $("enter-leave").textContent = state === "inside" || state === "entering" ? "Leave" : "Enter";
+    $("remove-room").hidden = !this.#isRemovable(this.current);
     $("people-button").textContent = people.summary;
     people.show($("people-list"), $("people-note"));
     $("text").readOnly = isSilent;

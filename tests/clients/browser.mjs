@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 
+import { AxeBuilder } from "@axe-core/playwright";
 import { chromium } from "playwright-core";
 import { io } from "socket.io-client";
 
@@ -24,30 +25,70 @@ export function launch() {
   return chromium.launch({ executablePath, args: CHROMIUM_ARGS });
 }
 
-/** Opens the page in a context of its own, and fails the test if the page ever complains. */
-export async function open(t, browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+/** The sizes that the page is tested at, as options of a context. */
+export const SIZES = {
+  "a desktop": { viewport: { width: 1280, height: 800 } },
+  "a phone": { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true },
+};
+
+/**
+ * Opens the page in a context of its own, and fails the test if the page ever complains. A complaint that matches
+ * `tolerated` is one that the test provokes.
+ */
+export async function open(t, browser, url, { tolerated, ...options } = {}) {
+  const context = await browser.newContext({ ...SIZES["a desktop"], ...options });
   context.setDefaultTimeout(DEADLINE_MS);
-  const page = await context.newPage();
   const complaints = [];
-  page.on("pageerror", (error) => complaints.push(error.message));
-  page.on("console", (message) => {
-    // What does not load is told in full below.
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) complaints.push(message.text());
-  });
-  page.on("requestfailed", (request) => {
-    // A request that the page itself gives up, by leaving or logging out, has not failed.
-    if (request.failure().errorText !== "net::ERR_ABORTED") complaints.push(`${nameOf(request)}: ${request.failure().errorText}`);
-  });
-  page.on("response", (answer) => {
-    if (answer.status() >= 400 && !answer.url().endsWith("/login")) complaints.push(`${nameOf(answer.request())}: HTTP ${answer.status()}`);
-  });
+  context.on("page", (page) => watch(page, (complaint) => tolerated?.test(complaint) || complaints.push(complaint)));
   t.after(async () => {
     await context.close();
     assert.deepEqual(complaints, [], "the browser complained");
   });
+  const page = await context.newPage();
   const answer = await page.goto(url);
   return { page, answer };
+}
+
+/** Calls `complain` with each error of a page. */
+function watch(page, complain) {
+  page.on("pageerror", (error) => complain(error.message));
+  page.on("console", (message) => {
+    // What does not load is told in full below.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) complain(message.text());
+  });
+  page.on("requestfailed", (request) => {
+    // A request that the page itself gives up, by leaving or logging out, has not failed.
+    if (request.failure().errorText !== "net::ERR_ABORTED") complain(`${nameOf(request)}: ${request.failure().errorText}`);
+  });
+  page.on("response", (answer) => {
+    if (answer.status() >= 400 && !/\/login(\/totp)?$/.test(answer.url())) complain(`${nameOf(answer.request())}: HTTP ${answer.status()}`);
+  });
+}
+
+/** Opens the page once more, in another tab of the same browser. */
+export async function openTab(page) {
+  const tab = await page.context().newPage();
+  await tab.goto(page.url());
+  return tab;
+}
+
+/** Fails if axe finds anything on the page as it is now. */
+export async function assertAccessible(page) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+  assert.deepEqual(found, [], "axe found something");
+}
+
+/** Fails if the page is wider than the screen. */
+export async function assertFitsWidth(page) {
+  const [content, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(content <= screen, `${content} px of content on a screen of ${screen} px`);
+}
+
+/** Draws the page into the folder that `SCREENSHOTS` names, if it does. */
+export async function draw(page, name) {
+  const { SCREENSHOTS } = process.env;
+  if (SCREENSHOTS) await page.screenshot({ path: `${SCREENSHOTS}/${name}.png`, animations: "disabled" });
 }
 
 /** A request without its secrets: the `sid` is one, and a CONNECT packet holds the token. */

@@ -49,14 +49,44 @@ async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused(
 #[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
     run_node_tests("page.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_keeps_its_user_signed_in() {
+    run_node_tests("page-session.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_shows_rooms_and_loses_no_message() {
     // Little is kept, and who leaves is told of at once.
     let small = Options::default()
         .gateway("history.messages", 3)
         .gateway("presence.leave_delay_secs", 0);
-    let crowd = Options::default().gateway("presence.users", 1);
+    let demo = json!([{"rooms": ["demo:*"], "actions": ["sub", "pub"]}]);
+    let crowd = Options::default()
+        .mode(Mode::InProcess)
+        .auth("grants", demo)
+        .gateway("presence.users", 1);
     let mut stacks = usual_stacks();
     stacks.extend([("SMALL", small), ("CROWD", crowd)]);
     run_node_tests("page-rooms.test.mjs", stacks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_has_what_guards_the_account() {
+    let account = Options::default()
+        .auth("registration", "open")
+        .auth("limits.logins_per_name", 3);
+    run_node_tests("page-account.test.mjs", vec![("ACCOUNT", account)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn the_guide_from_express_holds() {
+    run_node_tests("from-express.test.mjs", vec![("", Options::default())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -360,6 +360,8 @@ impl Plan {
         auth.extend(variables("AUTH", &self.options.auth));
         auth.extend(common.clone());
         auth.push(secret.clone());
+        let made = run("auth-service", &["migrate"], &auth, None).await;
+        assert!(made.status.success(), "{}", made.output);
         for (name, password) in &passwords.0 {
             let arguments = ["user", "add", name, "--password-stdin"];
             let added = run("auth-service", &arguments, &auth, Some(password)).await;

@@ -26,8 +26,8 @@ pub fn usual_stacks() -> Vec<(&'static str, Options)> {
 }
 
 /// Runs all tests of `file` with Node against stacks that have the same people. The one with the
-/// name `NAME` is told to them as `NAME_GATEWAY_URL` and `NAME_ISSUER_URL`, the one without a name
-/// as `GATEWAY_URL` and `ISSUER_URL`.
+/// name `NAME` is told to them as `NAME_GATEWAY_URL`, `NAME_ISSUER_URL` and `NAME_SECRET`, the one
+/// without a name as `GATEWAY_URL`, `ISSUER_URL` and `SECRET`.
 ///
 /// # Panics
 ///
@@ -188,7 +188,8 @@ async fn run(mut program: Command, file: &str, stacks: Vec<(&str, Options)>) -> 
         };
         program
             .env(format!("{prefix}GATEWAY_URL"), &stack.gateway_url)
-            .env(format!("{prefix}ISSUER_URL"), &stack.issuer_url);
+            .env(format!("{prefix}ISSUER_URL"), &stack.issuer_url)
+            .env(format!("{prefix}SECRET"), &stack.secret);
         kept.push(stack);
     }
     program

@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -22,6 +22,7 @@ use crate::{
 
 mod audit;
 mod client;
+mod database;
 mod grant;
 mod health;
 mod secret;
@@ -196,21 +197,28 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Settings::load(file)?).await,
         Command::Migrate => migrate(&Settings::load(file)?).await,
-        Command::User(command) => user::run(&Settings::load(file)?, command).await,
-        Command::Client(command) => client::run(&Settings::load(file)?, command).await,
-        Command::Keys(KeysCommand::List) => list_keys(&Settings::load(file)?).await,
+        Command::User(command) => user::run(&settings_with_database(file)?, command).await,
+        Command::Client(command) => client::run(&settings_with_database(file)?, command).await,
+        Command::Keys(KeysCommand::List) => list_keys(&settings_with_database(file)?).await,
         Command::Keys(KeysCommand::Rotate { emergency }) => {
-            let config = Config::load(file)?;
+            let config = Config::with_secrets(settings_with_database(file)?)?;
             keys::rotate_now(&config.settings, &config.secrets, emergency)
                 .await
                 .map_err(Failure::other)?;
             print_line("rotated")
         }
-        Command::Audit(command) => audit::run(&Settings::load(file)?, command).await,
+        Command::Audit(command) => audit::run(&settings_with_database(file)?, command).await,
         Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(&Settings::load(file)?).await,
     }
+}
+
+/// Loads the settings of a command that works on the database of a service.
+fn settings_with_database(file: Option<&Path>) -> Result<Settings, Failure> {
+    let settings = Settings::load(file)?;
+    database::require(&settings.database_url)?;
+    Ok(settings)
 }
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::parse;
+use super::parse::{self, TextValue};
 
 /// What is for the operator and not for visitors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ impl FromStr for AdminListen {
             text => text.parse().map(|address| Self(Some(address))).or(Err(())),
         }
     }
+}
+
+impl TextValue for AdminListen {
+    const RULE: &str = "must be an IP address with a port, such as 127.0.0.1:8081, or off";
 }
 
 impl fmt::Display for AdminListen {

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+use super::parse::TextValue;
+
 const SQLITE_SCHEME: &str = "sqlite://";
 const POSTGRES_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -53,6 +55,11 @@ impl FromStr for DatabaseUrl {
             .then(|| Self(text.to_owned()))
             .ok_or(())
     }
+}
+
+impl TextValue for DatabaseUrl {
+    const RULE: &str =
+        "must be sqlite://PATH, or postgres://USER:PASSWORD@HOST/NAME for PostgreSQL";
 }
 
 /// The URL without what stands between the user's name and the host, and without the parameters,

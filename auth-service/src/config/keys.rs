@@ -5,7 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use shared_claims::claims::MAXIMUM_LIFETIME_SECS;
 
-use super::{ConfigError, check, parse};
+use super::{
+    ConfigError, check,
+    parse::{self, TextValue},
+};
 
 /// What signs tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,10 @@ impl FromStr for KeyMode {
             _ => Err(()),
         }
     }
+}
+
+impl TextValue for KeyMode {
+    const RULE: &str = "must be shared or asymmetric";
 }
 
 impl KeySettings {

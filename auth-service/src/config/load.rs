@@ -245,6 +245,10 @@ mod tests {
             ("AUTH__ORIGINS", "*"),
             ("AUTH__WORKERS", "hidden"),
             ("AUTH__LOG_FORMAT", "hidden"),
+            ("AUTH__REGISTRATION", "hidden"),
+            ("AUTH__KEYS__MODE", "hidden"),
+            ("AUTH__TRUSTED_PROXIES", "hidden"),
+            ("AUTH__REVOCATION__GATEWAYS", "hidden"),
             ("AUTH__ADMIN__LISTEN", "hidden"),
             ("AUTH__TOKEN__LIFETIME_SECS", "86401"),
             ("AUTH__TOKEN__LIFETIME_SECS", "0"),
@@ -254,6 +258,8 @@ mod tests {
         ] {
             let error = read("", &[(name, value)]).expect_err(name);
             assert!(error.starts_with(name), "{name}: {error}");
+            let is_told = error.contains("must be ") || error.contains("only https://*.HOST");
+            assert!(is_told, "{name}: what is allowed? {error}");
             assert!(
                 !error.contains("hidden") && !error.contains('\n'),
                 "{error}"

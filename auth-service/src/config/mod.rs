@@ -262,6 +262,10 @@ impl std::str::FromStr for Registration {
     }
 }
 
+impl parse::TextValue for Registration {
+    const RULE: &str = "must be closed or open";
+}
+
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -282,6 +286,10 @@ impl std::str::FromStr for LogFormat {
             _ => Err(()),
         }
     }
+}
+
+impl parse::TextValue for LogFormat {
+    const RULE: &str = "must be text or json";
 }
 
 impl Settings {

@@ -1,26 +1,39 @@
 //! The values that are more than a number or a text.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
-use shared_claims::{address::parse_networks, origin::OriginPattern};
+use shared_claims::{address::parse_networks, forwarded::ForwardedHeader, origin::OriginPattern};
 
 /// Whether `text` is one http or https origin, exactly as a browser writes it.
 pub(super) fn is_web_origin(text: &str) -> bool {
     OriginPattern::parse(text).is_ok_and(|origin| origin.is_web_origin())
 }
 
+/// A value that is written as a text.
+pub(super) trait TextValue: FromStr {
+    /// The texts that can be parsed, as the end of an error message.
+    const RULE: &str;
+}
+
+impl TextValue for SocketAddr {
+    const RULE: &str = "must be an IP address with a port, such as 127.0.0.1:8080";
+}
+
+impl TextValue for ForwardedHeader {
+    const RULE: &str = "must be x-forwarded-for or forwarded";
+}
+
 /// Deserializes what is written as a text, without repeating the text when it is wrong.
-pub(super) fn from_text<'de, T: FromStr, D: Deserializer<'de>>(
+pub(super) fn from_text<'de, T: TextValue, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse()
-        .map_err(|_| D::Error::custom("is not a value that this setting can have"))
+    text.parse().map_err(|_| D::Error::custom(T::RULE))
 }
 
 /// Deserializes a list: an array in a file, separated by commas in a variable.

@@ -8,7 +8,9 @@ use totp_rs::Secret;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::{RECOVERY_CODES, authenticator, new_secret, recovery_code, step_of, use_code};
+use super::{
+    RECOVERY_CODES, authenticator, new_secret, qr::QrImage, recovery_code, step_of, use_code,
+};
 use crate::{
     attempts::{Attempt, own_device},
     body::{Body, Parsed},
@@ -72,8 +74,10 @@ impl Body for DisableBody {
 pub(crate) struct Enrolment {
     /// The secret in base32, to be typed.
     secret: String,
-    /// The same as a URI, to be shown as a QR code.
+    /// The same as a URI.
     uri: String,
+    /// The URI as a QR code, to be scanned by an authenticator.
+    qr: QrImage,
 }
 
 /// What stands in for a code when the authenticator is lost, each of them once.
@@ -134,7 +138,12 @@ pub(crate) async fn post_start(
     let uri = authenticator(&*secret, &account.username)?.to_url();
     let uri = uri.map_err(|_| anyhow::anyhow!("this name makes no URI"))?;
     let text = Secret::from(secret.to_vec()).to_base32();
-    Ok(HttpResponse::Ok().json(Enrolment { secret: text, uri }))
+    let qr = QrImage::draw(&uri)?;
+    Ok(HttpResponse::Ok().json(Enrolment {
+        secret: text,
+        uri,
+        qr,
+    }))
 }
 
 /// Judges the password of somebody who is signed in: a stolen access token is not enough to change what

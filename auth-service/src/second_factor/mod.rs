@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) mod enrolment;
 pub(crate) mod login;
+mod qr;
 
 /// The shared secret, in bytes: as long as the hash (RFC 4226, section 4).
 const SECRET_BYTES: usize = 20;
@@ -39,9 +40,7 @@ pub(crate) async fn require(
     account: &AccountWithHash,
     now: i64,
 ) -> Result<(), ApiError> {
-    let store = state.store();
-    let secret = store.find_totp_secret(&account.account.id).await?;
-    if secret.is_none_or(|secret| secret.confirmed_at.is_none()) {
+    if !is_confirmed(state, &account.account.id).await? {
         return Ok(());
     }
     let challenge = random_token()?;
@@ -49,10 +48,21 @@ pub(crate) async fn require(
         user_id: account.account.id.clone(),
         password_version: account.password_version,
     };
-    store
+    state
+        .store()
         .insert_challenge(&Hash::of(&challenge), &challenged, now + CHALLENGE_SECS)
         .await?;
     Err(ApiError::SecondFactorRequired(challenge))
+}
+
+/// Returns whether a login to the account asks for a code.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool, ApiError> {
+    let secret = state.store().find_totp_secret(user_id).await?;
+    Ok(secret.is_some_and(|secret| secret.confirmed_at.is_some()))
 }
 
 /// Uses up a code of the authenticator or a recovery code.

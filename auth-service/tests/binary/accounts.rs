@@ -6,7 +6,7 @@ const PASSWORD: &str = "open sesame\n";
 
 #[test]
 fn an_account_is_made_listed_changed_and_shut() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     let add = [
         "user",
         "add",
@@ -36,7 +36,7 @@ fn an_account_is_made_listed_changed_and_shut() {
 
 #[test]
 fn a_taken_name_is_refused() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     bench
         .run_with(PASSWORD, &["user", "add", "alice"])
         .printed();
@@ -48,7 +48,7 @@ fn a_taken_name_is_refused() {
 
 #[test]
 fn a_password_that_is_too_short_or_the_name_is_refused() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     for (password, name) in [
         ("seven77\n", "alice"),
         ("alice.liddell\n", "Alice.Liddell"),
@@ -68,7 +68,7 @@ fn a_password_that_is_too_short_or_the_name_is_refused() {
 
 #[test]
 fn an_email_is_an_address_and_of_one_account() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     let add = |name: &str, email: &str| {
         let arguments = ["user", "add", name, "--email", email, "--email-verified"];
         bench.run_with(PASSWORD, &arguments)
@@ -83,11 +83,35 @@ fn an_email_is_an_address_and_of_one_account() {
 
 #[test]
 fn a_name_that_nobody_has_is_refused() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     let line = bench.run(&["user", "disable", "nobody"]).refused(1);
     assert_eq!(line, "auth-service: there is no user nobody\n");
     let line = bench
         .run_with(PASSWORD, &["user", "passwd", "nobody"])
         .refused(1);
     assert_eq!(line, "auth-service: there is no user nobody\n");
+}
+
+#[test]
+fn a_command_makes_no_database_that_nobody_asked_for() {
+    for command in [
+        &["user", "list"][..],
+        &["user", "add", "alice"],
+        &["client", "list"],
+        &["keys", "list"],
+        &["audit", "list"],
+    ] {
+        let bench = Workbench::new();
+        let line = bench.run_with("open-sesame\n", command).refused(2);
+        let path = bench.path().join("latchkey.db");
+        assert!(
+            line.contains(&format!("no database at {}: ", path.display())),
+            "{line}"
+        );
+        assert!(line.contains("auth-service migrate"), "{line}");
+        assert!(!path.exists(), "{command:?}");
+        bench.run(&["migrate"]).printed();
+        let outcome = bench.run_with("open-sesame\n", command);
+        assert!(!outcome.stderr.contains("no database"), "{outcome:?}");
+    }
 }

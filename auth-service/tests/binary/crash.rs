@@ -79,7 +79,7 @@ fn killed_after(serving: Serving, token: &str, delay: Duration) -> Option<String
 
 #[test]
 fn a_kill_between_commit_and_answer_leaves_one_token_100_times_over() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     let added = bench.run_with(
         "open sesame\n",
         &["user", "add", "alice", "--password-stdin"],

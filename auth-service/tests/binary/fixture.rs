@@ -17,6 +17,13 @@ impl Workbench {
         Self(tempfile::tempdir().expect("a directory"))
     }
 
+    /// A directory with a database that has no accounts.
+    pub(crate) fn with_database() -> Self {
+        let bench = Self::new();
+        bench.run(&["migrate"]).printed();
+        bench
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

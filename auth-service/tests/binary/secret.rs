@@ -149,7 +149,7 @@ fn a_secret_or_a_database_that_others_can_read_is_warned_of() {
         let bench = Workbench::new();
         let path = bench.path().join("secret");
         fs::write(&path, format!("{SECRET}\n")).expect("written");
-        bench.run(&["user", "list"]).printed();
+        bench.run(&["migrate"]).printed();
         let database = bench.path().join("latchkey.db");
         for file in [&path, &database] {
             fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("a mode");

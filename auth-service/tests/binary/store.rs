@@ -82,7 +82,7 @@ fn serve_where_writes_can_fail(bench: &Workbench) -> Serving {
 
 #[test]
 fn writes_that_fail_are_never_acknowledged_and_it_goes_on_when_they_work_again() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let serving = serve_where_writes_can_fail(&bench);
     assert_eq!(status(&log_in(&serving, "alice")), "200");
@@ -131,7 +131,7 @@ fn size_of(path: &Path) -> usize {
 
 #[test]
 fn a_file_that_is_no_database_ends_the_start_with_its_name() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let path = bench.path().join(DATABASE);
     damage(&path, 0, 100);
@@ -148,7 +148,7 @@ fn a_file_that_is_no_database_ends_the_start_with_its_name() {
 
 #[test]
 fn a_file_whose_inside_is_damaged_ends_the_start_with_its_name() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let path = bench.path().join(DATABASE);
     // The first page stays, with the list of the tables; every table is gone.
@@ -164,7 +164,7 @@ fn a_file_whose_inside_is_damaged_ends_the_start_with_its_name() {
 
 #[test]
 fn a_file_that_is_damaged_while_it_is_served_costs_answers_and_not_the_process() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let path = bench.path().join(DATABASE);
     let serving = Serving::start(&bench);
@@ -187,7 +187,7 @@ fn a_file_that_is_damaged_while_it_is_served_costs_answers_and_not_the_process()
 
 #[test]
 fn what_was_acknowledged_outlives_a_lost_log_when_the_process_is_ended_and_not_killed() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let serving = Serving::start(&bench);
     assert_eq!(status(&log_in(&serving, "alice")), "200");
@@ -199,7 +199,7 @@ fn what_was_acknowledged_outlives_a_lost_log_when_the_process_is_ended_and_not_k
 
 #[test]
 fn a_file_that_is_moved_away_is_missed_and_found_again() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let path = bench.path().join(DATABASE);
     let serving = Serving::start(&bench);
@@ -214,7 +214,7 @@ fn a_file_that_is_moved_away_is_missed_and_found_again() {
 
 #[test]
 fn what_was_acknowledged_survives_the_death_of_the_process_in_the_middle_of_writes() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let mut acknowledged = 0;
     for _ in 0..3 {
@@ -248,7 +248,7 @@ fn what_was_acknowledged_survives_the_death_of_the_process_in_the_middle_of_writ
 fn processes_that_make_the_same_database_at_once_all_get_it() {
     let bench = Workbench::new();
     let children: Vec<_> = (0..6)
-        .map(|_| bench.command(&["user", "list"]).spawn().expect("it runs"))
+        .map(|_| bench.command(&["migrate"]).spawn().expect("it runs"))
         .collect();
     for child in children {
         Outcome::from(child.wait_with_output().expect("it ends")).printed();
@@ -259,7 +259,7 @@ fn processes_that_make_the_same_database_at_once_all_get_it() {
 /// folder that it was built in.
 #[test]
 fn a_database_that_may_not_be_written_ends_the_start_with_its_name() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     add(&bench, "alice").printed();
     let binary = bench.path().join("auth-service");
     fs::copy(bench.command(&[]).get_program(), &binary).expect("copied");
@@ -302,7 +302,7 @@ fn a_database_that_may_not_be_written_ends_the_start_with_its_name() {
 
 #[test]
 fn commands_need_the_tables_of_their_version_and_migrate_makes_them() {
-    let bench = Workbench::new();
+    let bench = Workbench::with_database();
     let printed = bench.run(&["migrate"]).printed();
     assert_eq!(printed, "the database is up to date\n");
     add(&bench, "alice").printed();

@@ -27,7 +27,7 @@ async fn a_token_shows_its_owner() {
         let me: Value = answer.json().await.expect("JSON");
         let expected = json!({
             "sub": id, "username": "alice", "name": "A Name", "email": "alice@example.org",
-            "email_verified": false,
+            "email_verified": false, "second_factor": false,
         });
         assert_eq!(me, expected);
     }

@@ -228,6 +228,30 @@ async fn a_code_is_six_ascii_digits() {
 }
 
 #[tokio::test]
+async fn the_owner_is_told_whether_a_login_asks_for_a_code() {
+    let service = Service::start().await;
+    service.add_user("bob").await;
+    let enrolled = Enrolled::on(service).await;
+    let has_factor = async |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let answer = enrolled.service.get_me(Some(&authorization)).await;
+        let me: Value = answer.json().await.expect("JSON");
+        me["second_factor"].clone()
+    };
+    assert_eq!(has_factor(&enrolled.token).await, true);
+    let bob = enrolled.service.login("bob").await.token;
+    assert_eq!(has_factor(&bob).await, false);
+    // A secret that nobody has confirmed is no second factor.
+    let started = enrolled
+        .service
+        .post("/totp", Some(&bob), &json!({"password": PASSWORD}))
+        .await;
+    let started: Value = started.json().await.expect("JSON");
+    assert_eq!(has_factor(&bob).await, false);
+    assert!(started["qr"]["modules"].as_u64() >= Some(21), "{started}");
+}
+
+#[tokio::test]
 async fn a_recovery_code_stands_in_for_a_code_once() {
     let enrolled = Enrolled::start().await;
     let code = &enrolled.recovery_codes[3];

@@ -73,13 +73,27 @@ fn describe(error: &config::ConfigError, key: Option<&str>) -> ConfigError {
             setting: setting(None),
             problem: match text.split_once(", expected ") {
                 Some((_, expected)) => format!("must be {expected}"),
-                None => "is not a value that this setting can have".to_owned(),
+                None => rule_of(&setting(None)).to_owned(),
             },
         },
         _ => ConfigError::Invalid {
             setting: setting(None),
-            problem: "is not a value that this setting can have".to_owned(),
+            problem: rule_of(&setting(None)).to_owned(),
         },
+    }
+}
+
+/// Returns the values that a setting can have, for those whose parser does not name them.
+fn rule_of(setting: &str) -> &'static str {
+    let name = setting.split('[').next().unwrap_or_default();
+    match (name, setting.contains("actions[")) {
+        ("listen", _) => "must be an IP address with a port, such as 127.0.0.1:9000",
+        ("carrier", _) => "must be engine or socketioxide",
+        ("credentials", _) => "must be some of auth, header, query and cookie",
+        ("keys.mode", _) => "must be shared or asymmetric",
+        ("log_format", _) => "must be text or json",
+        (_, true) => "must be some of sub, pub, hst and prs",
+        _ => "is not a value that this setting can have; docs/configuration.md describes it",
     }
 }
 
@@ -139,6 +153,33 @@ mod tests {
         let listed = "origins = ['capacitor://localhost', 'https://*.app.example']";
         std::fs::write(file.path(), listed).expect("written");
         assert!(Config::load(Some(file.path())).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_which_values_are_right_and_they_are() {
+        let rooms = |action: &str| format!("[[rooms]]\nrooms = ['a']\nactions = ['{action}']");
+        let text = |name: &str, value: &str| match name.split_once('.') {
+            Some((table, key)) => format!("[{table}]\n{key} = '{value}'"),
+            None if name == "credentials" => format!("{name} = ['{value}']"),
+            None if name == "actions" => rooms(value),
+            None => format!("{name} = '{value}'"),
+        };
+        for (name, words) in [
+            ("listen", &["127.0.0.1:9000"][..]),
+            ("carrier", &["engine", "socketioxide"]),
+            ("credentials", &["auth", "header", "query"]),
+            ("keys.mode", &["shared", "asymmetric"]),
+            ("log_format", &["text", "json"]),
+            ("actions", &["sub", "pub", "hst", "prs"]),
+        ] {
+            let error = error_of(&text(name, "hunter2"));
+            for word in words {
+                assert!(error.contains(word), "{name}: {error}");
+                let mut file = tempfile::NamedTempFile::new().expect("a file");
+                file.write_all(text(name, word).as_bytes()).expect("a line");
+                assert!(Config::load(Some(file.path())).is_ok(), "{name} = {word}");
+            }
+        }
     }
 
     #[test]

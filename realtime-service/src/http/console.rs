@@ -43,17 +43,24 @@ macro_rules! asset {
 }
 
 /// The files beside the page.
-const ASSETS: [(&str, &str, &str); 13] = [
+const ASSETS: [(&str, &str, &str); 20] = [
+    asset!("account.js", JAVASCRIPT),
     asset!("app.js", JAVASCRIPT),
     asset!("composer.js", JAVASCRIPT),
     asset!("gateway.js", JAVASCRIPT),
     asset!("grants.js", JAVASCRIPT),
+    asset!("header.js", JAVASCRIPT),
+    asset!("issuer.js", JAVASCRIPT),
+    asset!("kept.js", JAVASCRIPT),
     asset!("log.js", JAVASCRIPT),
     asset!("login.js", JAVASCRIPT),
     asset!("page.js", JAVASCRIPT),
     asset!("people.js", JAVASCRIPT),
     asset!("room.js", JAVASCRIPT),
     asset!("rooms.js", JAVASCRIPT),
+    asset!("session.js", JAVASCRIPT),
+    asset!("tokens.js", JAVASCRIPT),
+    asset!("account.css", STYLE_SHEET),
     asset!("session.css", STYLE_SHEET),
     asset!("style.css", STYLE_SHEET),
     asset!("icon.svg", "image/svg+xml"),

@@ -13,6 +13,7 @@ pub(crate) fn install_client(root: &Path) {
     if console.join(CLIENT).is_file() {
         return;
     }
+    println!("cargo dev: installing socket.io-client");
     let status = Command::new("npm")
         .args([
             "ci",
@@ -27,7 +28,7 @@ pub(crate) fn install_client(root: &Path) {
         .stdout(Stdio::null())
         .status();
     match status {
-        Ok(status) if status.success() => println!("cargo dev: installed socket.io-client"),
+        Ok(status) if status.success() => {}
         Ok(_) => println!("cargo dev: npm ci failed: {WITHOUT}"),
         Err(_) => println!("cargo dev: npm was not found: {WITHOUT}"),
     }

@@ -15,24 +15,33 @@ const DEMO_USERS: [(&str, &str); 2] = [("alice", "Alice Example"), ("bob", "Bob 
 /// Thirty-two characters, five bits each, none to be mistaken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Makes what is missing, and says what a new user's password is, or how to get a new one.
+/// Rooms in which the demo users may do everything, so that there is one to enter besides the lobby.
+const DEMO_ROOMS: &str = "demo:*";
+
+/// Makes the directory and the secret, unless they are there.
 ///
 /// # Errors
 ///
 /// When the directory cannot be made, or auth-service refuses.
-pub(crate) fn prepare(settings: &Settings, auth: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_secret(settings: &Settings, auth: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(settings.root.join(&settings.dir))
         .with_context(|| format!("{} could not be made", settings.dir))?;
-    output(
-        settings
-            .auth_command(auth)
-            .args(["secret", "init", &settings.secret()]),
-        None,
-    )?;
+    let mut command = settings.auth_command(auth);
+    command.args(["secret", "init", &settings.secret()]);
+    output(&mut command, None)?;
+    Ok(())
+}
 
+/// Makes the database and the demo users, unless they are there, and says what a new user's password is.
+///
+/// # Errors
+///
+/// When auth-service refuses.
+pub(crate) fn prepare(settings: &Settings, auth: &Path) -> anyhow::Result<()> {
+    output(settings.auth_command(auth).arg("migrate"), None)?;
     let listing = output(settings.auth_command(auth).args(["user", "list"]), None)?;
     let mut added = Vec::new();
     for (user, full_name) in DEMO_USERS {
@@ -41,14 +50,18 @@ pub(crate) fn prepare(settings: &Settings, auth: &Path) -> anyhow::Result<()> {
             let mut command = settings.auth_command(auth);
             command.args(["user", "add", user, "--name", full_name, "--password-stdin"]);
             output(&mut command, Some(&password))?;
+            let mut command = settings.auth_command(auth);
+            command.args(["user", "grant", user, "--room", DEMO_ROOMS]);
+            command.args(["--actions", "sub,pub,hst,prs"]);
+            output(&mut command, None)?;
             added.push((user, password));
         }
     }
-    announce(settings, auth, &added);
+    announce(settings, &added);
     Ok(())
 }
 
-fn announce(settings: &Settings, auth: &Path, added: &[(&str, String)]) {
+fn announce(settings: &Settings, added: &[(&str, String)]) {
     if !added.is_empty() {
         println!("\ncargo dev: new demo users, with passwords that are shown only now:\n");
         for (user, password) in added {
@@ -57,15 +70,13 @@ fn announce(settings: &Settings, auth: &Path, added: &[(&str, String)]) {
         println!();
     }
     if added.len() < DEMO_USERS.len() {
-        println!(
-            "cargo dev: the demo users are there from an earlier run. Password lost? Delete {}, or: \
-             LATCHKEY_SECRET_FILE={} AUTH__DATABASE_URL=sqlite://{} {} user passwd alice",
-            settings.dir,
-            settings.secret(),
-            settings.database(),
-            auth.strip_prefix(&settings.root).unwrap_or(auth).display(),
-        );
+        println!("cargo dev: the demo users are there from an earlier run");
     }
+    let prefix = settings.command_prefix();
+    println!(
+        "cargo dev: commands for the accounts, in another terminal, such as a new password for alice:\n\n    \
+         {prefix} user passwd alice\n"
+    );
 }
 
 /// Whether some line of `user list` begins with the name.

@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a child is asked whether it still lives.
 const TICK: Duration = Duration::from_millis(100);
 /// What a service prints when it accepts connections.
-const READY: &str = "listening on http://";
+const READY: &str = "listening on http";
 
 enum Event {
     Ready,

@@ -207,6 +207,9 @@ impl Home {
     /// Returns an error with the issuer's words if it refuses.
     pub(crate) fn add_account(&self, issuer: &Path, state: &Path) -> anyhow::Result<()> {
         let mut command = issuer_command(issuer, self, state);
+        let made = command.arg("migrate").stdout(Stdio::null()).status()?;
+        ensure!(made.success(), "auth-service makes no database");
+        let mut command = issuer_command(issuer, self, state);
         command.args(["user", "add", ACCOUNT, "--password-stdin"]);
         complete(&mut command, &self.password)
     }
