@@ -8,6 +8,7 @@ mod api;
 mod auth;
 mod credentials;
 mod history;
+mod issuer_check;
 mod issuers;
 mod keys;
 mod limits;
@@ -20,7 +21,7 @@ mod rooms;
 mod secret_file;
 mod tls;
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use http::Uri;
 use ipnet::IpNet;
@@ -53,8 +54,9 @@ pub struct Config {
     /// The keys that verify tokens.
     pub keys: KeySettings,
     /// Further issuers whose tokens are accepted. Only in the TOML file, as `[[issuers]]` with
-    /// `issuer`, `audience`, `client_id`, `jwks_uri`, `algorithms`, `types`,
-    /// `maximum_lifetime_secs`, `grants_rooms` and `claims`; by default none.
+    /// `issuer`, `tenants`, `audience`, `audience_claim`, `client_id`, `jwks_uri`, `algorithms`,
+    /// `types`, `maximum_lifetime_secs`, `grants_rooms`, `require_claims`, `accept_id_tokens` and
+    /// `claims`; by default none: see [providers](providers.md).
     pub issuers: Vec<IssuerSettings>,
     /// How sockets authenticate.
     pub auth: AuthSettings,
@@ -218,15 +220,7 @@ impl Config {
     ///
     /// The first setting that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let is_url = self.issuer.starts_with("http://") || self.issuer.starts_with("https://");
-        check("issuer", is_url, "must begin with http:// or https://")?;
-        let uri = self.jwks_uri();
-        let is_url = uri.starts_with("http://") || uri.starts_with("https://");
-        check(
-            "keys.jwks_uri",
-            is_url,
-            "must begin with http:// or https://",
-        )?;
+        self.check_issuers()?;
         let origins_fine = self.origins.iter().all(|origin| is_origin(origin));
         check(
             "origins",
@@ -243,11 +237,6 @@ impl Config {
         let is_named = !self.auth.cookie_name.is_empty();
         let rule = "must be set when credentials list cookie, and only then";
         check("auth.cookie_name", reads_cookies == is_named, rule)?;
-        let problem = self.issuers.iter().find_map(IssuerSettings::problem);
-        check("issuers", problem.is_none(), problem.unwrap_or_default())?;
-        let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();
-        let is_unique = names.len() == self.issuers.len() && !names.contains(self.issuer.as_str());
-        check("issuers", is_unique, "an issuer stands there twice")?;
         for (setting, secs) in [
             ("heartbeat.interval_secs", self.heartbeat.interval_secs),
             ("heartbeat.timeout_secs", self.heartbeat.timeout_secs),
