@@ -16,6 +16,12 @@ async fn check(toml: &str, arguments: &[&str], token: Option<&str>) -> Ended {
     harness::stack::run("realtime-service", &all, &secret, token).await
 }
 
+#[track_caller]
+fn assert_has_line(ended: &Ended, line: &str) {
+    let output = &ended.output;
+    assert!(output.lines().any(|one| one == line), "{line}: {output}");
+}
+
 fn settings(issuer: &OtherIssuer, more: &str) -> String {
     let url = &issuer.url;
     format!(
@@ -70,11 +76,7 @@ async fn keys_are_fetched_and_each_is_reported_as_used_or_not() {
         &place,
         "  key \"1\" used for ES256",
     ] {
-        assert!(
-            ended.output.lines().any(|one| one == line),
-            "{line}: {}",
-            ended.output
-        );
+        assert_has_line(&ended, line);
     }
     let only_rsa = settings(&issuer, "algorithms = [\"RS256\"]");
     let ended = check(&only_rsa, &["--online"], None).await;
@@ -110,11 +112,7 @@ async fn a_token_is_tried_on_the_rules_of_every_issuer_step_by_step() {
         "  ok      the required claims have their values",
         "  the token is accepted",
     ] {
-        assert!(
-            accepted.output.lines().any(|one| one == line),
-            "{line}: {}",
-            accepted.output
-        );
+        assert_has_line(&accepted, line);
     }
     let role = forge.clone().claim("role", "\u{1b}[2J");
     for (forge, step, details) in [
@@ -142,11 +140,7 @@ async fn a_token_is_tried_on_the_rules_of_every_issuer_step_by_step() {
         let refused = check(&required, &arguments, Some(&forge.token())).await;
         assert_eq!(refused.status.code(), Some(1), "{}", refused.output);
         for line in [format!("  FAILED  {step}"), format!("          {details}")] {
-            assert!(
-                refused.output.lines().any(|one| one == line),
-                "{line}: {}",
-                refused.output
-            );
+            assert_has_line(&refused, &line);
         }
     }
     let none = check(&required, &arguments, Some("abc.def")).await;

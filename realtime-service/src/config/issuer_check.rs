@@ -170,8 +170,19 @@ mod tests {
         settings
     }
 
+    /// Refuses the first of each row for a reason that names the second, and accepts the third.
+    #[track_caller]
+    fn refuse(rows: impl IntoIterator<Item = (Value, &'static str, Value)>) {
+        for (bad, expected, good) in rows {
+            let error = error_of(&[with(&bad)]).unwrap_or_default();
+            assert!(error.starts_with("issuers[0]: "), "{bad}: {error}");
+            assert!(error.contains(expected), "{bad}: {error}");
+            assert_eq!(error_of(&[with(&good)]), None, "{good}");
+        }
+    }
+
     #[test]
-    fn an_issuer_that_cannot_work_is_refused_and_its_twin_is_not() {
+    fn a_template_that_cannot_work_is_refused_and_its_twin_is_not() {
         let keys = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
         let tenants = json!({"issuer": TEMPLATE, "tenants": ["a"], "jwks_uri": keys});
         let changed = |name: &str, value: Value| {
@@ -179,23 +190,7 @@ mod tests {
             changed[name] = value;
             changed
         };
-        let id = json!({"accept_id_tokens": true, "client_id": "api"});
-        for (bad, expected, good) in [
-            (
-                json!({"audience": []}),
-                "audience",
-                json!({"audience": ["a", "b"]}),
-            ),
-            (
-                json!({"audience": ["a", ""]}),
-                "audience",
-                json!({"audience": "a"}),
-            ),
-            (
-                json!({"audience_claim": ""}),
-                "audience_claim",
-                json!({"audience_claim": "client_id"}),
-            ),
+        refuse([
             (json!({"tenants": ["a"]}), "{tenant}", tenants.clone()),
             (
                 changed("tenants", json!([])),
@@ -228,6 +223,28 @@ mod tests {
                 "braces",
                 json!({"issuer": "https://x.example/tenantid/v2.0"}),
             ),
+        ]);
+    }
+
+    #[test]
+    fn an_issuer_that_cannot_work_is_refused_and_its_twin_is_not() {
+        let id = json!({"accept_id_tokens": true, "client_id": "api"});
+        refuse([
+            (
+                json!({"audience": []}),
+                "audience",
+                json!({"audience": ["a", "b"]}),
+            ),
+            (
+                json!({"audience": ["a", ""]}),
+                "audience",
+                json!({"audience": "a"}),
+            ),
+            (
+                json!({"audience_claim": ""}),
+                "audience_claim",
+                json!({"audience_claim": "client_id"}),
+            ),
             (
                 json!({"require_claims": {"a": {}}}),
                 "require_claims",
@@ -238,22 +255,13 @@ mod tests {
                 "require_claims",
                 json!({"require_claims": {"a": ["b"]}}),
             ),
-            (
-                json!({"accept_id_tokens": true}),
-                "accept_id_tokens",
-                id.clone(),
-            ),
+            (json!({"accept_id_tokens": true}), "accept_id_tokens", id),
             (
                 json!({"accept_id_tokens": true, "client_id": "app"}),
                 "accept_id_tokens",
                 json!({"accept_id_tokens": true, "client_id": "app", "audience": "app"}),
             ),
-        ] {
-            let error = error_of(&[with(&bad)]).unwrap_or_default();
-            assert!(error.starts_with("issuers[0]: "), "{bad}: {error}");
-            assert!(error.contains(expected), "{bad}: {error}");
-            assert_eq!(error_of(&[with(&good)]), None, "{good}");
-        }
+        ]);
     }
 
     #[test]
