@@ -28,10 +28,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// Sends whoever forgot the slash to the page, whose links are relative.
+/// Sends a browser that forgot the slash to the page, whose links are relative. So is the redirect:
+/// the public URL can have a path.
 pub(crate) async fn redirect_to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect()
-        .insert_header((header::LOCATION, "/docs/"))
+        .insert_header((header::LOCATION, "docs/"))
         .finish()
 }
 
@@ -50,7 +51,7 @@ fn answer(file: &str) -> Result<HttpResponse, ApiError> {
         return Err(ApiError::NotFound);
     }
     // The address of a validator elsewhere is there by default.
-    let config = Config::from("/openapi.json").validator_url("none");
+    let config = Config::from("../openapi.json").validator_url("none");
     let found = utoipa_swagger_ui::serve(file, Arc::new(config))
         .map_err(|error| anyhow::anyhow!("the page has no {file}: {error}"))?
         .ok_or(ApiError::NotFound)?;

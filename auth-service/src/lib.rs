@@ -28,6 +28,7 @@ mod oauth;
 mod observe;
 mod openapi;
 pub mod outbox;
+mod public_path;
 mod refresh;
 mod register;
 pub mod routes;

@@ -53,6 +53,8 @@ const BEARER: &str = "bearer";
         crate::health::show_live,
         crate::health::show_ready,
     ),
+    // Beside this document: the public URL can have a path.
+    servers((url = ".")),
     modifiers(&BearerScheme)
 )]
 struct Description;

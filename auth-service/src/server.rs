@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    admin, background, config::Config, observe::observe, routes, state::AppState, store::Store,
+    admin, background, config::Config, observe::observe, public_path::strip_public_path, routes,
+    state::AppState, store::Store,
 };
 
 /// How long after the drain the server may still take to end, before it is left behind.
@@ -59,6 +60,7 @@ pub(crate) async fn serve_and_tell(
                 .wrap(routes::cors(state.clone()))
                 .wrap(from_fn(observe))
                 .wrap(routes::answer_headers(state.settings()))
+                .wrap(from_fn(strip_public_path))
                 .configure(routes::configure)
         }
     };

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use realtime_service::{
     auth::policy::Policy,
-    cli::{self, ExplainArguments},
+    cli::{self, CheckArguments, ExplainArguments},
     config::{Config, ConfigError, KeySource, load_keys},
     http::health,
     serve, telemetry,
@@ -49,7 +49,7 @@ enum Command {
     /// Serve until SIGTERM; this is the default.
     Serve,
     /// Print the effective settings, or what is wrong with them.
-    CheckConfig,
+    CheckConfig(CheckArguments),
     /// Ask the gateway on this machine whether it is ready.
     Health,
     /// Say whether the bearer of a token may do something in a room, and why, or why not.
@@ -84,7 +84,12 @@ fn main() -> ExitCode {
             // Now, so that a warning about the file with the secrets is heard.
             .and_then(|config| load_keys(&config).map(|keys| (config, keys)))
             .map(run),
-        Command::CheckConfig => loaded.and_then(|config| load_keys(&config).map(|_| show(&config))),
+        Command::CheckConfig(arguments) if arguments.online => {
+            return answer(loaded, |config| cli::check_online(config, &arguments));
+        }
+        Command::CheckConfig(_) => {
+            loaded.and_then(|config| load_keys(&config).map(|_| show(&config)))
+        }
         Command::Health => loaded.map(ask_health),
         Command::Explain(arguments) => {
             return answer(loaded, |config| cli::explain(config, &arguments));

@@ -7,6 +7,7 @@ mod api_messages;
 mod api_tokens;
 mod backends;
 mod binaries;
+mod check_online;
 mod client_bundle;
 mod credentials;
 mod crowd;

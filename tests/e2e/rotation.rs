@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use harness::{Mode, Options, SocketClient, Stack, client::Credential, random_text, soon};
+use harness::{
+    Mode, Options, SocketClient, Stack, client::Credential, eventually, random_text, soon,
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -183,6 +185,42 @@ async fn a_key_is_replaced_three_times_and_no_request_fails() {
     // What the first of them signed is still accepted.
     let client = SocketClient::connect(&stack.gateway_url, Credential::Auth(old.into())).await;
     client.expect("admitted").disconnect().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_key_that_was_thrown_away_is_refused_after_sighup_however_long_keys_may_be_kept() {
+    let options = asymmetric().auth("keys.max_age_secs", 3600);
+    let stack = Stack::start_with(options.mode(Mode::Binaries)).await;
+    let connect = async |token: &str| {
+        let connecting = SocketClient::connect(&stack.gateway_url, Credential::Auth(token.into()));
+        connecting.await
+    };
+    let old = stack.login("alice").await;
+    connect(&old).await.expect("admitted").disconnect().await;
+    let rotated = stack.run_auth(&["keys", "rotate", "--emergency"]).await;
+    assert!(rotated.status.success(), "{}", rotated.output);
+    let jwks = format!("{}/.well-known/jwks.json", stack.issuer_url);
+    let is_gone = async || {
+        let answer = stack.http().get(&jwks).send().await.expect("an answer");
+        !answer.text().await.expect("text").contains(&kid_of(&old))
+    };
+    eventually("the key to be gone", is_gone).await;
+    // Until the gateway asks again it knows the key.
+    connect(&old).await.expect("admitted").disconnect().await;
+    stack
+        .reload_gateway("the issuer's keys were fetched again")
+        .await;
+    let refused = connect(&old).await;
+    assert!(refused.is_err_and(|text| text.contains("jwt key unknown")));
+    let new = stack.login("alice").await;
+    connect(&new).await.expect("admitted").disconnect().await;
+    let (_, log) = stack.output();
+    let change = log.lines().find(|line| line.contains("keys have changed"));
+    assert!(
+        change.is_some_and(|line| line.contains(&kid_of(&old))),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

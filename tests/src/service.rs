@@ -116,6 +116,15 @@ impl Service {
 }
 
 impl Stack {
+    /// Sends SIGHUP to the gateway, and waits until it says `done`.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    pub async fn reload_gateway(&self, done: &'static str) {
+        self.gateway.reload(done).await;
+    }
+
     /// Returns the memory of the gateway's process in bytes, by a field of `/proc/PID/status`: `VmRSS`
     /// is resident now, and `VmHWM` is the most that ever was.
     ///

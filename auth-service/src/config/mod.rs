@@ -99,7 +99,8 @@ pub struct Settings {
     #[serde(deserialize_with = "parse::from_text")]
     pub listen: SocketAddr,
     /// The URL under which others reach the service, and the `iss` of every token, byte for byte:
-    /// an http or https origin without a slash at its end. `AUTH__PUBLIC_URL`, default
+    /// an http or https origin, with a path such as `/auth` or without one, and without a slash at
+    /// its end. The proxy may send the path along or take it away. `AUTH__PUBLIC_URL`, default
     /// `http://localhost:8080`.
     pub public_url: String,
     /// The database: `sqlite://PATH`, made when it is missing, or `postgres://USER:PASSWORD@HOST/NAME`,
@@ -293,15 +294,21 @@ impl parse::TextValue for LogFormat {
 }
 
 impl Settings {
+    /// The path of the public URL, without a slash at its end; the empty text when it has none.
+    pub(crate) fn public_path(&self) -> &str {
+        parse::path_of(&self.public_url)
+    }
+
     pub(crate) fn worker_count(&self) -> usize {
         or_one_per_core(self.workers)
     }
 
     /// The cross-checks that types cannot make.
     fn check(&self) -> Result<(), ConfigError> {
-        let origin = "must be an http or https origin, such as https://example.org, in lower case, \
-                      without a default port, and without a path or a slash at its end";
-        check("public_url", parse::is_web_origin(&self.public_url), origin)?;
+        let url = "must be an http or https origin, such as https://example.org, in lower case and \
+                   without a default port; after it a path such as /auth, of letters, digits and \
+                   -._~, or nothing; and no slash at its end";
+        check("public_url", parse::is_public_url(&self.public_url), url)?;
         OriginList::parse(&self.origins)
             .map_err(|error| ConfigError::value("origins", error.to_string()))?;
         check("workers", self.workers <= 1024, "must be at most 1024")?;

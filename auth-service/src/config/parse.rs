@@ -14,6 +14,26 @@ pub(super) fn is_web_origin(text: &str) -> bool {
     OriginPattern::parse(text).is_ok_and(|origin| origin.is_web_origin())
 }
 
+/// Whether `text` is an http or https origin, exactly as a browser writes it, with a path of plain
+/// segments or without one.
+pub(super) fn is_public_url(text: &str) -> bool {
+    let path = path_of(text);
+    let origin = text.strip_suffix(path).unwrap_or(text);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+    is_web_origin(origin) && path.split('/').skip(1).all(is_segment)
+}
+
+/// Returns the path of a URL, from its slash on; the empty text when it has none.
+pub(super) fn path_of(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+    let rest = url.get(authority..).unwrap_or_default();
+    rest.find('/')
+        .and_then(|slash| rest.get(slash..))
+        .unwrap_or_default()
+}
+
 /// A value that is written as a text.
 pub(super) trait TextValue: FromStr {
     /// The texts that can be parsed, as the end of an error message.
@@ -70,5 +90,43 @@ impl<'de> Visitor<'de> for List {
             parts.push(part);
         }
         Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_is_an_origin_with_a_plain_path_or_none() {
+        for good in [
+            "https://x.example",
+            "http://localhost:8080",
+            "https://x.example/auth",
+            "https://x.example/a/b-1.2_3~4",
+        ] {
+            assert!(is_public_url(good), "{good}");
+        }
+        for bad in [
+            "https://x.example/",
+            "https://x.example/auth/",
+            "https://x.example//auth",
+            "https://x.example/./auth",
+            "https://x.example/a/../b",
+            "https://x.example/a%2Fb",
+            "https://x.example/a?b",
+            "https://x.example/a#b",
+            "https://x.example/a b",
+            "https://X.example/auth",
+            "https://x.example:443/auth",
+            "https://user@x.example/auth",
+            "ftp://x.example/auth",
+            "/auth",
+            "",
+        ] {
+            assert!(!is_public_url(bad), "{bad}");
+        }
+        assert_eq!(path_of("https://x.example/a/b"), "/a/b");
+        assert_eq!(path_of("https://x.example"), "");
     }
 }

@@ -128,6 +128,29 @@ impl Store {
         Ok(true)
     }
 
+    /// Puts `next` in place of the key `pending`, unless that one is not pending any more.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn replace_pending_key(
+        &self,
+        pending: &str,
+        next: &NewSigningKey,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        on_transaction!(&mut transaction, |connection| {
+            sqlx::query("delete from signing_keys where id = $1 and state = 'pending'")
+                .bind(pending)
+                .execute(connection)
+                .await?
+                .rows_affected()
+        });
+        insert(&mut transaction, next, "pending", now).await?;
+        transaction.commit().await
+    }
+
     /// Throws away the keys that have been retiring since `before` or longer.
     ///
     /// # Errors

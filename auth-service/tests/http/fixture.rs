@@ -56,6 +56,20 @@ impl Service {
         // A machine that is busy with other tests is none that is flooded.
         config.settings.password.queue_deadline_ms = 60_000;
         change(&mut config.settings);
+        Self::serve(config, database)
+    }
+
+    /// Stops the service, and starts another one on its database with other settings or secrets.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let _ = self.stop.send(());
+        let ended = self.serving.await.expect("no panic");
+        ended.expect("a service that ends well");
+        let mut config = self.config;
+        change(&mut config);
+        Self::serve(config, self.database)
+    }
+
+    fn serve(config: Config, database: OwnDatabase) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();

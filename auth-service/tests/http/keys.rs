@@ -201,6 +201,44 @@ async fn in_an_emergency_the_key_is_gone_with_everything_that_it_signed() {
 }
 
 #[tokio::test]
+async fn a_public_url_with_a_path_works_whether_or_not_the_proxy_takes_the_path_away() {
+    const PUBLIC: &str = "https://x.example/auth";
+    let service = Service::start_with(|settings| settings.public_url = PUBLIC.to_owned()).await;
+    service.add_user("alice").await;
+    let place = "/.well-known/oauth-authorization-server";
+    for path in [
+        format!("{place}/auth"),
+        format!("/auth{place}"),
+        place.to_owned(),
+    ] {
+        let answer = get(&service, &path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let metadata: Value = answer.json().await.expect("JSON");
+        assert_eq!(metadata["issuer"], PUBLIC);
+        assert_eq!(metadata["token_endpoint"], format!("{PUBLIC}/oauth/token"));
+    }
+    for path in [format!("{place}/other"), "/other/health/live".to_owned()] {
+        assert_eq!(
+            get(&service, &path).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let jwks = get(&service, "/auth/.well-known/jwks.json").await;
+    assert_eq!(jwks.status(), StatusCode::OK);
+    // The page of the endpoints finds its description beside itself.
+    let page = get(&service, "/auth/docs").await;
+    assert!(page.url().path().ends_with("/auth/docs/"), "{}", page.url());
+    let token = service.token_of("alice").await;
+    assert!(service.verifier().verify(&token, SystemTime::now()).is_ok());
+    for path in ["/auth/me", "/me"] {
+        let request = service.client.get(service.url(path)).bearer_auth(&token);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_metadata_names_endpoints_that_are_there() {
     let service = Service::start().await;
     let answer = get(&service, "/.well-known/oauth-authorization-server").await;

@@ -9,6 +9,7 @@ mod fixture;
 mod headers;
 mod health;
 mod injection;
+mod key_modes;
 mod keys;
 mod limits;
 mod login;

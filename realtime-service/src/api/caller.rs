@@ -62,6 +62,7 @@ impl Caller {
         let holder = Holder::Bearer {
             claims: &claims,
             is_ours: true,
+            issuer: &claims.iss,
             trusts_details: true,
         };
         let is_held = !claims.authorization_details.is_empty();

@@ -1,9 +1,8 @@
 //! `realtime-service explain`: whether the bearer of a token may do something in a room.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write as _},
-    path::{Path, PathBuf},
+    io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::SystemTime,
 };
@@ -12,6 +11,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use shared_claims::authorization::Action;
 
+use super::token_file;
 use crate::{
     auth::{
         keys::{Keys, Unverified},
@@ -21,9 +21,6 @@ use crate::{
     metrics::Metrics,
     telemetry,
 };
-
-/// The most that is read of the file with the token, in bytes; a token is shorter.
-const MAXIMUM_FILE_BYTES: u64 = 64 * 1024;
 
 /// What is asked. The token is in a file, since every user of a machine sees the arguments of a
 /// process.
@@ -56,7 +53,7 @@ fn action(name: &str) -> Result<Action, &'static str> {
 pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::Result<bool> {
     telemetry::init(config.log_format);
     let room = RoomName::parse(&arguments.room).context("--room")?;
-    let token = read_token(&arguments.token_file).context("--token-file: cannot be read")?;
+    let token = token_file::read(&arguments.token_file).context("--token-file: cannot be read")?;
     let keys = Keys::new(config, load_keys(config)?, &Arc::new(Metrics::new()))?;
     let verified = keys.verify(token.trim(), SystemTime::now()).await;
     let claims = verified.map_err(|unverified| match unverified {
@@ -67,16 +64,6 @@ pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::R
     let explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
     print(&explanation, arguments.json)?;
     Ok(explanation.allowed)
-}
-
-fn read_token(path: &Path) -> io::Result<String> {
-    let source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(io::stdin()),
-        _ => Box::new(File::open(path)?),
-    };
-    let mut token = String::new();
-    source.take(MAXIMUM_FILE_BYTES).read_to_string(&mut token)?;
-    Ok(token)
 }
 
 fn print(explanation: &Explanation, is_json: bool) -> anyhow::Result<()> {

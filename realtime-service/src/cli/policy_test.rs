@@ -159,7 +159,7 @@ impl Issuers {
         let mut rules = self.rules.iter();
         let rules = match name.is_null() {
             true => rules.next(),
-            false => rules.find(|rules| name.as_str() == Some(&rules.issuer)),
+            false => rules.find(|rules| name.as_str().is_some_and(|iss| rules.issuer.covers(iss))),
         };
         let rules = rules.ok_or_else(|| format!("claims: no issuer {name} is in the settings"))?;
         let now = SystemTime::now();
@@ -195,10 +195,16 @@ fn usual_claims(rules: &TokenRules, now: SystemTime) -> Map<String, Value> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let lifetime = LIFETIME.as_secs().min(rules.maximum_lifetime_secs);
     let claims = json!({
-        "iss": rules.issuer, "sub": "somebody", "aud": rules.audience, "iat": now,
+        "iss": rules.issuer.as_str(), "sub": "somebody", "aud": rules.audiences[0], "iat": now,
         "exp": now + lifetime, "jti": "token", "sid": "session", "client_id": "client",
     });
-    claims.as_object().cloned().unwrap_or_default()
+    let mut claims = claims.as_object().cloned().unwrap_or_default();
+    for required in &rules.required_claims {
+        let value = required.values.first().cloned();
+        claims.insert(required.name.clone(), value.unwrap_or_default());
+    }
+    claims.insert(rules.audience_claim.clone(), json!(rules.audiences[0]));
+    claims
 }
 
 impl Report {

@@ -9,6 +9,7 @@ mod auth;
 mod credentials;
 mod heartbeat;
 mod history;
+mod issuer_check;
 mod issuers;
 mod keys;
 mod limits;
@@ -21,7 +22,7 @@ mod rooms;
 mod secret_file;
 mod tls;
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -54,8 +55,9 @@ pub struct Config {
     /// The keys that verify tokens.
     pub keys: KeySettings,
     /// Further issuers whose tokens are accepted. Only in the TOML file, as `[[issuers]]` with
-    /// `issuer`, `audience`, `client_id`, `jwks_uri`, `algorithms`, `types`,
-    /// `maximum_lifetime_secs`, `grants_rooms` and `claims`; by default none.
+    /// `issuer`, `tenants`, `audience`, `audience_claim`, `client_id`, `jwks_uri`, `algorithms`,
+    /// `types`, `maximum_lifetime_secs`, `grants_rooms`, `require_claims`, `accept_id_tokens` and
+    /// `claims`; by default none: see [providers](providers.md).
     pub issuers: Vec<IssuerSettings>,
     /// How sockets authenticate.
     pub auth: AuthSettings,
@@ -196,8 +198,6 @@ impl Config {
         }
     }
 
-    /// Checks what no single setting can check for itself.
-    ///
     /// The origins whose pages may connect; none when the settings were not [checked](Self::check) and
     /// one of them is no origin.
     #[must_use]
@@ -205,19 +205,13 @@ impl Config {
         OriginList::parse(&self.origins).unwrap_or_default()
     }
 
+    /// Checks what no single setting can check for itself.
+    ///
     /// # Errors
     ///
     /// The first setting that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let is_url = self.issuer.starts_with("http://") || self.issuer.starts_with("https://");
-        check("issuer", is_url, "must begin with http:// or https://")?;
-        let uri = self.jwks_uri();
-        let is_url = uri.starts_with("http://") || uri.starts_with("https://");
-        check(
-            "keys.jwks_uri",
-            is_url,
-            "must begin with http:// or https://",
-        )?;
+        self.check_issuers()?;
         if let Err(error) = OriginList::parse(&self.origins) {
             check("origins", false, &error.to_string())?;
         }
@@ -231,11 +225,6 @@ impl Config {
         let is_named = !self.auth.cookie_name.is_empty();
         let rule = "must be set when credentials list cookie, and only then";
         check("auth.cookie_name", reads_cookies == is_named, rule)?;
-        let problem = self.issuers.iter().find_map(IssuerSettings::problem);
-        check("issuers", problem.is_none(), problem.unwrap_or_default())?;
-        let names: HashSet<&str> = self.issuers.iter().map(|one| one.issuer.as_str()).collect();
-        let is_unique = names.len() == self.issuers.len() && !names.contains(self.issuer.as_str());
-        check("issuers", is_unique, "an issuer stands there twice")?;
         let is_fine = (1..=3600).contains(&self.auth.deferred_secs);
         check("auth.deferred_secs", is_fine, "must be 1 to 3600")?;
         self.heartbeat.check()?;

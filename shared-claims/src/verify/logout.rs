@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     CLOCK_LEEWAY_SECS, TokenRules,
     access::{audience, identifier, issued_at, seconds},
-    unverified::UnverifiedClaims,
+    unverified::{UnverifiedClaims, present},
 };
 use crate::{
     rejection::Rejection,
@@ -76,7 +76,7 @@ pub(super) fn check(
     if rules.is_ours && exp > end {
         return Err(Rejection::LifetimeTooLong);
     }
-    audience(claims.aud, &rules.logout_audience)?;
+    audience(claims.aud, &rules.logout_audiences)?;
     let is_logout = claims
         .events
         .as_ref()
@@ -86,8 +86,8 @@ pub(super) fn check(
         return Err(Rejection::ClaimsInvalid);
     }
     identifier(claims.jti)?;
-    let subject = claims.sub.map(|sub| identifier(Some(sub))).transpose()?;
-    let session = claims.sid.map(|sid| identifier(Some(sid))).transpose()?;
+    let optional = |value| present(value).map(|one| identifier(Some(one))).transpose();
+    let (subject, session) = (optional(claims.sub)?, optional(claims.sid)?);
     // A subject that stands beside a session widens it by what could be that session, and leaves
     // alone what names another one.
     let scopes = match (session, subject) {

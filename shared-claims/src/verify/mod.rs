@@ -5,8 +5,10 @@
 //! is decided here, in one order.
 
 mod access;
+mod issuer_name;
 mod logout;
 mod rules;
+mod step;
 mod unverified;
 
 use std::{
@@ -17,8 +19,10 @@ use std::{
 use serde_json::{Map, Value};
 
 pub use self::{
+    issuer_name::{ANY_TENANT, IssuerName, TENANT_PLACEHOLDER},
     logout::{LogoutScope, VerifiedLogout},
-    rules::{ClaimNames, TokenRules},
+    rules::{AUDIENCE_CLAIM, ClaimNames, RequiredClaim, TokenRules},
+    step::Step,
     unverified::UnverifiedToken,
 };
 use crate::{claims::Claims, key_set::KeySet, rejection::Rejection};
@@ -115,11 +119,17 @@ impl Verifier {
         }
     }
 
+    /// Returns the keys by which the verifier accepts tokens.
+    #[must_use]
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
     /// The same verifier for tokens that are meant for another `audience`.
     #[must_use]
     pub fn for_audience(&self, audience: impl Into<String>) -> Self {
         let rules = TokenRules {
-            audience: audience.into(),
+            audiences: vec![audience.into()],
             ..(*self.rules).clone()
         };
         Self::with_rules(rules, self.keys.clone())
@@ -150,13 +160,32 @@ impl Verifier {
         token: &mut UnverifiedToken<'_>,
         now: SystemTime,
     ) -> Result<VerifiedClaims, Rejection> {
-        self.check_signature(token, &self.rules.types)?;
+        self.verify_observed(token, now, &mut |_| {})
+    }
+
+    /// Verifies as [`Self::verify_parsed`] does, and calls `begin` with each step before it is taken:
+    /// when the token is refused, the last one is the step that failed.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::verify`].
+    pub fn verify_observed(
+        &self,
+        token: &mut UnverifiedToken<'_>,
+        now: SystemTime,
+        begin: &mut dyn FnMut(Step),
+    ) -> Result<VerifiedClaims, Rejection> {
+        self.check_signature(token, &self.rules.types, begin)?;
         let (claims, all) = token.take_claims();
-        let now_secs = seconds_of(now);
-        let known = match token.header.is_of_access_token() {
-            true => claims.check(now_secs, &self.rules, &all)?,
-            false => claims.check_untyped(now_secs, &self.rules, &all)?,
-        };
+        let known = claims.check(
+            &access::Context {
+                now_secs: seconds_of(now),
+                rules: &self.rules,
+                all: &all,
+                is_typed: token.header.is_of_access_token(),
+            },
+            begin,
+        )?;
         Ok(VerifiedClaims { known, all })
     }
 
@@ -171,7 +200,7 @@ impl Verifier {
         token: &mut UnverifiedToken<'_>,
         now: SystemTime,
     ) -> Result<VerifiedLogout, Rejection> {
-        self.check_signature(token, self.rules.logout_types())?;
+        self.check_signature(token, self.rules.logout_types(), &mut |_| {})?;
         let (claims, _) = token.take_claims();
         logout::check(claims, seconds_of(now), &self.rules)
     }
@@ -186,34 +215,44 @@ impl Verifier {
         is_allowed && key_id.is_some_and(|id| self.keys.get(id).is_none())
     }
 
-    /// Everything that comes before the claims. `types` are the values of `typ` that are taken.
+    /// Checks everything that comes before the claims. `types` are the values of `typ` that are taken.
     fn check_signature(
         &self,
         token: &UnverifiedToken<'_>,
         types: &[impl AsRef<str>],
+        begin: &mut dyn FnMut(Step),
     ) -> Result<(), Rejection> {
         let header = &token.header;
+        begin(Step::Extensions);
         header.check_extensions()?;
+        begin(Step::Algorithm);
         let algorithm = header
             .algorithm()
             .filter(|one| self.rules.algorithms.contains(one) && self.keys.allows(*one))
             .ok_or(Rejection::AlgorithmInvalid)?;
+        begin(Step::Type);
         header.check_type(types)?;
-        if token.issuer() != Some(&self.rules.issuer) {
-            return Err(Rejection::IssuerInvalid);
-        }
+        begin(Step::Issuer);
+        let iss = token
+            .issuer()
+            .filter(|iss| self.rules.issuer.covers(iss))
+            .ok_or(Rejection::IssuerInvalid)?;
+        begin(Step::Key);
         let key = header
             .key_id()
             .and_then(|id| self.keys.get(id))
+            .filter(|key| self.rules.issuer.admits_key(key.issuer.as_deref(), iss))
             .ok_or(Rejection::KeyUnknown)?;
-        if key.algorithm != algorithm {
+        begin(Step::KeyAlgorithm);
+        if !key.serves(algorithm) {
             return Err(Rejection::AlgorithmInvalid);
         }
+        begin(Step::Signature);
         let matches = jsonwebtoken::crypto::verify(
             token.signature,
             token.signed.as_bytes(),
             &key.key,
-            key.algorithm,
+            algorithm,
         );
         matches
             .unwrap_or(false)

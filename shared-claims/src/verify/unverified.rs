@@ -147,7 +147,6 @@ pub(super) struct UnverifiedClaims {
     pub(super) aud: Option<Value>,
     pub(super) exp: Option<Value>,
     pub(super) iat: Option<Value>,
-    #[serde(default, deserialize_with = "some")]
     pub(super) nbf: Option<Value>,
     pub(super) jti: Option<Value>,
     pub(super) sid: Option<Value>,
@@ -175,6 +174,12 @@ pub(super) struct UnverifiedClaims {
     pub(super) family_name: Option<Value>,
     pub(super) email: Option<Value>,
     pub(super) email_verified: Option<Value>,
+}
+
+/// Returns the value of an optional claim. Some providers write `null` or an empty text for a claim
+/// that a token does not have.
+pub(super) fn present(value: Option<Value>) -> Option<Value> {
+    value.filter(|value| !value.is_null() && value.as_str() != Some(""))
 }
 
 /// Whether a member stands there at all, be it as `null`.

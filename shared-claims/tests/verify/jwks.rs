@@ -7,7 +7,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use shared_claims::{
     Rejection, TokenRules, Verifier,
     claims::REALTIME_AUDIENCE,
-    key_set::{JwksError, KeySet},
+    key_set::{JwksError, KeySet, UnusableReason},
 };
 
 use crate::forge::{Forge, ISSUER, NOW};
@@ -31,20 +32,41 @@ struct Pair {
 
 impl Pair {
     fn ec() -> Self {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+        let curve = ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING);
+        Self::on_curve(curve, (Algorithm::ES256, "ES256"))
+    }
+
+    fn ec_384() -> Self {
+        let curve = ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING);
+        Self::on_curve(curve, (Algorithm::ES384, "ES384"))
+    }
+
+    fn on_curve(
+        (curve, signing): (&str, &'static EcdsaSigningAlgorithm),
+        (algorithm, name): (Algorithm, &'static str),
+    ) -> Self {
+        let document = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
         let document = document.expect("a key");
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref());
-        let pair = pair.expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(signing, document.as_ref()).expect("a key");
         let point: aws_lc_rs::encoding::EcPublicKeyUncompressedBin =
             pair.public_key().as_be_bytes().expect("a point");
-        let (x, y) = point.as_ref()[1..].split_at(32);
+        let coordinates = &point.as_ref()[1..];
+        let (x, y) = coordinates.split_at(coordinates.len() / 2);
         let [x, y] = [x, y].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         Self {
-            algorithm: Algorithm::ES256,
-            name: "ES256",
+            algorithm,
+            name,
             private: EncodingKey::from_ec_der(document.as_ref()),
-            public: json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "own"}),
+            public: json!({"kty": "EC", "crv": curve, "x": x, "y": y, "kid": "own"}),
+        }
+    }
+
+    /// The same pair, signing with another algorithm.
+    fn signing_with(self, algorithm: Algorithm, name: &'static str) -> Self {
+        Self {
+            algorithm,
+            name,
+            ..self
         }
     }
 
@@ -95,11 +117,17 @@ impl Pair {
 }
 
 fn verdict(keys: &[Value], token: &str) -> Result<(), Rejection> {
+    use Algorithm::{ES256, EdDSA, RS256};
+
+    verdict_with(vec![ES256, EdDSA, RS256], keys, token)
+}
+
+fn verdict_with(algorithms: Vec<Algorithm>, keys: &[Value], token: &str) -> Result<(), Rejection> {
     let document = json!({ "keys": keys }).to_string();
     let keys = KeySet::from_jwks(document.as_bytes()).expect("a set");
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let rules = TokenRules {
-        algorithms: vec![Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256],
+        algorithms,
         ..TokenRules::of_our_issuer(ISSUER, REALTIME_AUDIENCE)
     };
     let verifier = Verifier::with_rules(rules, keys);
@@ -126,6 +154,74 @@ fn keys_of_three_kinds_verify_what_they_signed_and_nothing_else() {
     assert_eq!(refused, Err(Rejection::SignatureInvalid));
     let hmac = verdict(&[pairs[0].public.clone()], &Forge::valid().token());
     assert_eq!(hmac, Err(Rejection::AlgorithmInvalid));
+}
+
+#[test]
+fn further_algorithms_are_accepted_where_the_rules_list_them() {
+    use Algorithm::{ES384, PS256, RS256, RS384, RS512};
+
+    let pairs = [
+        Pair::ec_384(),
+        Pair::rsa().signing_with(RS384, "RS384"),
+        Pair::rsa().signing_with(RS512, "RS512"),
+        Pair::rsa().signing_with(PS256, "PS256"),
+    ];
+    for pair in &pairs {
+        let key = std::slice::from_ref(&pair.public);
+        let token = pair.token();
+        let refused = Err(Rejection::AlgorithmInvalid);
+        assert_eq!(verdict(key, &token), refused, "{}", pair.name);
+        let listed = vec![RS256, pair.algorithm];
+        assert_eq!(verdict_with(listed.clone(), key, &token), Ok(()));
+        // A key that names an algorithm is for that one alone.
+        let named = [pair.with("alg", pair.name)];
+        assert_eq!(verdict_with(listed.clone(), &named, &token), Ok(()));
+        let other = [pair.with("alg", "RS256")];
+        assert_eq!(verdict_with(listed, &other, &token), refused);
+    }
+    let all = vec![ES384, RS384, RS512, PS256];
+    let stranger = Pair::ec_384();
+    let refused = verdict_with(all, &[pairs[0].public.clone()], &stranger.token());
+    assert_eq!(refused, Err(Rejection::SignatureInvalid));
+}
+
+#[test]
+fn keys_that_are_left_out_are_listed_with_the_reason() {
+    use UnusableReason::{EmptyId, Malformed, OtherAlgorithm, OtherUse, SharedId};
+    use UnusableReason::{UnsupportedKind, Weak};
+
+    let (ec, rsa) = (Pair::ec(), Pair::rsa());
+    let twice = ec.with("kid", "twice");
+    let good = ec.with("kid", "good");
+    let keys = [
+        (good.clone(), None),
+        (json!({"kid": "1"}), Some(Malformed)),
+        (ec.with("kid", ""), Some(EmptyId)),
+        (ec.with("use", "enc"), Some(OtherUse)),
+        (
+            json!({"kty": "oct", "k": "eA", "kid": "2"}),
+            Some(UnsupportedKind),
+        ),
+        (rsa.with("n", "gA"), Some(Weak)),
+        (rsa.with("alg", "RSA-OAEP"), Some(OtherAlgorithm)),
+        (twice.clone(), Some(SharedId)),
+        (twice, Some(SharedId)),
+    ];
+    let keys = keys.map(|(mut key, reason)| {
+        // Ids that do not matter must not be shared.
+        if key["kid"] == "own" {
+            key["kid"] = json!(format!("{reason:?}"));
+        }
+        (key, reason)
+    });
+    let document = json!({"keys": keys.iter().map(|(key, _)| key).collect::<Vec<_>>()});
+    let set = KeySet::from_jwks(document.to_string().as_bytes()).expect("a set");
+    let usable: Vec<_> = set.usable().collect();
+    assert_eq!(usable, [("good", &[Algorithm::ES256][..])]);
+    let listed: Vec<_> = set.unusable().iter().map(|key| Some(key.reason)).collect();
+    let expected: Vec<_> = keys[1..].iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(set.unusable()[0].id.as_deref(), Some("1"));
 }
 
 #[test]

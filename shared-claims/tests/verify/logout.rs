@@ -17,7 +17,7 @@ fn ours() -> TokenRules {
 fn of_another() -> TokenRules {
     TokenRules {
         is_ours: false,
-        logout_audience: "client-1".to_owned(),
+        logout_audiences: vec!["client-1".to_owned()],
         ..ours()
     }
 }
@@ -59,7 +59,7 @@ fn a_session_or_a_subject_is_logged_out() {
 }
 
 /// Logout tokens of which one claim is missing or wrong.
-fn with_invalid_claims() -> [(&'static str, Forge); 7] {
+fn with_invalid_claims() -> [(&'static str, Forge); 9] {
     let other_event = json!({"http://example.com/event": {}});
     [
         ("no events", logout().without_claim("events")),
@@ -74,6 +74,8 @@ fn with_invalid_claims() -> [(&'static str, Forge); 7] {
         ),
         ("a nonce", logout().claim("nonce", "n")),
         ("nobody", logout().without_claim("sid")),
+        ("an empty session", logout().claim("sid", "")),
+        ("no session", logout().claim("sid", json!(null))),
         ("no jti", logout().without_claim("jti")),
     ]
 }

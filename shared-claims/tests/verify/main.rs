@@ -9,4 +9,5 @@ mod header;
 mod jwks;
 mod logout;
 mod others;
+mod shapes;
 mod times;

@@ -11,14 +11,19 @@ use shared_claims::{
     Rejection, TokenRules, UnverifiedToken, Verifier, key_set::KeySet, secret::Secrets,
 };
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     time::Instant,
 };
 
-use super::{Unverified, publication::Publication};
+use super::{
+    Unverified,
+    publication::{Publication, Published},
+    report::{KeyChange, KeyReport},
+};
 use crate::metrics::{FetchOutcome, Metrics};
 
-/// How often, at most, a token with an unknown key makes us ask the issuer.
+/// How often, at most, tokens whose key is unknown, or whose signature is not by the known key, make
+/// us ask the issuer.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How soon a fetch that failed is tried again.
@@ -34,6 +39,8 @@ pub(super) struct Issuer {
     /// Where its keys are, and what counts the fetches; `None` for one that shares its secrets.
     publication: Option<(Publication, Arc<Metrics>)>,
     fetched: Arc<Mutex<Fetched>>,
+    /// A wish of the operator that the keys be fetched now.
+    refetch: Notify,
 }
 
 /// When the keys were asked for, and since when they are known.
@@ -66,12 +73,23 @@ impl Issuer {
             verifier: ArcSwapOption::empty(),
             publication,
             fetched: Arc::default(),
+            refetch: Notify::new(),
         }
     }
 
-    /// The `iss` of its tokens.
+    /// The issuer as the settings name it.
     pub(super) fn name(&self) -> &str {
-        &self.rules.issuer
+        self.rules.issuer.as_str()
+    }
+
+    /// Whether `iss` is one of this issuer.
+    pub(super) fn covers(&self, iss: &str) -> bool {
+        self.rules.issuer.covers(iss)
+    }
+
+    /// The rules for its tokens.
+    pub(super) fn rules(&self) -> &TokenRules {
+        &self.rules
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -92,20 +110,40 @@ impl Issuer {
     pub(super) fn ask<T>(
         &self,
         token: &mut UnverifiedToken<'_>,
-        ask: impl Fn(&Verifier, &mut UnverifiedToken<'_>) -> Result<T, Rejection>,
+        ask: impl FnOnce(&Verifier, &mut UnverifiedToken<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Unverified> {
         let verifier = self.verifier.load();
         let verifier = verifier.as_ref().ok_or(Unverified::NoKeys)?;
         ask(verifier, token).map_err(Unverified::Rejected)
     }
 
-    /// Whether the key that the token names may have been published since.
-    pub(super) fn may_have_published_key_of(&self, token: &UnverifiedToken<'_>) -> bool {
+    /// Whether a fetch may change the `verdict` on the token: its key may have been published since,
+    /// also in place of another one of the same id.
+    pub(super) fn may_change_its_mind<T>(
+        &self,
+        token: &UnverifiedToken<'_>,
+        verdict: &Result<T, Unverified>,
+    ) -> bool {
         let verifier = self.verifier.load();
+        let lacks_key = || {
+            let verifier = verifier.as_ref();
+            verifier.is_none_or(|known| known.lacks_key_of(token))
+        };
         self.publication.is_some()
-            && verifier
-                .as_ref()
-                .is_none_or(|known| known.lacks_key_of(token))
+            && match verdict {
+                Err(Unverified::Rejected(Rejection::SignatureInvalid)) => true,
+                // An issuer's first key of another algorithm is an unknown one too.
+                Err(
+                    Unverified::NoKeys
+                    | Unverified::Rejected(Rejection::KeyUnknown | Rejection::AlgorithmInvalid),
+                ) => lacks_key(),
+                _ => false,
+            }
+    }
+
+    /// Lets [`Self::tend`] fetch the keys now.
+    pub(super) fn refetch(&self) {
+        self.refetch.notify_one();
     }
 
     fn accept(&self, keys: KeySet) {
@@ -118,47 +156,69 @@ impl Issuer {
         self.fetch_unless_asked_within(UNKNOWN_KEY_INTERVAL).await;
     }
 
-    /// Keeps what is published fresh until it is dropped.
+    /// Keeps what is published fresh until it is dropped, and fetches it at once after
+    /// [`Self::refetch`].
     pub(super) async fn tend(self: &Arc<Self>) {
         if self.publication.is_none() {
             return;
         }
+        let mut is_wished = false;
         loop {
-            let wait = self.fetch_unless_asked_within(Duration::ZERO).await;
-            tokio::time::sleep(wait).await;
+            let fetched = self.fetch_unless_asked_within(Duration::ZERO).await;
+            if let (true, Some(report)) = (is_wished, self.report()) {
+                match fetched {
+                    Some(_) => tracing::info!(
+                        issuer = self.name(),
+                        "the issuer's keys were fetched again: {report}"
+                    ),
+                    None => tracing::error!(
+                        issuer = self.name(),
+                        "the issuer's keys are left as they were: {report}"
+                    ),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(fetched.unwrap_or(RETRY_INTERVAL)) => {
+                    // A wish that failed is tried again until it is fulfilled.
+                    is_wished &= fetched.is_none();
+                }
+                () = self.refetch.notified() => is_wished = true,
+            }
         }
     }
 
-    /// Fetches what is published, unless that was done a moment ago, and says when to do it again.
-    /// Whoever comes meanwhile waits for the same answer.
-    async fn fetch_unless_asked_within(self: &Arc<Self>, interval: Duration) -> Duration {
+    /// What becomes of the keys that are known.
+    pub(super) fn report(&self) -> Option<KeyReport> {
+        let verifier = self.verifier.load();
+        let verifier = verifier.as_ref()?;
+        Some(KeyReport::of(verifier.keys(), &self.rules.algorithms))
+    }
+
+    /// Fetches what is published, unless that was done a moment ago, and says for how long it can be
+    /// kept; `None` when nothing was fetched. Whoever comes meanwhile waits for the same answer.
+    async fn fetch_unless_asked_within(self: &Arc<Self>, interval: Duration) -> Option<Duration> {
         let fetched = self.fetched.clone().lock_owned().await;
         let asked_lately = fetched.asked_at.is_some_and(|at| at.elapsed() < interval);
         if asked_lately {
-            return RETRY_INTERVAL;
+            return None;
         }
         // As a task of its own: else somebody who hangs up at once would end the fetch that all
         // others wait for, and could keep us from new keys that way.
         let issuer = self.clone();
         let fetching = tokio::spawn(async move { issuer.fetch(fetched).await });
-        fetching.await.unwrap_or(RETRY_INTERVAL)
+        fetching.await.ok().flatten()
     }
 
-    /// Fetches what is published, and says when to do it again.
-    async fn fetch(&self, mut fetched: OwnedMutexGuard<Fetched>) -> Duration {
-        let Some((publication, metrics)) = &self.publication else {
-            return RETRY_INTERVAL;
-        };
+    /// Fetches what is published, and says for how long it can be kept; `None` when it failed.
+    async fn fetch(&self, mut fetched: OwnedMutexGuard<Fetched>) -> Option<Duration> {
+        let (publication, metrics) = self.publication.as_ref()?;
         fetched.asked_at = Some(Instant::now());
         match publication.fetch().await {
-            Ok((keys, max_age)) => {
-                if fetched.known_since.is_none() {
-                    tracing::info!(issuer = self.name(), "the issuer's keys are known");
-                }
+            Ok(Published { keys, max_age, .. }) => {
                 metrics.key_fetch(FetchOutcome::Fetched);
-                self.accept(keys);
+                self.take_over(keys);
                 fetched.known_since = Some(Instant::now());
-                max_age
+                Some(max_age)
             }
             Err(error) => {
                 metrics.key_fetch(FetchOutcome::Failed);
@@ -171,9 +231,45 @@ impl Issuer {
                     self.verifier.store(None);
                     fetched.known_since = None;
                 }
-                RETRY_INTERVAL
+                None
             }
         }
+    }
+
+    /// Verifies with `keys` from now on, and logs what has changed by them.
+    fn take_over(&self, keys: KeySet) {
+        let known = self.report();
+        self.accept(keys);
+        let Some(now) = self.report() else {
+            return;
+        };
+        match known {
+            None => {
+                tracing::info!(issuer = self.name(), "the issuer's keys are known: {now}");
+            }
+            Some(known) if known != now => {
+                let change = KeyChange::between(&known, &now);
+                tracing::info!(
+                    issuer = self.name(),
+                    "the issuer's keys have changed: {change}; {now}"
+                );
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Fetches what is published, for a command that reports it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be fetched; the error names the step that failed.
+    pub(super) async fn fetch_for_report(&self) -> anyhow::Result<Option<(String, Duration)>> {
+        let Some((publication, _)) = &self.publication else {
+            return Ok(None);
+        };
+        let Published { keys, max_age, uri } = publication.fetch().await?;
+        self.accept(keys);
+        Ok(Some((uri, max_age)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The keys by which tokens are verified, issuer by issuer: secrets that our own issuer shares with
 //! us, or public keys that an issuer publishes.
 
+mod inspection;
 mod issuer;
 mod publication;
+mod report;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,6 +16,10 @@ use shared_claims::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::{
+    inspection::{Inspection, Trial},
+    report::KeyReport,
+};
 use self::{
     issuer::Issuer,
     publication::{Place, Publication},
@@ -136,32 +142,29 @@ impl Keys {
         ask: impl Fn(&shared_claims::Verifier, &mut UnverifiedToken<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Unverified> {
         let mut token = UnverifiedToken::parse(token).map_err(Unverified::Rejected)?;
-        let name = token.issuer();
-        let issuer = self.issuers.iter().find(|one| Some(one.name()) == name);
+        let issuer = token.issuer().and_then(|iss| self.issuer_of(iss));
         let issuer = issuer.ok_or(Unverified::Rejected(Rejection::IssuerInvalid))?;
         let verdict = issuer.ask(&mut token, &ask);
-        // An issuer's first key of another algorithm is an unknown one too.
-        let is_of_no_known_key = matches!(
-            verdict,
-            Err(Unverified::NoKeys
-                | Unverified::Rejected(Rejection::KeyUnknown | Rejection::AlgorithmInvalid))
-        );
-        if !is_of_no_known_key || !issuer.may_have_published_key_of(&token) {
+        if !issuer.may_change_its_mind(&token, &verdict) {
             return verdict;
         }
         issuer.look_for_new_keys().await;
         issuer.ask(&mut token, &ask)
     }
 
+    fn issuer_of(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|one| one.covers(iss))
+    }
+
     /// The longest time that a token of `issuer` can be accepted, in seconds.
     #[must_use]
     pub fn maximum_lifetime_secs(&self, issuer: &str) -> u64 {
-        let issuer = self.issuers.iter().find(|one| one.name() == issuer);
+        let issuer = self.issuer_of(issuer);
         issuer.map_or(0, |issuer| issuer.maximum_lifetime_secs())
     }
 
-    /// Keeps the keys fresh until it is dropped: secrets are read again at SIGHUP, and what is
-    /// published is fetched when it is too old.
+    /// Keeps the keys fresh until it is dropped: at SIGHUP the secrets are read again and the keys of
+    /// every other issuer are fetched again, and what is published is fetched when it is too old.
     ///
     /// # Errors
     ///
@@ -182,6 +185,9 @@ impl Keys {
     }
 
     fn reload(&self) {
+        for issuer in &self.issuers {
+            issuer.refetch();
+        }
         let (Some(reload), Some(ours)) = (&self.reload, self.issuers.first()) else {
             return;
         };

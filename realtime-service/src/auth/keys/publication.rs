@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwapOption;
-use reqwest::{Client, Response, header, redirect::Policy};
+use reqwest::{
+    Client, Response, Url, header,
+    redirect::{Action, Attempt, Policy},
+};
 use serde::Deserialize;
 use shared_claims::{
     json,
@@ -20,6 +23,12 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(5 * 60);
 /// How long the issuer may take to accept a connection, and to answer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The most redirects that are followed for one document.
+const MAXIMUM_REDIRECTS: usize = 3;
+
+/// The name by which the gateway asks; some issuers answer 403 to a client without one.
+const USER_AGENT: &str = concat!("latchkey-realtime/", env!("CARGO_PKG_VERSION"));
 
 /// Where the keys are.
 pub(super) enum Place {
@@ -37,6 +46,15 @@ pub(super) struct Publication {
     discovered: ArcSwapOption<String>,
 }
 
+/// Keys as an issuer published them.
+pub(super) struct Published {
+    pub(super) keys: KeySet,
+    /// How long the keys can be kept.
+    pub(super) max_age: Duration,
+    /// The address of the keys.
+    pub(super) uri: String,
+}
+
 /// The members of an issuer's metadata that decide something.
 #[derive(Deserialize)]
 struct Metadata {
@@ -48,7 +66,11 @@ impl Metadata {
     /// Where the keys of `issuer` are, if this is its metadata.
     fn keys_of(self, issuer: &str) -> anyhow::Result<String> {
         // Else one tenant's metadata could stand in for another's (section 4.3).
-        ensure!(self.issuer == issuer, "the metadata is of another issuer");
+        ensure!(
+            self.issuer == issuer,
+            "the metadata is of another issuer, {:?}",
+            self.issuer
+        );
         let is_as_safe = self.jwks_uri.starts_with("https://")
             || (issuer.starts_with("http://") && self.jwks_uri.starts_with("http://"));
         ensure!(
@@ -67,7 +89,8 @@ impl Publication {
     /// When no HTTP client can be made.
     pub(super) fn new(place: Place) -> anyhow::Result<Self> {
         let client = Client::builder()
-            .redirect(Policy::none())
+            .user_agent(USER_AGENT)
+            .redirect(Policy::custom(follow_within_origin))
             .connect_timeout(CONNECT_DEADLINE)
             .timeout(ANSWER_DEADLINE)
             .build()
@@ -79,29 +102,37 @@ impl Publication {
         })
     }
 
-    /// The keys, and how long they can be kept.
+    /// Fetches the keys.
     ///
     /// # Errors
     ///
-    /// When the issuer does not answer with any key that can be used.
-    pub(super) async fn fetch(&self) -> anyhow::Result<(KeySet, Duration)> {
+    /// When the issuer does not answer with any key that can be used; the error names the document
+    /// and the step that failed.
+    pub(super) async fn fetch(&self) -> anyhow::Result<Published> {
         let uri = self.uri().await?;
         let fetched = self.fetch_from(&uri).await;
         if fetched.is_err() {
             // They may have moved: the metadata says so the next time.
             self.discovered.store(None);
         }
-        fetched
+        fetched.with_context(|| format!("the keys at {}", printable(&uri)))
     }
 
-    async fn fetch_from(&self, uri: &str) -> anyhow::Result<(KeySet, Duration)> {
+    async fn fetch_from(&self, uri: &str) -> anyhow::Result<Published> {
         let (document, max_age) = self.get(uri).await?;
         let keys = KeySet::from_jwks(&document)?;
-        ensure!(
-            !keys.is_empty(),
-            "the issuer publishes no key that can be used"
-        );
-        Ok((keys, max_age))
+        if keys.is_empty() {
+            let first = keys.unusable().first();
+            bail!(
+                "no published key can be used{}",
+                first.map_or(String::new(), |key| format!(": {}", key.reason))
+            );
+        }
+        Ok(Published {
+            keys,
+            max_age,
+            uri: uri.to_owned(),
+        })
     }
 
     async fn uri(&self) -> anyhow::Result<String> {
@@ -113,19 +144,28 @@ impl Publication {
             return Ok(uri.as_ref().clone());
         }
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let (document, _) = self
-            .get(&format!("{base}/.well-known/openid-configuration"))
-            .await?;
-        let metadata: Metadata =
-            json::from_object(&document).context("the metadata names no keys")?;
-        let uri = metadata.keys_of(issuer)?;
+        let place = format!("{base}/.well-known/openid-configuration");
+        let found = self.discover(issuer, &place).await;
+        let uri = found.with_context(|| format!("the metadata at {}", printable(&place)))?;
         self.discovered.store(Some(Arc::new(uri.clone())));
         Ok(uri)
     }
 
-    /// A document of bounded length, and how long it can be kept.
+    async fn discover(&self, issuer: &str, place: &str) -> anyhow::Result<String> {
+        let (document, _) = self.get(place).await?;
+        let metadata: Metadata =
+            json::from_object(&document).context("no JSON object with issuer and jwks_uri")?;
+        metadata.keys_of(issuer)
+    }
+
+    /// A document of bounded length, and how long it can be kept. Caches on the way are asked for a
+    /// fresh one, since a request is made when the known document is in doubt.
     async fn get(&self, uri: &str) -> anyhow::Result<(Vec<u8>, Duration)> {
-        let answer = self.client.get(uri).send().await;
+        let request = self
+            .client
+            .get(uri)
+            .header(header::CACHE_CONTROL, "no-cache");
+        let answer = request.send().await;
         let mut answer = answer.map_err(reqwest::Error::without_url)?;
         if !answer.status().is_success() {
             bail!("the issuer answered {}", answer.status());
@@ -140,6 +180,28 @@ impl Publication {
             document.extend_from_slice(&chunk);
         }
         Ok((document, max_age))
+    }
+}
+
+/// Follows a redirect to the same origin (RFC 6454, section 4). Another origin is not the one that
+/// the settings name.
+fn follow_within_origin(attempt: Attempt<'_>) -> Action {
+    let same = attempt.previous().first().map(Url::origin);
+    if same != Some(attempt.url().origin()) {
+        let place = attempt.url().origin().ascii_serialization();
+        return attempt.error(format!("the redirect is to another origin, {place}"));
+    }
+    match attempt.previous().len() > MAXIMUM_REDIRECTS {
+        true => attempt.error(format!("more than {MAXIMUM_REDIRECTS} redirects")),
+        false => attempt.follow(),
+    }
+}
+
+/// An address as it may be printed: without a password and without a query, which could hold secrets.
+pub(super) fn printable(uri: &str) -> String {
+    match Url::parse(uri) {
+        Ok(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
+        Err(_) => "an address that is no URL".to_owned(),
     }
 }
 

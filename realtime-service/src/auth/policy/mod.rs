@@ -11,6 +11,7 @@ use serde_json::Value;
 use shared_claims::{
     VerifiedClaims,
     authorization::{Action, REALTIME_TYPE},
+    verify::IssuerName,
 };
 
 pub use self::{
@@ -30,8 +31,14 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Our own issuer.
     issuer: Arc<str>,
-    /// Other issuers whose tokens grant rooms by themselves.
-    granting_issuers: Vec<String>,
+    others: Vec<OtherIssuer>,
+}
+
+/// An issuer beside our own.
+struct OtherIssuer {
+    name: IssuerName,
+    /// Whether its tokens grant rooms by themselves.
+    grants_rooms: bool,
 }
 
 /// Whose grants they are.
@@ -45,6 +52,8 @@ pub enum Holder<'a> {
         claims: &'a VerifiedClaims,
         /// Whether it is of our own issuer.
         is_ours: bool,
+        /// The issuer as the settings name it: with the placeholder, when it has tenants.
+        issuer: &'a str,
         /// Whether its `authorization_details` count.
         trusts_details: bool,
     },
@@ -95,11 +104,14 @@ impl Policy {
                 problem: problem.to_owned(),
             });
         }
-        let granting = config.issuers.iter().filter(|one| one.grants_rooms);
+        let others = config.issuers.iter().map(|settings| OtherIssuer {
+            name: settings.name(),
+            grants_rooms: settings.grants_rooms,
+        });
         Ok(Self {
             rules: config.rooms.iter().cloned().map(Rule::new).collect(),
             issuer: config.issuer.as_str().into(),
-            granting_issuers: granting.map(|one| one.issuer.clone()).collect(),
+            others: others.collect(),
         })
     }
 
@@ -111,12 +123,14 @@ impl Policy {
 
     /// The bearer of a token that says `claims`.
     #[must_use]
-    pub fn bearer<'a>(&self, claims: &'a VerifiedClaims) -> Holder<'a> {
+    pub fn bearer<'a>(&'a self, claims: &'a VerifiedClaims) -> Holder<'a> {
         let is_ours = *claims.iss == *self.issuer;
+        let other = self.others.iter().find(|one| one.name.covers(&claims.iss));
         Holder::Bearer {
             claims,
             is_ours,
-            trusts_details: is_ours || self.granting_issuers.contains(&claims.iss),
+            issuer: other.map_or(&claims.iss, |other| other.name.as_str()),
+            trusts_details: is_ours || other.is_some_and(|other| other.grants_rooms),
         }
     }
 

@@ -83,12 +83,15 @@ impl RoomRule {
     /// As whom it means the holder, if it does; the scope is another matter.
     pub(super) fn whom(&self, holder: &Holder<'_>) -> Option<Whom> {
         let Holder::Bearer {
-            claims, is_ours, ..
+            claims,
+            is_ours,
+            issuer,
+            ..
         } = holder
         else {
             return self.guests.then_some(Whom::Guests);
         };
-        let is_named = |issuer: &String| issuer == ANY_ISSUER || *issuer == claims.iss;
+        let is_named = |name: &String| name == ANY_ISSUER || *name == claims.iss || name == issuer;
         if self.issuers.iter().any(is_named) {
             return Some(Whom::NamedIssuer);
         }

@@ -59,6 +59,7 @@ fn ours(claims: &VerifiedClaims) -> Holder<'_> {
     Holder::Bearer {
         claims,
         is_ours: true,
+        issuer: &claims.iss,
         trusts_details: true,
     }
 }
@@ -67,6 +68,7 @@ fn others(claims: &VerifiedClaims) -> Holder<'_> {
     Holder::Bearer {
         claims,
         is_ours: false,
+        issuer: &claims.iss,
         trusts_details: false,
     }
 }

@@ -36,6 +36,13 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     .await
 }
 
+/// Lets every task go on until it waits for a timer.
+async fn settle() {
+    for _ in 0..100 {
+        soon(tokio::task::yield_now()).await;
+    }
+}
+
 async fn until(is_so: impl Fn() -> bool) {
     soon(poll_fn(|_| match is_so() {
         true => Poll::Ready(()),
@@ -168,7 +175,6 @@ async fn what_no_published_key_could_verify_makes_us_ask_nobody() {
         signer.token_with(ALICE, json!({"alg": "HS256", "kid": "2"})),
         signer.token_with(ALICE, json!({"alg": "ES256"})),
         signer.token_with(ALICE, json!({"alg": "ES256", "kid": 2})),
-        Signer::ec("1").token(ALICE),
         signer.token("https://unlisted.example"),
         signer.token(&server.url()),
     ] {
@@ -178,6 +184,80 @@ async fn what_no_published_key_could_verify_makes_us_ask_nobody() {
     let unknown = signer.token_with(ALICE, json!({"alg": "ES256", "kid": "2"}));
     assert_eq!(verdict(&keys, &unknown).await, UNKNOWN);
     assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_key_in_place_of_another_of_the_same_id_is_found_after_a_bounded_refetch() {
+    pause();
+    let (server, old, new) = (Server::start(), Signer::ec("1"), Signer::ec("1"));
+    server.publish(KEYS, Page::keys([&old.public]));
+    let keys = keys(vec![settings(&server, ALICE)]);
+    assert_eq!(verdict(&keys, &old.token(ALICE)).await, Ok(()));
+    server.publish(KEYS, Page::keys([&new.public]));
+    let invalid = Err(Unverified::Rejected(Rejection::SignatureInvalid));
+    // Asked a moment ago: forgeries do not decide how often the issuer is asked.
+    for _ in 0..100 {
+        assert_eq!(verdict(&keys, &new.token(ALICE)).await, invalid);
+    }
+    assert_eq!(server.requests(), 1);
+    advance(UNKNOWN_KEY_INTERVAL).await;
+    assert_eq!(verdict(&keys, &new.token(ALICE)).await, Ok(()));
+    assert_eq!(server.requests(), 2);
+    for _ in 0..100 {
+        assert_eq!(verdict(&keys, &old.token(ALICE)).await, invalid);
+    }
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_wish_of_the_operator_fetches_the_keys_of_every_issuer_until_it_is_fulfilled() {
+    pause();
+    let servers = [(); 2].map(|()| Server::start());
+    let (old, new) = (Signer::ec("old"), Signer::ec("new"));
+    let issuers = [ALICE, "https://b.example"];
+    for server in &servers {
+        let document = json!({"keys": [old.public]}).to_string().into_bytes();
+        server.publish(KEYS, Page::Document(document, "max-age=3600"));
+    }
+    let settings = servers
+        .iter()
+        .zip(issuers)
+        .map(|(server, iss)| settings(server, iss));
+    let keys = Arc::new(keys(settings.collect()));
+    let tending = tokio::spawn({
+        let keys = keys.clone();
+        async move { keys.tend().await }
+    });
+    until(|| keys.issuers.iter().all(|issuer| issuer.is_known())).await;
+    for server in &servers {
+        server.publish(KEYS, Page::Status(500));
+    }
+    keys.reload();
+    until(|| servers.iter().all(|server| server.requests() == 2)).await;
+    for iss in issuers {
+        assert_eq!(verdict(&keys, &old.token(iss)).await, Ok(()));
+    }
+    for server in &servers {
+        server.publish(KEYS, Page::keys([&new.public]));
+    }
+    // A fetch that failed is tried again, and not when the keys would have been too old.
+    for issuer in &keys.issuers[1..] {
+        until(|| issuer.fetched.try_lock().is_ok()).await;
+    }
+    settle().await;
+    // Timers are of whole milliseconds, rounded up.
+    advance(RETRY_INTERVAL + Duration::from_millis(1)).await;
+    until(|| servers.iter().all(|server| server.requests() == 3)).await;
+    for iss in issuers {
+        until(|| {
+            keys.issuer_of(iss)
+                .is_some_and(|issuer| issuer.fetched.try_lock().is_ok())
+        })
+        .await;
+        assert!(verdict(&keys, &old.token(iss)).await.is_err());
+        assert_eq!(verdict(&keys, &new.token(iss)).await, Ok(()));
+    }
+    tending.abort();
 }
 
 #[tokio::test]
@@ -290,9 +370,7 @@ async fn what_is_published_is_fetched_again_when_it_is_too_old() {
         until(|| keys.issuers[1].fetched.try_lock().is_ok()).await;
         soon(tokio::task::yield_now()).await;
         advance(Duration::from_secs(secs) - Duration::from_millis(5)).await;
-        for _ in 0..100 {
-            soon(tokio::task::yield_now()).await;
-        }
+        settle().await;
         assert_eq!(server.requests(), before + 1, "{control}");
         advance(Duration::from_millis(10)).await;
         until(|| server.requests() == before + 2).await;

@@ -135,7 +135,8 @@ async fn an_answer_that_drips_is_given_up_at_the_deadline() {
 #[tokio::test]
 async fn an_issuer_says_by_its_metadata_where_its_keys_are() {
     pause();
-    let (server, signer) = (Server::start(), Signer::ec("1"));
+    let (server, elsewhere) = (Server::start(), Server::start());
+    let signer = Signer::ec("1");
     server.publish(KEYS, Page::keys([&signer.public]));
     let keys_are = format!("{}{KEYS}", server.url());
     // The slash at the end is part of an issuer's name, and of no address.
@@ -154,7 +155,10 @@ async fn an_issuer_says_by_its_metadata_where_its_keys_are() {
         ("no address of keys", Page::json(&json!({"issuer": issuer}))),
         ("another scheme", metadata(&issuer, "file:///etc/passwd")),
         ("no JSON", Page::Document(b"<html>".to_vec(), "")),
-        ("a redirect", Page::Redirect(format!("{issuer}/elsewhere"))),
+        (
+            "a redirect",
+            Page::Redirect(format!("{}/elsewhere", elsewhere.url())),
+        ),
     ] {
         server.publish(METADATA, page);
         let keys = keys(vec![discovered(&issuer)]);
@@ -185,4 +189,111 @@ async fn keys_that_have_moved_are_found_where_the_metadata_says() {
     assert_eq!(verdict(&keys, &first.token(&issuer)).await, Ok(()));
     refresh(&keys).await;
     assert_eq!(verdict(&keys, &next.token(&issuer)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_within_its_origin_and_no_further() {
+    pause();
+    let (server, elsewhere, signer) = (Server::start(), Server::start(), Signer::ec("1"));
+    let issuer = server.url();
+    let token = signer.token(&issuer);
+    for server in [&server, &elsewhere] {
+        server.publish("/moved", metadata(&issuer, &format!("{issuer}/old-keys")));
+        server.publish(KEYS, Page::keys([&signer.public]));
+    }
+    server.publish("/old-keys", Page::Redirect(KEYS.to_owned()));
+    let same = [format!("{issuer}/moved"), "/moved".to_owned()];
+    for to in same {
+        server.publish(METADATA, Page::Redirect(to));
+        let keys = keys(vec![discovered(&issuer)]);
+        assert_eq!(verdict(&keys, &token).await, Ok(()));
+    }
+    let elsewhere_moved = format!("{}/moved", elsewhere.url());
+    let host = elsewhere_moved.replace("127.0.0.1", "localhost");
+    for to in [elsewhere_moved, host, METADATA.to_owned()] {
+        server.publish(METADATA, Page::Redirect(to.clone()));
+        let keys = keys(vec![discovered(&issuer)]);
+        let refused = verdict(&keys, &token).await;
+        assert_eq!(refused, Err(Unverified::NoKeys), "{to}");
+    }
+    assert_eq!(elsewhere.requests(), 0, "a redirect was followed");
+}
+
+#[tokio::test]
+async fn a_key_server_that_refuses_clients_without_a_name_answers_us() {
+    pause();
+    let (server, signer) = (Server::start(), Signer::ec("1"));
+    server.publish(KEYS, Page::keys([&signer.public]));
+    server.refuse_nameless();
+    let keys = keys(vec![settings(&server, ALICE)]);
+    assert_eq!(verdict(&keys, &signer.token(ALICE)).await, Ok(()));
+    let nameless = reqwest::Client::new().get(format!("{}{KEYS}", server.url()));
+    let answer = soon(nameless.send()).await.expect("an answer");
+    assert_eq!(answer.status(), 403);
+}
+
+/// The error of a fetch of what is published at an issuer's address.
+async fn error_of(settings: IssuerSettings) -> String {
+    let keys = keys(vec![settings]);
+    let fetched = soon(keys.issuers[1].fetch_for_report()).await;
+    let error = fetched.expect_err("a failure");
+    format!("{error:#}")
+}
+
+#[tokio::test]
+async fn an_error_names_the_step_that_failed_in_one_line_and_no_password() {
+    pause();
+    let (server, elsewhere, signer) = (Server::start(), Server::start(), Signer::ec("1"));
+    let issuer = server.url();
+    let keys_are = format!("{issuer}{KEYS}");
+    let elsewhere_is = elsewhere.url();
+    let named = |page| {
+        server.publish(METADATA, page);
+        error_of(discovered(&issuer))
+    };
+    let [of_metadata, of_keys] = [("metadata", METADATA), ("keys", KEYS)]
+        .map(|(what, path)| format!("the {what} at {issuer}{path}: "));
+    for (page, expected) in [
+        (Page::Status(403), "the issuer answered 403 Forbidden"),
+        (Page::Document(b"<html>".to_vec(), ""), "no JSON object"),
+        (
+            metadata("https://a.example", &keys_are),
+            "of another issuer",
+        ),
+        (metadata(&issuer, "file:///x"), "not at an https address"),
+        (
+            Page::Redirect(elsewhere_is.clone()),
+            "another origin, http://",
+        ),
+    ] {
+        let error = named(page).await;
+        assert!(error.starts_with(&of_metadata), "{error}");
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+    server.publish(METADATA, metadata(&issuer, &keys_are));
+    let encryption = bad_keys(&signer).remove(1).1;
+    for (page, expected) in [
+        (Page::Status(404), "the issuer answered 404 Not Found"),
+        (Page::Document(b"[]".to_vec(), ""), "not a set of keys"),
+        (Page::keys(&encryption), "use or key_ops"),
+    ] {
+        server.publish(KEYS, page);
+        let error = error_of(discovered(&issuer)).await;
+        assert!(error.starts_with(&of_keys), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+    let down = Server::start();
+    let mut unreachable = settings(&down, ALICE);
+    let address = down.address;
+    drop(down);
+    unreachable.jwks_uri = format!("http://user:hunter2@{address}{KEYS}?token=hunter2");
+    let error = error_of(unreachable).await;
+    assert!(
+        error.starts_with(&format!("the keys at http://{address}{KEYS}: ")),
+        "{error}"
+    );
+    assert!(
+        !error.contains("hunter2") && !error.contains('\n'),
+        "{error}"
+    );
 }

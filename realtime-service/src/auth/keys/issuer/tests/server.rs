@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Uri, header},
+    http::{HeaderMap, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -53,6 +53,8 @@ impl Page {
 struct Shared {
     pages: Mutex<HashMap<String, Page>>,
     requests: AtomicUsize,
+    /// Whether a request without a `User-Agent` is refused.
+    refuses_nameless: AtomicBool,
     /// Whether answers are kept back.
     is_held: watch::Sender<bool>,
 }
@@ -78,6 +80,7 @@ impl Server {
         let shared = Arc::new(Shared {
             pages: Mutex::default(),
             requests: AtomicUsize::new(0),
+            refuses_nameless: AtomicBool::new(false),
             is_held: watch::Sender::new(false),
         });
         // Bound and served over there: a socket belongs to the runtime that opened it.
@@ -110,6 +113,11 @@ impl Server {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// Answers 403 to requests without a `User-Agent`, as some firewalls before key servers do.
+    pub(super) fn refuse_nameless(&self) {
+        self.shared.refuses_nameless.store(true, Ordering::SeqCst);
+    }
+
     /// Keeps answers back, or lets them go.
     pub(super) fn hold(&self, is_held: bool) {
         self.shared.is_held.send_replace(is_held);
@@ -124,8 +132,12 @@ impl Drop for Server {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
+    let is_nameless = !headers.contains_key(header::USER_AGENT);
+    if is_nameless && shared.refuses_nameless.load(Ordering::SeqCst) {
+        return axum::http::StatusCode::FORBIDDEN.into_response();
+    }
     let mut is_held = shared.is_held.subscribe();
     is_held.wait_for(|held| !held).await.expect("a server");
     let page = shared

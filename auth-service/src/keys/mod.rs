@@ -1,16 +1,13 @@
 //! The keys that sign and verify now, and how the next ones take their place without a token being
 //! refused in between.
 
+mod stored;
+
 use std::{sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    encoding::AsBigEndian as _,
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
@@ -20,14 +17,15 @@ use shared_claims::{
     key_set::KeySet,
     secret::Secrets,
 };
-use zeroize::Zeroizing;
 
+pub use self::stored::{RotationError, list_keys, rotate_now};
+use self::stored::{Unreadable, is_readable, open_keys, reseal_keys, rotate, waiting_secs};
 use crate::{
     config::{KeyMode, Settings},
     second_factor,
-    store::{NewSigningKey, SigningKey, Store, event::Actor},
+    store::{SigningKey, Store, event::Actor},
     tokens::{NewToken, Signer, random_id},
-    users::{open_store, seconds_since_epoch},
+    users::seconds_since_epoch,
     vault::{Purpose, Vault},
 };
 
@@ -57,17 +55,20 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys that the secrets and the database say, which are made when there are none.
+    /// The keys that the secrets and the database say, which are made when there are none. A key that
+    /// was encrypted under a secret that is not there signs nothing: another key takes its place, and
+    /// the old one verifies until its tokens have ended.
     ///
     /// # Errors
     ///
-    /// When the database fails, or a key in it was encrypted under a secret that is not there.
+    /// When the database fails, or a second factor in it was encrypted under a secret that is not
+    /// there.
     pub async fn open(
         settings: &Settings,
         secrets: Secrets,
         store: &Store,
     ) -> anyhow::Result<Self> {
-        let ring = load(settings, &secrets, store).await?;
+        let ring = load(settings, &secrets, store, Unreadable::Replace).await?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
             secrets: ArcSwap::from_pointee(secrets),
@@ -88,10 +89,16 @@ impl Keys {
     ///
     /// When they cannot be used; the ones from before are kept.
     pub async fn replace_secrets(&self, secrets: Secrets) -> anyhow::Result<()> {
-        let ring = load(&self.settings, &secrets, &self.store).await?;
+        let ring = self.load(&secrets).await?;
         self.secrets.store(Arc::new(secrets));
         self.ring.store(Arc::new(ring));
         Ok(())
+    }
+
+    /// Loads the keys beside a service that runs. A key that cannot be decrypted is refused: another
+    /// process can have encrypted it under a secret that this one is about to be given.
+    async fn load(&self, secrets: &Secrets) -> anyhow::Result<Ring> {
+        load(&self.settings, secrets, &self.store, Unreadable::Refuse).await
     }
 
     /// Does what is due: takes over keys that another process or a command has changed, rotates
@@ -107,11 +114,17 @@ impl Keys {
         let now = seconds_since_epoch(now)?;
         let retired = now.saturating_sub(self.settings.keys.retiring_secs());
         let stored = self.store.list_signing_keys().await?;
-        if stored
-            .iter()
-            .any(|key| key.state == "retiring" && key.since <= retired)
-        {
+        let is_over = |key: &&SigningKey| key.state == "retiring" && key.since <= retired;
+        let over: Vec<_> = stored.iter().filter(is_over).collect();
+        if !over.is_empty() {
             self.store.delete_retired_keys(retired).await?;
+            let vault = &self.ring().vault;
+            for key in over.into_iter().filter(|key| !is_readable(vault, key)) {
+                tracing::warn!(
+                    key = key.id,
+                    "a key that cannot be decrypted was thrown away: its tokens have ended"
+                );
+            }
         }
         let rotation = i64::try_from(self.settings.keys.rotation_secs)?;
         let is_due = stored
@@ -123,7 +136,7 @@ impl Keys {
         }
         if self.store.list_signing_keys().await? != self.ring().stored {
             let secrets = self.secrets.load_full();
-            let ring = load(&self.settings, &secrets, &self.store).await?;
+            let ring = self.load(&secrets).await?;
             self.ring.store(Arc::new(ring));
             tracing::info!("the keys were changed");
         }
@@ -162,11 +175,19 @@ impl Ring {
     }
 }
 
-async fn load(settings: &Settings, secrets: &Secrets, store: &Store) -> anyhow::Result<Ring> {
+async fn load(
+    settings: &Settings,
+    secrets: &Secrets,
+    store: &Store,
+    unreadable: Unreadable,
+) -> anyhow::Result<Ring> {
     let vault = Vault::new(secrets)?;
     second_factor::reseal(store, &vault).await?;
     let ring = match settings.keys.mode {
         KeyMode::Shared => {
+            // The keys of another mode are kept readable, for the day on which the mode changes.
+            let mut kept = store.list_signing_keys().await?;
+            reseal_keys(&vault, store, &mut kept).await?;
             let secret = secrets.signing();
             let signer = Signer::new(
                 settings,
@@ -179,7 +200,7 @@ async fn load(settings: &Settings, secrets: &Secrets, store: &Store) -> anyhow::
             ring(settings, signer, keys, vault, (jwks, Vec::new()))
         }
         KeyMode::Asymmetric => {
-            let stored = stored_keys(&vault, store).await?;
+            let stored = open_keys(&vault, store, unreadable).await?;
             let active = stored
                 .iter()
                 .find(|key| key.state == "active")
@@ -222,147 +243,4 @@ fn ring(
         jwks,
         stored,
     }
-}
-
-/// The keys in the database, made when there are none, and encrypted anew when another secret is
-/// the first by now.
-async fn stored_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<SigningKey>> {
-    let mut stored = store.list_signing_keys().await?;
-    if stored.is_empty() {
-        let now = seconds_since_epoch(SystemTime::now())?;
-        let (active, pending) = (new_key(vault)?, new_key(vault)?);
-        store.insert_first_keys(&active, &pending, now).await?;
-        stored = store.list_signing_keys().await?;
-    }
-    for key in stored
-        .iter_mut()
-        .filter(|key| vault.is_outdated(&key.sealed))
-    {
-        let private = vault
-            .open(Purpose::SigningKey, &key.id, &key.sealed)
-            .context("cannot decrypt a key in the database")?;
-        let sealed = vault.seal(Purpose::SigningKey, &key.id, &private)?;
-        store
-            .reseal_signing_key(&key.id, &key.sealed, &sealed)
-            .await?;
-        key.sealed = sealed;
-    }
-    Ok(stored)
-}
-
-/// A key of the curve P-256, encrypted, with its public half as a JWK.
-fn new_key(vault: &Vault) -> anyhow::Result<NewSigningKey> {
-    let random = SystemRandom::new();
-    let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-        .ok()
-        .context("cannot make a key")?;
-    let private = Zeroizing::new(private.as_ref().to_vec());
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &private)
-        .ok()
-        .context("cannot read a key that was made")?;
-    let point: aws_lc_rs::encoding::EcPublicKeyUncompressedBin = pair
-        .public_key()
-        .as_be_bytes()
-        .ok()
-        .context("a key without a public half")?;
-    // 0x04, and then the two coordinates (SEC 1, section 2.3.3).
-    let (x, y) = point.as_ref()[1..].split_at(32);
-    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-    // The members in the order of RFC 7638, section 3.2.
-    let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    let id = URL_SAFE_NO_PAD.encode(digest(&SHA256, thumbprint.as_bytes()));
-    let public_key = json!({
-        "kty": "EC", "crv": "P-256", "x": x, "y": y, "use": "sig", "alg": "ES256", "kid": id,
-    });
-    Ok(NewSigningKey {
-        sealed: vault.seal(Purpose::SigningKey, &id, &private)?,
-        public_key: public_key.to_string(),
-        id,
-    })
-}
-
-/// How long the pending key has yet to be published before it may sign, in seconds.
-fn waiting_secs(settings: &Settings, stored: &[SigningKey], now: i64) -> i64 {
-    let pending = stored.iter().find(|key| key.state == "pending");
-    let ready = pending.map_or(now, |key| key.since + settings.keys.pending_secs());
-    ready.saturating_sub(now).max(0)
-}
-
-async fn rotate(
-    store: &Store,
-    vault: &Vault,
-    stored: &[SigningKey],
-    is_emergency: bool,
-    now: i64,
-) -> anyhow::Result<bool> {
-    let active = stored.iter().find(|key| key.state == "active");
-    let active = active.context("no key in the database signs")?;
-    let next = new_key(vault)?;
-    let rotated = store.rotate_signing_key(&active.id, &next, is_emergency, now);
-    Ok(rotated.await?)
-}
-
-/// Why the keys were not rotated.
-#[derive(Debug, thiserror::Error)]
-pub enum RotationError {
-    /// There are none.
-    #[error("keys.mode is shared: change the secrets and send SIGHUP to both services")]
-    Shared,
-    /// Others may not know the next key yet.
-    #[error("the next key has yet to be published for {0} s; --emergency does not wait for it")]
-    TooEarly(i64),
-    /// Somebody else has rotated them at the same time.
-    #[error("the keys were rotated by another process at the same time")]
-    Conflict,
-    /// The database or the secrets.
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
-}
-
-/// Rotates the keys in the database; a running service takes them over within a second.
-///
-/// In an emergency the key that signs is thrown away at once, and so is every token that it signed:
-/// those who are connected stay, and everybody else has to refresh.
-///
-/// # Errors
-///
-/// When there are no keys, or the next one was not published for long enough.
-pub async fn rotate_now(
-    settings: &Settings,
-    secrets: &Secrets,
-    is_emergency: bool,
-) -> Result<(), RotationError> {
-    if settings.keys.mode == KeyMode::Shared {
-        return Err(RotationError::Shared);
-    }
-    let store = open_store(settings).await?;
-    let rotated = async {
-        let vault = Vault::new(secrets)?;
-        let now = seconds_since_epoch(SystemTime::now())?;
-        let stored = stored_keys(&vault, &store).await?;
-        let waiting = waiting_secs(settings, &stored, now);
-        if waiting > 0 && !is_emergency {
-            return Err(RotationError::TooEarly(waiting));
-        }
-        match rotate(&store, &vault, &stored, is_emergency, now).await? {
-            true => Ok(()),
-            false => Err(RotationError::Conflict),
-        }
-    };
-    let rotated = rotated.await;
-    store.close().await;
-    rotated
-}
-
-/// The keys in the database: id, state, and since when, in seconds since the epoch.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn list_keys(settings: &Settings) -> anyhow::Result<Vec<(String, String, i64)>> {
-    let store = open_store(settings).await?;
-    let stored = store.list_signing_keys().await;
-    store.close().await;
-    let keys = stored?.into_iter();
-    Ok(keys.map(|key| (key.id, key.state, key.since)).collect())
 }
