@@ -34,8 +34,8 @@ async fn the_stock_client_for_java_connects_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs chromium"]
-async fn stock_clients_of_three_generations_connect_from_a_browser() {
+#[ignore = "needs chromium and firefox"]
+async fn stock_clients_of_three_generations_connect_from_browsers() {
     run_node_tests("browsers.test.mjs", on_the_engine()).await;
 }
 
