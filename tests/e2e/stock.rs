@@ -46,6 +46,12 @@ async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn a_client_that_sends_again_publishes_once_with_an_id() {
+    run_node_tests("retries.test.mjs", vec![("", Options::default())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
     run_node_tests("page.test.mjs", usual_stacks()).await;
@@ -63,6 +69,12 @@ async fn the_page_works_in_a_browser() {
 #[ignore = "needs node"]
 async fn the_documented_code_stays_connected() {
     run_node_tests("documented.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_documented_tabs_refresh_once_for_all() {
+    run_node_tests("tabs.test.mjs", vec![("", Options::default())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
