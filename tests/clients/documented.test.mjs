@@ -5,6 +5,9 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 
+import io from "socket.io-client";
+
+import { road } from "./road.mjs";
 import { beforeDeadline, call, next, required } from "./support.mjs";
 
 const here = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
@@ -31,8 +34,8 @@ async function documented(issuer, client, change = (session) => session) {
 }
 
 /** Signs alice in. What is connected afterwards is closed with the test. */
-async function signedIn(t, prefix, client, change) {
-  const modules = await documented(required(`${prefix}ISSUER_URL`), client, change);
+async function signedIn(t, prefix, client, change, issuer = required(`${prefix}ISSUER_URL`)) {
+  const modules = await documented(issuer, client, change);
   await modules.signIn("alice", required("ALICE_PASSWORD"));
   const connect = (onSignedOut) => {
     const socket = modules.connect(required(`${prefix}GATEWAY_URL`), onSignedOut);
@@ -71,6 +74,23 @@ for (const client of ["socket.io-client", "socket.io-client-3"]) {
       assert.equal((await refused)[0].data.reason, "token_expired");
     });
 
+    test("comes back once an issuer that was away is back", async (t) => {
+      const way = await road(t, required("SHORT_ISSUER_URL"));
+      const { connect, getToken, distrustToken } = await signedIn(t, "SHORT_", client, undefined, way.url);
+      const socket = connect(neverSignedOut);
+      const listen = new Function("socket", "getToken", "distrustToken", blocks[2]);
+      listen(socket, getToken, distrustToken);
+      await next(socket, "connect");
+      way.block();
+      await next(socket, "unauthorized");
+      const [refused] = await next(socket, "connect_error");
+      assert.equal(refused.data.reason, "token_missing");
+      way.mend();
+      await next(socket, "connect");
+      const answer = await call(socket, "rt:subscribe", { room: "lobby" });
+      assert.equal(answer.ok, true, JSON.stringify(answer));
+    });
+
     test("renews in place when it is told that the end is near", async (t) => {
       const { connect, getToken, distrustToken } = await signedIn(t, "SHORT_", client);
       const socket = connect(neverSignedOut);
@@ -92,3 +112,21 @@ for (const client of ["socket.io-client", "socket.io-client-3"]) {
     });
   });
 }
+
+test("the documented publication that is sent again is acknowledged", async (t) => {
+  const { getToken } = await signedIn(t, "", "socket.io-client");
+  const block = blocks.find((one) => one.includes("retries"));
+  const here = replace(block, "http://localhost:9000", required("GATEWAY_URL"));
+  const text = "hello";
+  const token = await getToken();
+  let socket;
+  const connect = (url, options) => (socket = io(url, { ...options, forceNew: true }));
+  t.after(() => socket.close());
+  const outcome = beforeDeadline("acknowledgement", (resolve) => {
+    const run = new Function("io", "token", "text", "report", replace(here, "(error, answer) => {}", "report"));
+    run(connect, token, text, (...outcome) => resolve(outcome));
+  });
+  const [error, answer] = await outcome;
+  assert.equal(error, null);
+  assert.equal(answer.ok, true, JSON.stringify(answer));
+});

@@ -34,8 +34,8 @@ async fn the_stock_client_for_java_connects_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs chromium"]
-async fn stock_clients_of_three_generations_connect_from_a_browser() {
+#[ignore = "needs chromium and firefox"]
+async fn stock_clients_of_three_generations_connect_from_browsers() {
     run_node_tests("browsers.test.mjs", on_the_engine()).await;
 }
 
@@ -43,6 +43,12 @@ async fn stock_clients_of_three_generations_connect_from_a_browser() {
 #[ignore = "needs node"]
 async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused() {
     run_node_tests("engine.test.mjs", on_the_engine()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn a_client_that_sends_again_publishes_once_with_an_id() {
+    run_node_tests("retries.test.mjs", vec![("", Options::default())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,6 +99,12 @@ async fn the_guide_from_express_holds() {
 #[ignore = "needs node"]
 async fn the_documented_code_stays_connected() {
     run_node_tests("documented.test.mjs", usual_stacks()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_documented_tabs_refresh_once_for_all() {
+    run_node_tests("tabs.test.mjs", vec![("", Options::default())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
