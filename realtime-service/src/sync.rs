@@ -1,7 +1,7 @@
 //! Locks, atomics and the state of threads, for code that several threads run at once.
 //!
-//! They are those of the standard library. With `--cfg shuttle` they are those of shuttle, which runs
-//! the threads of a test in one order after the other: see `tests/interleavings`.
+//! The standard library has them; with `--cfg shuttle` shuttle does, which runs the threads of a test in
+//! one order after the other: see `tests/interleavings`.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{

@@ -117,6 +117,7 @@ mod tests {
             ("log_format = 'hunter2'", "log_format"),
             ("credentials = ['hunter2']", "credentials"),
             ("listen = 'hunter2'", "listen"),
+            ("origins = ['http://x:hunter2@y']", "origins"),
             ("issuer = 'hunter2'", "issuer"),
             ("trusted_proxies = ['hunter2']", "trusted_proxies"),
             ("[admin]\nlisten = 'hunter2'", "admin.listen"),

@@ -212,6 +212,9 @@ impl Config {
     /// The first setting that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_issuers()?;
+        // The error repeats the text, in which a password could stand.
+        let is_bare = !self.origins.iter().any(|origin| origin.contains('@'));
+        check("origins", is_bare, "an origin has no user and no password")?;
         if let Err(error) = OriginList::parse(&self.origins) {
             check("origins", false, &error.to_string())?;
         }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared_claims::forwarded::ReportInterval;
+
 use crate::{
     config::{Config, Limits, SessionBinding},
     limits::{Budget, Quotas, RefusalLimiter},
@@ -23,6 +25,8 @@ pub struct TransportContext {
     pub quotas: Arc<Quotas>,
     /// Counts refused handshakes per address, and rejects further ones.
     pub refusal_limiter: RefusalLimiter,
+    /// When a connection that broke a rule was logged.
+    pub violation_reports: ReportInterval,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Deadlines of all sessions.
@@ -44,6 +48,7 @@ impl TransportContext {
             idle_timeout: config.heartbeat.idle_timeout(),
             quotas: Arc::new(Quotas::new(&limits)),
             refusal_limiter: RefusalLimiter::new(limits.refusals_per_address),
+            violation_reports: ReportInterval::default(),
             metrics: metrics.clone(),
             timers: timers.clone(),
             copies: Copies::new(limits.outbound_total_bytes / 2),

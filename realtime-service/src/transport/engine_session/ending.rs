@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::EngineSession;
 use crate::{
+    clock,
     metrics::Cause,
     sync::{MutexGuard, atomic::Ordering},
     timers::Timer,
@@ -309,8 +310,17 @@ impl EngineSession {
             self.context.metrics.session_closed(cause);
             // The other ends are logged where they are decided.
             if let Cause::TooLarge | Cause::InvalidText | Cause::Violated | Cause::Stalled = cause {
-                tracing::info!(cause = cause.name(), "closed a connection");
+                self.report(cause);
             }
+        }
+    }
+
+    /// Logs a client that broke a rule, one a minute at most: strangers can be such clients.
+    fn report(&self, cause: Cause) {
+        let now = clock::unix_secs(clock::wall_now());
+        if self.context.violation_reports.is_due(now) {
+            let address = self.opener.address();
+            tracing::info!(cause = cause.name(), ?address, "closed a connection that broke a rule");
         }
     }
 
