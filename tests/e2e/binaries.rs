@@ -330,7 +330,8 @@ async fn use_sessions_until_they_expire(stack: &Stack, token: &str) -> [String; 
         .await
         .expect("a session");
     polling.connect(&json!({})).await;
-    polling.clone().header("user-agent", "other/1").get().await;
+    let thief = polling.clone().header("authorization", "Bearer other");
+    thief.get().await;
     last.subscribe("lobby").await;
     let message = json!({"room": "lobby", "event": "chat", "data": "hello"});
     polling.call("rt:publish", message).await;

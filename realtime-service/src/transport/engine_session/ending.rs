@@ -320,7 +320,11 @@ impl EngineSession {
         let now = clock::unix_secs(clock::wall_now());
         if self.context.violation_reports.is_due(now) {
             let address = self.opener.address();
-            tracing::info!(cause = cause.name(), ?address, "closed a connection that broke a rule");
+            tracing::info!(
+                cause = cause.name(),
+                ?address,
+                "closed a connection that broke a rule"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ const CONTENT_LENGTH: &[u8] = b"content-length:";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
 /// How much of a line is kept: a name and a number fit.
-const MAXIMUM_LINE_BYTES: usize = 48;
+const MAXIMUM_LINE_BYTES: usize = 32;
 
 /// Why the head of a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
