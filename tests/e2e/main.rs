@@ -29,6 +29,7 @@ mod own_handlers;
 mod payloads;
 mod policy;
 mod presence;
+mod providers;
 mod proxies;
 mod readers;
 mod recovery;
