@@ -351,7 +351,7 @@ fn a_rule_for_a_template_is_for_each_of_its_tenants_and_their_rooms_are_apart() 
     let policy = Policy::new(&config).expect("a policy");
     let room = |tenant: &str| {
         let iss = percent_encode(&TEMPLATE.replace("{tenant}", tenant));
-        RoomName::parse(&format!("user:{iss}:alice")).expect("a room name")
+        RoomName::parse(format!("user:{iss}:alice")).expect("a room name")
     };
     for (tenant, is_listed) in [("a", true), ("b", true), ("c", false)] {
         let claims = claims(json!({"iss": TEMPLATE.replace("{tenant}", tenant)}));
