@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
+import { startProxy } from "./proxy.mjs";
 import { connected, start as startAt } from "./sockets.mjs";
 import { beforeDeadline, call, login, next, postLogin, required, unverifiedClaims } from "./support.mjs";
 
@@ -94,6 +95,16 @@ for (const generation of [2, 3, 4]) {
     for (const [name, { options, settlesOn }] of Object.entries(TRANSPORTS)) {
       test(`connects with the tutorial's own code over ${name}`, async (t) => {
         const socket = start(t, generation, { query: "token=" + alice, ...options });
+        await assertAdmitted(socket);
+        await assertSettlesOn(socket, settlesOn);
+      });
+    }
+
+    for (const [name, { options, settlesOn }] of Object.entries(TRANSPORTS)) {
+      test(`connects over ${name} through a proxy that takes a prefix away`, async (t) => {
+        const proxy = await startProxy(t, "/realtime", gateway);
+        const path = "/realtime/socket.io/";
+        const socket = start(t, generation, { query: "token=" + alice, path, ...options }, proxy);
         await assertAdmitted(socket);
         await assertSettlesOn(socket, settlesOn);
       });

@@ -153,25 +153,6 @@ fn the_protocol_lists_every_refusal_and_no_other() {
     assert_eq!(listed, expected);
 }
 
-#[test]
-fn the_settings_for_other_providers_can_be_used_as_they_stand() {
-    let page = fs::read_to_string(root().join("docs/auth0.md")).expect("docs/auth0.md");
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let file = directory.path().join("gateway.toml");
-    let blocks = page.split("```toml\n").skip(1);
-    let mut issuers = Vec::new();
-    for block in blocks.filter_map(|rest| rest.split("```").next()) {
-        fs::write(&file, block).expect("a written file");
-        let config = realtime_service::config::Config::load(Some(&file));
-        let config = config.unwrap_or_else(|error| panic!("{error}: {block}"));
-        issuers.extend(config.issuers.into_iter().map(|one| one.issuer));
-    }
-    let [auth0, keycloak] = &issuers[..] else {
-        panic!("{issuers:?}");
-    };
-    assert!(auth0.ends_with(".auth0.com/") && keycloak.contains("/realms/"));
-}
-
 /// The files of Rust code, by their paths below the root.
 fn code() -> Vec<(String, String)> {
     let mut folders: Vec<PathBuf> = ["auth-service", "realtime-service", "shared-claims", "tests"]

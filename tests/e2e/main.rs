@@ -32,6 +32,7 @@ mod payloads;
 mod policy;
 mod presence;
 mod protocol_suites;
+mod providers;
 mod proxies;
 mod readers;
 mod recovery;

@@ -7,6 +7,7 @@
 pub mod api;
 mod binary;
 pub mod client;
+pub mod fake_providers;
 pub mod forge;
 pub mod oidc_provider;
 pub mod opening;
@@ -22,6 +23,7 @@ pub mod websocket;
 use std::time::Duration;
 
 pub use client::SocketClient;
+pub use fake_providers::FakeProviders;
 pub use forge::Forge;
 pub use oidc_provider::OidcProvider;
 pub use opening::Opening;

@@ -46,7 +46,8 @@ pub struct IssuerSettings {
     /// Whether the `authorization_details` of its tokens grant rooms, and not our rules alone.
     #[serde(default)]
     pub grants_rooms: bool,
-    /// The claims that its access tokens must have, each with its value or a list of values.
+    /// The claims that its access tokens must have, each with its value or a list of values; `*`
+    /// stands for any value.
     #[serde(default)]
     pub require_claims: BTreeMap<String, Value>,
     /// Whether ID tokens for `client_id` are accepted too.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 pub use self::{
     issuer_name::{ANY_TENANT, IssuerName, TENANT_PLACEHOLDER},
     logout::{LogoutScope, VerifiedLogout},
-    rules::{AUDIENCE_CLAIM, ClaimNames, RequiredClaim, TokenRules},
+    rules::{ANY_VALUE, AUDIENCE_CLAIM, ClaimNames, RequiredClaim, TokenRules},
     step::Step,
     unverified::UnverifiedToken,
 };

@@ -48,9 +48,13 @@ pub const AUDIENCE_CLAIM: &str = "aud";
 pub struct RequiredClaim {
     /// The name of the claim.
     pub name: String,
-    /// The values that are accepted. A claim that is a list must hold one of them.
+    /// The values that are accepted; [`ANY_VALUE`] stands for each one but `null` and the empty text.
+    /// A claim that is a list must hold one of them.
     pub values: Vec<Value>,
 }
+
+/// The required value that every value is.
+pub const ANY_VALUE: &str = "*";
 
 /// The claims that an ID token can have by OpenID Connect Core 1.0, sections 2 and 5.1.
 const ID_TOKEN_CLAIMS: [&str; 32] = [
@@ -92,9 +96,15 @@ impl RequiredClaim {
     /// Whether `claims` have the claim with one of its values.
     #[must_use]
     pub fn is_met_by(&self, claims: &Map<String, Value>) -> bool {
+        let is_accepted = |value: &Value| {
+            self.values.iter().any(|one| match one.as_str() {
+                Some(ANY_VALUE) => !value.is_null() && value.as_str() != Some(""),
+                _ => one == value,
+            })
+        };
         match claims.get(&self.name) {
-            Some(Value::Array(all)) => all.iter().any(|one| self.values.contains(one)),
-            Some(one) => self.values.contains(one),
+            Some(Value::Array(all)) => all.iter().any(is_accepted),
+            Some(one) => is_accepted(one),
             None => false,
         }
     }

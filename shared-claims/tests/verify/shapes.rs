@@ -157,6 +157,21 @@ fn a_required_claim_tells_an_access_token_from_an_id_token() {
         let forge = token.clone().claim(name, "x");
         assert_refused(&supabase, &forge, Rejection::ClaimsInvalid);
     }
+    let authentik = TokenRules {
+        required_claims: required("uid", &[json!("*")]),
+        ..rules()
+    };
+    for (uid, is_accepted) in [
+        (json!("x"), true),
+        (json!(7), true),
+        (json!(["x"]), true),
+        (json!(""), false),
+        (json!(null), false),
+        (json!([]), false),
+    ] {
+        let verdict = verify(&authentik, &bare().claim("uid", uid.clone()));
+        assert_eq!(verdict.is_ok(), is_accepted, "{uid}");
+    }
     // A claim that ID tokens have tells nothing.
     let by_mail = TokenRules {
         required_claims: required("email_verified", &[json!(true)]),

@@ -1,6 +1,5 @@
 //! The logout token: what ends somebody's session.
 
-use serde_json::Value;
 use shared_claims::{
     UnverifiedToken, VerifiedLogout,
     claims::REALTIME_AUDIENCE,
@@ -10,7 +9,7 @@ use shared_claims::{
 
 use crate::{
     mint::{CLIENT_ID, MINT, NOW, OURS, PROVIDER, at, check_each},
-    oracle::{claims_of_accepted, identifies, is_for, type_of},
+    oracle::{claims_of_accepted, identifies, is_absent, is_for, seconds, type_of},
 };
 
 /// Verifies a logout token that is the input, or, when that has two lines, one with this header and
@@ -55,17 +54,14 @@ fn check_claims(token: &str, issuer: &str, accepted: &VerifiedLogout) {
     assert!(claims["events"][LOGOUT_EVENT].is_object(), "{claims}");
     assert!(claims.get("nonce").is_none(), "accepted with a nonce");
     assert!(identifies(&claims["jti"]), "{claims}");
-    let iat = claims["iat"].as_u64().expect("an iat");
+    let iat = seconds(&claims["iat"]);
     assert!(NOW < iat + LOGOUT_LIFETIME_SECS + 30, "accepted when old");
     if let Some(exp) = claims.get("exp").filter(|exp| !exp.is_null()) {
-        assert!(
-            exp.as_u64().expect("a time") > NOW,
-            "accepted after its end"
-        );
+        assert!(seconds(exp) > NOW, "accepted after its end");
     }
     assert_eq!((accepted.iss.as_str(), accepted.iat), (issuer, iat));
     assert!(!accepted.scopes.is_empty(), "accepted about nobody");
-    let names_session = !claims.get("sid").is_none_or(Value::is_null);
+    let names_session = !is_absent(&claims["sid"]);
     for scope in &accepted.scopes {
         // A session is the narrower of the two: it must never become all of a subject.
         let (named, claim, is_right) = match scope {

@@ -114,7 +114,7 @@ pub(crate) fn rules_of_provider() -> TokenRules {
     TokenRules {
         is_ours: false,
         types: ["at+jwt", "jwt", ""].map(str::to_owned).to_vec(),
-        logout_audience: CLIENT_ID.to_owned(),
+        logout_audiences: vec![CLIENT_ID.to_owned()],
         algorithms: vec![Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256],
         ..TokenRules::of_our_issuer(PROVIDER, REALTIME_AUDIENCE)
     }

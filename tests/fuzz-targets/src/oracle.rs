@@ -32,9 +32,27 @@ pub(crate) fn claims_of_accepted(token: &str, issuer: &str) -> Value {
     };
     assert_eq!(signature, expected, "accepted, and nobody signed it");
     assert_eq!(claims["iss"], issuer);
-    let iat = claims["iat"].as_u64().expect("an iat");
+    let iat = seconds(&claims["iat"]);
     assert!(iat <= NOW + 30, "issued in the future");
     claims
+}
+
+/// A time in whole seconds: what stands before the point of a number that is not negative.
+///
+/// # Panics
+///
+/// When it is no such number.
+pub(crate) fn seconds(time: &Value) -> u64 {
+    time.as_u64().unwrap_or_else(|| {
+        let secs = time.as_f64().expect("a time");
+        let whole = format!("{:.0}", secs.trunc());
+        whole.parse().expect("a time that is not negative")
+    })
+}
+
+/// Whether a claim that may be missing is missing.
+pub(crate) fn is_absent(claim: &Value) -> bool {
+    claim.is_null() || claim == ""
 }
 
 /// Whether `claims` are for `audience`, alone or among others.

@@ -331,3 +331,46 @@ fn a_rule_that_cannot_work_is_named_and_its_text_is_not_repeated() {
         }
     }
 }
+
+#[test]
+fn a_rule_for_a_template_is_for_each_of_its_tenants_and_their_rooms_are_apart() {
+    const TEMPLATE: &str = "https://login.example/{tenant}/v2.0";
+    let config = Config {
+        issuers: serde_json::from_value(json!([{
+            "issuer": TEMPLATE, "tenants": ["a", "b"], "audience": "api",
+            "jwks_uri": "https://login.example/keys", "grants_rooms": true,
+        }]))
+        .expect("settings"),
+        rooms: vec![RoomRule {
+            issuers: vec![TEMPLATE.to_owned()],
+            ..rule("user:{iss}:{sub}")
+        }],
+        ..Config::default()
+    };
+    config.check().expect("settings that work");
+    let policy = Policy::new(&config).expect("a policy");
+    let room = |tenant: &str| {
+        let iss = percent_encode(&TEMPLATE.replace("{tenant}", tenant));
+        RoomName::parse(format!("user:{iss}:alice")).expect("a room name")
+    };
+    for (tenant, is_listed) in [("a", true), ("b", true), ("c", false)] {
+        let claims = claims(json!({"iss": TEMPLATE.replace("{tenant}", tenant)}));
+        let holder = policy.bearer(&claims);
+        let grants = policy.grants(&holder);
+        let own = grants.allow(Action::Subscribe, &room(tenant));
+        assert_eq!(own, is_listed, "{tenant}");
+        assert!(!grants.allow(Action::Subscribe, &room("d")), "{tenant}");
+        assert!(!grants.allow(
+            Action::Subscribe,
+            &room(if tenant == "a" { "b" } else { "a" })
+        ));
+        let trusts = matches!(
+            holder,
+            Holder::Bearer {
+                trusts_details: true,
+                ..
+            }
+        );
+        assert_eq!(trusts, is_listed, "{tenant}");
+    }
+}
