@@ -56,8 +56,9 @@ pub struct RequiredClaim {
 /// The required value that every value is.
 pub const ANY_VALUE: &str = "*";
 
-/// The claims that an ID token can have by OpenID Connect Core 1.0, sections 2 and 5.1.
-const ID_TOKEN_CLAIMS: [&str; 32] = [
+/// The claims that an ID token can have: by OpenID Connect Core 1.0, sections 2 and 5.1, and those that
+/// Microsoft, Google, Keycloak and Cognito put into both kinds of tokens. None of them tells the two apart.
+const ID_TOKEN_CLAIMS: &[&str] = &[
     "iss",
     "sub",
     "aud",
@@ -90,6 +91,23 @@ const ID_TOKEN_CLAIMS: [&str; 32] = [
     "locale",
     "phone_number",
     "phone_number_verified",
+    "address",
+    "updated_at",
+    "cognito:groups",
+    "cognito:username",
+    "groups",
+    "hd",
+    "idp",
+    "ipaddr",
+    "oid",
+    "realm_access",
+    "resource_access",
+    "roles",
+    "tid",
+    "unique_name",
+    "upn",
+    "ver",
+    "wids",
 ];
 
 impl RequiredClaim {
@@ -109,7 +127,7 @@ impl RequiredClaim {
         }
     }
 
-    /// Whether no ID token has the claim by the standard.
+    /// Whether the claim is none that ID tokens are known to have.
     #[must_use]
     pub fn is_of_no_id_token(&self) -> bool {
         !ID_TOKEN_CLAIMS.contains(&self.name.as_str())

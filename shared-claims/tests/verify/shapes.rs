@@ -173,14 +173,18 @@ fn a_required_claim_tells_an_access_token_from_an_id_token() {
         assert_eq!(verdict.is_ok(), is_accepted, "{uid}");
     }
     // A claim that ID tokens have tells nothing.
-    let by_mail = TokenRules {
-        required_claims: required("email_verified", &[json!(true)]),
-        ..rules()
-    };
-    let verified = bare().claim("email_verified", true);
-    assert_refused(&by_mail, &verified, Rejection::ClaimsInvalid);
-    let verified = scoped().claim("email_verified", true);
-    assert!(verify(&by_mail, &verified).is_ok());
+    for name in ["email_verified", "tid", "roles", "groups", "hd"] {
+        let pinned = TokenRules {
+            required_claims: required(name, &[json!("x")]),
+            ..rules()
+        };
+        let token = bare().claim(name, "x");
+        assert_refused(&pinned, &token, Rejection::ClaimsInvalid);
+        assert!(
+            verify(&pinned, &scoped().claim(name, "x")).is_ok(),
+            "{name}"
+        );
+    }
 }
 
 #[test]

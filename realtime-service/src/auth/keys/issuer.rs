@@ -163,6 +163,8 @@ impl Issuer {
             return;
         }
         let mut is_wished = false;
+        // A wish that is not fulfilled is told once.
+        let mut is_told = false;
         loop {
             let fetched = self.fetch_unless_asked_within(Duration::ZERO).await;
             if let (true, Some(report)) = (is_wished, self.report()) {
@@ -171,11 +173,13 @@ impl Issuer {
                         issuer = self.name(),
                         "the issuer's keys were fetched again: {report}"
                     ),
+                    None if is_told => {}
                     None => tracing::error!(
                         issuer = self.name(),
                         "the issuer's keys are left as they were: {report}"
                     ),
                 }
+                is_told = fetched.is_none();
             }
             tokio::select! {
                 () = tokio::time::sleep(fetched.unwrap_or(RETRY_INTERVAL)) => {
