@@ -1,6 +1,6 @@
 // Providers whose tokens have the shapes of the ones in docs/providers.md, for the tests of the package `e2e`.
 //
-// It prints `{"base": URL}` as a line and serves until its standard input ends. A provider at https://HOST/PATH stands at
+// The program prints `{"base": URL}` as a line and serves until its standard input ends. A provider at https://HOST/PATH stands at
 // BASE/HOST/PATH: its metadata, its keys, and its name in `iss`. `GET /tokens` answers, for each provider by its name,
 // tokens that are to be admitted and tokens that are to be refused with a message.
 

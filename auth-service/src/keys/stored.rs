@@ -172,7 +172,7 @@ fn new_key(vault: &Vault) -> anyhow::Result<NewSigningKey> {
     })
 }
 
-/// How long the pending key has yet to be published before it may sign, in seconds.
+/// Returns the time for which the pending key has yet to be published before it may sign, in seconds.
 pub(super) fn waiting_secs(settings: &Settings, stored: &[SigningKey], now: i64) -> i64 {
     let pending = stored.iter().find(|key| key.state == "pending");
     let ready = pending.map_or(now, |key| key.since + settings.keys.pending_secs());

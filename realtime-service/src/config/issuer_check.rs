@@ -58,7 +58,7 @@ impl Config {
 }
 
 impl IssuerSettings {
-    /// What is wrong with it, if something is.
+    /// Returns the fault of the settings, if there is one.
     fn problem(&self) -> Option<&'static str> {
         if !is_url(&self.issuer) || (!self.jwks_uri.is_empty() && !is_url(&self.jwks_uri)) {
             return Some("issuer and jwks_uri must begin with http:// or https://");

@@ -33,7 +33,7 @@ pub struct IssuerSettings {
     /// Where its keys are; unless it is set, where `/.well-known/openid-configuration` says.
     #[serde(default)]
     pub jwks_uri: String,
-    /// What it may sign with; `RS256`, `ES256` and `EdDSA` unless it is set.
+    /// The algorithms that it may sign with; `RS256`, `ES256` and `EdDSA` unless it is set.
     #[serde(default = "usual_algorithms")]
     pub algorithms: Vec<SigningAlgorithm>,
     /// The `typ` that its access tokens may have, `at+jwt` and `JWT` unless it is set; the empty text

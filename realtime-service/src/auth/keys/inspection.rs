@@ -7,7 +7,7 @@ use shared_claims::{Rejection, TokenRules, UnverifiedToken, verify::Step};
 
 use super::{Keys, Unverified, issuer::Issuer, publication::printable, report::KeyReport};
 
-/// What came of asking one issuer for its keys.
+/// Outcome of asking one issuer for its keys.
 #[derive(Debug)]
 pub struct Inspection {
     /// The issuer as the settings name it.
@@ -15,11 +15,11 @@ pub struct Inspection {
     /// The address of the keys and the time for which they can be kept; `None` for an issuer that
     /// shares its secrets; or why nothing could be fetched.
     pub fetched: anyhow::Result<Option<(String, Duration)>>,
-    /// What becomes of each key, when there are some.
+    /// The use of each key, when there are some.
     pub report: Option<KeyReport>,
 }
 
-/// What came of trying a token on the rules of one issuer.
+/// Outcome of trying a token on the rules of one issuer.
 #[derive(Debug)]
 pub struct Trial<'a> {
     /// The rules.

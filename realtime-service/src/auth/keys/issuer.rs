@@ -22,8 +22,8 @@ use super::{
 };
 use crate::metrics::{FetchOutcome, Metrics};
 
-/// How often, at most, tokens whose key is unknown, or whose signature is not by the known key, make
-/// us ask the issuer.
+/// Shortest time between two requests to the issuer that tokens cause whose key is unknown, or whose
+/// signature is not by the known key.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How soon a fetch that failed is tried again.
@@ -191,7 +191,7 @@ impl Issuer {
         }
     }
 
-    /// What becomes of the keys that are known.
+    /// Reports on the keys that are known.
     pub(super) fn report(&self) -> Option<KeyReport> {
         let verifier = self.verifier.load();
         let verifier = verifier.as_ref()?;

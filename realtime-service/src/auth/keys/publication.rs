@@ -49,7 +49,7 @@ pub(super) struct Publication {
 /// Keys as an issuer published them.
 pub(super) struct Published {
     pub(super) keys: KeySet,
-    /// How long the keys can be kept.
+    /// The time for which the keys can be kept.
     pub(super) max_age: Duration,
     /// The address of the keys.
     pub(super) uri: String,

@@ -11,11 +11,11 @@ const MAXIMUM_ID_CHARS: usize = 64;
 /// The most keys that one line names. A set has as many as its issuer likes.
 const MAXIMUM_KEYS_IN_A_LINE: usize = 20;
 
-/// What becomes of each key of an issuer.
+/// The use of each key of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyReport(Vec<KeyUse>);
 
-/// What becomes of one key.
+/// The use of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KeyUse {
     id: String,
