@@ -26,9 +26,9 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub enum Cause {
     /// The client closed the transport, or its network failed.
     Client,
-    /// No socket was admitted within the deadline.
+    /// No token was presented within the deadline.
     Unauthenticated,
-    /// Its last allowed token was refused.
+    /// The tokens that it presented were refused.
     Refused,
     /// The token expired.
     Expired,

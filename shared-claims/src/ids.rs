@@ -27,6 +27,15 @@ pub fn is_identifier(text: &str) -> bool {
         && (text.bytes().all(is_plain) || !text.chars().any(is_deceptive))
 }
 
+/// Whether `text` can be shown as a name: some of it can be seen, and nothing in it reorders or hides
+/// text. Joiners, without which some scripts cannot be written, may stand in a name.
+pub(crate) fn is_name(text: &str) -> bool {
+    let is_joiner = |character| matches!(character, '\u{200C}' | '\u{200D}');
+    let is_fine = |character| is_joiner(character) || !is_deceptive(character);
+    let is_visible = |character: char| !is_joiner(character) && !character.is_whitespace();
+    text.chars().all(is_fine) && text.chars().any(is_visible)
+}
+
 /// Control characters, and those that reorder or hide text (Unicode Technical Report 36).
 fn is_deceptive(character: char) -> bool {
     character.is_control()

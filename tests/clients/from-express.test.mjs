@@ -58,6 +58,11 @@ for (const [what, from, to, message] of [
   });
 }
 
+test("a user whose id is a number is admitted too", async (t) => {
+  const socket = connect(t, signed({ user: { id: 42, name: "Ada" } }));
+  await next(socket, "connect");
+});
+
 test("another secret signs nothing", async (t) => {
   const socket = connect(t, sign("another secret of thirty-two bytes", { issuer: required("ISSUER_URL"), user }));
   const [error] = await next(socket, "connect_error");
@@ -73,5 +78,5 @@ test("an account is moved by its password, which is in no argument", async () =>
   process.env.PATH = `${folder}:${PATH}`;
   assert.equal(moveAccount("ada", "correct horse"), "");
   process.env.PATH = PATH;
-  assert.equal(await readFile(seen, "utf8"), "user add ada --password-stdin\ncorrect horse\n");
+  assert.equal(await readFile(seen, "utf8"), "user add --password-stdin -- ada\ncorrect horse\n");
 });

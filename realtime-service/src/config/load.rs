@@ -69,6 +69,10 @@ fn describe(error: &config::ConfigError, key: Option<&str>) -> ConfigError {
         Error::Message(text) if text.starts_with("unknown field") => {
             ConfigError::Unknown(text.clone())
         }
+        Error::Message(text) if text.starts_with("missing field") => ConfigError::Invalid {
+            setting: setting(None),
+            problem: text.clone(),
+        },
         Error::Message(text) => ConfigError::Invalid {
             setting: setting(None),
             problem: match text.split_once(", expected ") {
@@ -90,6 +94,11 @@ fn rule_of(setting: &str) -> &'static str {
         ("listen", _) => "must be an IP address with a port, such as 127.0.0.1:9000",
         ("carrier", _) => "must be engine or socketioxide",
         ("credentials", _) => "must be some of auth, header, query and cookie",
+        ("auth.session_binding", _) => "must be credentials or address",
+        ("forwarded_header", _) => "must be x-forwarded-for or forwarded",
+        ("issuers", _) if setting.contains("algorithms") => {
+            "must be some of ES256, ES384, EdDSA, PS256, RS256, RS384 and RS512"
+        }
         ("keys.mode", _) => "must be shared or asymmetric",
         ("log_format", _) => "must be text or json",
         (_, true) => "must be some of sub, pub, hst and prs",
@@ -170,6 +179,8 @@ mod tests {
             ("carrier", &["engine", "socketioxide"]),
             ("credentials", &["auth", "header", "query"]),
             ("keys.mode", &["shared", "asymmetric"]),
+            ("auth.session_binding", &["credentials", "address"]),
+            ("forwarded_header", &["x-forwarded-for", "forwarded"]),
             ("log_format", &["text", "json"]),
             ("actions", &["sub", "pub", "hst", "prs"]),
         ] {

@@ -13,8 +13,8 @@ mod issuer_check;
 mod issuers;
 mod keys;
 mod limits;
+mod lists;
 mod load;
-mod networks;
 mod optional_address;
 mod presence;
 mod revocations;
@@ -70,10 +70,12 @@ pub struct Config {
     /// names the server itself, as some clients outside of browsers do. The setting
     /// replaces the default. `REALTIME__ORIGINS`, default
     /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's own page.
+    #[serde(deserialize_with = "lists::texts")]
     pub origins: Vec<String>,
     /// Places in which the gateway looks for a token, separated by commas: `auth`, `header`,
     /// `query` and `cookie`. A token in any other place is ignored. `REALTIME__CREDENTIALS`,
     /// default `auth,header,query`.
+    #[serde(deserialize_with = "lists::credentials")]
     pub credentials: Vec<CredentialSource>,
     /// Rules that grant actions in rooms, in addition to a token's own grants. Only in the TOML
     /// file, as `[[rooms]]`; by default every user may use `lobby` and their own room `user:{sub}`:
@@ -89,7 +91,7 @@ pub struct Config {
     pub forwarded_header: ForwardedHeader,
     /// Proxies whose `forwarded_header` is believed: networks such as `10.0.0.0/8`, separated
     /// by commas. `REALTIME__TRUSTED_PROXIES`, default ``.
-    #[serde(deserialize_with = "networks::deserialize")]
+    #[serde(deserialize_with = "lists::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// TLS of the listener for clients.
     pub tls: TlsSettings,

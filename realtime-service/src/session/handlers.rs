@@ -110,7 +110,6 @@ impl Session {
             }
         });
         if let Err(Full) = self.intake.push(size, job) {
-            tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
             self.close_flooded();
         }
     }

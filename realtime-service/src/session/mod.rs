@@ -184,6 +184,7 @@ impl Session {
     /// Closes the transport of a client that sends events too fast. The answers that are queued have a
     /// moment to leave first.
     fn close_flooded(&self) {
+        tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
         self.terminate();
         self.engine().end_soon(Cause::Flooded);
         self.outbox.flush();

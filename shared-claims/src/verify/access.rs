@@ -10,7 +10,7 @@ use super::{
 use crate::{
     authorization::{AuthorizationDetail, MAXIMUM_DETAILS, REALTIME_TYPE},
     claims::{Audience, Claims, Profile},
-    ids::is_identifier,
+    ids::{is_identifier, is_name},
     rejection::Rejection,
 };
 
@@ -245,10 +245,10 @@ impl UnverifiedClaims {
             scope,
             authorization_details,
             profile: Profile {
-                preferred_username: text(named("preferred_username", self.preferred_username))?,
-                name: text(named("name", self.name))?,
-                given_name: text(named("given_name", self.given_name))?,
-                family_name: text(named("family_name", self.family_name))?,
+                preferred_username: name(named("preferred_username", self.preferred_username))?,
+                name: name(named("name", self.name))?,
+                given_name: name(named("given_name", self.given_name))?,
+                family_name: name(named("family_name", self.family_name))?,
                 email: text(named("email", self.email))?,
                 // Some providers write a text. A value that is no boolean verifies nothing.
                 email_verified: self.email_verified.as_ref().and_then(Value::as_bool),
@@ -318,6 +318,12 @@ fn scopes(all: &[Value]) -> Result<String, Rejection> {
     });
     let texts: Result<Vec<&str>, Rejection> = texts.collect();
     Ok(texts?.join(" "))
+}
+
+/// A name of a person. One that shows something else than it is counts as absent: clients show it to
+/// others.
+fn name(value: Option<Value>) -> Result<Option<String>, Rejection> {
+    Ok(text(value)?.filter(|text| is_name(text)))
 }
 
 fn text(value: Option<Value>) -> Result<Option<String>, Rejection> {

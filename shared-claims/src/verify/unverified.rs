@@ -176,10 +176,15 @@ pub(super) struct UnverifiedClaims {
     pub(super) email_verified: Option<Value>,
 }
 
-/// Returns the value of an optional claim. Some providers write `null` or an empty text for a claim
-/// that a token does not have.
+/// Returns the value of an optional claim. Some providers write `null`, an empty text or an empty list for
+/// a claim that a token does not have.
 pub(super) fn present(value: Option<Value>) -> Option<Value> {
-    value.filter(|value| !value.is_null() && value.as_str() != Some(""))
+    value.filter(|value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(all) => !all.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
+    })
 }
 
 /// Whether a member stands there at all, be it as `null`.

@@ -233,6 +233,19 @@ fn the_profile_is_text() {
             [json!("Alice"), json!("")],
         );
     }
+    // What shows something else than it is counts as absent.
+    for (name, is_shown) in [
+        ("Ali\u{200C}ce", true),
+        ("\u{202E}ecila", false),
+        ("admin\0", false),
+        ("\u{200B}", false),
+        ("\u{200D}", false),
+        (" \u{3000}", false),
+    ] {
+        let token = Forge::valid().claim("name", name).token();
+        let shown = assert_accepted(name, &token).profile.name;
+        assert_eq!(shown.as_deref(), is_shown.then_some(name), "{name:?}");
+    }
     let token = Forge::valid().without_claim("preferred_username").token();
     let claims = assert_accepted("no profile", &token);
     assert_eq!(claims.profile, shared_claims::claims::Profile::default());

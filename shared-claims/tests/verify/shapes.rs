@@ -123,9 +123,14 @@ fn scopes_are_a_text_or_a_list_of_the_claims_that_the_rules_name() {
     }
     let first = bare().claim("scp", "other").claim("scope", list.clone());
     assert_eq!(scope_of(&okta, &first), both);
-    for nothing in [json!(null), json!("")] {
-        let forge = bare().claim("scp", list.clone()).claim("scope", nothing);
+    for nothing in [json!(null), json!(""), json!([])] {
+        let forge = bare()
+            .claim("scp", list.clone())
+            .claim("scope", nothing.clone());
         assert_eq!(scope_of(&okta, &forge), both);
+        // No scope is told: an ID token can be like this.
+        let forge = bare().claim("scp", nothing);
+        assert_refused(&okta, &forge, Rejection::ClaimsInvalid);
     }
     for bad in [json!(["a b"]), json!([7]), json!(7), json!({"a": 1})] {
         let forge = bare().claim("scp", bad);

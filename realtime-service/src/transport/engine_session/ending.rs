@@ -289,7 +289,11 @@ impl EngineSession {
             if let Some(session) = session.upgrade()
                 && !session.is_admitted()
             {
-                session.end(Cause::Unauthenticated);
+                let is_refused = session.refusals.load(Ordering::Acquire) > 0;
+                session.end(match is_refused {
+                    true => Cause::Refused,
+                    false => Cause::Unauthenticated,
+                });
             }
         };
         let mut life = self.life();
