@@ -75,7 +75,9 @@ export class Session {
   async #giveToken(give) {
     this.#failure = null;
     try {
-      this.presented = await tokens.fresh(Math.min(LEAST_MS, this.presented.lifetime / 3));
+      const held = await tokens.fresh(Math.min(LEAST_MS, this.presented.lifetime / 3));
+      if (this.#isOfAnotherUser(held)) return;
+      this.presented = held;
     } catch (error) {
       this.#failure = error;
     }
@@ -107,7 +109,7 @@ export class Session {
 
   async #present(held) {
     const { socket } = this;
-    if (held === this.presented || this.#listening.signal.aborted) return;
+    if (held === this.presented || this.#listening.signal.aborted || this.#isOfAnotherUser(held)) return;
     const isOther = held.claims.sid !== this.presented.claims.sid;
     this.presented = held;
     this.rooms.allow(held.claims);
@@ -119,9 +121,14 @@ export class Session {
   }
 
   #onSharedToken() {
-    const { claims } = tokens.held;
-    if (claims.sub === this.me.sub) return;
+    this.#isOfAnotherUser(tokens.held);
+  }
+
+  /** Returns whether a token is another user's, and ends this session then: all pages of a site share the cookie. */
+  #isOfAnotherUser({ claims }) {
+    if (claims.sub === this.me.sub) return false;
     this.onEnd("You were signed out here.", "Another user signed in, in another tab of this browser.");
+    return true;
   }
 
   #endExpired(code = "") {
