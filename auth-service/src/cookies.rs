@@ -12,7 +12,8 @@ use shared_claims::origin::OriginList;
 use crate::error::ApiError;
 
 /// The cookie's name. With this prefix a browser takes it from this host alone, over TLS alone
-/// (RFC 6265bis, section 4.1.3.2), so that no neighbouring host can put its own in place of it.
+/// (RFC 6265bis, section 4.1.3.2), so that no neighbouring host can put its own in place of it. The
+/// prefix demands `Path=/`: a browser sends the cookie to every server of the host.
 pub(crate) const REFRESH_COOKIE: &str = "__Host-latchkey-refresh";
 
 /// The header that a page sends with everything that uses the cookie. A form cannot send it, and

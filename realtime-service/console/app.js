@@ -15,10 +15,10 @@ import { tokens } from "./tokens.js";
 
 const RETRY_MS = 3_000;
 
-/** All that belongs to the signed-in user, or null: `{connection, rooms, composer}`. */
+/** Session of the signed-in user, or null: `{connection, rooms, composer}`. */
 let session = null;
 
-/** The rooms of a session that ended by itself, for its user alone: whoever logs in again is shown what was missed. */
+/** The rooms of a session that ended by itself, for its user alone. After the next login they show the missed messages. */
 let leftRooms = null;
 
 const login = new LoginForm(startSession);
@@ -26,12 +26,14 @@ const account = new Account();
 
 // ---- the session
 
-/** Starts the session of a token that `tokens` holds. */
+/** Starts the session of a token that `tokens` holds, in place of a running one. */
 function startSession(held) {
   const { claims, username } = held;
   const sub = String(claims.sub ?? "");
   const me = { sub, name: claims.name || claims.preferred_username || claims.email || username };
   const work = new Work(sub);
+  // A login in another tab may have started a session while the password of this login was checked.
+  if (session) closeSession();
   const isBack = leftRooms?.me.sub === sub && sub !== "";
   const rooms = isBack ? leftRooms : new Rooms(me, claims, work);
   leftRooms = null;
@@ -45,14 +47,19 @@ function startSession(held) {
   focusRoom();
 }
 
-/** Ends the session and says why at the login form. The only way out of a session, whatever the cause. */
-function endSession(title, text, code = "") {
-  const { connection, rooms, username } = session;
-  connection.close();
-  tokens.forget(rooms.me.sub);
+/** Closes the session's connection, and keeps its rooms for its user. */
+function closeSession() {
+  session.connection.close();
   account.close();
-  leftRooms = rooms;
+  leftRooms = session.rooms;
   session = null;
+}
+
+/** Ends the session and says why at the login form, whatever the cause. */
+function endSession(title, text, code = "") {
+  const { rooms, username } = session;
+  closeSession();
+  tokens.forget(rooms.me.sub);
   for (const id of ["room-list", "messages", "people-list", "unsent"]) $(id).replaceChildren();
   $("text").value = "";
   $("composer-error").textContent = "";
@@ -72,8 +79,8 @@ async function logOut() {
   try {
     await ended;
     if (!isOver()) login.showEndText("The session has ended, here and in every tab.");
-  } catch {
-    if (!isOver()) login.showEndText("The sign-in service cannot be reached now. This page ends the session there as soon as it can.");
+  } catch (error) {
+    if (!isOver()) login.showEndText(`${error.message} This page ends the session there as soon as it can.`);
   }
 }
 

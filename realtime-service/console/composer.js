@@ -11,7 +11,7 @@ export class Composer {
   /** `rooms` are those of the user, `work` is where drafts and unsent messages are kept. */
   constructor(rooms, work) {
     Object.assign(this, { rooms, work });
-    /** Why a message was not sent, by its id. */
+    /** Reasons why messages were not sent, by message id. */
     this.reasons = new Map();
     this.sending = new Set();
     this.unsent = new Set(work.unsent.map(({ id }) => id));

@@ -1,4 +1,4 @@
-// Where a token lets its bearer in, as far as the token says: the gateway's own rules may open more rooms.
+// Rooms that a token opens to its bearer. The gateway's own rules may open more rooms.
 
 const REALTIME_TYPE = "realtime";
 
@@ -24,7 +24,7 @@ export function ownRoom(sub) {
   return `user:${encodeURIComponent(sub).replace(/[!'()*]/g, escaped)}`;
 }
 
-/** What one may do in a room, in words; `can` is a list of `sub`, `pub`, `hst`, `prs`. */
+/** Describes the user's rights in a room; `can` is a list of `sub`, `pub`, `hst`, `prs`. */
 export function standing(can) {
   const words = { sub: "read", pub: "write", hst: "look back", prs: "see who is here" };
   const may = Object.keys(words).filter((action) => can.includes(action)).map((action) => words[action]);

@@ -13,7 +13,7 @@ export class IssuerError extends Error {
     Object.assign(this, { status, code, challenge });
   }
 
-  /** Whether the same call may succeed later: the network, a limit, or an overloaded service. */
+  /** True if the same call may succeed later: after a network error, a rate limit, or an overload of the service. */
   get isTemporary() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }

@@ -1,4 +1,4 @@
-// Data that outlives a page: local storage, per origin. No token and no password is ever in it.
+// Data that outlives a page: local storage, per origin. No access token, refresh token or password is ever in it.
 
 const PREFIX = "latchkey.";
 
@@ -27,10 +27,13 @@ function item(name) {
 /** The signed-in user, `{username, sub}`: a page that finds one resumes the session at its start. */
 export const signedIn = item("signed-in");
 
-/** True while a session that the user has ended still has to be ended at the issuer. */
+/** Identifier (`sid`) of a session that the user has ended, and that is still to be ended at the issuer. */
 export const unfinishedLogout = item("unfinished-logout");
 
-/** The issuer's device token, where the browser does not keep the issuer's cookies. It is no credential. */
+/**
+ * The issuer's device token, where the browser does not keep the issuer's cookies. Outlives a logout. Signs nobody in:
+ * with the right password it admits a login that the issuer's limits would refuse.
+ */
 export const deviceToken = item("device");
 
 /** The unfinished work of one user: drafts, unsent messages, and the rooms that were opened by name. */

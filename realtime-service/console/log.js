@@ -1,4 +1,4 @@
-// What was said in a room, as it is shown: messages, and lines between them.
+// The log of a room: messages, and lines between the messages.
 
 import { avatar, element, nameOf, timeElement, userKey } from "./page.js";
 
@@ -86,7 +86,7 @@ export class Log {
   }
 }
 
-/** What is no text, as JSON; binary data by its length. */
+/** Returns data without a text as JSON, and binary data as its length. */
 function dataText(data) {
   const shown = (_, value) => (value instanceof ArrayBuffer ? `${value.byteLength} bytes` : value);
   return JSON.stringify(data ?? null, shown);

@@ -1,4 +1,4 @@
-// What every part of the page uses: its elements, and how people and times look.
+// Elements of the page for all of its modules, and the looks of people and times.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -10,22 +10,22 @@ export function element(tag, className = "", text = "") {
   return node;
 }
 
-/** Tells who cannot see the page. */
+/** Announces a text to screen readers. */
 export function announce(text) {
   $("announcer").textContent = text;
 }
 
-/** "1 person", "2 people". */
+/** Returns a count with its noun: "1 person", "2 people". */
 export function counted(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** The same for the same user alone: a subject is nobody without its issuer. */
+/** Returns a key that is unique to a user, or null for a guest. A subject is unique only with its issuer. */
 export function userKey({ iss, sub } = {}) {
   return sub === undefined ? null : JSON.stringify([iss ?? null, sub]);
 }
 
-/** What to call somebody. A guest has no subject. */
+/** Returns the name to show for a user. A guest has no subject. */
 export function nameOf({ iss, sub, name } = {}) {
   const called = name || sub || "a guest";
   return iss ? `${called} (${iss.replace(/^https?:\/\//, "").replace(/\/+$/, "")})` : called;

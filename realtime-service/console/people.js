@@ -1,8 +1,8 @@
-// Who is in a room, as far as one may know.
+// The list of the users in a room, as far as the gateway names them.
 
 import { avatar, counted, element, nameOf, userKey } from "./page.js";
 
-/** How many users a line names. */
+/** Maximum number of users that a line names. */
 const MOST_NAMES = 3;
 
 /** The users that an `rt:join` or `rt:leave` names: one, several of a crowded room, or none. */
@@ -15,7 +15,7 @@ export class People {
     this.forget();
   }
 
-  /** Nothing is known, for the reason `why`. */
+  /** Forgets the list, for the reason `why`. */
   forget(why = "") {
     Object.assign(this, { why, users: new Map(), count: 0, connections: 0, isKnown: false, isCrowd: false });
   }
@@ -31,7 +31,7 @@ export class People {
     Object.assign(this, { count, connections });
   }
 
-  /** What to call users, by their names in the last answer: all of them, or how many they are. */
+  /** Returns the users' names in the last answer, or the number of users if there are too many. */
   namesOf(users) {
     if (users.length > MOST_NAMES) return `${users.length} people`;
     return users.map((user) => nameOf(this.users.get(userKey(user)) ?? user)).join(", ");
@@ -54,7 +54,7 @@ export class People {
     note.textContent = this.why || (this.isKnown ? this.#rest : "");
   }
 
-  /** Those who are not named, and how many connections there are. */
+  /** Number of users who are not named, and number of connections. */
   get #rest() {
     const more = this.count - this.users.size;
     const others = more > 0 ? `and ${counted(more, "other")}; ` : "";
@@ -68,7 +68,7 @@ function person(user, isMe) {
   const name = element("span", "person-name", nameOf(user));
   item.append(avatar(nameOf(user), userKey(user)), name);
   if (isMe) item.append(element("span", "fine", "you"));
-  // Who has no connection has just left, and may come back before that is told.
+  // A user without a connection has just left, and may come back before the gateway announces it.
   if (user.connections === 0) item.append(element("span", "fine", "away"));
   if (user.connections > 1) item.append(element("span", "fine", counted(user.connections, "connection")));
   return item;

@@ -1,4 +1,4 @@
-// One room on the page: how far its messages have been seen, what one may do in it, and its button.
+// A room on the page: the position of the last shown message, the user's rights, and the button of the room.
 
 import { standing } from "./grants.js";
 import { Log } from "./log.js";
@@ -16,10 +16,10 @@ export class Room {
     this.position = null;
     /** Counts the visits, so that an answer to an earlier one is known to be late. */
     this.visit = 0;
-    /** Whether the user wants to be here, as soon as there is a connection. */
+    /** True if the user wants to be in the room as soon as there is a connection. */
     this.isWanted = false;
     this.waiting = [];
-    /** Who came in and has not been named yet. */
+    /** Users who came in and are not named in the log yet. */
     this.arrivals = [];
     this.unread = 0;
     this.log = new Log(label, me);
@@ -32,13 +32,13 @@ export class Room {
     this.button.append(element("span", "room-name", label), this.badge);
   }
 
-  /** What the user may do here, in words. */
+  /** Describes the user's rights in the room. */
   get standing() {
     const words = { outside: "you are not in this room", entering: "entering…", refused: "you are not in this room" };
     return words[this.state] ?? standing(this.can);
   }
 
-  /** Whether the user is neither in the room nor on the way in. */
+  /** True if the user is neither in the room nor entering. */
   get isOut() {
     return this.state === "outside" || this.state === "refused";
   }

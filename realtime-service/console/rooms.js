@@ -1,4 +1,4 @@
-// The rooms of the signed-in user: which there are, which one is shown, and what the gateway says of them.
+// The rooms of the signed-in user: the list, the room that is shown, and the events of the gateway about rooms.
 
 import { ask, refusalText } from "./gateway.js";
 import { grantedRooms, ownRoom, suggestedRoom } from "./grants.js";
@@ -6,12 +6,12 @@ import { $, element, userKey } from "./page.js";
 import { usersOf } from "./people.js";
 import { Room } from "./room.js";
 
-/** How many messages from before the first visit are shown. */
+/** Number of messages from before the first visit that are shown. */
 const FIRST_MESSAGES = 50;
-/** How many kept messages are fetched on a later visit: all that a log shows. */
+/** Number of kept messages that are fetched on a later visit: as many as a log shows. */
 const LATER_MESSAGES = 500;
 
-/** The rooms, which outlive a connection: who comes back to one is shown what was missed. */
+/** The rooms, which outlive a connection: a user who comes back to a room is shown the missed messages. */
 export class Rooms {
   /** `me` is `{sub, name}`, `claims` are those of the token, `work` is where the rooms are kept. */
   constructor(me, claims, work) {
@@ -173,7 +173,7 @@ export class Rooms {
     const isAsked = room.arrivals.length > 0;
     // A crowded room tells its announcements to everybody whom they are about, too.
     room.arrivals.push(...usersOf(change).filter((user) => userKey(user) !== userKey(this.me)));
-    // Those who come while it is asked for are named with it.
+    // Users who come in before the answer are named with the others.
     if (isAsked || room.arrivals.length === 0) return;
     const { visit } = room;
     const isKnown = await this.#look(room);

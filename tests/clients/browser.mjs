@@ -111,6 +111,9 @@ export async function inLobby(page) {
   await page.getByTestId("room-can").getByText("you may read, write, look back and see who is here").waitFor();
 }
 
+/** Waits until the page shows this text as the reason why its session ended. */
+export const ended = (page, text) => page.getByTestId("disconnected-reason").getByText(text).waitFor();
+
 /** Lets a page's connection be muted, broken and mended; call it before the page logs in. */
 export async function breakable(page) {
   let isDown = false;

@@ -26,6 +26,12 @@ export function unverifiedClaims(token) {
   return JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
 }
 
+/** The status of the issuer's `GET /me` with a token, at the stack whose variables begin with `prefix`. */
+export async function statusOf(token, prefix = "") {
+  const answer = await fetch(`${required(`${prefix}ISSUER_URL`)}/me`, { headers: { Authorization: `Bearer ${token}` } });
+  return answer.status;
+}
+
 /** Resolves to the arguments of the next `event`; rejects at the deadline, naming what never came. */
 export function next(emitter, event) {
   return beforeDeadline(`event "${event}"`, (resolve) => emitter.once(event, (...args) => resolve(args)));

@@ -65,6 +65,12 @@ async fn the_page_keeps_its_user_signed_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
+async fn the_page_orders_logins_and_logouts_of_its_tabs() {
+    run_node_tests("page-tabs.test.mjs", vec![("", Options::default())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
 async fn the_page_shows_rooms_and_loses_no_message() {
     // Little is kept, and who leaves is told of at once.
     let small = Options::default()
