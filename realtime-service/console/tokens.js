@@ -152,9 +152,8 @@ class Tokens extends EventTarget {
       // The user may have logged out meanwhile, or another one may have logged in.
       const isOver = () => this.#departures !== departures;
       if (isFresh() || isOver()) return;
-      const { username } = this.#held ?? signedIn.read() ?? {};
       const answer = await this.#exchange();
-      if (!isOver()) this.#take(username, answer, "renewal");
+      if (!isOver()) this.#take(this.#usernameOf(answer.token), answer, "renewal");
     };
     if (!navigator.locks) return renew();
     const isFirst = await navigator.locks.request(LOCK, { ifAvailable: true }, async (lock) => {
@@ -199,6 +198,13 @@ class Tokens extends EventTarget {
     // The user may have left meanwhile.
     if (presented && this.#refreshToken === presented) this.#refreshToken = answer.refresh_token;
     return answer;
+  }
+
+  /** Returns the name that the user of a token signed in with; undefined when somebody else signed in meanwhile. */
+  #usernameOf(token) {
+    const { sub } = unverifiedClaims(token);
+    const known = [{ ...this.#held, sub: this.#held?.claims.sub }, signedIn.read()];
+    return known.find((one) => one?.sub === sub)?.username;
   }
 
   /** Holds a new token and gives it to the other tabs. `cause` is `login` or `renewal`. */

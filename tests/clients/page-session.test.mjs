@@ -265,11 +265,8 @@ test("another user who signs in, in another tab, takes the place of the first", 
 test("a page does not go on as one user with the token of another", async (t) => {
   const page = await openLobby(t, "SHORT_");
   // As a page of the same site that is another origin's: it has the cookie, and no message of it arrives here.
-  const other = await page.context().newPage();
-  await other.route("**/other", (route) => route.fulfill({ contentType: "text/html", body: "" }));
-  await other.goto(`${required("SHORT_GATEWAY_URL")}/other`);
   const body = { username: "bob", password: required("BOB_PASSWORD"), cookie: true };
-  const status = await other.evaluate(async ([url, json]) => {
+  const status = await page.evaluate(async ([url, json]) => {
     const headers = { "content-type": "application/json", "x-latchkey": "1" };
     return (await fetch(url, { method: "POST", credentials: "include", headers, body: json })).status;
   }, [`${required("SHORT_ISSUER_URL")}/login`, JSON.stringify(body)]);

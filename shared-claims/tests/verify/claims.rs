@@ -243,7 +243,7 @@ fn the_profile_is_text() {
         (" \u{3000}", false),
     ] {
         let token = Forge::valid().claim("name", name).token();
-        let shown = assert_accepted(name, &token).profile.name;
+        let shown = &assert_accepted(name, &token).profile.name;
         assert_eq!(shown.as_deref(), is_shown.then_some(name), "{name:?}");
     }
     let token = Forge::valid().without_claim("preferred_username").token();
