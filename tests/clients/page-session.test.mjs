@@ -1,4 +1,4 @@
-// How long the gateway's page keeps its user signed in: reloads, renewals, tabs, sleep, a broken network, and logging out.
+// Staying signed in on the gateway's page: reloads, renewals, tabs, sleep, a broken network, and logging out.
 
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";

@@ -44,7 +44,7 @@ function token(key, header, claims, changes = {}) {
   return `${text}.${signed}`;
 }
 
-/** What every provider's tokens have. */
+/** Claims of every provider's tokens. */
 const usual = { sub: "5f7c8ec7c33c6c004bbafe82", iat: now, exp: now + 900 };
 
 // For each provider: where it is; what it signs with; the header and the claims of its access tokens; what makes an ID

@@ -22,7 +22,7 @@ async function listener(t) {
   await call(socket, "rt:subscribe", { room: "lobby" });
   const heard = [];
   socket.on("message", (data) => heard.push(data.text));
-  /** What was heard until a last message of his own, since it was asked last. */
+  /** Messages that were heard until a last one of his own, since it was asked last. */
   const all = async () => {
     const last = `last ${Math.random()}`;
     const told = beforeDeadline("his own message", (resolve) => socket.on("message", (data) => data.text === last && resolve()));

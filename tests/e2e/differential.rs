@@ -1,4 +1,4 @@
-//! What the engine answers a client, beside what socketioxide does: each packet in each state of a
+//! The answers of the engine beside those of socketioxide: each packet in each state of a
 //! session, over each transport, and packets in random order. Every difference is listed with its reason.
 
 use std::{
@@ -11,16 +11,16 @@ use futures_util::{StreamExt as _, stream};
 use harness::{Opening, Options, Polling, Stack, WebSocket};
 use serde_json::{Value, json};
 
-/// How long a case waits for another packet before it is over.
+/// Time without a packet after which a case is over.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// How many cases are tried at a time.
+/// Number of cases that are tried at a time.
 const CASES_AT_ONCE: usize = 64;
 
-/// How long a client that has left waits before it goes on.
+/// Time that a client that has left waits before it goes on.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a client has done before it sends the packets of a case.
+/// Steps of a client before it sends the packets of a case.
 const STATES: [&str; 3] = ["outside", "joined", "left"];
 
 const TRANSPORTS: [&str; 2] = ["websocket", "polling"];
@@ -152,7 +152,7 @@ fn is_event(packet: &str) -> bool {
     packet.contains("[\"rt:") && !packet.starts_with("451") && !packet.starts_with("459")
 }
 
-/// What a client does.
+/// The packets of a client, and the state in which it sends them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Case {
     transport: &'static str,
@@ -178,8 +178,7 @@ fn each() -> Vec<Case> {
     cases
 }
 
-/// How many cases of packets in random order there are, and how many of their packets come before the
-/// last one.
+/// Number of cases of packets in random order, and of the packets before the last one of each.
 const RANDOM_CASES: u64 = 200;
 const RANDOM_LENGTH: u64 = 4;
 
@@ -213,7 +212,7 @@ fn random(seed: u64, harmless: &[Case]) -> Vec<Case> {
 /// Whether none of the packets is answered in different ways, alone or behind others.
 fn is_alike(case: &Case) -> bool {
     let differs = |packet| DIFFERENCES.iter().any(|one| (one.applies)(case, packet));
-    // What waits for a client that closes its polling session still leaves; socketioxide drops it.
+    // Packets that wait for a client that closes its polling session still leave; socketioxide drops them.
     let is_close = case.transport == "polling" && case.packets == ["1"];
     !is_close && !case.packets.iter().any(|packet| differs(packet))
 }

@@ -1,15 +1,15 @@
 //! Fakes of many providers in one process: `tests/clients/providers.mjs`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::Child,
 };
 
-use crate::soon;
+use crate::{soon, stock::node_program};
 
 /// The fakes, which end with this.
 pub struct FakeProviders {
@@ -46,15 +46,7 @@ impl FakeProviders {
     ///
     /// When Node is missing.
     pub async fn start() -> Self {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
-        let mut child = Command::new("node")
-            .arg("providers.mjs")
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run node: {error}"));
+        let mut child = node_program("providers.mjs");
         let stdout = child.stdout.take().expect("a piped stdout");
         let mut lines = BufReader::new(stdout).lines();
         let line = soon("the fakes", lines.next_line()).await.expect("text");

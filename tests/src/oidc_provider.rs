@@ -1,16 +1,14 @@
 //! An OpenID Connect provider that we did not write: `oidc-provider` from npm, and browsers that
 //! sign in to it. See `tests/clients/oidc-provider.mjs`.
 
-use std::{path::PathBuf, process::Stdio};
-
 use reqwest::{Client, redirect::Policy};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
 };
 
-use crate::soon;
+use crate::{soon, stock::node_program};
 
 /// The `aud` of the access tokens that are for the gateway.
 pub const AUDIENCE: &str = "https://realtime.example";
@@ -40,15 +38,7 @@ impl OidcProvider {
     ///
     /// When Node or the packages are missing.
     pub async fn start() -> Self {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
-        let mut child = Command::new("node")
-            .arg("oidc-provider.mjs")
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run node: {error}"));
+        let mut child = node_program("oidc-provider.mjs");
         let stdout = child.stdout.take().expect("a piped stdout");
         let mut this = Self {
             issuer: String::new(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::{Options, Stack, soon, stack::Passwords};
 
@@ -16,6 +16,24 @@ const STOCK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The lifetime of tokens in the stack `SHORT`, in seconds: README.md beside the clients names it.
 const SHORT_LIFETIME_SECS: u64 = 6;
+
+/// Starts a program of `tests/clients` with Node, which is spoken with over its standard streams. The program
+/// ends when it is dropped.
+///
+/// # Panics
+///
+/// When Node is missing.
+pub(crate) fn node_program(file: &str) -> Child {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
+    Command::new("node")
+        .arg(file)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run node: {error}"))
+}
 
 /// The stacks of the tests that need nothing special: one as it is by default, and `SHORT`, whose
 /// tokens are short-lived.

@@ -193,7 +193,7 @@ pub(super) async fn rotate(
     Ok(rotated.await?)
 }
 
-/// Why the keys were not rotated.
+/// Reason for which the keys were not rotated.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     /// There are none.

@@ -19,7 +19,7 @@ pub struct AuthSettings {
     /// Name of the cookie that holds a token, when `credentials` list `cookie`. The cookie is read
     /// only from requests whose `Origin` is listed. `REALTIME__AUTH__COOKIE_NAME`, default ``.
     pub cookie_name: String,
-    /// What every request with the `sid` of a session has in common with the request that opened it,
+    /// Properties that every request with the `sid` of a session shares with the request that opened it,
     /// `credentials` or `address`. `REALTIME__AUTH__SESSION_BINDING`, default `credentials`.
     pub session_binding: SessionBinding,
     /// How long before the end of its token a client receives `rt:expiring`, in seconds.
@@ -27,7 +27,7 @@ pub struct AuthSettings {
     pub expiring_notice_secs: u64,
 }
 
-/// What every request with the `sid` of a session has in common with the request that opened it. Any
+/// Properties that every request with the `sid` of a session shares with the request that opened it. Any
 /// other request is answered as for a `sid` that is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,7 +11,7 @@ use super::{Config, ConfigError, IssuerSettings, check};
 /// Tenants of Microsoft that no token has in its `iss`: they stand for several tenants.
 const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
-/// Why [`SHARED_TENANTS`] are refused.
+/// Reason to refuse [`SHARED_TENANTS`].
 const SHARED_TENANT: &str = "issuer ends in a tenant that no token has in its iss (common, \
     organizations, consumers): write the id of your tenant, or {tenant} and list tenants";
 

@@ -19,13 +19,13 @@ pub struct TransportContext {
     pub limits: Limits,
     /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
     pub idle_timeout: Duration,
-    /// What the requests of a session have in common.
+    /// Properties that the requests of a session share.
     pub binding: SessionBinding,
     /// What exists now of what the limits bound.
     pub quotas: Arc<Quotas>,
     /// Counts refused handshakes per address, and rejects further ones.
     pub refusal_limiter: RefusalLimiter,
-    /// When a connection that broke a rule was logged.
+    /// Pace of the log lines about connections that broke a rule.
     pub violation_reports: ReportInterval,
     /// The counters.
     pub metrics: Arc<Metrics>,

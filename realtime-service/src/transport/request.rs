@@ -58,7 +58,7 @@ impl Opener {
 
     /// Whether `other`'s request can come from this client.
     ///
-    /// What stock clients leave out of some requests may be missing: browsers send no `Origin` with a
+    /// Parts that stock clients leave out of some requests may be missing: browsers send no `Origin` with a
     /// GET to the page's own site and no `Authorization` with a WebSocket, and python-engineio sends
     /// its headers with the first request alone. Outside of browsers a WebSocket often comes from
     /// another library than the polls, with a `User-Agent` of its own. The address changes with the

@@ -43,7 +43,7 @@ const fn with_ends(first: u8, between: u8, last: u8) -> [u8; COORDINATE_BYTES] {
     bytes
 }
 
-/// Why a published key verifies nothing.
+/// Reason for which a published key verifies nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableReason {
     /// No object with a `kty` and a `kid`, or a member of another type than the RFC gives it.

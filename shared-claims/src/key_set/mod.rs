@@ -37,7 +37,7 @@ impl VerifyingKey {
 pub struct UnusableKey {
     /// The member `kid`, when it is text.
     pub id: Option<String>,
-    /// Why the key is left out.
+    /// Reason to leave the key out.
     pub reason: UnusableReason,
 }
 

@@ -233,7 +233,7 @@ fn the_profile_is_text() {
             [json!("Alice"), json!("")],
         );
     }
-    // What shows something else than it is counts as absent.
+    // A name that shows something else than it is counts as absent.
     for (name, is_shown) in [
         ("Ali\u{200C}ce", true),
         ("\u{202E}ecila", false),

@@ -28,7 +28,7 @@ pub(crate) struct Settings {
     /// The settings files of the two services, if the user names them.
     pub(crate) auth_file: Option<String>,
     pub(crate) realtime_file: Option<String>,
-    /// What the user has set for the two services; read once both are built.
+    /// Settings of the user for the two services; read once both are built.
     pub(crate) auth_made: Effective,
     pub(crate) realtime_made: Effective,
 }

@@ -27,11 +27,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the server has written.
+    /// Bytes that the server has written.
     sent: Vec<u8>,
-    /// How many bytes the connection takes now.
+    /// Number of bytes that the connection takes now.
     room: usize,
-    /// What the client has written, and the server has not read.
+    /// Bytes that the client has written, and the server has not read.
     unread: VecDeque<u8>,
     /// Whether the client has hung up.
     is_ended: bool,
@@ -101,7 +101,7 @@ impl Pipe {
         }
     }
 
-    /// How many bytes the server has written.
+    /// Returns the number of bytes that the server has written.
     pub(crate) fn sent_bytes(&self) -> usize {
         self.state().sent.len()
     }

@@ -11,13 +11,13 @@ use memchr::memchr;
 const CONTENT_LENGTH: &[u8] = b"content-length:";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
-/// How much of a line is kept: a name and a number fit.
+/// Maximum part of a line that is kept, in bytes: a name and a number fit.
 const MAXIMUM_LINE_BYTES: usize = 32;
 
-/// Why the head of a request is refused.
+/// Reason to refuse the head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HeadError {
-    /// There is no `Host`, more than one, or one that names no host (RFC 9112, section 3.2).
+    /// No `Host`, more than one, or one that names no host (RFC 9112, section 3.2).
     #[error("a request has one Host header, which names a host")]
     Host,
     /// The end of the body is not certain (RFC 9112, sections 6.1 and 6.3).
@@ -68,7 +68,7 @@ enum Part {
     ChunkLength,
     /// The lines behind the last chunk.
     Trailers,
-    /// Nobody knows. hyper refuses such a request, or ends the connection after it.
+    /// A part that is not known: hyper refuses such a request, or ends the connection after it.
     Unknown,
 }
 
@@ -207,6 +207,16 @@ fn values(headers: &HeaderMap, name: HeaderName) -> (Option<&HeaderValue>, Optio
 
 /// Whether `text` names a host, with or without a port.
 fn is_host(text: &[u8]) -> bool {
+    // Most hosts are plain, and parsing copies the text.
+    let mut parts = text.split(|byte| *byte == b':');
+    let host = parts.next().unwrap_or_default();
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let is_port =
+        |port: &[u8]| (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    let has_fine_port = parts.next().is_none_or(is_port) && parts.next().is_none();
+    if !host.is_empty() && host.iter().all(is_name) && has_fine_port {
+        return true;
+    }
     Authority::try_from(text).is_ok_and(|host| !host.host().is_empty() && !text.contains(&b'@'))
 }
 
@@ -226,7 +236,7 @@ mod tests {
                          0\r\nContent-Length: 7\r\n\r\n\
                          GET / HTTP/1.1\r\nX: y\r\n\r\n";
 
-    /// How often both headers are found in one head, if the text comes in pieces of this size.
+    /// Number of times that both headers are found in one head, if the text comes in pieces of this size.
     fn found(text: &str, size: usize) -> usize {
         let mut watch = LengthWatch::default();
         let pieces = text.as_bytes().chunks(size);

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::transport::{Dialect, SendQueue};
 
-/// How many orders of each kind a test tries.
+/// Number of orders of each kind that a test tries.
 const ORDERS: usize = 2_000;
 
-/// How often an order of the second kind interrupts a thread.
+/// Number of interruptions of threads in an order of the second kind.
 const INTERRUPTIONS: usize = 3;
 
 /// Runs `test` in orders that are random, and in orders with few interruptions.
