@@ -15,6 +15,7 @@ mod differential;
 mod documentation;
 mod escape;
 mod expiry;
+mod failing_disk;
 mod history;
 mod kept_away;
 mod kill_switch;

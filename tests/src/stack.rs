@@ -347,6 +347,7 @@ impl Plan {
         // As verbose as can be: whatever a test does, the output must hold no secret.
         let log = self.options.log.unwrap_or("trace");
         common.push(("RUST_LOG".to_owned(), log.to_owned()));
+        common.extend(self.options.environment.iter().cloned());
         let origins = json!(self.origins());
         let database = format!("sqlite://{}", self.database().display());
         let auth = [
