@@ -9,6 +9,7 @@ mod backends;
 mod binaries;
 mod check_online;
 mod client_bundle;
+mod cluster;
 mod credentials;
 mod crowd;
 mod differential;
