@@ -40,18 +40,18 @@ pub struct Stack {
     pub root: Root,
     passwords: Passwords,
     http: reqwest::Client,
-    auth: Service,
+    pub(crate) auth: Service,
     pub(crate) gateway: Service,
     plan: Plan,
     /// What the services are told when they are processes.
-    variables: Variables,
+    pub(crate) variables: Variables,
 }
 
 /// The environment of the two services.
 #[derive(Default)]
-struct Variables {
+pub(crate) struct Variables {
     auth: Vec<(String, String)>,
-    gateway: Vec<(String, String)>,
+    pub(crate) gateway: Vec<(String, String)>,
 }
 
 /// The passwords of the people with accounts. Stacks that share them can stand in for each other.

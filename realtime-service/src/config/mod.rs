@@ -7,6 +7,7 @@ mod admin;
 mod api;
 mod auth;
 mod credentials;
+mod drain;
 mod heartbeat;
 mod history;
 mod issuer_check;
@@ -32,6 +33,7 @@ pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
 pub use credentials::CredentialSource;
+pub use drain::DrainSettings;
 pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
@@ -101,6 +103,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Limits on everything that a client can make grow or last.
     pub limits: Limits,
+    /// How clients are handed over to other gateways.
+    pub drain: DrainSettings,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
     /// Transport of clients: `engine`, the gateway's own, or `socketioxide`, for tests and comparison.
@@ -160,6 +164,7 @@ impl Default for Config {
             api: ApiSettings::default(),
             admin: AdminSettings::default(),
             limits: Limits::default(),
+            drain: DrainSettings::default(),
             heartbeat: Heartbeat::default(),
             carrier: Carrier::Engine,
             serve_client: true,
@@ -239,6 +244,7 @@ impl Config {
         self.presence.check()?;
         self.api.check()?;
         self.tls.check()?;
+        self.drain.check()?;
         self.limits.check()
     }
 }

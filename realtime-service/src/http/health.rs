@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::state::AppState;
 
-/// `GET /health/live`, and `GET /health/ready`: whether there are keys to verify tokens with.
+/// `GET /health/live`, and `GET /health/ready`: whether there are keys to verify tokens with, and clients
+/// are not handed over to other gateways.
 pub fn routes(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/health/live", get(show_live))
@@ -25,12 +26,15 @@ async fn show_live() -> Json<Value> {
 }
 
 async fn show_ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<Value>) {
-    if state.sessions.keys.are_known() {
-        (StatusCode::OK, Json(json!({ "status": "ok" })))
+    let (status, text) = if state.transport.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if state.sessions.keys.are_known() {
+        (StatusCode::OK, "ok")
     } else {
-        let status = json!({ "status": "the issuer's keys are not known" });
-        (StatusCode::SERVICE_UNAVAILABLE, Json(status))
-    }
+        let text = "the issuer's keys are not known";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    };
+    (status, Json(json!({ "status": text })))
 }
 
 /// How long a gateway may take to answer.
