@@ -68,6 +68,20 @@ async fn stock_clients_come_back_after_a_drain_and_miss_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
+async fn the_page_comes_back_after_a_drain() {
+    let api = WithApi::start().await;
+    let back_end = api.back_end(ALL_SCOPES).token();
+    let variables = [
+        ("GATEWAY_URL", &*api.stack.gateway_url),
+        ("ALICE_PASSWORD", api.stack.passwords().of("alice")),
+        ("API_URL", &api.url),
+        ("API_TOKEN", &back_end),
+    ];
+    run_node_tests_at("page-drain.test.mjs", &variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
 async fn the_page_works_in_a_browser() {
     run_node_tests("page.test.mjs", usual_stacks()).await;
 }
