@@ -40,7 +40,7 @@ pub struct Stack {
     pub root: Root,
     passwords: Passwords,
     http: reqwest::Client,
-    auth: Service,
+    pub(crate) auth: Service,
     pub(crate) gateway: Service,
     pub(crate) plan: Plan,
     /// What the services are told when they are processes.

@@ -103,6 +103,11 @@ impl Service<Request<Body>> for Gate {
         let shared = self.0.clone();
         Box::pin(async move {
             Ok(shared.handle(request).await.unwrap_or_else(|refusal| {
+                let refusal = match refusal {
+                    // The session may be that of the gateway that a proxy tries next.
+                    Refusal::UnknownSession if shared.context.is_draining() => Refusal::Draining,
+                    refusal => refusal,
+                };
                 if let Some(limit) = refusal.limit() {
                     shared.context.metrics.limited(limit);
                 }
@@ -245,6 +250,9 @@ impl Shared {
         place: Place,
     ) -> Result<Arc<EngineSession>, Refusal> {
         let context = &self.context;
+        if context.is_draining() {
+            return Err(Refusal::Draining);
+        }
         let address = visitor.opener.address();
         if let Some(wait) = context.refusal_limiter.wait(address) {
             return Err(Refusal::Flood(wait));
