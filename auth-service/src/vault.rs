@@ -44,6 +44,8 @@ pub enum Purpose {
     SecondFactor,
     /// A device that has signed in before shows it.
     KnownDevice,
+    /// Tokens of links in mails are made from the identifiers of the mails.
+    MailLink,
 }
 
 impl Purpose {
@@ -53,6 +55,7 @@ impl Purpose {
             Self::SigningKey => b"latchkey signing key",
             Self::SecondFactor => b"latchkey second factor",
             Self::KnownDevice => b"latchkey known device",
+            Self::MailLink => b"latchkey mail link",
         }
     }
 }

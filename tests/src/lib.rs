@@ -9,6 +9,7 @@ mod binary;
 pub mod client;
 pub mod fake_providers;
 pub mod forge;
+pub mod mail_server;
 pub mod oidc_provider;
 pub mod opening;
 pub mod options;

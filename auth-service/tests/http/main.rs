@@ -2,6 +2,7 @@
 
 mod admin;
 mod bearer;
+mod change_email;
 mod cookie;
 mod cors;
 mod database;
@@ -14,6 +15,7 @@ mod keys;
 mod limits;
 mod login;
 mod logout;
+mod mailbox;
 mod me;
 mod oauth;
 mod oauth_sessions;
@@ -23,10 +25,12 @@ mod password;
 mod races;
 mod refresh;
 mod register;
+mod reset_password;
 mod second_factor;
 mod shutdown;
 mod smuggling;
 mod store;
 mod strings;
 mod timing;
+mod timing_of_mail;
 mod tls;

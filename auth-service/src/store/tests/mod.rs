@@ -29,6 +29,7 @@ mod audit;
 mod conformance;
 mod exchange;
 mod failure;
+mod outbox;
 mod refresh_tokens;
 mod sessions;
 mod sqlite;
