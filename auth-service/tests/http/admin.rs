@@ -135,8 +135,6 @@ async fn what_is_not_for_visitors_is_not_found_however_it_is_written() {
         "/health/ready/",
         "/bootstrap",
         "/setup",
-        "/password/reset",
-        "/password/forgot",
         "/password-reset",
         "/verify-email",
         "/passkeys",
