@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    Stack, soon,
+    Gateway, Stack, soon,
     tls::Root,
     websocket::{WebSocket, parse},
 };
@@ -44,6 +44,13 @@ impl Opening {
             receive_buffer_bytes: None,
             earlier: None,
         }
+    }
+
+    /// Goes to another gateway.
+    #[must_use]
+    pub fn at(mut self, gateway: &Gateway) -> Self {
+        self.gateway = gateway.address;
+        self
     }
 
     /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.

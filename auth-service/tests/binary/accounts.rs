@@ -102,14 +102,18 @@ fn a_command_makes_no_database_that_nobody_asked_for() {
         &["audit", "list"],
     ] {
         let bench = Workbench::new();
-        let line = bench.run_with("open-sesame\n", command).refused(2);
         let path = bench.path().join("latchkey.db");
-        assert!(
-            line.contains(&format!("no database at {}: ", path.display())),
-            "{line}"
-        );
-        assert!(line.contains("auth-service migrate"), "{line}");
+        let refuse = || {
+            let line = bench.run_with("open-sesame\n", command).refused(2);
+            let expected = format!("no database at {}: ", path.display());
+            assert!(line.contains(&expected), "{line}");
+            assert!(line.contains("auth-service migrate"), "{line}");
+        };
+        refuse();
         assert!(!path.exists(), "{command:?}");
+        std::fs::write(&path, "").expect("an empty file");
+        refuse();
+        assert_eq!(std::fs::read(&path).expect("the file"), b"", "{command:?}");
         bench.run(&["migrate"]).printed();
         let outcome = bench.run_with("open-sesame\n", command);
         assert!(!outcome.stderr.contains("no database"), "{outcome:?}");
