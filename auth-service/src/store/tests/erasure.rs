@@ -33,6 +33,11 @@ async fn add_alice(own: &OwnStore) -> &'static str {
         "update users set name = 'alice', given_name = 'alice', family_name = 'alice', \
                           email = 'alice@example.org', email_normal = 'alice@example.org'",
         "update sessions set device = 'alice''s phone', address = '192.0.2.1'",
+        "insert into mail_links (id, hash, purpose, user_id, email, password_version, expires_at) \
+         select 'mail', hash, 'verify_email', 'alice', 'alice@example.org', 0, 2000000 \
+         from refresh_tokens",
+        "insert into outbox (id, destination, user_id, payload, expires_at, next_attempt_at) \
+         values ('mail', 'mail', 'alice', 'alice@example.org', 2000000, 0)",
     ] {
         own.try_execute(statement).await.expect(statement);
     }
@@ -118,12 +123,14 @@ impl OwnStore {
 }
 
 /// Every text of every table that could name the person, but for ids.
-const TEXTS: [&str; 5] = [
+const TEXTS: [&str; 6] = [
     "select count(*) from users where username like '%lice%' and username <> 'deleted:alice' \
      or name is not null or given_name is not null or family_name is not null \
      or email is not null or email_normal is not null or password_hash <> ''",
     "select count(*) from sessions where device <> '' or address <> ''",
     "select count(*) from grants",
+    "select (select count(*) from mail_links) \
+     + (select count(*) from outbox where payload like '%alice%')",
     "select (select count(*) from totp_secrets) + (select count(*) from recovery_codes)",
     "select count(*) from audit_events where personal is not null \
      or detail like '%192.0%' or detail like '%home%'",
