@@ -27,6 +27,7 @@ use on_both;
 
 mod audit;
 mod conformance;
+mod events;
 mod exchange;
 mod failure;
 mod outbox;
