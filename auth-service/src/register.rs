@@ -152,6 +152,7 @@ async fn insert(
         Added::Fine => Ok(account),
         Added::NameTaken => Err(ApiError::UsernameTaken),
         Added::EmailTaken => Err(ApiError::EmailTaken),
+        Added::IdTaken => Err(anyhow::anyhow!("a random id was given before").into()),
     }
 }
 

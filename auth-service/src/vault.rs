@@ -46,6 +46,8 @@ pub enum Purpose {
     KnownDevice,
     /// Tokens of links in mails are made from the identifiers of the mails.
     MailLink,
+    /// Names that nobody has are given the scheme of a hash.
+    Decoy,
 }
 
 impl Purpose {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::SecondFactor => b"latchkey second factor",
             Self::KnownDevice => b"latchkey known device",
             Self::MailLink => b"latchkey mail link",
+            Self::Decoy => b"latchkey decoy",
         }
     }
 }

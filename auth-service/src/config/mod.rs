@@ -351,6 +351,7 @@ impl Settings {
         self.password.check()?;
         self.limits.check()?;
         self.keys.check()?;
+        self.admin.check()?;
         self.tls.check()?;
         self.mail.check(&self.app_url)?;
         self.events.check()?;

@@ -7,9 +7,12 @@ use tokio::runtime::Handle;
 use crate::config::DatabaseUrl;
 
 mod accounts;
+mod administration;
 pub mod audit;
+mod audit_walk;
 mod clients;
 mod database;
+mod erasure;
 pub mod event;
 mod exchange;
 mod expired;
@@ -17,6 +20,7 @@ mod failure;
 mod file;
 mod followed_links;
 mod grants;
+mod import;
 mod levels;
 mod mail_links;
 mod mails;
@@ -32,10 +36,13 @@ mod signing_keys;
 mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
+pub use administration::{AccountPage, Edit, EditedProfile, ManagedAccount, NewGrant};
 pub use clients::Client;
+pub use erasure::Deleted;
 pub use exchange::{Exchange, Exchanged, ExchangedFor};
 pub use failure::{SchemaError, StoreError, Trouble};
 pub use followed_links::Verified;
+pub use import::ImportedAccount;
 pub use levels::Pending;
 pub use mail_links::{Link, LinkPurpose, NewLink};
 pub use mails::{Mail, MailKind};
@@ -146,7 +153,8 @@ impl Store {
 
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
-        Transaction::begin(&self.writer, self.actor, self.event_retention_secs).await
+        let retention_secs = self.event_retention_secs;
+        Transaction::begin(&self.writer, self.actor.clone(), retention_secs).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

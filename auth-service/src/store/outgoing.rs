@@ -51,6 +51,8 @@ fn name_of(event: &Event<'_>) -> Option<&'static str> {
     match event.kind {
         EventKind::AccountAdded => Some("user.created"),
         EventKind::AccountDisabled => Some("user.disabled"),
+        EventKind::AccountEnabled => Some("user.enabled"),
+        EventKind::AccountDeleted => Some("user.deleted"),
         EventKind::PasswordChanged => Some("password.changed"),
         EventKind::LoggedIn if is_new_device => Some("login.new_device"),
         EventKind::SessionEnded => Some("session.ended"),

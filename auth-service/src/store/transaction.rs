@@ -39,17 +39,17 @@ impl Transaction {
     /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the
     /// audit log, after every other statement: see the order of locks in [`super::audit`].
     pub(super) fn record(&mut self, event: Event<'_>) {
-        self.push(event, self.actor);
+        self.push(event, &self.actor.clone());
     }
 
     /// Records an event that the service itself decides on, whoever sent the request.
     pub(super) fn record_decision(&mut self, event: Event<'_>) {
-        self.push(event, Actor::Service);
+        self.push(event, &Actor::Service);
     }
 
-    fn push(&mut self, event: Event<'_>, actor: Actor) {
+    fn push(&mut self, event: Event<'_>, actor: &Actor) {
         if self.event_retention_secs.is_some() {
-            self.outgoing.extend(outgoing::of(&event, actor.name()));
+            self.outgoing.extend(outgoing::of(&event, &actor.name()));
         }
         self.events.push(event.recorded(actor));
     }

@@ -1,6 +1,8 @@
 //! The service over real HTTP: one module per endpoint.
 
 mod admin;
+mod admin_accounts;
+mod admin_api;
 mod bearer;
 mod change_email;
 mod cookie;
@@ -10,6 +12,7 @@ mod events;
 mod fixture;
 mod headers;
 mod health;
+mod import;
 mod injection;
 mod key_modes;
 mod keys;

@@ -1,11 +1,21 @@
 //! Events in the outbox.
 
+use serde_json::json;
+
 use super::{OwnStore, conformance::account};
-use crate::store::{Destination, EndReason, Ending, Message, Store};
+use crate::{
+    store::{
+        Deleted, Destination, EndReason, Ending, Message, NewLink, Store,
+        event::{Event, EventKind},
+    },
+    users::email::Email,
+    vault::Hash,
+};
 
 super::on_both!(
     an_event_waits_for_the_earlier_ones_of_its_user_and_of_nobody_else,
     too_many_events_lose_the_oldest,
+    nothing_that_waits_names_a_person_who_was_deleted,
 );
 
 /// The time of the accounts that are added.
@@ -86,4 +96,55 @@ async fn too_many_events_lose_the_oldest(own: OwnStore) {
     );
     assert_eq!(names(&due(&own, NOW).await), ["dave user.created"]);
     assert_eq!(own.count_pending().await.expect("numbers").events, 1);
+}
+
+async fn nothing_that_waits_names_a_person_who_was_deleted(own: OwnStore) {
+    let store = own.telling_events(Some(100));
+    for name in ["alice", "bob"] {
+        let email = Email::parse(&format!("{name}@example.org")).expect("an address");
+        let mut new = account(name, name, name);
+        new.email = Some(email.clone());
+        store.insert_account(&new).await.expect("a write");
+        let link = NewLink {
+            id: name.to_owned(),
+            hash: Hash::of(name),
+            email,
+            now: NOW,
+            expires_at: NOW + 50,
+        };
+        own.request_password_reset(&link).await.expect("a write");
+        let mut transaction = store.begin().await.expect("a transaction");
+        transaction.record(Event {
+            kind: EventKind::LoggedIn,
+            at: NOW,
+            user_id: Some(name),
+            session_id: None,
+            detail: json!({"new_device": true, "address": "192.0.2.1", "device": "Firefox"}),
+        });
+        transaction.commit().await.expect("a write");
+    }
+    let ending = Ending {
+        reason: EndReason::AccountDeleted,
+        now: NOW,
+        gateways: &[],
+        token_lifetime_secs: 900,
+    };
+    let deleted = store.delete_account("alice", ending).await;
+    assert_eq!(deleted.expect("a write"), Deleted::Now);
+    let count = async |statement| own.count(statement).await;
+    let names = "select count(*) from outbox where payload like '%192.0.2.1%' \
+                 or payload like '%@example.org%'";
+    // Those of bob.
+    assert_eq!(count(names).await, 2);
+    assert_eq!(
+        count("select count(*) from mail_links where user_id = 'alice'").await,
+        0
+    );
+    let told = "select count(*) from outbox where user_id = 'alice' \
+                and (payload like '%user.created%' or payload like '%user.deleted%')";
+    assert_eq!(count(told).await, 2);
+    assert_eq!(
+        count("select count(*) from outbox where user_id = 'alice'").await,
+        2
+    );
 }
