@@ -18,7 +18,7 @@ use crate::{
     metrics::LoginOutcome,
     signed_in::SignedIn,
     state::AppState,
-    store::AccountWithHash,
+    store::{Account, AccountWithHash},
     users::{
         AuthenticationError, MAXIMUM_JUDGEMENTS,
         credentials::Password,
@@ -211,6 +211,11 @@ pub(crate) fn known_device(
     };
     let proof = proof.or_else(cookie)?;
     KnownDevice::recognize(&state.ring().vault, &proof, now)
+}
+
+/// Returns whether a device has signed in to this account before.
+pub(crate) fn is_own(device: Option<&KnownDevice>, account: &Account) -> bool {
+    device.is_some_and(|device| device.user_id == account.id)
 }
 
 /// Returns the device of somebody who is signed in. Without a proof it is the session itself: a

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    metrics::MailOutcome,
+    metrics::{EventOutcome, MailOutcome},
     outbox,
     state::AppState,
     store::{Destination, Mail},
@@ -146,10 +146,36 @@ async fn purge_outbox(state: &AppState, now: i64) -> anyhow::Result<()> {
                 given_up += 1;
             }
         }
+        let is_event =
+            |(destination, _): &&(String, String)| destination == Destination::Events.name();
+        for _ in removed.iter().filter(is_event) {
+            state.metrics().event(EventOutcome::Dropped);
+        }
         if given_up > 0 {
             tracing::warn!("{given_up} mails were given up: the mail server did not take them");
         }
         if u64::try_from(removed.len())? < PURGE_ROWS {
+            break;
+        }
+    }
+    drop_events(state).await
+}
+
+/// Removes the oldest events when more wait than the settings let.
+async fn drop_events(state: &AppState) -> anyhow::Result<()> {
+    let keep = i64::from(state.settings().events.queue);
+    loop {
+        let removing = state
+            .store()
+            .remove_oldest_messages(Destination::Events, keep, PURGE_ROWS);
+        let removed = removing.await?;
+        for _ in 0..removed {
+            state.metrics().event(EventOutcome::Dropped);
+        }
+        if removed > 0 {
+            tracing::warn!("{removed} events were dropped: too many waited");
+        }
+        if removed < PURGE_ROWS {
             return Ok(());
         }
     }

@@ -81,7 +81,8 @@ pub(crate) async fn post_login(
     let signed_in = attempt.judge_and(&state, async |account| {
         second_factor::require(&state, &account, now).await?;
         let version = account.password_version;
-        let answer = sessions::start(&state, &account.account, version, &visitor).await?;
+        let is_new = !attempts::is_own(attempt.device.as_ref(), &account.account);
+        let answer = sessions::start(&state, &account.account, version, &visitor, is_new).await?;
         Ok(answer.map(|answer| (account.account.id, answer)))
     });
     let (user_id, answer) = signed_in.await?;

@@ -132,6 +132,29 @@ impl MailOutcome {
     }
 }
 
+/// What became of an event that the operator's service is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The service took it.
+    Delivered,
+    /// The service did not; it is tried again.
+    Failed,
+    /// It was given up: too old, or too many waited.
+    Dropped,
+}
+
+impl EventOutcome {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// What others keep count of, as it is when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {
@@ -154,6 +177,8 @@ pub struct Metrics {
     revocations_pending: Gauge,
     mails: Family<Labels<2>, Counter>,
     mails_pending: Gauge,
+    events: Family<Labels<1>, Counter>,
+    events_pending: Gauge,
 }
 
 impl Metrics {
@@ -172,6 +197,8 @@ impl Metrics {
             revocations_pending: Gauge::default(),
             mails: Family::default(),
             mails_pending: Gauge::default(),
+            events: Family::default(),
+            events_pending: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -226,6 +253,16 @@ impl Metrics {
             "Mails that the mail server has not taken yet",
             self.mails_pending.clone(),
         );
+        registry.register(
+            "events",
+            "Attempts to tell an event, by outcome",
+            self.events.clone(),
+        );
+        registry.register(
+            "events_pending",
+            "Events that the operator's service has not taken yet",
+            self.events_pending.clone(),
+        );
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -275,6 +312,13 @@ impl Metrics {
         self.mails.get_or_create(&labels).inc();
     }
 
+    /// An event was tried, or given up.
+    pub fn event(&self, outcome: EventOutcome) {
+        self.events
+            .get_or_create(&[("outcome", outcome.name())])
+            .inc();
+    }
+
     /// Everything as OpenMetrics text.
     ///
     /// # Errors
@@ -286,6 +330,7 @@ impl Metrics {
         if let Some(pending) = levels.pending {
             self.revocations_pending.set(pending.revocations);
             self.mails_pending.set(pending.mails);
+            self.events_pending.set(pending.events);
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -322,6 +367,7 @@ mod tests {
             pending: Some(Pending {
                 revocations: 3,
                 mails: 2,
+                events: 4,
             }),
         };
         let text = metrics.render(levels).expect("text");
@@ -336,6 +382,7 @@ mod tests {
             "latchkey_auth_passwords_hashed_total 7",
             "latchkey_auth_revocations_pending 3",
             "latchkey_auth_mails_pending 2",
+            "latchkey_auth_events_pending 4",
             r#"latchkey_auth_mails_total{kind="reset_password",outcome="sent"} 1"#,
             "# EOF",
         ] {

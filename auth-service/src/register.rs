@@ -123,7 +123,8 @@ pub(crate) async fn post_register(
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
     let version = found.password_version;
-    let answer = sessions::start(&state, &found.account, version, &visitor).await?;
+    // The device of a new account is no news.
+    let answer = sessions::start(&state, &found.account, version, &visitor, false).await?;
     let answer = answer.ok_or(ApiError::AccountUnavailable)?;
     tracing::info!(user = account.id, "registered");
     let mut response = answer.into_response(body.cookie);

@@ -93,7 +93,8 @@ pub(crate) fn ending(
     })
 }
 
-/// Starts a session for somebody who has proved the password of this version. Returns `None` when the
+/// Starts a session for somebody who has proved the password of this version, on a device that has
+/// signed in to the account before or on a new one. Returns `None` when the
 /// password has been changed since, or the account disabled.
 ///
 /// # Errors
@@ -104,6 +105,7 @@ pub(crate) async fn start(
     owner: &Account,
     password_version: i64,
     visitor: &Visitor,
+    is_new_device: bool,
 ) -> Result<Option<TokenAnswer>, ApiError> {
     let now = SystemTime::now();
     let now_secs = seconds_since_epoch(now)?;
@@ -128,7 +130,11 @@ pub(crate) async fn start(
         refresh_token: &Hash::of(&refresh_token),
         refresh_expires_at: session.expires_at.min(now_secs.saturating_add(idle_secs)),
         token_lifetime_secs: i64::try_from(token_secs).context("a lifetime")?,
-        detail: json!({"address": session.address, "device": session.device}),
+        detail: json!({
+            "address": session.address,
+            "device": session.device,
+            "new_device": is_new_device,
+        }),
     };
     if !state.store().insert_session(&new).await? {
         return Ok(None);

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use anyhow::Context as _;
 use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     tls::Certificate,
     users::{Users, email, password::PasswordPool},
     waiting::Waiting,
+    webhook::Webhook,
 };
 
 /// The one state of the service. Workers share it behind an `Arc`.
@@ -26,6 +28,7 @@ pub struct AppState {
     keys: Keys,
     outbox: Outbox,
     mailer: Option<Mailer>,
+    event_hook: Option<Webhook>,
     limits: Limits,
     waiting: Waiting,
     metrics: Metrics,
@@ -53,7 +56,13 @@ impl AppState {
         let certificate = Certificate::open(&settings.tls)?;
         let origins = OriginList::parse(&settings.origins)?;
         let mailer = Mailer::open(&settings)?;
+        let event_hook = settings.events.url.is_on();
+        let event_hook = event_hook
+            .then(|| Webhook::open(&settings.events.url, &settings.events.secret_file))
+            .transpose()
+            .context("events.url")?;
         let store = Store::open(&settings.database_url).await?;
+        let store = store.telling_events(settings.events.retention());
         email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
@@ -64,6 +73,7 @@ impl AppState {
             keys,
             outbox: Outbox::default(),
             mailer,
+            event_hook,
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
             metrics: Metrics::new(),
@@ -152,6 +162,11 @@ impl AppState {
     #[must_use]
     pub fn mailer(&self) -> Option<&Mailer> {
         self.mailer.as_ref()
+    }
+
+    /// The operator's service that is told what happened, if there is one.
+    pub(crate) fn event_hook(&self) -> Option<&Webhook> {
+        self.event_hook.as_ref()
     }
 
     /// Messages that wait for their delivery.

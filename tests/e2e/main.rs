@@ -51,3 +51,4 @@ mod slow_bodies;
 mod stall;
 mod stock;
 mod tls;
+mod webhooks;

@@ -46,7 +46,7 @@ impl FakeProviders {
     ///
     /// When Node is missing.
     pub async fn start() -> Self {
-        let mut child = node_program("providers.mjs");
+        let mut child = node_program("providers.mjs", &[]);
         let stdout = child.stdout.take().expect("a piped stdout");
         let mut lines = BufReader::new(stdout).lines();
         let line = soon("the fakes", lines.next_line()).await.expect("text");

@@ -22,6 +22,7 @@ mod service;
 pub mod stack;
 pub mod stock;
 pub mod tls;
+pub mod webhook_receiver;
 pub mod websocket;
 
 use std::time::Duration;

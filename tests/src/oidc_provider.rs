@@ -38,7 +38,7 @@ impl OidcProvider {
     ///
     /// When Node or the packages are missing.
     pub async fn start() -> Self {
-        let mut child = node_program("oidc-provider.mjs");
+        let mut child = node_program("oidc-provider.mjs", &[]);
         let stdout = child.stdout.take().expect("a piped stdout");
         let mut this = Self {
             issuer: String::new(),

@@ -23,10 +23,11 @@ const SHORT_LIFETIME_SECS: u64 = 6;
 /// # Panics
 ///
 /// When Node is missing.
-pub(crate) fn node_program(file: &str) -> Child {
+pub(crate) fn node_program(file: &str, arguments: &[&str]) -> Child {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
     Command::new("node")
         .arg(file)
+        .args(arguments)
         .current_dir(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -19,6 +19,7 @@ use crate::{
     store::Store,
     telemetry,
     users::email,
+    webhook::Webhook,
 };
 
 mod audit;
@@ -335,8 +336,13 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// Prints the settings as TOML, and of the secrets how many they are and which signs.
 fn print_settings(config: &Config) -> Result<(), Failure> {
-    // The files that sending mail needs.
-    Mailer::open(&config.settings).map_err(|error| Failure::Configuration(format!("{error:#}")))?;
+    // The files that sending mail and events needs.
+    let failed = |error| Failure::Configuration(format!("{error:#}"));
+    Mailer::open(&config.settings).map_err(failed)?;
+    let events = &config.settings.events;
+    if events.url.is_on() {
+        Webhook::open(&events.url, &events.secret_file).map_err(failed)?;
+    }
     let settings = serde_json::to_value(&config.settings).map_err(Failure::other)?;
     let mut lines = Vec::new();
     flatten("", &settings, &mut lines);

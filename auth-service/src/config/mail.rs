@@ -289,44 +289,44 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_cannot_go_together_is_refused_and_its_twin_is_not() {
-        let app = "https://app.example.org/";
-        let good = || MailSettings {
+    const APP: &str = "https://app.example.org/";
+
+    fn good() -> MailSettings {
+        MailSettings {
             url: "smtp://h".parse().expect("a URL"),
             from: "Latchkey <noreply@example.org>".to_owned(),
             ..MailSettings::default()
-        };
-        let with = |url: &str| MailSettings {
-            url: url.parse().expect("a URL"),
-            ..good()
-        };
-        let fails = |settings: MailSettings, app: &str| {
-            let error = settings.check(app).err();
-            error.map(|error| {
-                error
-                    .to_string()
-                    .split(' ')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned()
-            })
-        };
-        assert_eq!(fails(MailSettings::default(), ""), None);
-        assert_eq!(fails(good(), app), None);
-        assert_eq!(fails(good(), ""), Some("AUTH__APP_URL".to_owned()));
+        }
+    }
+
+    /// The variable that is refused, without its prefix.
+    fn refused(settings: &MailSettings, app_url: &str) -> Option<String> {
+        let error = settings.check(app_url).err()?.to_string();
+        let variable = error.split(' ').next().expect("a variable");
+        variable.strip_prefix("AUTH__").map(str::to_owned)
+    }
+
+    fn assert_refused(settings: &MailSettings, variable: &str) {
+        assert_eq!(refused(settings, APP).as_deref(), Some(variable));
+    }
+
+    fn assert_fine(settings: &MailSettings) {
+        assert_eq!(refused(settings, APP), None);
+    }
+
+    #[test]
+    fn mail_needs_a_page_for_its_links_and_a_sender() {
+        assert_eq!(refused(&MailSettings::default(), ""), None);
+        assert_fine(&good());
         for bad in [
+            "",
             "ftp://a",
             "https://a/?b",
             "https://a/#b",
             "https://u@a/",
             "/reset",
         ] {
-            assert_eq!(
-                fails(good(), bad),
-                Some("AUTH__APP_URL".to_owned()),
-                "{bad}"
-            );
+            assert_eq!(refused(&good(), bad).as_deref(), Some("APP_URL"), "{bad}");
         }
         for bad in [
             "",
@@ -338,47 +338,49 @@ mod tests {
                 from: bad.to_owned(),
                 ..good()
             };
-            assert_eq!(
-                fails(settings, app),
-                Some("AUTH__MAIL__FROM".to_owned()),
-                "{bad}"
-            );
+            assert_refused(&settings, "MAIL__FROM");
         }
-        assert_eq!(fails(with("smtp://u:p@h"), app), None);
-        assert_eq!(
-            fails(with("smtp://u@h"), app),
-            Some("AUTH__MAIL__URL".to_owned())
-        );
-        let off = MailSettings {
-            starttls: StartTls::Off,
-            ..with("smtp://u:p@h")
+    }
+
+    #[test]
+    fn a_login_needs_a_password_and_tls() {
+        let with = |url: &str, starttls| MailSettings {
+            url: url.parse().expect("a URL"),
+            starttls,
+            ..good()
         };
-        assert_eq!(
-            fails(off.clone(), app),
-            Some("AUTH__MAIL__STARTTLS".to_owned())
-        );
-        let tls = MailSettings {
-            url: "smtps://u:p@h".parse().expect("a URL"),
-            ..off
+        assert_fine(&with("smtp://u:p@h", StartTls::Required));
+        assert_refused(&with("smtp://u@h", StartTls::Required), "MAIL__URL");
+        assert_refused(&with("smtp://u:p@h", StartTls::Off), "MAIL__STARTTLS");
+        assert_fine(&with("smtps://u:p@h", StartTls::Off));
+        assert_fine(&with("smtp://h", StartTls::Off));
+        let by_file = |url: &str| MailSettings {
+            password_file: "password".into(),
+            ..with(url, StartTls::Required)
         };
-        assert_eq!(fails(tls, app), None);
+        assert_fine(&by_file("smtp://u@h"));
+        assert_refused(&by_file("smtp://u:p@h"), "MAIL__PASSWORD_FILE");
+        assert_refused(&by_file("smtp://h"), "MAIL__PASSWORD_FILE");
+    }
+
+    #[test]
+    fn a_webhook_stands_alone_and_signs() {
         let hook = MailSettings {
             webhook: "https://h/".parse().expect("a URL"),
             webhook_secret_file: "secret".into(),
             url: MailUrl::default(),
             ..good()
         };
-        assert_eq!(fails(hook.clone(), app), None);
+        assert_fine(&hook);
         let both = MailSettings {
             url: good().url,
             ..hook.clone()
         };
-        assert_eq!(fails(both, app), Some("AUTH__MAIL__WEBHOOK".to_owned()));
+        assert_refused(&both, "MAIL__WEBHOOK");
         let unsigned = MailSettings {
             webhook_secret_file: PathBuf::new(),
             ..hook
         };
-        let variable = "AUTH__MAIL__WEBHOOK_SECRET_FILE".to_owned();
-        assert_eq!(fails(unsigned, app), Some(variable));
+        assert_refused(&unsigned, "MAIL__WEBHOOK_SECRET_FILE");
     }
 }

@@ -16,6 +16,7 @@ use shared_claims::{
 
 mod admin;
 mod database;
+mod events;
 mod grants;
 mod keys;
 mod limits;
@@ -31,6 +32,7 @@ mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use database::DatabaseUrl;
+pub use events::EventSettings;
 pub use grants::GrantRule;
 pub use keys::{KeyMode, KeySettings};
 pub use limits::LimitSettings;
@@ -174,6 +176,8 @@ pub struct Settings {
     pub revocation: RevocationSettings,
     /// How mail is sent.
     pub mail: MailSettings,
+    /// Which service is told what happened.
+    pub events: EventSettings,
     /// TLS of the public listener.
     pub tls: TlsSettings,
     /// What is for the operator and not for visitors.
@@ -208,6 +212,7 @@ impl Default for Settings {
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
             mail: MailSettings::default(),
+            events: EventSettings::default(),
             tls: TlsSettings::default(),
             admin: AdminSettings::default(),
         }
@@ -349,6 +354,7 @@ impl Settings {
         self.admin.check()?;
         self.tls.check()?;
         self.mail.check(&self.app_url)?;
+        self.events.check()?;
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;

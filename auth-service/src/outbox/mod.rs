@@ -21,6 +21,7 @@ use crate::{
     users::seconds_since_epoch,
 };
 
+mod events;
 mod gateway;
 mod post;
 
@@ -52,6 +53,9 @@ trait Carrier: Sync {
 
     /// Wait after the first failed attempt, and the longest wait, in seconds. The wait doubles.
     const BACKOFF_SECS: (i64, i64);
+
+    /// Whether a message waits for all earlier ones of its user.
+    const IS_ORDERED: bool = false;
 
     /// The destination.
     fn destination(&self) -> Destination<'_>;
@@ -89,6 +93,10 @@ pub(crate) async fn run(
     if let Some(mailer) = state.mailer() {
         let post = post::Post::new(&state, mailer);
         serving.push(serve(&state, post, stopping.clone()).boxed());
+    }
+    if let Some(hook) = state.event_hook() {
+        let events = events::Events::new(&state, hook);
+        serving.push(serve(&state, events, stopping.clone()).boxed());
     }
     join_all(serving).await;
     Ok(())
@@ -128,18 +136,21 @@ async fn deliver_due<C: Carrier>(
         };
         let due = state
             .store()
-            .due_messages(carrier.destination(), now, BATCH)
+            .due_messages(carrier.destination(), C::IS_ORDERED, now, BATCH)
             .await?;
         let count = due.len();
         let mut outcomes = stream::iter(due)
             .map(|message| attempt(state, carrier, message, now))
             .buffer_unordered(C::CONCURRENCY);
+        let mut is_more_due = i64::try_from(count) == Ok(BATCH);
         while let Some(outcome) = outcomes.next().await {
             if let Some(outcome) = outcome? {
+                // The next one of the same user is due now.
+                is_more_due |= C::IS_ORDERED && matches!(outcome, Outcome::Delivered(_));
                 report(carrier.destination(), &outcome, is_failing);
             }
         }
-        if i64::try_from(count) != Ok(BATCH) {
+        if !is_more_due {
             return Ok(());
         }
     }

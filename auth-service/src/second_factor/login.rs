@@ -9,8 +9,10 @@ use zeroize::Zeroizing;
 
 use super::{CHALLENGE_ATTEMPTS, use_code};
 use crate::{
+    attempts::{is_own, known_device},
     body::{Body, Parsed},
     cookies,
+    devices::KnownDevice,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
     metrics::LoginOutcome,
@@ -33,11 +35,13 @@ pub(crate) struct CodeBody {
     /// Whether the refresh token is wanted as a cookie.
     #[serde(default)]
     cookie: bool,
+    /// The `device_token` of an earlier login, unless it comes as a cookie.
+    device_token: Option<String>,
 }
 
 impl Body for CodeBody {
     const SHAPE: &str = "the body must hold a challenge and a code, both text, may hold a cookie, \
-                         true or false, and nothing else";
+                         true or false, and a device_token, a text, and nothing else";
 }
 
 /// Signs somebody in whose login waits for a code.
@@ -69,7 +73,9 @@ pub(crate) async fn post_code(
     let limits = state.limits();
     let address = limits.address_key(visitor.address);
     limits.take(Limit::LoginsOfAddress, address)?;
-    let outcome = answer(&state, &visitor, &body, now).await;
+    let proof = body.device_token.clone();
+    let device = known_device(&state, request.headers(), proof, now);
+    let outcome = answer(&state, &visitor, &body, device.as_ref(), now).await;
     let is_failure = matches!(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
@@ -93,6 +99,7 @@ async fn answer(
     state: &AppState,
     visitor: &Visitor,
     body: &CodeBody,
+    device: Option<&KnownDevice>,
     now: i64,
 ) -> Result<(String, TokenAnswer), ApiError> {
     let challenge = Hash::of(&body.challenge);
@@ -110,7 +117,9 @@ async fn answer(
     let Some(account) = account.filter(|_| is_first) else {
         return Err(ApiError::CodeRefused);
     };
-    let answer = sessions::start(state, &account, challenged.password_version, visitor).await?;
+    let version = challenged.password_version;
+    let is_new = !is_own(device, &account);
+    let answer = sessions::start(state, &account, version, visitor, is_new).await?;
     // The password has been changed since, so the first half of the login counts for nothing.
     let answer = answer.ok_or(ApiError::InvalidCredentials)?;
     Ok((account.id, answer))

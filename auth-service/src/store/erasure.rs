@@ -35,9 +35,12 @@ const STATEMENTS: [&str; 8] = [
     "delete from totp_secrets where user_id = $1",
     "delete from recovery_codes where user_id = $1",
     "delete from login_challenges where user_id = $1",
-    "delete from grants where subject = $1",
     "delete from mail_links where user_id = $1",
-    "delete from outbox where user_id = $1 and destination = 'mail'",
+    // Of the events, a login alone names an address and a device.
+    "delete from outbox where user_id = $1 \
+     and (destination = 'mail' \
+          or destination = 'events' and payload like '%\"type\":\"login.new_device\"%')",
+    "delete from grants where subject = $1",
     "update audit_events set personal = null where user_id = $1 and personal is not null",
 ];
 

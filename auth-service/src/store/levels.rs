@@ -9,6 +9,8 @@ pub struct Pending {
     pub revocations: i64,
     /// Mails that the mail server has not taken.
     pub mails: i64,
+    /// Events that the operator's service has not taken.
+    pub events: i64,
 }
 
 impl Store {
@@ -27,6 +29,8 @@ impl Store {
         for (destination, count) in counts {
             if destination == Destination::Mail.name() {
                 pending.mails += count;
+            } else if destination == Destination::Events.name() {
+                pending.events += count;
             } else {
                 pending.revocations += count;
             }

@@ -25,6 +25,7 @@ mod levels;
 mod mail_links;
 mod mails;
 mod outbox;
+mod outgoing;
 mod passwords;
 mod readiness;
 mod refresh_tokens;
@@ -74,6 +75,8 @@ pub struct Store {
     file: Option<OpenedFile>,
     /// The actor of the events that this handle records.
     actor: Actor,
+    /// How long the operator's service is told of an event, in seconds; `None` when nobody is told.
+    event_retention_secs: Option<i64>,
 }
 
 impl StoreError {
@@ -118,6 +121,7 @@ impl Store {
                 last_write: LastWrite::default(),
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
                 actor: Actor::default(),
+                event_retention_secs: None,
             }),
             // It names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
@@ -137,9 +141,20 @@ impl Store {
         }
     }
 
+    /// Returns a handle to the same connections whose events are told to the operator's service, for so
+    /// many seconds at most.
+    #[must_use]
+    pub fn telling_events(&self, retention_secs: Option<i64>) -> Self {
+        Self {
+            event_retention_secs: retention_secs,
+            ..self.clone()
+        }
+    }
+
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
-        Transaction::begin(&self.writer, self.actor.clone()).await
+        let retention_secs = self.event_retention_secs;
+        Transaction::begin(&self.writer, self.actor.clone(), retention_secs).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

@@ -5,9 +5,8 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    database::{on_pool, on_transaction},
+    database::{OpenTransaction, on_pool, on_transaction},
     event::Event,
-    transaction::Transaction,
 };
 
 /// A receiver of messages.
@@ -17,6 +16,8 @@ pub enum Destination<'a> {
     Gateway(&'a str),
     /// The mail server.
     Mail,
+    /// The operator's service that is told what happened.
+    Events,
 }
 
 impl<'a> Destination<'a> {
@@ -26,6 +27,7 @@ impl<'a> Destination<'a> {
         match self {
             Self::Gateway(url) => url,
             Self::Mail => "mail",
+            Self::Events => "events",
         }
     }
 }
@@ -61,7 +63,7 @@ pub(super) struct NewMessage<'a> {
 
 /// Writes a message in the transaction that makes it true.
 pub(super) async fn put(
-    transaction: &mut Transaction,
+    transaction: &mut impl AsMut<OpenTransaction>,
     message: NewMessage<'_>,
 ) -> Result<(), StoreError> {
     on_transaction!(transaction, |connection| {
@@ -82,7 +84,8 @@ pub(super) async fn put(
 }
 
 impl Store {
-    /// Returns the messages to a destination that are due, the longest waiting first.
+    /// Returns the messages to a destination that are due, the longest waiting first; when the order
+    /// matters, of each user the earliest alone.
     ///
     /// # Errors
     ///
@@ -90,17 +93,25 @@ impl Store {
     pub async fn due_messages(
         &self,
         destination: Destination<'_>,
+        is_ordered: bool,
         now: i64,
         limit: i64,
     ) -> Result<Vec<Message>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select number, id, user_id, payload, expires_at, attempts, next_attempt_at \
              from outbox where destination = $1 and next_attempt_at <= $2 and expires_at > $2 \
+                   and (cast($4 as bigint) = 0 \
+                        or not exists (select 1 from outbox as earlier \
+                                       where earlier.destination = $1 \
+                                             and earlier.user_id = outbox.user_id \
+                                             and earlier.number < outbox.number \
+                                             and earlier.expires_at > $2)) \
              order by next_attempt_at, number limit $3",
         )
         .bind(destination.name())
         .bind(now)
         .bind(limit)
+        .bind(i64::from(is_ordered))
         .fetch_all(pool)
         .await?))
     }
@@ -189,6 +200,33 @@ impl Store {
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await?))
+    }
+
+    /// Removes up to `most` of the oldest messages to a destination of which more than `keep` wait.
+    /// Returns how many it has removed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn remove_oldest_messages(
+        &self,
+        destination: Destination<'_>,
+        keep: i64,
+        most: u64,
+    ) -> Result<u64, StoreError> {
+        Ok(on_pool!(&self.writer, |pool| sqlx::query(
+            "delete from outbox where number in \
+             (select number from outbox where destination = $1 and number <= \
+              (select number from outbox where destination = $1 \
+               order by number desc limit 1 offset $2) \
+              order by number limit $3)",
+        )
+        .bind(destination.name())
+        .bind(keep)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .execute(pool)
+        .await?
+        .rows_affected()))
     }
 
     /// Returns whether at least `count` messages wait for a destination, however many more there are.

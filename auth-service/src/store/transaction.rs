@@ -5,41 +5,81 @@ use super::{
     StoreError, audit,
     database::{OpenTransaction, Pool},
     event::{Actor, Event, RecordedEvent},
+    outbox::{self, Destination, NewMessage},
+    outgoing::{self, OutgoingEvent},
 };
+use crate::tokens::random_id;
 
 /// A transaction that collects its audit events and appends them when it commits. Dropped without a
 /// commit, it is rolled back.
 pub(super) struct Transaction {
     pub(super) connection: OpenTransaction,
     events: Vec<RecordedEvent>,
+    outgoing: Vec<OutgoingEvent>,
     actor: Actor,
+    event_retention_secs: Option<i64>,
 }
 
 impl Transaction {
     /// Starts a transaction in the name of `actor`.
-    pub(super) async fn begin(pool: &Pool, actor: Actor) -> Result<Self, StoreError> {
+    pub(super) async fn begin(
+        pool: &Pool,
+        actor: Actor,
+        event_retention_secs: Option<i64>,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             connection: pool.begin().await?,
             events: Vec::new(),
+            outgoing: Vec::new(),
             actor,
+            event_retention_secs,
         })
     }
 
     /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the
     /// audit log, after every other statement: see the order of locks in [`super::audit`].
     pub(super) fn record(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(&self.actor));
+        self.push(event, &self.actor.clone());
     }
 
     /// Records an event that the service itself decides on, whoever sent the request.
     pub(super) fn record_decision(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(&Actor::Service));
+        self.push(event, &Actor::Service);
+    }
+
+    fn push(&mut self, event: Event<'_>, actor: &Actor) {
+        if self.event_retention_secs.is_some() {
+            self.outgoing.extend(outgoing::of(&event, &actor.name()));
+        }
+        self.events.push(event.recorded(actor));
+    }
+
+    /// Writes the events that the operator's service is told. The audit chain is locked by now, so they
+    /// are numbered in the order of the commits.
+    async fn tell(&mut self) -> Result<(), StoreError> {
+        let Some(retention_secs) = self.event_retention_secs else {
+            return Ok(());
+        };
+        for event in &self.outgoing {
+            let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
+            let message = NewMessage {
+                id: &id,
+                destination: Destination::Events,
+                user_id: Some(&event.user_id),
+                payload: &event.payload,
+                expires_at: event.at.saturating_add(retention_secs),
+                due_at: event.at,
+            };
+            outbox::put(&mut self.connection, message).await?;
+        }
+        Ok(())
     }
 
     /// Appends the audit events and commits. When this returns `Ok`, the changes are on the disk.
     /// After an error it is not known whether they are.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         audit::append(&mut self.connection, &self.events).await?;
+        self.tell().await?;
         self.connection.commit().await
     }
 }

@@ -8,5 +8,6 @@ use crate::{
 /// Opens the database for a command.
 pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let store = Store::open_by(&settings.database_url, Opener::Command).await?;
+    let store = store.telling_events(settings.events.retention());
     Ok(store.acting_as(Actor::Command))
 }

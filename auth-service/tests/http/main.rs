@@ -8,6 +8,7 @@ mod change_email;
 mod cookie;
 mod cors;
 mod database;
+mod events;
 mod fixture;
 mod headers;
 mod health;

@@ -28,6 +28,7 @@ use on_both;
 mod audit;
 mod conformance;
 mod erasure;
+mod events;
 mod exchange;
 mod failure;
 mod import;

@@ -1,0 +1,191 @@
+//! Events for a service of the operator's.
+
+use std::{
+    collections::HashMap,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use auth_service::config::Registration;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::fixture::{Login, PASSWORD, Service};
+
+const NEW: &str = "barley is not sesame";
+
+/// Takes events, after it has refused so many.
+struct Receiver {
+    url: String,
+    secrets: TempDir,
+    told: mpsc::UnboundedReceiver<(String, Value)>,
+    failures: Arc<AtomicUsize>,
+}
+
+impl Receiver {
+    /// `answer` is the status of a refusal; a redirect leads back here.
+    fn start(failures: usize, answer: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (sender, told) = mpsc::unbounded_channel();
+        let failures = Arc::new(AtomicUsize::new(failures));
+        let left = Arc::clone(&failures);
+        let location = format!("{url}/elsewhere");
+        let factory = move || {
+            let (sender, left, location) = (sender.clone(), Arc::clone(&left), location.clone());
+            let take = move |request: HttpRequest, web::Json(event): web::Json<Value>| {
+                let take_one = |left: usize| left.checked_sub(1);
+                let is_failure = left
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
+                    .is_ok();
+                let id = request.headers().get("webhook-id").expect("an id");
+                let id = id.to_str().expect("text").to_owned();
+                let (sender, location) = (sender.clone(), location.clone());
+                async move {
+                    if is_failure {
+                        let status = actix_web::http::StatusCode::from_u16(answer);
+                        return HttpResponse::build(status.expect("a status"))
+                            .insert_header(("location", location))
+                            .finish();
+                    }
+                    sender.send((id, event)).expect("a test that listens");
+                    HttpResponse::Ok().finish()
+                }
+            };
+            let elsewhere = || async { HttpResponse::Ok().finish() };
+            App::new()
+                .route("/events", web::post().to(take))
+                .route("/elsewhere", web::to(elsewhere))
+        };
+        let server = HttpServer::new(factory).workers(1).listen(listener);
+        tokio::spawn(server.expect("a server").run());
+        let secrets = tempfile::tempdir().expect("a directory");
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+        std::fs::write(secrets.path().join("secret"), secret).expect("a file");
+        Self {
+            url: format!("{url}/events"),
+            secrets,
+            told,
+            failures,
+        }
+    }
+
+    async fn service(&self) -> Service {
+        Service::start_with(|settings| {
+            settings.events.url = self.url.parse().expect("a URL");
+            settings.events.secret_file = self.secrets.path().join("secret");
+            settings.registration = Registration::Open;
+            settings.limits.registrations_per_address = 1_000;
+        })
+        .await
+    }
+
+    async fn next(&mut self) -> (String, Value) {
+        let told = tokio::time::timeout(Duration::from_secs(20), self.told.recv());
+        told.await.expect("an event in time").expect("an event")
+    }
+
+    async fn next_type(&mut self) -> String {
+        let (_, event) = self.next().await;
+        event["type"].as_str().expect("a type").to_owned()
+    }
+}
+
+#[tokio::test]
+async fn what_happens_to_an_account_is_told_in_order() {
+    let mut receiver = Receiver::start(0, 503);
+    let service = receiver.service().await;
+    // By a command, which is another process.
+    let id = service.add_user("alice").await;
+    let (_, created) = receiver.next().await;
+    assert_eq!(created["type"], "user.created");
+    assert_eq!(created["data"], json!({"user_id": id, "by": "command"}));
+    assert!(
+        created["timestamp"]
+            .as_str()
+            .is_some_and(|time| time.ends_with('Z'))
+    );
+
+    let answer = service.post_login("alice", PASSWORD).await;
+    let answer: Value = answer.json().await.expect("JSON");
+    let (_, login) = receiver.next().await;
+    assert_eq!(login["type"], "login.new_device");
+    assert_eq!(login["data"]["address"], "127.0.0.1");
+    // The same device is not new.
+    let body = json!({"username": "alice", "password": PASSWORD,
+                      "device_token": answer["device_token"]});
+    let known = service.post("/login", None, &body).await;
+    let known = Login::of(&known.json().await.expect("JSON"));
+    let body = json!({"current_password": PASSWORD, "new_password": NEW});
+    let changed = service.post("/password", Some(&known.token), &body).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    assert_eq!(receiver.next_type().await, "password.changed");
+    let (_, ended) = receiver.next().await;
+    assert_eq!(ended["type"], "session.ended");
+    assert_eq!(ended["data"]["reason"], "password_changed");
+    assert_eq!(ended["data"]["session_id"], login["data"]["session_id"]);
+    service.disable_user("alice").await;
+    assert_eq!(receiver.next_type().await, "user.disabled");
+    let (_, ended) = receiver.next().await;
+    assert_eq!(ended["data"]["reason"], "account_disabled");
+}
+
+#[tokio::test]
+async fn an_event_is_told_again_until_it_is_taken_and_no_later_one_of_its_user_overtakes_it() {
+    let mut receiver = Receiver::start(3, 503);
+    let service = receiver.service().await;
+    let mut expected = HashMap::new();
+    for name in ["alice", "bob"] {
+        let id = service.add_user(name).await;
+        for _ in 0..3 {
+            service.login(name).await;
+        }
+        service.disable_user(name).await;
+        let mut types = vec!["user.created"];
+        types.extend(["login.new_device"; 3]);
+        types.push("user.disabled");
+        types.extend(["session.ended"; 3]);
+        expected.insert(id, types);
+    }
+    let mut told: HashMap<String, Vec<String>> = HashMap::new();
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..16 {
+        let (id, event) = receiver.next().await;
+        assert!(ids.insert(id), "twice");
+        let user = event["data"]["user_id"].as_str().expect("a user");
+        let kind = event["type"].as_str().expect("a type");
+        told.entry(user.to_owned())
+            .or_default()
+            .push(kind.to_owned());
+    }
+    assert_eq!(told.len(), 2);
+    for (user, types) in expected {
+        assert_eq!(told[&user], types);
+    }
+    assert_eq!(receiver.failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let mut receiver = Receiver::start(1, 307);
+    let service = receiver.service().await;
+    service.add_user("alice").await;
+    // It came again, to the URL of the settings.
+    assert_eq!(receiver.next_type().await, "user.created");
+    assert_eq!(receiver.failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_listens_to_keeps_no_events() {
+    let service = Service::start().await;
+    service.add_user("alice").await;
+    service.login("alice").await;
+    assert_eq!(service.execute("update outbox set id = id").await, 0);
+}
