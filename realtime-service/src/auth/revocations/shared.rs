@@ -95,6 +95,18 @@ struct Awaited {
     done: Option<oneshot::Sender<()>>,
 }
 
+/// The random name of a revocation while it is awaited, also if whoever waits gives up.
+struct Ticket<'a> {
+    revocations: &'a SharedRevocations,
+    text: String,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.revocations.awaited().remove(&self.text);
+    }
+}
+
 /// Takes what other gateways have heard of.
 struct Heard(Weak<SharedRevocations>);
 
@@ -134,26 +146,33 @@ impl SharedRevocations {
     ///
     /// When Redis does not have it. It is added when Redis is there again.
     pub(super) async fn add(&self, line: &str) -> Result<(), Away> {
-        let ticket = random_id();
+        let ticket = Ticket {
+            revocations: self,
+            text: random_id(),
+        };
+        let heard = self.expect(&ticket.text);
+        let added = self.publish(line, &ticket.text).await;
+        let gateways = added.inspect_err(|_| {
+            self.progress().is_incomplete = true;
+            self.outdated.notify_one();
+        })?;
+        self.settle(&ticket.text, |awaited| awaited.expected = Some(gateways));
+        if timeout(HEARD_TIMEOUT, heard).await.is_err() {
+            tracing::warn!("a gateway has not said in time that it applied a revocation");
+        }
+        Ok(())
+    }
+
+    /// Begins to count the gateways that have heard of a revocation.
+    fn expect(&self, ticket: &str) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         let awaited = Awaited {
             heard: 0,
             expected: None,
             done: Some(done),
         };
-        self.awaited().insert(ticket.clone(), awaited);
-        let added = self.publish(line, &ticket).await;
-        let listeners = added.inspect_err(|_| {
-            self.progress().is_incomplete = true;
-            self.outdated.notify_one();
-            self.awaited().remove(&ticket);
-        })?;
-        self.settle(&ticket, |awaited| awaited.expected = Some(listeners));
-        if timeout(HEARD_TIMEOUT, heard).await.is_err() {
-            tracing::warn!("a gateway has not said in time that it applied a revocation");
-        }
-        self.awaited().remove(&ticket);
-        Ok(())
+        self.awaited().insert(ticket.to_owned(), awaited);
+        heard
     }
 
     async fn publish(&self, line: &str, ticket: &str) -> Result<usize, Away> {
