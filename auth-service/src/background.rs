@@ -12,13 +12,22 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{outbox, state::AppState, users::seconds_since_epoch};
+use crate::{
+    metrics::MailOutcome,
+    outbox,
+    state::AppState,
+    store::{Destination, Mail},
+    users::seconds_since_epoch,
+};
 
 /// How often what is old is looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
 const PURGE_ROWS: u64 = 200;
+
+/// How often the schemes of imported hashes are counted.
+const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked for keys that another process has changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +42,8 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { tend_keys_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { refresh_decoys_until(&own, stop).await });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
     tasks
 }
@@ -46,6 +57,19 @@ async fn tend_keys_until(state: &AppState, mut stopping: watch::Receiver<bool>) 
         tokio::select! {
             () = tokio::time::sleep(KEYS_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Counts the schemes of imported hashes, which logins and commands change.
+async fn refresh_decoys_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(DECOYS_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        if let Err(error) = state.users().refresh_decoys().await {
+            tracing::warn!("the schemes of the hashes cannot be counted: {error:#}");
         }
     }
 }
@@ -101,6 +125,31 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
     loop {
         let removed = state.store().remove_expired(now, before, PURGE_ROWS);
         if removed.await? < PURGE_ROWS {
+            break;
+        }
+    }
+    purge_outbox(state, now).await
+}
+
+/// Removes the messages that have expired, and counts the mails that were given up.
+async fn purge_outbox(state: &AppState, now: i64) -> anyhow::Result<()> {
+    loop {
+        let removing = state.store().remove_expired_messages(now, PURGE_ROWS);
+        let removed = removing.await?;
+        let mut given_up = 0_u64;
+        for (_, payload) in removed
+            .iter()
+            .filter(|(destination, _)| destination == Destination::Mail.name())
+        {
+            if let Ok(Mail { kind, to: Some(_) }) = serde_json::from_str(payload) {
+                state.metrics().mail(kind, MailOutcome::Expired);
+                given_up += 1;
+            }
+        }
+        if given_up > 0 {
+            tracing::warn!("{given_up} mails were given up: the mail server did not take them");
+        }
+        if u64::try_from(removed.len())? < PURGE_ROWS {
             return Ok(());
         }
     }

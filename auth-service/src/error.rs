@@ -45,6 +45,14 @@ pub enum ApiError {
     OriginRefused,
     /// No such path.
     NotFound,
+    /// There is no account with this id.
+    UserNotFound,
+    /// The token lacks this scope.
+    ScopeMissing(&'static str),
+    /// The account is another than the one that `If-Match` names.
+    PreconditionFailed,
+    /// Another import runs.
+    ImportRunning,
     /// The path does not take this method; says which it takes.
     MethodNotAllowed(&'static str),
     /// The bearer token was refused.
@@ -67,6 +75,10 @@ pub enum ApiError {
     UsernameTaken,
     /// Another account has the address for mail.
     EmailTaken,
+    /// The service sends no mail.
+    MailOff,
+    /// The link of a mail is nobody's, was used, or has ended: nobody is told which.
+    LinkRefused,
     /// The refresh token is nobody's, was used, or its session has ended: nobody is told which.
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
@@ -121,6 +133,10 @@ impl ApiError {
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::UserNotFound => (StatusCode::NOT_FOUND, "user_not_found"),
+            Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "insufficient_scope"),
+            Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
+            Self::ImportRunning => (StatusCode::CONFLICT, "import_running"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
             Self::AccountUnavailable | Self::SessionEnded => {
@@ -133,6 +149,8 @@ impl ApiError {
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
+            Self::MailOff => (StatusCode::NOT_FOUND, "mail_off"),
+            Self::LinkRefused => (StatusCode::BAD_REQUEST, "link_refused"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -157,8 +175,8 @@ impl ApiError {
             }
             Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the body must be of a kind that this path takes, \
-                application/json or application/x-www-form-urlencoded, in UTF-8 and without a \
-                content coding"
+                application/json, application/x-www-form-urlencoded or, for an import, \
+                application/x-ndjson, in UTF-8 and without a content coding"
                 .into(),
             Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
@@ -166,6 +184,12 @@ impl ApiError {
                 "this page may not call us, or not with this method or these headers".into()
             }
             Self::NotFound => "there is nothing at this path".into(),
+            Self::UserNotFound => "there is no account with this id".into(),
+            Self::ScopeMissing(scope) => format!("the token lacks the scope {scope}").into(),
+            Self::PreconditionFailed => {
+                "the account was changed since; read it again and repeat the change".into()
+            }
+            Self::ImportRunning => "another import runs; wait for its end".into(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::AccountUnavailable => "account unavailable".into(),
@@ -179,6 +203,8 @@ impl ApiError {
             Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
             Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
             Self::EmailTaken => "another account has this email".into(),
+            Self::MailOff => "this service sends no mail; ask its operator".into(),
+            Self::LinkRefused => "the link was used, or has ended; ask for another mail".into(),
             Self::InvalidGrant => "the refresh token is not accepted; sign in again".into(),
             Self::PageForbidden => "a cookie is taken from a listed page alone, \
                 with its Origin and the header X-Latchkey: 1"
@@ -245,6 +271,10 @@ impl ApiError {
                     "Bearer error=\"invalid_token\", error_description=\"{}\"",
                     self.detail()
                 );
+                response.insert_header((header::WWW_AUTHENTICATE, challenge));
+            }
+            Self::ScopeMissing(scope) => {
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
             // What is still on its way is not read, so the connection cannot go on.

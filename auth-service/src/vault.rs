@@ -44,6 +44,10 @@ pub enum Purpose {
     SecondFactor,
     /// A device that has signed in before shows it.
     KnownDevice,
+    /// Names that nobody has are given the scheme of a hash.
+    Decoy,
+    /// Tokens of links in mails are made from the identifiers of the mails.
+    MailLink,
 }
 
 impl Purpose {
@@ -53,6 +57,8 @@ impl Purpose {
             Self::SigningKey => b"latchkey signing key",
             Self::SecondFactor => b"latchkey second factor",
             Self::KnownDevice => b"latchkey known device",
+            Self::Decoy => b"latchkey decoy",
+            Self::MailLink => b"latchkey mail link",
         }
     }
 }

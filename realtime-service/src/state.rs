@@ -1,9 +1,12 @@
 //! The state of one gateway.
 
+mod drain;
+
 use std::sync::Arc;
 
 use shared_claims::{VerifiedLogout, verify::LogoutScope};
 
+pub use self::drain::DrainPlan;
 use crate::{
     auth::revocations::RevocationError,
     clock::wall_now,
@@ -29,6 +32,7 @@ pub struct AppState {
     pub cluster: Option<Arc<Cluster>>,
     /// Our own issuer.
     issuer: String,
+    drain: drain::CurrentDrain,
 }
 
 impl AppState {
@@ -55,6 +59,7 @@ impl AppState {
             transport,
             logout_refusals: RefusalLimiter::new(config.limits.logout_refusals_per_address),
             issuer: config.issuer.clone(),
+            drain: drain::CurrentDrain::default(),
         }))
     }
 

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use crate::{
-    Mode, Stack, random_text,
+    Mode, Stack,
+    binary::Ended,
+    random_text,
     service::{Service, address, listener},
 };
 
@@ -57,6 +59,8 @@ impl Stack {
             Mode::Binaries => {
                 drop(listener);
                 let mut variables = self.variables.gateway.clone();
+                // Its address is taken.
+                variables.retain(|(name, _)| name != "REALTIME__API__LISTEN");
                 let own = [
                     ("REALTIME__LISTEN", address.to_string()),
                     ("REALTIME__REVOCATIONS__FILE", file.display().to_string()),
@@ -71,6 +75,33 @@ impl Stack {
             url: format!("{}://{address}", self.root.scheme()),
             service,
         }
+    }
+
+    /// Sends SIGTERM to the gateway, and goes on.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    pub fn terminate_gateway(&self) {
+        match &self.gateway {
+            Service::InProcess { .. } => panic!("only a process can be sent SIGTERM"),
+            Service::Binary(binary) => binary.terminate(),
+        }
+    }
+
+    /// Waits for the end of a gateway that was sent SIGTERM, and stops the rest.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own, or does not end.
+    pub async fn gateway_ended(self) -> Ended {
+        let (_, ended) = tokio::join!(self.auth.stop(), async {
+            match self.gateway {
+                Service::InProcess { .. } => panic!("it has no end of its own"),
+                Service::Binary(binary) => binary.ended().await,
+            }
+        });
+        ended
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    Gateway, Stack, soon,
+    Stack, soon,
     tls::Root,
     websocket::{WebSocket, parse},
 };
@@ -46,13 +46,6 @@ impl Opening {
         }
     }
 
-    /// Goes to another gateway.
-    #[must_use]
-    pub fn at(mut self, gateway: &Gateway) -> Self {
-        self.gateway = gateway.address;
-        self
-    }
-
     /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.
     #[must_use]
     pub fn version_3(mut self) -> Self {
@@ -76,6 +69,13 @@ impl Opening {
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = value.parse().expect("a header's value");
         self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    /// Goes to another gateway.
+    #[must_use]
+    pub fn at(mut self, gateway: SocketAddr) -> Self {
+        self.gateway = gateway;
         self
     }
 

@@ -40,7 +40,7 @@ pub struct Stack {
     pub root: Root,
     passwords: Passwords,
     http: reqwest::Client,
-    auth: Service,
+    pub(crate) auth: Service,
     pub(crate) gateway: Service,
     pub(crate) plan: Plan,
     /// What the services are told when they are processes.
@@ -265,6 +265,7 @@ impl Plan {
         let mut config = self.auth_config();
         config.settings.public_url = self.issuer();
         config.settings.origins = self.origins().to_vec();
+        config.settings.app_url = self.gateway_origin();
         config.settings.revocation.gateways = vec![self.gateway_origin()];
         let settings = serde_json::to_value(&config.settings).expect("settings as JSON");
         config.settings = serde_json::from_value(apply(settings, &self.options.auth))
@@ -325,6 +326,7 @@ impl Plan {
         // As verbose as can be: whatever a test does, the output must hold no secret.
         let log = self.options.log.unwrap_or("trace");
         common.push(("RUST_LOG".to_owned(), log.to_owned()));
+        common.extend(self.options.environment.iter().cloned());
         let origins = json!(self.origins());
         let database = format!("sqlite://{}", self.database().display());
         let auth = [
@@ -332,6 +334,7 @@ impl Plan {
             ("public_url", json!(self.issuer())),
             ("database_url", json!(database)),
             ("origins", origins.clone()),
+            ("app_url", json!(self.gateway_origin())),
             ("revocation.gateways", json!([self.gateway_origin()])),
         ];
         let mut auth = variables("AUTH", &auth);

@@ -7,16 +7,23 @@ use tokio::runtime::Handle;
 use crate::config::DatabaseUrl;
 
 mod accounts;
+mod administration;
 pub mod audit;
+mod audit_walk;
 mod clients;
 mod database;
+mod erasure;
 pub mod event;
 mod exchange;
 mod expired;
 mod failure;
 mod file;
+mod followed_links;
 mod grants;
+mod import;
 mod levels;
+mod mail_links;
+mod mails;
 mod outbox;
 mod passwords;
 mod readiness;
@@ -28,10 +35,17 @@ mod signing_keys;
 mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
+pub use administration::{AccountPage, Edit, EditedProfile, ManagedAccount, NewGrant};
 pub use clients::Client;
+pub use erasure::Deleted;
 pub use exchange::{Exchange, Exchanged, ExchangedFor};
 pub use failure::{SchemaError, StoreError, Trouble};
-pub use outbox::Delivery;
+pub use followed_links::Verified;
+pub use import::ImportedAccount;
+pub use levels::Pending;
+pub use mail_links::{Link, LinkPurpose, NewLink};
+pub use mails::{Mail, MailKind};
+pub use outbox::{Destination, Message};
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
 pub use schema::Opener;
@@ -125,7 +139,7 @@ impl Store {
 
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
-        Transaction::begin(&self.writer, self.actor).await
+        Transaction::begin(&self.writer, self.actor.clone()).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

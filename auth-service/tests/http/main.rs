@@ -1,19 +1,24 @@
 //! The service over real HTTP: one module per endpoint.
 
 mod admin;
+mod admin_accounts;
+mod admin_api;
 mod bearer;
+mod change_email;
 mod cookie;
 mod cors;
 mod database;
 mod fixture;
 mod headers;
 mod health;
+mod import;
 mod injection;
 mod key_modes;
 mod keys;
 mod limits;
 mod login;
 mod logout;
+mod mailbox;
 mod me;
 mod oauth;
 mod oauth_sessions;
@@ -23,10 +28,12 @@ mod password;
 mod races;
 mod refresh;
 mod register;
+mod reset_password;
 mod second_factor;
 mod shutdown;
 mod smuggling;
 mod store;
 mod strings;
 mod timing;
+mod timing_of_mail;
 mod tls;

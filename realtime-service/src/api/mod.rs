@@ -5,6 +5,7 @@ mod authorization;
 mod body;
 mod caller;
 mod connections;
+mod drain;
 mod idempotency;
 mod messages;
 mod openapi;
@@ -26,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{caller::Callers, idempotency::Answers, problem::ApiError};
 use crate::{
-    config::{ApiSettings, Config},
+    config::Config,
     limits::Quota,
     state::AppState,
     transport::{
@@ -49,6 +50,7 @@ pub(crate) struct Api {
     state: Arc<AppState>,
     callers: Callers,
     answers: Answers,
+    drain_window_secs: u64,
 }
 
 impl Api {
@@ -78,17 +80,17 @@ pub async fn start(
     let terms = Terms::new(&state.transport.limits, quota, Arc::default())
         .with_tls(tls)
         .with_proxies(Proxies::of(config));
-    let router = routes(state, &config.api);
-    let drained = std::future::ready(());
-    Ok(listener::serve(listener, router, terms, shutdown, drained))
+    let router = routes(state, config);
+    Ok(listener::serve(listener, router, terms, shutdown))
 }
 
 /// Every path.
-fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
+fn routes(state: Arc<AppState>, config: &Config) -> Router {
     let api = Arc::new(Api {
         state,
-        callers: Callers::new(settings),
+        callers: Callers::new(&config.api),
         answers: Answers::default(),
+        drain_window_secs: config.drain.window_secs,
     });
     let most = api.body_bytes();
     let for_back_ends = Router::new()
@@ -96,6 +98,7 @@ fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
         .route("/v1/broadcast", post(messages::post_broadcast))
         .route("/v1/users/{sub}/emit", post(users::post_emit))
         .route("/v1/disconnect", post(users::post_disconnect))
+        .route("/v1/drain", post(drain::post_drain))
         .route_layer(from_fn_with_state(api.clone(), idempotency::answer_once))
         .route("/v1/authz/explain", post(authorization::post_explain))
         .route("/v1/rooms", get(rooms::list_rooms))

@@ -8,6 +8,7 @@ mod api;
 mod auth;
 mod cluster;
 mod credentials;
+mod drain;
 mod heartbeat;
 mod history;
 mod issuer_check;
@@ -37,6 +38,7 @@ pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
 pub use cluster::{ClusterSettings, WhileAway};
 pub use credentials::CredentialSource;
+pub use drain::DrainSettings;
 pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
@@ -108,6 +110,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Limits on everything that a client can make grow or last.
     pub limits: Limits,
+    /// How clients are handed over to other gateways.
+    pub drain: DrainSettings,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
     /// Transport of clients: `engine`, the gateway's own, or `socketioxide`, for tests and comparison.
@@ -168,6 +172,7 @@ impl Default for Config {
             api: ApiSettings::default(),
             admin: AdminSettings::default(),
             limits: Limits::default(),
+            drain: DrainSettings::default(),
             heartbeat: Heartbeat::default(),
             carrier: Carrier::Engine,
             serve_client: true,
@@ -255,6 +260,7 @@ impl Config {
         self.cluster.check()?;
         self.api.check()?;
         self.tls.check()?;
+        self.drain.check()?;
         self.limits.check()
     }
 }
