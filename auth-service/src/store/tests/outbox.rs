@@ -116,8 +116,9 @@ async fn an_address_becomes_the_accounts_when_its_link_is_followed(own: OwnStore
     let first = link("first", "Alice@Example.org");
     let added = own.register_account(&alice, &first).await;
     assert_eq!(added.expect("a write"), Added::Fine);
+    let namesake = account("namesake", "alice", "alice");
     let again = own
-        .register_account(&alice, &link("again", "alice@example.org"))
+        .register_account(&namesake, &link("again", "alice@example.org"))
         .await;
     assert_eq!(again.expect("a write"), Added::NameTaken);
     let email = async || {
