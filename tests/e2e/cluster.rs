@@ -4,7 +4,9 @@
 use harness::{Gateway, Opening, Options, Redis, Stack, WebSocket, eventually};
 use serde_json::{Value, json};
 
+mod access;
 mod away;
+mod holes;
 mod revocations;
 
 const MESSAGES: usize = 200;

@@ -1,6 +1,6 @@
 //! A Redis server for one test, which the test can take away.
 
-use std::process::Stdio;
+use std::{path::PathBuf, process::Stdio};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use tempfile::TempDir;
@@ -10,12 +10,14 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{eventually, free_address, soon};
+use crate::{eventually, free_address, soon, tls::Certificate};
 
 /// A Redis server on a port of its own on loopback, without persistence. It ends with this.
 pub struct Redis {
     address: String,
     directory: TempDir,
+    /// Options beside those that every server has.
+    options: Vec<String>,
     server: Child,
 }
 
@@ -26,11 +28,33 @@ impl Redis {
     ///
     /// When there is no program `redis-server`, or it does not start.
     pub async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// Starts a server that speaks TLS too, at the second address.
+    pub async fn start_with_tls(certificate: &Certificate) -> (Self, String) {
+        let address = free_address();
+        let (_, port) = address.rsplit_once(':').expect("a host and a port");
+        let path = |path: PathBuf| path.display().to_string();
+        let options = [
+            ("--tls-port", port.to_owned()),
+            ("--tls-cert-file", path(certificate.cert_file())),
+            ("--tls-key-file", path(certificate.key_file())),
+            ("--tls-auth-clients", "no".to_owned()),
+        ];
+        let options = options.into_iter();
+        let options = options.flat_map(|(name, value)| [name.to_owned(), value]);
+        let redis = Self::start_with(options.collect()).await;
+        (redis, address)
+    }
+
+    async fn start_with(options: Vec<String>) -> Self {
         let (address, directory) = (free_address(), tempfile::tempdir().expect("a directory"));
-        let server = spawn(&address, &directory);
+        let server = spawn(&address, &directory, &options);
         let this = Self {
             address,
             directory,
+            options,
             server,
         };
         this.answering().await;
@@ -66,11 +90,11 @@ impl Redis {
 
     /// Starts the server again where it was, with nothing.
     pub async fn restart(&mut self) {
-        self.server = spawn(&self.address, &self.directory);
+        self.server = spawn(&self.address, &self.directory, &self.options);
         self.answering().await;
     }
 
-    /// Sends a command whose arguments have no spaces, and returns the first line of the answer.
+    /// Sends a command as a line, in which an argument may be in quotes, and returns the first line of the answer.
     ///
     /// # Panics
     ///
@@ -104,7 +128,7 @@ impl Redis {
     }
 }
 
-fn spawn(address: &str, directory: &TempDir) -> Child {
+fn spawn(address: &str, directory: &TempDir, options: &[String]) -> Child {
     let (host, port) = address.rsplit_once(':').expect("a host and a port");
     let mut command = Command::new("redis-server");
     command
@@ -118,6 +142,7 @@ fn spawn(address: &str, directory: &TempDir) -> Child {
             "--appendonly",
             "no",
         ])
+        .args(options)
         .arg("--dir")
         .arg(directory.path())
         .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 mod seam;
 mod subscriber;
+mod two_gateways;
 
 use std::time::Duration;
 

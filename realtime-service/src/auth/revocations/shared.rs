@@ -28,19 +28,7 @@ use crate::{
 };
 
 /// Adds a revocation to the stream, and publishes it.
-///
-/// KEYS 1 the stream. ARGV 1 the channel, 2 the gateway that adds it and its ticket, 3 the revocation,
-/// 4 maximum number of revocations, 5 the age in ms at which they are forgotten. Returns the number of
-/// gateways that hear of it.
-static ADD: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local time = redis.call('TIME')
-         local oldest = string.format('%.0f', time[1] * 1000 - ARGV[5])
-         redis.call('XTRIM', KEYS[1], 'MINID', '~', oldest)
-         local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'record', ARGV[3])
-         return redis.call('PUBLISH', ARGV[1], id .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])",
-    )
-});
+static ADD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("add.lua")));
 
 /// Number of revocations that are read at once.
 const PAGE: usize = 1000;
@@ -95,6 +83,18 @@ struct Awaited {
     done: Option<oneshot::Sender<()>>,
 }
 
+/// The random name of a revocation while it is awaited, also if whoever waits gives up.
+struct Ticket<'a> {
+    revocations: &'a SharedRevocations,
+    text: String,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.revocations.awaited().remove(&self.text);
+    }
+}
+
 /// Takes what other gateways have heard of.
 struct Heard(Weak<SharedRevocations>);
 
@@ -134,26 +134,33 @@ impl SharedRevocations {
     ///
     /// When Redis does not have it. It is added when Redis is there again.
     pub(super) async fn add(&self, line: &str) -> Result<(), Away> {
-        let ticket = random_id();
+        let ticket = Ticket {
+            revocations: self,
+            text: random_id(),
+        };
+        let heard = self.expect(&ticket.text);
+        let added = self.publish(line, &ticket.text).await;
+        let gateways = added.inspect_err(|_| {
+            self.progress().is_incomplete = true;
+            self.outdated.notify_one();
+        })?;
+        self.settle(&ticket.text, |awaited| awaited.expected = Some(gateways));
+        if timeout(HEARD_TIMEOUT, heard).await.is_err() {
+            tracing::warn!("a gateway has not said in time that it applied a revocation");
+        }
+        Ok(())
+    }
+
+    /// Begins to count the gateways that have heard of a revocation.
+    fn expect(&self, ticket: &str) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         let awaited = Awaited {
             heard: 0,
             expected: None,
             done: Some(done),
         };
-        self.awaited().insert(ticket.clone(), awaited);
-        let added = self.publish(line, &ticket).await;
-        let listeners = added.inspect_err(|_| {
-            self.progress().is_incomplete = true;
-            self.outdated.notify_one();
-            self.awaited().remove(&ticket);
-        })?;
-        self.settle(&ticket, |awaited| awaited.expected = Some(listeners));
-        if timeout(HEARD_TIMEOUT, heard).await.is_err() {
-            tracing::warn!("a gateway has not said in time that it applied a revocation");
-        }
-        self.awaited().remove(&ticket);
-        Ok(())
+        self.awaited().insert(ticket.to_owned(), awaited);
+        heard
     }
 
     async fn publish(&self, line: &str, ticket: &str) -> Result<usize, Away> {

@@ -118,7 +118,7 @@ impl Run {
     }
 }
 
-fn draft(room: &str, data: &str) -> Draft {
+pub(super) fn draft(room: &str, data: &str) -> Draft {
     let data = to_raw_value(data).expect("JSON");
     Draft {
         room: name(room),

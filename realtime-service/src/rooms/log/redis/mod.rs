@@ -150,18 +150,12 @@ impl RedisLog {
 
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         let cluster = &self.logs.cluster;
-        let Ok(link) = cluster.link() else {
-            let alone = self.lock_alone().clone();
-            let alone = alone.filter(|_| cluster.goes_on_alone());
-            let extract = alone.map(|log| log.read(selection, clock::now().timer));
-            let generation = cluster.generation_alone();
-            let extract = extract.map(|extract| Extract {
-                generation,
-                ..extract
-            });
-            return extract.ok_or(LogError::Unavailable);
-        };
+        if !cluster.is_connected() {
+            return self.read_alone(selection);
+        }
         let _permit = cluster.permit_read().await;
+        // Redis may have gone while others read.
+        let link = cluster.link()?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let (epoch, offset) = match &selection.since {
             Some(since) => (since.epoch.as_str(), since.offset),
@@ -180,6 +174,20 @@ impl RedisLog {
         let answer: Vec<Value> = link.invoke(&script, epoch.len()).await?;
         let extract = self.extract(answer, link.generation());
         extract.ok_or(LogError::Unavailable)
+    }
+
+    /// Reads the log of this gateway alone, if the settings have it so and there is one.
+    fn read_alone(&self, selection: &Selection) -> Result<Extract, LogError> {
+        let cluster = &self.logs.cluster;
+        let generation = cluster.generation_alone();
+        let alone = self.lock_alone().clone();
+        let alone = alone.filter(|_| cluster.goes_on_alone());
+        let extract = alone.map(|log| log.read(selection, clock::now().timer));
+        let extract = extract.ok_or(LogError::Unavailable)?;
+        Ok(Extract {
+            generation,
+            ..extract
+        })
     }
 
     /// Returns a place in the log of this gateway alone, for a subscriber who enters while Redis is
