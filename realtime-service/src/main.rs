@@ -12,9 +12,11 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use realtime_service::{
     auth::policy::Policy,
+    backends::BackEnds,
     cli::{self, CheckArguments, ExplainArguments},
     config::{Config, ConfigError, KeySource, load_keys},
     http::health,
+    metrics::Metrics,
     serve, telemetry,
 };
 use tokio::{
@@ -87,9 +89,11 @@ fn main() -> ExitCode {
         Command::CheckConfig(arguments) if arguments.online => {
             return answer(loaded, |config| cli::check_online(config, &arguments));
         }
-        Command::CheckConfig(_) => {
-            loaded.and_then(|config| load_keys(&config).map(|_| show(&config)))
-        }
+        Command::CheckConfig(_) => loaded.and_then(|config| {
+            load_keys(&config)?;
+            BackEnds::new(&config, &Metrics::new())?;
+            Ok(show(&config))
+        }),
         Command::Health => loaded.map(ask_health),
         Command::Explain(arguments) => {
             return answer(loaded, |config| cli::explain(config, &arguments));

@@ -4,6 +4,8 @@
 //! A label has a few values that stand in the code. Nothing that a client writes becomes one, or
 //! clients could make as many series as they like.
 
+mod back_end;
+
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -11,6 +13,7 @@ use prometheus_client::{
 };
 use shared_claims::Rejection;
 
+pub use self::back_end::BackEndMetrics;
 use crate::limits::Quotas;
 
 /// The media type of [`Metrics::render`].
@@ -169,6 +172,7 @@ pub struct Metrics {
     messages_published: Counter,
     messages_delivered: Counter,
     key_fetches: Family<Labels<1>, Counter>,
+    back_ends: back_end::BackEnds,
 }
 
 impl Metrics {
@@ -182,6 +186,7 @@ impl Metrics {
         metrics.register_levels();
         metrics.register_counts();
         metrics.register_counts_by_label();
+        metrics.back_ends.register(&mut metrics.registry);
         metrics
     }
 
@@ -339,6 +344,12 @@ impl Metrics {
     pub fn key_fetch(&self, outcome: FetchOutcome) {
         let labels = [("outcome", outcome.name())];
         self.key_fetches.get_or_create(&labels).inc();
+    }
+
+    /// The metrics of the back end `name` of the settings, at zero.
+    #[must_use]
+    pub fn back_end(&self, name: &str) -> BackEndMetrics {
+        self.back_ends.of(name)
     }
 
     /// Everything as OpenMetrics text, with what `quotas` say is there now.

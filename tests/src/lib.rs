@@ -6,6 +6,7 @@
 
 pub mod api;
 mod binary;
+pub mod called;
 pub mod client;
 pub mod fake_providers;
 pub mod forge;
@@ -22,6 +23,7 @@ pub mod websocket;
 
 use std::time::Duration;
 
+pub use called::CalledBackEnd;
 pub use client::SocketClient;
 pub use fake_providers::FakeProviders;
 pub use forge::Forge;

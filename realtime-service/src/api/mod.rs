@@ -24,10 +24,10 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use self::{caller::Callers, idempotency::Answers, problem::ApiError};
+use self::{idempotency::Answers, problem::ApiError};
 use crate::{
     config::{ApiSettings, Config},
-    limits::Quota,
+    limits::{Quota, Rates},
     state::AppState,
     transport::{
         listener::{self, Proxies, Terms},
@@ -47,7 +47,8 @@ const BODY_MARGIN_BYTES: usize = 64 * 1024;
 /// What the endpoints share.
 pub(crate) struct Api {
     state: Arc<AppState>,
-    callers: Callers,
+    /// How often each back end may call.
+    callers: Rates,
     answers: Answers,
 }
 
@@ -87,7 +88,7 @@ pub async fn start(
 fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
     let api = Arc::new(Api {
         state,
-        callers: Callers::new(settings),
+        callers: Rates::new(settings.requests_per_sec, settings.requests_burst),
         answers: Answers::default(),
     });
     let most = api.body_bytes();

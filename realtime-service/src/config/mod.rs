@@ -6,7 +6,9 @@
 mod admin;
 mod api;
 mod auth;
+mod backends;
 mod credentials;
+mod events;
 mod heartbeat;
 mod history;
 mod issuer_check;
@@ -31,7 +33,9 @@ use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::Secr
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
+pub use backends::{BackendSettings, is_denied, usual_denied_networks};
 pub use credentials::CredentialSource;
+pub use events::{EventMode, EventRule};
 pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
@@ -41,6 +45,7 @@ pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use revocations::RevocationSettings;
 pub use rooms::{ANY_ISSUER, RoomRule};
+pub(crate) use secret_file::read as read_secret_file;
 pub use tls::TlsSettings;
 
 /// The settings of one gateway.
@@ -81,6 +86,20 @@ pub struct Config {
     /// file, as `[[rooms]]`; by default every user may use `lobby` and their own room `user:{sub}`:
     /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
+    /// Back ends that answer events of clients. Only in the TOML file, as `[[backends]]` with `name`,
+    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `ca_file`,
+    /// `client_cert_file` and `client_key_file`; by default none: see [back ends](backends.md#calls).
+    pub backends: Vec<BackendSettings>,
+    /// Networks in which no back end is called, whatever the name in its URL resolves to, separated
+    /// by commas. `REALTIME__BACKEND_DENY_NETWORKS`, default
+    /// `169.254.0.0/16,100.100.100.200/32,168.63.129.16/32,192.0.0.192/32,fe80::/10,fd00:ec2::254/128,fd20:ce::254/128,64:ff9b::a9fe:0/112`,
+    /// link-local addresses and the metadata services of clouds. The setting replaces the default.
+    #[serde(deserialize_with = "lists::networks")]
+    pub backend_deny_networks: Vec<IpNet>,
+    /// Events of clients that a back end answers. Only in the TOML file, as `[[events]]` with
+    /// `events`, `backend`, `mode`, `issuers`, `scope`, `claims`, `guests` and `rate`; the first entry
+    /// with a pattern for the name counts. By default none: see [back ends](backends.md#calls).
+    pub events: Vec<EventRule>,
     /// How many messages of each room are kept for clients that reconnect.
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
@@ -152,6 +171,9 @@ impl Default for Config {
                 CredentialSource::Query,
             ],
             rooms: RoomRule::defaults(),
+            backends: Vec::new(),
+            backend_deny_networks: usual_denied_networks(),
+            events: Vec::new(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
             forwarded_header: ForwardedHeader::default(),
@@ -235,6 +257,7 @@ impl Config {
         self.heartbeat.check()?;
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
+        self.check_backends()?;
         self.history.check()?;
         self.presence.check()?;
         self.api.check()?;

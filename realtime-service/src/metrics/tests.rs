@@ -1,5 +1,7 @@
 //! The names under which metrics are shown.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::Limits;
 
@@ -19,6 +21,10 @@ fn what_is_counted_is_shown_under_its_name() {
     metrics.message_published();
     metrics.message_delivered(3);
     metrics.key_fetch(FetchOutcome::Failed);
+    let shop = metrics.back_end("shop");
+    shop.called("backend_timeout", Duration::from_millis(20));
+    shop.set_open(true);
+    let _request = shop.begin();
     let text = metrics.render(&quotas).expect("text");
     for line in [
         "latchkey_realtime_connections 1",
@@ -36,6 +42,10 @@ fn what_is_counted_is_shown_under_its_name() {
         "latchkey_realtime_messages_published_total 1",
         "latchkey_realtime_messages_delivered_total 3",
         r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
+        r#"latchkey_realtime_backend_calls_total{backend="shop",outcome="backend_timeout"} 1"#,
+        r#"latchkey_realtime_backend_call_seconds_bucket{le="0.025",backend="shop"} 1"#,
+        r#"latchkey_realtime_backend_calls_under_way{backend="shop"} 1"#,
+        r#"latchkey_realtime_backend_circuit_open{backend="shop"} 1"#,
         "# EOF",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

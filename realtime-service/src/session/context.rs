@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::Registry;
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations},
+    backends::BackEnds,
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::{PaceLimits, Quotas},
     metrics::{Cause, Metrics},
@@ -43,6 +44,8 @@ pub struct SessionContext {
     pub outboxes: Arc<OutboxContext>,
     /// The rooms and who is in them.
     pub rooms: Rooms,
+    /// The back ends that answer events.
+    pub back_ends: BackEnds,
     /// The sessions, by the names that a revocation can use.
     pub sessions: Registry,
     /// The tokens that are not accepted any more.
@@ -56,7 +59,7 @@ impl SessionContext {
     ///
     /// # Errors
     ///
-    /// When a rule for rooms, the keys or the file of revocations cannot be used.
+    /// When a rule for rooms, the keys, a back end or the file of revocations cannot be used.
     pub fn new(
         config: &Config,
         source: KeySource,
@@ -77,6 +80,7 @@ impl SessionContext {
             timers: timers.clone(),
             rooms: Rooms::new(config, &outboxes, timers),
             outboxes,
+            back_ends: BackEnds::new(config, metrics)?,
             sessions: Registry::default(),
             revocations: Revocations::open(&config.revocations)?,
             handlers: TaskTracker::new(),
