@@ -13,7 +13,7 @@ use mimalloc::MiMalloc;
 use realtime_service::{
     auth::policy::Policy,
     backends::BackEnds,
-    cli::{self, CheckArguments, ExplainArguments},
+    cli::{self, CheckArguments, ExplainArguments, WebhookCommand},
     config::{Config, ConfigError, KeySource, load_keys},
     http::health,
     metrics::Metrics,
@@ -56,6 +56,9 @@ enum Command {
     Health,
     /// Say whether the bearer of a token may do something in a room, and why, or why not.
     Explain(ExplainArguments),
+    /// Look at the events that wait for their back ends, replay or drop them.
+    #[command(subcommand)]
+    Webhooks(WebhookCommand),
     /// Work with the rules for rooms.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -97,6 +100,9 @@ fn main() -> ExitCode {
         Command::Health => loaded.map(ask_health),
         Command::Explain(arguments) => {
             return answer(loaded, |config| cli::explain(config, &arguments));
+        }
+        Command::Webhooks(command) => {
+            return answer(loaded, |config| cli::webhooks(config, &command));
         }
         Command::Policy(PolicyCommand::Test { file }) => {
             return answer(loaded, |config| cli::test_policy(config, &file));

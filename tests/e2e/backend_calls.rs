@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use harness::{
-    CalledBackEnd, Opening, Options, Stack, WebSocket, called::answer, eventually, soon,
-};
+use harness::{CalledBackEnd, Opening, Options, Stack, WebSocket, called::answer, eventually};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 

@@ -101,11 +101,9 @@ impl CalledBackEnd {
     }
 
     fn new(url: String, requests: Arc<Mutex<Vec<Request>>>) -> Self {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).expect("random bytes");
         let this = Self {
             url,
-            secret: format!("whsec_{}", STANDARD.encode(random)),
+            secret: new_secret(),
             directory: tempfile::tempdir().expect("a temporary directory"),
             requests,
         };
@@ -130,7 +128,6 @@ impl CalledBackEnd {
     pub fn options(&self) -> Options {
         let events = json!([{ "events": ["shop:**"], "backend": "shop", "mode": "call" }]);
         Options::default()
-            .mode(crate::Mode::InProcess)
             .gateway("backends", json!([self.settings("shop")]))
             .gateway("events", events)
     }
@@ -143,6 +140,18 @@ impl CalledBackEnd {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// A random secret of Standard Webhooks.
+///
+/// # Panics
+///
+/// When there are no random bytes.
+#[must_use]
+pub fn new_secret() -> String {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("random bytes");
+    format!("whsec_{}", STANDARD.encode(random))
 }
 
 /// Keeps each request, and answers it.

@@ -15,6 +15,7 @@ pub mod opening;
 pub mod options;
 pub mod other_issuer;
 pub mod polling;
+pub mod recipe;
 mod service;
 pub mod stack;
 pub mod stock;

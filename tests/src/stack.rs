@@ -1,13 +1,13 @@
 //! Both services, their database, their secret, and two people with accounts.
 
+mod gateway;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use auth_service::users::NewUser;
-use realtime_service::config::{KeyMode, KeySource};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
@@ -137,33 +137,6 @@ impl Stack {
         }
     }
 
-    /// Stops the gateway and starts it again where it was, with what it had written.
-    ///
-    /// # Panics
-    ///
-    /// When it does not end well, or its port is taken.
-    pub async fn restart_gateway(&mut self) {
-        let listener = listener();
-        let idle = Service::in_process(|stopped| async {
-            drop(listener);
-            let _ = stopped.await;
-            Ok(())
-        });
-        std::mem::replace(&mut self.gateway, idle).stop().await;
-        let gateway = match self.plan.options.mode {
-            Mode::InProcess => {
-                let listener = std::net::TcpListener::bind(self.gateway_address);
-                self.plan
-                    .start_gateway_in_process(listener.expect("the same port"))
-            }
-            Mode::Binaries => {
-                let secrets = self.plan.unspeakable(&self.passwords);
-                Service::binary("realtime-service", &self.variables.gateway, secrets).await
-            }
-        };
-        std::mem::replace(&mut self.gateway, gateway).stop().await;
-    }
-
     /// The passwords of the people with accounts.
     #[must_use]
     pub fn passwords(&self) -> &Passwords {
@@ -272,6 +245,10 @@ impl Plan {
         self.directory.path().join("auth.db")
     }
 
+    fn webhooks(&self) -> PathBuf {
+        self.directory.path().join("webhooks.db")
+    }
+
     fn revocations(&self) -> PathBuf {
         self.directory.path().join("revocations.jsonl")
     }
@@ -308,37 +285,6 @@ impl Plan {
         })
     }
 
-    fn start_gateway_in_process(&self, listener: std::net::TcpListener) -> Service {
-        let config = realtime_service::config::Config {
-            issuer: self.issuer(),
-            origins: self.origins().to_vec(),
-            revocations: realtime_service::config::RevocationSettings {
-                file: self.revocations(),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        let config = serde_json::to_value(&config).expect("settings as JSON");
-        let config: realtime_service::config::Config =
-            serde_json::from_value(apply(config, &self.options.gateway))
-                .expect("settings of the gateway");
-        let keys = match config.keys.mode {
-            KeyMode::Shared => KeySource::fixed(self.secrets()),
-            KeyMode::Asymmetric => KeySource::Published,
-        };
-        let app = self.options.app;
-        Service::in_process(move |stopped| async move {
-            let shutdown = async {
-                let _ = stopped.await;
-            };
-            let served = match app {
-                Some(app) => app(config, keys)?.serve(listener, shutdown).await,
-                None => realtime_service::serve(config, keys, listener, shutdown).await,
-            };
-            served.context("the gateway")
-        })
-    }
-
     async fn start_binaries(&self, passwords: &Passwords) -> (Service, Service, Variables) {
         let file = write_secrets(self.directory.path(), &self.secret);
         let file = file.to_str().expect("a path in UTF-8").to_owned();
@@ -372,6 +318,7 @@ impl Plan {
             ("issuer", json!(self.issuer())),
             ("origins", origins),
             ("revocations.file", json!(self.revocations())),
+            ("webhooks.file", json!(self.webhooks())),
         ];
         let mut gateway = variables("REALTIME", &gateway);
         gateway.extend(variables("REALTIME", &self.options.gateway));
@@ -382,8 +329,8 @@ impl Plan {
         }
         let secrets = || self.unspeakable(passwords);
         (
-            Service::binary("auth-service", &auth, secrets()).await,
-            Service::binary("realtime-service", &gateway, secrets()).await,
+            Service::binary("auth-service", &[], &auth, secrets()).await,
+            self.start_gateway_binary(&gateway, secrets()).await,
             Variables { auth, gateway },
         )
     }

@@ -89,8 +89,39 @@ impl BackEnd {
         event: &CloudEvent<'_, T>,
         bytes: usize,
     ) -> Result<Reply, CallError> {
+        let body = event.to_body();
+        let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
+        self.send((event.id(), body), bytes, Reply::parse).await
+    }
+
+    /// Posts an event from the queue. Its answer means nothing but that the event was taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::call`].
+    pub(super) async fn deliver(&self, id: &str, body: Vec<u8>) -> Result<(), CallError> {
+        self.send((id, body), 0, |_| Ok(())).await
+    }
+
+    /// Whether calls fail at once at this moment.
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker.is_open(Instant::now())
+    }
+
+    /// The metrics.
+    pub(super) fn metrics(&self) -> &BackEndMetrics {
+        &self.metrics
+    }
+
+    /// Posts a body under its id, and counts the outcome.
+    async fn send<T>(
+        &self,
+        request: (&str, Vec<u8>),
+        bytes: usize,
+        parse: impl Fn(&[u8]) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
         let started_at = Instant::now();
-        let result = self.attempt(event, bytes).await;
+        let result = self.attempt(request, bytes, parse).await;
         let outcome = result
             .as_ref()
             .err()
@@ -99,29 +130,31 @@ impl BackEnd {
         result
     }
 
-    async fn attempt<T: Serialize>(
+    async fn attempt<T>(
         &self,
-        event: &CloudEvent<'_, T>,
+        (id, body): (&str, Vec<u8>),
         bytes: usize,
-    ) -> Result<Reply, CallError> {
-        let pass = self.breaker.enter(Instant::now()).map_err(|pause| {
-            CallError::temporary(Failure::Failed, "the circuit is open").after(pause)
-        })?;
-        let mut load = self.capacity.load(bytes).map_err(busy)?;
+        parse: impl Fn(&[u8]) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let pass = self.breaker.enter(Instant::now());
+        let pass = pass.map_err(|pause| CallError::unsent("the circuit is open", pause))?;
+        let load = self.capacity.load(bytes + body.len());
+        let mut load = load.map_err(busy)?;
         let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
         let place = place
             .map_err(|_| CallError::temporary(Failure::Busy, "no place became free in time"))?;
         let _place = place.map_err(busy)?;
         let _under_way = self.metrics.begin();
-        let exchange = timeout_at(deadline, self.exchange(event, &mut load)).await;
-        let result = exchange
+        let exchange = timeout_at(deadline, self.exchange((id, body), &mut load)).await;
+        let answer = exchange
             .unwrap_or_else(|_| Err(CallError::temporary(Failure::TimedOut, "no answer in time")));
+        let result = answer.and_then(|answer| parse(&answer));
         if let Err(CallError {
             failure, reason, ..
         }) = &result
         {
-            let (backend, event) = (self.name(), event.id());
+            let (backend, event) = (self.name(), id);
             tracing::warn!(
                 backend,
                 event,
@@ -135,7 +168,7 @@ impl BackEnd {
     }
 
     /// Tells the circuit breaker whether the back end has answered.
-    fn report(&self, pass: Pass<'_>, result: &Result<Reply, CallError>) {
+    fn report<T>(&self, pass: Pass<'_>, result: &Result<T, CallError>) {
         let change = match result {
             // Too much for the gateway, or for the back end at this moment: no sign of either kind.
             Err(error) if error.failure == Failure::Busy => return,
@@ -154,28 +187,25 @@ impl BackEnd {
     }
 
     /// Posts the event and reads the answer.
-    async fn exchange<T: Serialize>(
+    async fn exchange(
         &self,
-        event: &CloudEvent<'_, T>,
+        (id, body): (&str, Vec<u8>),
         load: &mut Load<'_>,
-    ) -> Result<Reply, CallError> {
-        let body = event.to_body();
-        let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
-        load.grow(body.len()).map_err(busy)?;
+    ) -> Result<Vec<u8>, CallError> {
         let timestamp = unix_secs(wall_now());
-        let signature = self.signer.load().sign(event.id(), timestamp, &body);
+        let signature = self.signer.load().sign(id, timestamp, &body);
         let request = self
             .client
             .post(&self.settings.url)
             .header(header::CONTENT_TYPE, MEDIA_TYPE)
             .header(header::ACCEPT, "application/json")
-            .header("webhook-id", event.id())
+            .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
         let answer = request.send().await.map_err(|error| unreachable(&error))?;
         check_status(&answer)?;
-        Reply::parse(&self.read(answer, load).await?)
+        self.read(answer, load).await
     }
 
     /// Reads the body of an answer, as far as it may be.

@@ -74,6 +74,11 @@ impl Breaker {
         })
     }
 
+    /// Whether calls are refused at this moment.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.lock().open.is_some_and(|(until, _)| now < until)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,9 +158,11 @@ mod tests {
         let late = breaker.enter(Instant::now()).expect("it is closed");
         open(&breaker);
         assert_eq!(breaker.enter(Instant::now()).err(), Some(FIRST_PAUSE));
+        assert!(breaker.is_open(Instant::now()));
         // A call from before it opened decides nothing.
         assert_eq!(late.succeed(), Change::None);
         tokio::time::advance(FIRST_PAUSE).await;
+        assert!(!breaker.is_open(Instant::now()));
         let probe = breaker.enter(Instant::now()).expect("a probe");
         assert!(breaker.enter(Instant::now()).is_err(), "there is one probe");
         assert_eq!(probe.succeed(), Change::Closed);

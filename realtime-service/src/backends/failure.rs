@@ -52,6 +52,21 @@ impl CallError {
         }
     }
 
+    /// A call that was not sent, since the back end does not answer.
+    pub(super) fn unsent(reason: &str, pause: Duration) -> Self {
+        Self {
+            failure: Failure::Failed,
+            retry_after: Some(pause),
+            reason: reason.to_owned(),
+            is_of_back_end: false,
+        }
+    }
+
+    /// Whether a request was sent that the back end has not taken, for good or for now.
+    pub(super) fn was_sent(&self) -> bool {
+        self.is_of_back_end || self.retry_after.is_none()
+    }
+
     /// A call that fails whenever it is made.
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
         Self {

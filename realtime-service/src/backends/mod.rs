@@ -11,6 +11,7 @@ mod client;
 mod cloud_event;
 mod failure;
 mod pattern;
+pub mod queue;
 mod reply;
 mod routes;
 mod signature;
@@ -18,17 +19,21 @@ mod signature;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::queue::{Queue, store::NewEvent};
 pub use self::{
     back_end::BackEnd,
     cloud_event::{CallData, CloudEvent},
     failure::{CallError, Failure},
+    queue::NotStored,
     reply::{Action, Reply},
     routes::Route,
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, EventMode},
     metrics::Metrics,
 };
 
@@ -36,6 +41,8 @@ use crate::{
 pub struct BackEnds {
     all: Vec<Arc<BackEnd>>,
     routes: Vec<Route>,
+    /// Events that are delivered later; `None` while no event of the settings is.
+    queue: Option<Queue>,
 }
 
 impl BackEnds {
@@ -59,7 +66,57 @@ impl BackEnds {
         Ok(Self {
             routes: routes::routes_of(config, &all)?,
             all,
+            queue: None,
         })
+    }
+
+    /// Does the same, and opens the queue if an entry of `[[events]]` needs it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::new`], or when the file of the queue cannot be used.
+    pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
+        let is_needed = config
+            .events
+            .iter()
+            .any(|rule| rule.mode == EventMode::Notify);
+        let queue = is_needed
+            .then(|| Queue::open(&config.webhooks))
+            .transpose()?;
+        Ok(Self {
+            queue,
+            ..Self::new(config, metrics)?
+        })
+    }
+
+    /// Stores an event of `subject` for the back end of a route, to be delivered later. When this
+    /// returns it is durable.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be stored.
+    pub async fn store<T: Serialize>(
+        &self,
+        route: &Route,
+        subject: String,
+        event: &CloudEvent<'_, T>,
+    ) -> Result<(), NotStored> {
+        let queue = self.queue.as_ref().ok_or(NotStored::Unavailable)?;
+        let event = NewEvent {
+            id: event.id().to_owned(),
+            backend: route.back_end().name().to_owned(),
+            subject,
+            body: event.to_body().map_err(|_| NotStored::Unavailable)?,
+        };
+        queue.append(event).await
+    }
+
+    /// Delivers the events of the queue, until it is dropped.
+    pub async fn deliver(&self) {
+        if let Some(queue) = &self.queue {
+            let all = self.all.iter();
+            join_all(all.map(|back_end| queue::delivery::deliver(queue, back_end))).await;
+        }
     }
 
     /// Returns the route of the events with this name: the first one of the settings that matches.

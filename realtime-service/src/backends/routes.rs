@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{BackEnd, pattern::EventPattern};
 use crate::{
     auth::policy::{EventAudience, Holder},
-    config::{Config, ConfigError, EventRule},
+    config::{Config, ConfigError, EventMode, EventRule},
     limits::Rates,
 };
 
@@ -17,6 +17,8 @@ pub struct Route {
     audience: EventAudience,
     rates: Option<Rates>,
     back_end: Arc<BackEnd>,
+    /// The way in which the back end answers.
+    pub mode: EventMode,
 }
 
 impl Route {
@@ -27,6 +29,7 @@ impl Route {
             audience: EventAudience::new(rule),
             rates: rule.rate.map(|rate| Rates::new(rate, rate)),
             back_end,
+            mode: rule.mode,
         })
     }
 

@@ -219,12 +219,19 @@ mod tests {
         Config::load(Some(file.path()))
     }
 
+    fn assert_refused(faults: &[(String, &str)]) {
+        for (toml, expected) in faults {
+            let error = load(toml).expect_err(toml).to_string();
+            assert!(error.contains(expected), "{toml}: {error}");
+            assert!(!error.contains("hunter2"), "{toml}: {error}");
+        }
+    }
+
     #[test]
-    fn each_fault_is_told_with_its_setting_and_without_its_value() {
+    fn each_fault_of_a_back_end_is_told_with_its_setting_and_without_its_value() {
         let backend = |more: &str| format!("{SHOP}{more}");
         let url = |url: &str| SHOP.replace("https://shop.internal/events", url);
-        let route = |more: &str| format!("{SHOP}{ROUTE}{more}");
-        for (toml, expected) in [
+        assert_refused(&[
             (
                 SHOP.replace("shop'", "Hunter2!'"),
                 "backends[0].name: must be",
@@ -266,6 +273,13 @@ mod tests {
             ),
             (backend("bytes = 10"), "backends[0].bytes: must be 65536"),
             (backend("hunter = 2"), "unknown field `hunter`"),
+        ]);
+    }
+
+    #[test]
+    fn each_fault_of_an_event_is_told_with_its_setting_and_without_its_value() {
+        let route = |more: &str| format!("{SHOP}{ROUTE}{more}");
+        assert_refused(&[
             (route("hunter = 2"), "unknown field `hunter`"),
             (route("rate = 0"), "events[0].rate: must be 1"),
             (
@@ -278,7 +292,7 @@ mod tests {
             ),
             (
                 route("").replace("'call'", "'hunter2'"),
-                "mode: must be call",
+                "mode: must be call or notify",
             ),
             (
                 route("").replace("'order:*'", ""),
@@ -289,11 +303,7 @@ mod tests {
                 "backend_deny_networks = ['hunter2']".to_owned(),
                 "backend_deny_networks: must be networks",
             ),
-        ] {
-            let error = load(&toml).expect_err(&toml).to_string();
-            assert!(error.contains(expected), "{toml}: {error}");
-            assert!(!error.contains("hunter2"), "{toml}: {error}");
-        }
+        ]);
     }
 
     #[test]
@@ -304,6 +314,7 @@ mod tests {
             format!("{SHOP}client_cert_file = 'c'\nclient_key_file = 'k'"),
             format!("{SHOP}{ROUTE}scope = 'x'\nrate = 1\nclaims = {{ a = ['b', 1, true] }}"),
             format!("{SHOP}{ROUTE}guests = true"),
+            format!("{SHOP}{}", ROUTE.replace("call", "notify")),
             SHOP.replace("https://shop.internal", "http://127.0.0.1:8000"),
             format!(
                 "backend_deny_networks = []\n{}",

@@ -41,6 +41,9 @@ pub struct EventRule {
 pub enum EventMode {
     /// Its response is the acknowledgement. The event is delivered at most once.
     Call,
+    /// The acknowledgement says that the event is stored. It is delivered at least once, and in the
+    /// order of its user's events.
+    Notify,
 }
 
 impl EventRule {

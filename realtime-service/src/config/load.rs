@@ -100,7 +100,7 @@ fn rule_of(setting: &str) -> &'static str {
         ("issuers", _) if setting.contains("algorithms") => {
             "must be some of ES256, ES384, EdDSA, PS256, RS256, RS384 and RS512"
         }
-        ("events", _) if setting.ends_with("mode") => "must be call",
+        ("events", _) if setting.ends_with("mode") => "must be call or notify",
         ("keys.mode", _) => "must be shared or asymmetric",
         ("log_format", _) => "must be text or json",
         (_, true) => "must be some of sub, pub, hst and prs",

@@ -23,6 +23,7 @@ mod revocations;
 mod rooms;
 mod secret_file;
 mod tls;
+mod webhooks;
 
 use std::net::SocketAddr;
 
@@ -47,6 +48,7 @@ pub use revocations::RevocationSettings;
 pub use rooms::{ANY_ISSUER, RoomRule};
 pub(crate) use secret_file::read as read_secret_file;
 pub use tls::TlsSettings;
+pub use webhooks::WebhookSettings;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,6 +102,8 @@ pub struct Config {
     /// `events`, `backend`, `mode`, `issuers`, `scope`, `claims`, `guests` and `rate`; the first entry
     /// with a pattern for the name counts. By default none: see [back ends](backends.md#calls).
     pub events: Vec<EventRule>,
+    /// The queue of events for back ends.
+    pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
@@ -174,6 +178,7 @@ impl Default for Config {
             backends: Vec::new(),
             backend_deny_networks: usual_denied_networks(),
             events: Vec::new(),
+            webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
             forwarded_header: ForwardedHeader::default(),
@@ -258,6 +263,7 @@ impl Config {
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.check_backends()?;
+        self.webhooks.check()?;
         self.history.check()?;
         self.presence.check()?;
         self.api.check()?;

@@ -2,21 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, value::to_raw_value};
+use serde_json::{Map, json, value::to_raw_value};
 
 use super::{Call, EventError};
 use crate::{
     auth::policy::Holder,
-    backends::{Action, CallData, CallError, CloudEvent, Failure, Reply, Route},
+    backends::{Action, CallData, CallError, CloudEvent, Failure, NotStored, Reply, Route},
     clock::{self, unix_millis, wall_now},
+    config::EventMode,
     ids::random_id,
     outbox,
     rooms::{Data, Draft, MessageKey, RoomName, Sender, SubscribeOptions},
     session::{Identity, Membership},
 };
 
+/// Time after which a client should send an event again that the full queue did not take.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Posts an event to the back end of its route, does the actions of the answer in their order, and
-/// acknowledges the event with the rest of the answer.
+/// acknowledges the event with the rest of the answer. An event that is delivered later is stored and
+/// acknowledged.
 ///
 /// The events of the socket that come after it wait for the answer, as for every event: for the
 /// `timeout_ms` of the back end at most.
@@ -26,7 +31,9 @@ pub(super) async fn call(call: &Call<'_>) -> Result<(), EventError> {
         return Err(EventError::unknown());
     };
     let identity = call.session.identity();
-    let reply = ask(call, route, (&name, &identity)).await?;
+    let Some(reply) = hand_over(call, route, (&name, &identity)).await? else {
+        return Ok(());
+    };
     let from = route.back_end().name();
     for action in reply.actions {
         carry_out(call, from, action).await.inspect_err(|error| {
@@ -41,12 +48,12 @@ pub(super) async fn call(call: &Call<'_>) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Posts the event, if its sender may send it.
-async fn ask(
+/// Posts the event and returns the answer, or stores and acknowledges it, if its sender may send it.
+async fn hand_over(
     call: &Call<'_>,
     route: &Route,
     (name, identity): (&str, &Arc<Identity>),
-) -> Result<Reply, EventError> {
+) -> Result<Option<Reply>, EventError> {
     let claims = identity.claims();
     let holder = match &claims {
         Some(claims) => call.context.policy.bearer(claims),
@@ -68,8 +75,29 @@ async fn ask(
         event.issuer = Some(&principal.issuer);
         event.session = principal.session.as_deref();
     }
-    let answer = route.back_end().call(&event, call.received.bytes()).await;
-    answer.map_err(|error| error_of(&error))
+    match route.mode {
+        EventMode::Call => {
+            let answer = route.back_end().call(&event, call.received.bytes()).await;
+            answer.map(Some).map_err(|error| error_of(&error))
+        }
+        EventMode::Notify => {
+            let back_ends = &call.context.back_ends;
+            let stored = back_ends.store(route, sender_of(identity), &event).await;
+            stored.map_err(error_of_queue)?;
+            call.succeed(&json!({ "id": id })).await;
+            Ok(None)
+        }
+    }
+}
+
+fn error_of_queue(error: NotStored) -> EventError {
+    match error {
+        NotStored::Full => EventError::new(Failure::Busy.code(), "the queue of events is full")
+            .retryable_after(Some(FULL_QUEUE_PAUSE)),
+        NotStored::Unavailable => {
+            EventError::unavailable("the queue of events cannot be written; try again")
+        }
+    }
 }
 
 /// The user that an event counts for, or the one connection of a guest. The parts are told apart by a

@@ -22,6 +22,9 @@ pub(super) struct BackEnds {
     durations: Family<Name, Histogram, fn() -> Histogram>,
     under_way: Family<Name, Gauge>,
     is_open: Family<Name, Gauge>,
+    queued: Family<Name, Gauge>,
+    dead: Family<Name, Gauge>,
+    oldest_secs: Family<Name, Gauge>,
 }
 
 /// The metrics of one back end.
@@ -31,6 +34,9 @@ pub struct BackEndMetrics {
     duration: Histogram,
     under_way: Gauge,
     is_open: Gauge,
+    queued: Gauge,
+    dead: Gauge,
+    oldest_secs: Gauge,
 }
 
 /// A request that is under way, until it is dropped.
@@ -43,6 +49,9 @@ impl Default for BackEnds {
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             under_way: Family::default(),
             is_open: Family::default(),
+            queued: Family::default(),
+            dead: Family::default(),
+            oldest_secs: Family::default(),
         }
     }
 }
@@ -69,6 +78,21 @@ impl BackEnds {
             "1 while calls fail at once since the back end does not answer, by back end",
             self.is_open.clone(),
         );
+        registry.register(
+            "webhooks_queued",
+            "Events in the queue that are to be delivered, by back end",
+            self.queued.clone(),
+        );
+        registry.register(
+            "webhooks_dead",
+            "Dead letters in the queue, by back end",
+            self.dead.clone(),
+        );
+        registry.register(
+            "webhooks_oldest_seconds",
+            "Age of the oldest event that is to be delivered, by back end",
+            self.oldest_secs.clone(),
+        );
     }
 
     /// The metrics of the back end `name`, at zero.
@@ -80,6 +104,9 @@ impl BackEnds {
             duration: self.durations.get_or_create_owned(&label),
             under_way: self.under_way.get_or_create_owned(&label),
             is_open: self.is_open.get_or_create_owned(&label),
+            queued: self.queued.get_or_create_owned(&label),
+            dead: self.dead.get_or_create_owned(&label),
+            oldest_secs: self.oldest_secs.get_or_create_owned(&label),
         }
     }
 }
@@ -105,6 +132,18 @@ impl BackEndMetrics {
     /// The circuit has opened, or closed.
     pub fn set_open(&self, is_open: bool) {
         self.is_open.set(is_open.into());
+    }
+
+    /// So many events are to be delivered, so many are dead letters, and the oldest of the former is
+    /// so many seconds old.
+    pub fn set_queue(&self, queued: u64, dead: u64, oldest_secs: u64) {
+        for (gauge, level) in [
+            (&self.queued, queued),
+            (&self.dead, dead),
+            (&self.oldest_secs, oldest_secs),
+        ] {
+            gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
+        }
     }
 }
 

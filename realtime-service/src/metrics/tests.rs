@@ -24,6 +24,7 @@ fn what_is_counted_is_shown_under_its_name() {
     let shop = metrics.back_end("shop");
     shop.called("backend_timeout", Duration::from_millis(20));
     shop.set_open(true);
+    shop.set_queue(3, 2, 1);
     let _request = shop.begin();
     let text = metrics.render(&quotas).expect("text");
     for line in [
@@ -46,6 +47,9 @@ fn what_is_counted_is_shown_under_its_name() {
         r#"latchkey_realtime_backend_call_seconds_bucket{le="0.025",backend="shop"} 1"#,
         r#"latchkey_realtime_backend_calls_under_way{backend="shop"} 1"#,
         r#"latchkey_realtime_backend_circuit_open{backend="shop"} 1"#,
+        r#"latchkey_realtime_webhooks_queued{backend="shop"} 3"#,
+        r#"latchkey_realtime_webhooks_dead{backend="shop"} 2"#,
+        r#"latchkey_realtime_webhooks_oldest_seconds{backend="shop"} 1"#,
         "# EOF",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

@@ -80,7 +80,7 @@ impl SessionContext {
             timers: timers.clone(),
             rooms: Rooms::new(config, &outboxes, timers),
             outboxes,
-            back_ends: BackEnds::new(config, metrics)?,
+            back_ends: BackEnds::open(config, metrics)?,
             sessions: Registry::default(),
             revocations: Revocations::open(&config.revocations)?,
             handlers: TaskTracker::new(),

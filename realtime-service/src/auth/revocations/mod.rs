@@ -14,6 +14,7 @@ mod file;
 mod log;
 mod suspended;
 
+pub(crate) use self::file::lock_beside;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
