@@ -65,7 +65,7 @@ export class Session {
     socket.on("disconnect", (reason) => this.#onDisconnect(reason));
     socket.on("unauthorized", (refusal) => this.#onUnauthorized(refusal));
     socket.on("rt:expiring", () => this.#renew());
-    socket.on("rt:drain", () => showNotice("The gateway is restarting, reconnecting in a moment…", "rt:drain"));
+    socket.on("rt:drain", () => showNotice("The gateway asks for a new connection, reconnecting in a moment…", "rt:drain"));
     return socket;
   }
 

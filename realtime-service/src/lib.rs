@@ -14,6 +14,7 @@ pub mod auth;
 pub mod backends;
 pub mod cli;
 mod clock;
+pub mod cluster;
 pub mod config;
 pub mod connect;
 pub mod events;

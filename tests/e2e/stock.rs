@@ -2,7 +2,8 @@
 
 use harness::{
     Mode, Options,
-    stock::{run_java_tests, run_node_tests, run_python_tests, usual_stacks},
+    api::{ALL_SCOPES, WithApi},
+    stock::{run_java_tests, run_node_tests, run_node_tests_at, run_python_tests, usual_stacks},
 };
 use serde_json::json;
 
@@ -21,7 +22,10 @@ async fn stock_clients_of_three_generations_connect() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs python"]
 async fn the_stock_client_for_python_connects_and_comes_back() {
-    run_python_tests("stock_test.py", usual_stacks()).await;
+    let mut stacks = usual_stacks();
+    let listed = Options::default().gateway("origins", json!(["https://app.example.org"]));
+    stacks.push(("LISTED", listed));
+    run_python_tests("stock_test.py", stacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +53,34 @@ async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused(
 #[ignore = "needs node"]
 async fn a_client_that_sends_again_publishes_once_with_an_id() {
     run_node_tests("retries.test.mjs", vec![("", Options::default())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn stock_clients_come_back_after_a_drain_and_miss_nothing() {
+    let api = WithApi::start().await;
+    let (user, back_end) = (api.stack.forge().token(), api.back_end(ALL_SCOPES).token());
+    let variables = [
+        ("GATEWAY_URL", &*api.stack.gateway_url),
+        ("API_URL", &api.url),
+        ("API_TOKEN", &back_end),
+        ("TOKEN", &user),
+    ];
+    run_node_tests_at("drain.test.mjs", &variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_comes_back_after_a_drain() {
+    let api = WithApi::start().await;
+    let back_end = api.back_end(ALL_SCOPES).token();
+    let variables = [
+        ("GATEWAY_URL", &*api.stack.gateway_url),
+        ("ALICE_PASSWORD", api.stack.passwords().of("alice")),
+        ("API_URL", &api.url),
+        ("API_TOKEN", &back_end),
+    ];
+    run_node_tests_at("page-drain.test.mjs", &variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

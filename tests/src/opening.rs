@@ -72,6 +72,13 @@ impl Opening {
         self
     }
 
+    /// Goes to another gateway.
+    #[must_use]
+    pub fn at(mut self, gateway: SocketAddr) -> Self {
+        self.gateway = gateway;
+        self
+    }
+
     /// Comes from another address of this machine.
     #[must_use]
     pub fn from(mut self, address: IpAddr) -> Self {

@@ -47,6 +47,13 @@ impl Polling {
         self
     }
 
+    /// Goes to another gateway, or a proxy, at `url`.
+    #[must_use]
+    pub fn at(mut self, url: &str) -> Self {
+        self.url = format!("{url}/socket.io/?EIO=4&transport=polling");
+        self
+    }
+
     /// Comes from another address of this machine.
     #[must_use]
     pub fn from(mut self, address: IpAddr) -> Self {

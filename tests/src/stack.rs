@@ -40,18 +40,18 @@ pub struct Stack {
     pub root: Root,
     passwords: Passwords,
     http: reqwest::Client,
-    auth: Service,
+    pub(crate) auth: Service,
     pub(crate) gateway: Service,
-    plan: Plan,
+    pub(crate) plan: Plan,
     /// What the services are told when they are processes.
-    variables: Variables,
+    pub(crate) variables: Variables,
 }
 
 /// The environment of the two services.
 #[derive(Default)]
-struct Variables {
+pub(crate) struct Variables {
     auth: Vec<(String, String)>,
-    gateway: Vec<(String, String)>,
+    pub(crate) gateway: Vec<(String, String)>,
 }
 
 /// The passwords of the people with accounts. Stacks that share them can stand in for each other.
@@ -82,10 +82,10 @@ impl Passwords {
 }
 
 /// Where the two services of a stack will be, and what they need to know.
-struct Plan {
-    options: Options,
+pub(crate) struct Plan {
+    pub(crate) options: Options,
     secret: String,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
     auth: SocketAddr,
     gateway: SocketAddr,
 }
@@ -114,7 +114,7 @@ impl Stack {
         let (auth, gateway, variables) = match plan.options.mode {
             Mode::InProcess => {
                 let auth = plan.start_auth_in_process(listeners.0, &passwords).await;
-                let gateway = plan.start_gateway_in_process(listeners.1);
+                let gateway = plan.start_gateway_in_process(listeners.1, plan.revocations());
                 (auth, gateway, Variables::default())
             }
             Mode::Binaries => {
@@ -231,7 +231,7 @@ impl Plan {
     }
 
     /// What no service may ever write.
-    fn unspeakable(&self, passwords: &Passwords) -> Vec<String> {
+    pub(crate) fn unspeakable(&self, passwords: &Passwords) -> Vec<String> {
         let passwords = passwords.0.iter().map(|(_, password)| password.clone());
         passwords.chain([self.secret.clone()]).collect()
     }
@@ -245,11 +245,7 @@ impl Plan {
         self.directory.path().join("auth.db")
     }
 
-    fn webhooks(&self) -> PathBuf {
-        self.directory.path().join("webhooks.db")
-    }
-
-    fn revocations(&self) -> PathBuf {
+    pub(crate) fn revocations(&self) -> PathBuf {
         self.directory.path().join("revocations.jsonl")
     }
 
@@ -293,6 +289,7 @@ impl Plan {
         // As verbose as can be: whatever a test does, the output must hold no secret.
         let log = self.options.log.unwrap_or("trace");
         common.push(("RUST_LOG".to_owned(), log.to_owned()));
+        common.extend(self.options.environment.iter().cloned());
         let origins = json!(self.origins());
         let database = format!("sqlite://{}", self.database().display());
         let auth = [

@@ -79,6 +79,19 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
+    /// Does the handshakes of a server with this certificate.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(self.key_file()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .expect("a certificate with its key");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// What clients of the gateway know.
     #[must_use]
     pub fn root(&self) -> Root {

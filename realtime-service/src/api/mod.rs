@@ -5,6 +5,7 @@ mod authorization;
 mod body;
 mod caller;
 mod connections;
+mod drain;
 mod idempotency;
 mod messages;
 mod openapi;
@@ -26,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{idempotency::Answers, problem::ApiError};
 use crate::{
-    config::{ApiSettings, Config},
+    config::Config,
     limits::{Quota, Rates},
     state::AppState,
     transport::{
@@ -50,6 +51,7 @@ pub(crate) struct Api {
     /// How often each back end may call.
     callers: Rates,
     answers: Answers,
+    drain_window_secs: u64,
 }
 
 impl Api {
@@ -79,17 +81,17 @@ pub async fn start(
     let terms = Terms::new(&state.transport.limits, quota, Arc::default())
         .with_tls(tls)
         .with_proxies(Proxies::of(config));
-    let router = routes(state, &config.api);
-    let drained = std::future::ready(());
-    Ok(listener::serve(listener, router, terms, shutdown, drained))
+    let router = routes(state, config);
+    Ok(listener::serve(listener, router, terms, shutdown))
 }
 
 /// Every path.
-fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
+fn routes(state: Arc<AppState>, config: &Config) -> Router {
     let api = Arc::new(Api {
         state,
-        callers: Rates::new(settings.requests_per_sec, settings.requests_burst),
+        callers: Rates::new(config.api.requests_per_sec, config.api.requests_burst),
         answers: Answers::default(),
+        drain_window_secs: config.drain.window_secs,
     });
     let most = api.body_bytes();
     let for_back_ends = Router::new()
@@ -97,6 +99,7 @@ fn routes(state: Arc<AppState>, settings: &ApiSettings) -> Router {
         .route("/v1/broadcast", post(messages::post_broadcast))
         .route("/v1/users/{sub}/emit", post(users::post_emit))
         .route("/v1/disconnect", post(users::post_disconnect))
+        .route("/v1/drain", post(drain::post_drain))
         .route_layer(from_fn_with_state(api.clone(), idempotency::answer_once))
         .route("/v1/authz/explain", post(authorization::post_explain))
         .route("/v1/rooms", get(rooms::list_rooms))

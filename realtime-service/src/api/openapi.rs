@@ -57,6 +57,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
         super::messages::post_broadcast,
         super::users::post_emit,
         super::users::post_disconnect,
+        super::drain::post_drain,
         super::authorization::post_explain,
         super::rooms::list_rooms,
         super::rooms::show_presence,

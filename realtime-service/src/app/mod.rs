@@ -10,30 +10,26 @@ use anyhow::Context;
 use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{HeaderValue, Method};
-use serde_json::json;
 use socketioxide::{ParserConfig, extract::SocketRef, handler::ConnectHandler as _};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
-pub use crate::state::AppState;
+pub use crate::state::{AppState, DrainPlan};
 use crate::{
     api,
     config::{Carrier, Config, KeySource},
     connect::{EngineClients, SessionRef, guard},
     events,
     http::{admin, backchannel_logout, client_bundle, console, health},
-    session::ACKNOWLEDGEMENT_DEADLINE,
+    session::{ACKNOWLEDGEMENT_DEADLINE, drain_notice},
     transport::{
         Certificate, Entrance, Gate, Socketioxide,
         engine::{CloseCode, Engine, EngineSettings, socket_io::SocketIo},
         listener::{self, Proxies, Terms},
     },
 };
-
-/// How long clients are asked to wait before they come back after a shutdown, in milliseconds.
-const RECONNECT_AFTER_DRAIN_MS: u64 = 1000;
 
 /// The longest message of a client that was not admitted, in bytes: a token and what is around it.
 const UNADMITTED_MESSAGE_BYTES: usize = 16 * 1024;
@@ -136,9 +132,10 @@ impl App {
         Self { routes, ..self }
     }
 
-    /// Serves on `listener` until `shutdown`. Then asks clients to reconnect elsewhere, closes every
-    /// session, also those of clients that read nothing, and waits for disconnect handlers, each for
-    /// `limits.drain_ms` at most.
+    /// Serves on `listener` until `shutdown`. Then asks clients to reconnect elsewhere, a few at a time over
+    /// `drain.window_secs`, and serves the others meanwhile. At the end it closes every session, also
+    /// those of clients that read nothing, and waits for disconnect handlers, each for `limits.drain_ms`
+    /// at most.
     ///
     /// # Errors
     ///
@@ -181,13 +178,20 @@ impl App {
         if let Some(engine) = engine.clone() {
             tasks.spawn(async move { engine.run().await });
         }
+        // No token is accepted that another gateway has seen revoked, if Redis is there.
+        let limit = config.cluster.timeout();
+        state.sessions.revocations.caught_up(limit).await;
         let connections = state.transport.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
             .with_tls(tls)
             .with_proxies(Proxies::of(&config));
-        let drain = drain(state.clone(), io, engine, config.limits.drain());
+        let drain = drain(state.clone(), io, engine, config.drain.window());
+        let shutdown = async {
+            shutdown.await;
+            drain.await;
+        };
         let served = async {
-            listener::serve(listener, entrance, terms, shutdown, drain).await;
+            listener::serve(listener, entrance, terms, shutdown).await;
             stop.cancel();
         };
         tokio::join!(served, others);
@@ -275,6 +279,11 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             sweeper.rooms.sweep();
         }
     });
+    if let Some(cluster) = state.cluster.clone() {
+        tasks.spawn(async move { cluster.run().await });
+        let sessions = state.sessions.clone();
+        tasks.spawn(async move { sessions.revocations.follow().await });
+    }
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.follow_wall_clock().await });
     let sessions = state.sessions.clone();
@@ -363,29 +372,26 @@ fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Res
         .layer(cors))
 }
 
-/// Tells every client that the gateway shuts down, and gives the clients a moment to take it.
+/// Hands the clients over to other gateways within `window`, and then closes what is left.
 async fn drain(
     state: Arc<AppState>,
     io: socketioxide::SocketIo,
     engine: Option<Engine<SocketIo<EngineClients>>>,
-    grace: Duration,
+    window: Duration,
 ) {
-    let notice = json!({ "reconnect_in_ms": RECONNECT_AFTER_DRAIN_MS });
-    let sessions = state.sessions.sessions.all();
-    for session in &sessions {
-        // A client that does not take it is told by the end of the stream.
-        session.emit("rt:drain", &notice);
-    }
+    state.drain_for_shutdown(window).await;
     // An application's namespaces may have no guard.
     let unguarded = io.nsps().into_iter().flat_map(|one| one.sockets());
     let unguarded: Vec<_> = unguarded
         .filter(|socket| socket.extensions.get::<SessionRef>().is_none())
         .collect();
+    let notice = drain_notice();
     for socket in &unguarded {
+        // A client that does not take it learns by the end of the stream.
         let _ = socket.emit("rt:drain", &notice);
     }
-    if !sessions.is_empty() || !unguarded.is_empty() {
-        tokio::time::sleep(grace).await;
+    if !unguarded.is_empty() {
+        tokio::time::sleep(state.sessions.limits.drain()).await;
     }
     if let Some(engine) = engine {
         engine.shut_down(CloseCode::GoingAway);

@@ -2,6 +2,7 @@
 //! a network.
 
 mod admission;
+mod drain;
 mod floods;
 mod handlers;
 mod shutdown;
@@ -13,7 +14,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jsonwebtoken::{EncodingKey, Header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared_claims::{
     claims::{ACCESS_TOKEN_TYPE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
     secret::{SECRET_VARIABLE, Secrets},

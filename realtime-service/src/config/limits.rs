@@ -85,8 +85,8 @@ pub struct Limits {
     /// Maximum number of rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`,
     /// default 100.
     pub rooms_per_socket: usize,
-    /// Time that clients have at a shutdown to read what was sent to them, and that disconnect
-    /// handlers have after that, each in milliseconds.
+    /// Time between `rt:drain` and the end of a client's transport, in which the client can read what
+    /// waits for it; also the time that disconnect handlers have at a shutdown. Each in milliseconds.
     /// `REALTIME__LIMITS__DRAIN_MS`, default 500.
     pub drain_ms: u64,
 }

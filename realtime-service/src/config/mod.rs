@@ -7,7 +7,9 @@ mod admin;
 mod api;
 mod auth;
 mod backends;
+mod cluster;
 mod credentials;
+mod drain;
 mod events;
 mod heartbeat;
 mod history;
@@ -29,13 +31,18 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::SecretError};
+use shared_claims::{
+    claims::MAXIMUM_LIFETIME_SECS, forwarded::ForwardedHeader, origin::OriginList,
+    secret::SecretError,
+};
 
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
 pub use backends::{BackendSettings, is_denied, usual_denied_networks};
+pub use cluster::{ClusterSettings, WhileAway};
 pub use credentials::CredentialSource;
+pub use drain::DrainSettings;
 pub use events::{EventMode, EventRule};
 pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
@@ -108,6 +115,8 @@ pub struct Config {
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
     pub presence: PresenceSettings,
+    /// The Redis server that several gateways share.
+    pub cluster: ClusterSettings,
     /// The header in which the trusted proxies name the client: `x-forwarded-for`, or `forwarded`
     /// (RFC 7239). The other one is not read, since a client can write it.
     /// `REALTIME__FORWARDED_HEADER`, default `x-forwarded-for`.
@@ -124,6 +133,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Limits on everything that a client can make grow or last.
     pub limits: Limits,
+    /// How clients are handed over to other gateways.
+    pub drain: DrainSettings,
     /// The heartbeat.
     pub heartbeat: Heartbeat,
     /// Transport of clients: `engine`, the gateway's own, or `socketioxide`, for tests and comparison.
@@ -181,12 +192,14 @@ impl Default for Config {
             webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
+            cluster: ClusterSettings::default(),
             forwarded_header: ForwardedHeader::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
             api: ApiSettings::default(),
             admin: AdminSettings::default(),
             limits: Limits::default(),
+            drain: DrainSettings::default(),
             heartbeat: Heartbeat::default(),
             carrier: Carrier::Engine,
             serve_client: true,
@@ -225,6 +238,13 @@ impl Config {
             true => &self.auth.cookie_name,
             false => "",
         }
+    }
+
+    /// The longest time that a token of any issuer can be accepted, in seconds.
+    #[must_use]
+    pub fn longest_lifetime_secs(&self) -> u64 {
+        let others = self.issuers.iter().map(|one| one.maximum_lifetime_secs);
+        others.fold(MAXIMUM_LIFETIME_SECS, u64::max)
     }
 
     /// The origins whose pages may connect; none when the settings were not [checked](Self::check) and
@@ -266,8 +286,10 @@ impl Config {
         self.webhooks.check()?;
         self.history.check()?;
         self.presence.check()?;
+        self.cluster.check()?;
         self.api.check()?;
         self.tls.check()?;
+        self.drain.check()?;
         self.limits.check()
     }
 }

@@ -47,13 +47,7 @@ pub async fn start(
         .route("/metrics", get(show_metrics))
         .with_state(state.clone())
         .merge(health::routes(state));
-    Ok(listener::serve(
-        listener,
-        router,
-        terms,
-        shutdown,
-        std::future::ready(()),
-    ))
+    Ok(listener::serve(listener, router, terms, shutdown))
 }
 
 /// `GET /metrics`: everything that is counted, as OpenMetrics text.

@@ -26,6 +26,9 @@ fn what_is_counted_is_shown_under_its_name() {
     shop.set_open(true);
     shop.set_queue(3, 2, 1);
     let _request = shop.begin();
+    metrics.cluster_connected(true);
+    metrics.cluster_request(ClusterOutcome::Refused);
+    metrics.cluster_epoch();
     let text = metrics.render(&quotas).expect("text");
     for line in [
         "latchkey_realtime_connections 1",
@@ -50,6 +53,10 @@ fn what_is_counted_is_shown_under_its_name() {
         r#"latchkey_realtime_webhooks_queued{backend="shop"} 3"#,
         r#"latchkey_realtime_webhooks_dead{backend="shop"} 2"#,
         r#"latchkey_realtime_webhooks_oldest_seconds{backend="shop"} 1"#,
+        "latchkey_realtime_cluster_connected 1",
+        "latchkey_realtime_cluster_connections_total 1",
+        r#"latchkey_realtime_cluster_requests_total{outcome="refused"} 1"#,
+        "latchkey_realtime_cluster_epochs_total 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

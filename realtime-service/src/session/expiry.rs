@@ -24,6 +24,8 @@ pub(super) struct Deadlines {
     identity: Vec<Timer>,
     /// The next check of the client's liveness, if there is one.
     liveness: Option<Timer>,
+    /// The end of the transport of a client that was sent `rt:drain`.
+    drain: Option<Timer>,
 }
 
 impl Session {
@@ -85,6 +87,20 @@ impl Session {
         if !self.is_terminated() {
             deadlines.liveness = Some(check);
         }
+    }
+
+    /// Closes the transport in `after`, since the gateway drains. Returns `false` when the end is scheduled
+    /// already, or the session has ended.
+    pub(super) fn close_drained_in(self: &Arc<Self>, after: Duration) -> bool {
+        let end = self.schedule(Instant::now() + after, |session| {
+            session.close(Cause::Drained);
+        });
+        let mut deadlines = lock(&self.deadlines);
+        let is_first = deadlines.drain.is_none() && !self.is_terminated();
+        if is_first {
+            deadlines.drain = Some(end);
+        }
+        is_first
     }
 
     fn schedule(

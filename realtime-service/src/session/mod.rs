@@ -5,6 +5,7 @@
 //! disconnected for good, its transport is closed, or its client leaves.
 
 mod context;
+mod drain;
 mod expiry;
 mod handlers;
 mod identity;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     context::SessionContext,
+    drain::drain_notice,
     identity::{Identity, Principal},
     received::{Argument, Arguments, InvalidArguments, Received},
     registry::Registry,

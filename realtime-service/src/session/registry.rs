@@ -70,6 +70,12 @@ impl Registry {
         sessions.all.values().filter_map(Weak::upgrade).collect()
     }
 
+    /// Returns the number of sessions.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().all.len()
+    }
+
     /// The session of a connection.
     #[must_use]
     pub fn find_connection(&self, connection: &str) -> Option<Arc<Session>> {

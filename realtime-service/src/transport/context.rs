@@ -1,6 +1,12 @@
 //! What all connections share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use shared_claims::forwarded::ReportInterval;
 
@@ -35,6 +41,8 @@ pub struct TransportContext {
     pub outbound: Arc<Budget>,
     /// The packets that socketioxide has a copy of.
     pub(super) copies: Copies,
+    /// Whether new sessions are refused.
+    is_draining: AtomicBool,
 }
 
 impl TransportContext {
@@ -53,7 +61,20 @@ impl TransportContext {
             timers: timers.clone(),
             copies: Copies::new(limits.outbound_total_bytes / 2),
             outbound,
+            is_draining: AtomicBool::new(false),
             limits,
         })
+    }
+
+    /// Whether the gateway hands its clients over to other gateways: new sessions are refused, and the
+    /// gateway is not ready.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Sets whether new sessions are refused. Sessions that exist are served all the same.
+    pub(crate) fn set_draining(&self, is_draining: bool) {
+        self.is_draining.store(is_draining, Ordering::Release);
     }
 }

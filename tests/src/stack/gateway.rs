@@ -1,63 +1,17 @@
-//! The gateway of a stack: how it starts, and how it is stopped and killed.
+//! The start of a gateway, as a task or as a process.
 
-use std::path::PathBuf;
+use std::{net::TcpListener, path::PathBuf};
 
 use anyhow::Context as _;
 use realtime_service::config::{Config, KeyMode, KeySource, RevocationSettings, WebhookSettings};
 
 use super::{Plan, Stack};
 use crate::{
-    options::{Mode, apply, toml_of},
+    options::{apply, toml_of},
     service::Service,
 };
 
 impl Stack {
-    /// Stops the gateway and starts it again where it was, with what it had written.
-    ///
-    /// # Panics
-    ///
-    /// When it does not end well, or its port is taken.
-    pub async fn restart_gateway(&mut self) {
-        let idle = Service::in_process(|stopped| async {
-            let _ = stopped.await;
-            Ok(())
-        });
-        std::mem::replace(&mut self.gateway, idle).stop().await;
-        self.start_gateway().await;
-    }
-
-    /// Ends the process of the gateway at this moment, and starts it again where it was.
-    ///
-    /// # Panics
-    ///
-    /// When the gateway is no process of its own.
-    pub async fn kill_gateway(&mut self) {
-        let idle = Service::in_process(|stopped| async {
-            let _ = stopped.await;
-            Ok(())
-        });
-        std::mem::replace(&mut self.gateway, idle).kill().await;
-        self.start_gateway().await;
-    }
-
-    /// Starts the gateway in the place of an idle service.
-    async fn start_gateway(&mut self) {
-        let gateway = match self.plan.options.mode {
-            Mode::InProcess => {
-                let listener = std::net::TcpListener::bind(self.gateway_address);
-                self.plan
-                    .start_gateway_in_process(listener.expect("the same port"))
-            }
-            Mode::Binaries => {
-                let secrets = self.plan.unspeakable(&self.passwords);
-                self.plan
-                    .start_gateway_binary(&self.variables.gateway, secrets)
-                    .await
-            }
-        };
-        std::mem::replace(&mut self.gateway, gateway).stop().await;
-    }
-
     /// The file of the gateway's queue of events.
     #[must_use]
     pub fn webhooks_file(&self) -> PathBuf {
@@ -66,8 +20,12 @@ impl Stack {
 }
 
 impl Plan {
+    pub(super) fn webhooks(&self) -> PathBuf {
+        self.revocations().with_extension("webhooks.db")
+    }
+
     /// Starts the gateway as a process. Settings that are no variables are in a file.
-    pub(super) async fn start_gateway_binary(
+    pub(crate) async fn start_gateway_binary(
         &self,
         variables: &[(String, String)],
         secrets: impl IntoIterator<Item = String>,
@@ -79,17 +37,17 @@ impl Plan {
         Service::binary("realtime-service", &arguments, variables, secrets).await
     }
 
-    /// Starts the gateway as a task of the test.
-    pub(super) fn start_gateway_in_process(&self, listener: std::net::TcpListener) -> Service {
+    /// Starts a gateway as a task of the test, with its revocations in `file` and its queue beside it.
+    pub(crate) fn start_gateway_in_process(&self, listener: TcpListener, file: PathBuf) -> Service {
         let config = Config {
             issuer: self.issuer(),
             origins: self.origins().to_vec(),
             revocations: RevocationSettings {
-                file: self.revocations(),
+                file: file.clone(),
                 ..Default::default()
             },
             webhooks: WebhookSettings {
-                file: self.webhooks(),
+                file: file.with_extension("webhooks.db"),
                 ..Default::default()
             },
             ..Default::default()

@@ -103,6 +103,11 @@ impl Service<Request<Body>> for Gate {
         let shared = self.0.clone();
         Box::pin(async move {
             Ok(shared.handle(request).await.unwrap_or_else(|refusal| {
+                let refusal = match refusal {
+                    // The session may be that of the gateway that a proxy tries next.
+                    Refusal::UnknownSession if shared.context.is_draining() => Refusal::Draining,
+                    refusal => refusal,
+                };
                 if let Some(limit) = refusal.limit() {
                     shared.context.metrics.limited(limit);
                 }
@@ -165,7 +170,12 @@ impl Shared {
         let cookie_name = Some(self.cookie_name.as_str()).filter(|_| origin == Origin::Listed);
         let credentials = take_credentials(&mut request, cookie_name);
         let client = connection.client(request.headers());
-        let opener = Opener::of(client, request.headers(), &credentials);
+        let opener = Opener::of(
+            client,
+            request.headers(),
+            &credentials,
+            self.context.binding,
+        );
         let visitor = Visitor {
             opener,
             credentials,
@@ -240,6 +250,9 @@ impl Shared {
         place: Place,
     ) -> Result<Arc<EngineSession>, Refusal> {
         let context = &self.context;
+        if context.is_draining() {
+            return Err(Refusal::Draining);
+        }
         let address = visitor.opener.address();
         if let Some(wait) = context.refusal_limiter.wait(address) {
             return Err(Refusal::Flood(wait));

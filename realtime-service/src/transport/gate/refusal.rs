@@ -10,6 +10,9 @@ use crate::{metrics::Limit, transport::engine::RequestError};
 /// How long a client should wait for a place to become free.
 const RETRY_AFTER_SECS: u64 = 5;
 
+/// How long a client should wait that no other gateway was found for.
+const RETRY_AFTER_DRAIN_SECS: u64 = 1;
+
 /// Maximum length of a refused origin in the answer, in characters.
 const MAXIMUM_ORIGIN_CHARACTERS: usize = 256;
 
@@ -31,6 +34,8 @@ pub(super) enum Refusal {
     Flood(Duration),
     /// The gateway has as many sessions as it can.
     Overloaded,
+    /// The gateway hands its clients over to other gateways, and takes no new ones.
+    Draining,
     /// The engine refuses the request.
     Engine(RequestError),
 }
@@ -46,7 +51,11 @@ impl Refusal {
             Self::Overloaded => Some(Limit::Sessions),
             Self::Engine(RequestError::TooLarge) => Some(Limit::MessageBytes),
             Self::Engine(RequestError::TooSlow) => Some(Limit::BodyRead),
-            Self::UnknownSession | Self::BadRequest | Self::Origin(_) | Self::Engine(_) => None,
+            Self::UnknownSession
+            | Self::BadRequest
+            | Self::Origin(_)
+            | Self::Draining
+            | Self::Engine(_) => None,
         }
     }
 
@@ -55,6 +64,7 @@ impl Refusal {
         match self {
             Self::TooMany | Self::Overloaded => Some(RETRY_AFTER_SECS),
             Self::Flood(wait) => Some(wait.as_secs() + 1),
+            Self::Draining => Some(RETRY_AFTER_DRAIN_SECS),
             _ => None,
         }
     }
@@ -79,6 +89,7 @@ impl Refusal {
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many sessions"),
             Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, 3, "Too many refusals"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, 3, "Too many sessions"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, 3, "Draining"),
         };
         let mut response = respond(status, code, message);
         if let Some(secs) = self.retry_after_secs() {

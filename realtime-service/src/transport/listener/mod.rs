@@ -172,14 +172,12 @@ impl<S> HttpService for S where
 /// Serves `service` on `listener` until `shutdown`, then lets go of every connection.
 ///
 /// Requests carry an `Arc` of a [`Connection`] among their extensions. At shutdown no more connections are
-/// accepted, `drain` is awaited, requests under way have until then to end, and then all streams
-/// are closed, those of clients that read nothing too.
+/// accepted, and all streams are closed, those of requests under way and of clients that read nothing too.
 pub async fn serve(
     listener: TcpListener,
     service: impl HttpService,
     terms: Terms,
     shutdown: impl Future<Output = ()>,
-    drain: impl Future<Output = ()>,
 ) {
     // Messages are small, and latency is what they are for. Accepted connections inherit it.
     if let Err(error) = SockRef::from(&listener).set_tcp_nodelay(true) {
@@ -201,7 +199,6 @@ pub async fn serve(
         () = shutdown => {}
     }
     accepting.shutdown().await;
-    drain.await;
     streams.cancel();
     tasks.close();
     if tokio::time::timeout(CLOSE_DEADLINE, tasks.wait())
