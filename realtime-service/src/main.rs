@@ -12,9 +12,11 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use realtime_service::{
     auth::policy::Policy,
-    cli::{self, CheckArguments, ExplainArguments},
+    backends::BackEnds,
+    cli::{self, CheckArguments, ExplainArguments, WebhookCommand},
     config::{Config, ConfigError, KeySource, load_keys},
     http::health,
+    metrics::Metrics,
     serve, telemetry,
 };
 use tokio::{
@@ -54,6 +56,9 @@ enum Command {
     Health,
     /// Say whether the bearer of a token may do something in a room, and why, or why not.
     Explain(ExplainArguments),
+    /// Look at the events that wait for their back ends, replay or drop them.
+    #[command(subcommand)]
+    Webhooks(WebhookCommand),
     /// Work with the rules for rooms.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -87,12 +92,17 @@ fn main() -> ExitCode {
         Command::CheckConfig(arguments) if arguments.online => {
             return answer(loaded, |config| cli::check_online(config, &arguments));
         }
-        Command::CheckConfig(_) => {
-            loaded.and_then(|config| load_keys(&config).map(|_| show(&config)))
-        }
+        Command::CheckConfig(_) => loaded.and_then(|config| {
+            load_keys(&config)?;
+            BackEnds::new(&config, &Metrics::new())?;
+            Ok(show(&config))
+        }),
         Command::Health => loaded.map(ask_health),
         Command::Explain(arguments) => {
             return answer(loaded, |config| cli::explain(config, &arguments));
+        }
+        Command::Webhooks(command) => {
+            return answer(loaded, |config| cli::webhooks(config, &command));
         }
         Command::Policy(PolicyCommand::Test { file }) => {
             return answer(loaded, |config| cli::test_policy(config, &file));

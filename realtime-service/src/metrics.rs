@@ -4,6 +4,7 @@
 //! A label has a few values that stand in the code. Nothing that a client writes becomes one, or
 //! clients could make as many series as they like.
 
+mod back_end;
 mod labels;
 
 use prometheus_client::{
@@ -13,6 +14,7 @@ use prometheus_client::{
 };
 use shared_claims::Rejection;
 
+pub use self::back_end::BackEndMetrics;
 pub use self::labels::{Cause, ClusterOutcome, FetchOutcome, Limit};
 use crate::limits::Quotas;
 
@@ -43,6 +45,7 @@ pub struct Metrics {
     messages_published: Counter,
     messages_delivered: Counter,
     key_fetches: Family<Labels<1>, Counter>,
+    back_ends: back_end::BackEnds,
     cluster_connected: Gauge,
     cluster_connections: Counter,
     cluster_requests: Family<Labels<1>, Counter>,
@@ -60,6 +63,7 @@ impl Metrics {
         metrics.register_levels();
         metrics.register_counts();
         metrics.register_counts_by_label();
+        metrics.back_ends.register(&mut metrics.registry);
         metrics
     }
 
@@ -237,6 +241,12 @@ impl Metrics {
     pub fn key_fetch(&self, outcome: FetchOutcome) {
         let labels = [("outcome", outcome.name())];
         self.key_fetches.get_or_create(&labels).inc();
+    }
+
+    /// The metrics of the back end `name` of the settings, at zero.
+    #[must_use]
+    pub fn back_end(&self, name: &str) -> BackEndMetrics {
+        self.back_ends.of(name)
     }
 
     /// Redis was connected, or the connection was lost.

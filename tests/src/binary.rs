@@ -177,6 +177,11 @@ impl Binary {
         self.signal(Signal::SIGTERM);
     }
 
+    /// Ends the process, which cannot do anything about it.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
     /// Asks the process to read its secrets again, and waits until it says `done`.
     pub(crate) async fn reload(&self, done: &'static str) {
         let before = self.output.text().matches(done).count();

@@ -1,7 +1,7 @@
 //! The gateway of a stack, started again, and further ones beside it: with the same issuer, the same secret
 //! and the same settings.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use crate::{
     Mode, Stack,
@@ -19,6 +19,19 @@ pub struct Gateway {
     service: Service,
 }
 
+/// A service that does nothing until it is stopped.
+fn idle() -> Service {
+    Service::in_process(|stopped| async {
+        let _ = stopped.await;
+        Ok(())
+    })
+}
+
+/// The file of the queue of a gateway whose revocations are in `file`.
+fn queue_beside(file: &Path) -> String {
+    file.with_extension("webhooks.db").display().to_string()
+}
+
 impl Stack {
     /// Stops the gateway and starts it again where it was, with what it had written.
     ///
@@ -26,13 +39,22 @@ impl Stack {
     ///
     /// When it does not end well, or its port is taken.
     pub async fn restart_gateway(&mut self) {
-        let listener = listener();
-        let idle = Service::in_process(|stopped| async {
-            drop(listener);
-            let _ = stopped.await;
-            Ok(())
-        });
-        std::mem::replace(&mut self.gateway, idle).stop().await;
+        std::mem::replace(&mut self.gateway, idle()).stop().await;
+        self.start_again().await;
+    }
+
+    /// Ends the process of the gateway at this moment, and starts it again where it was.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    pub async fn kill_gateway(&mut self) {
+        std::mem::replace(&mut self.gateway, idle()).kill().await;
+        self.start_again().await;
+    }
+
+    /// Starts the gateway where it was, in the place of an idle service.
+    async fn start_again(&mut self) {
         let gateway = match self.plan.options.mode {
             Mode::InProcess => {
                 let listener = std::net::TcpListener::bind(self.gateway_address);
@@ -42,7 +64,8 @@ impl Stack {
             }
             Mode::Binaries => {
                 let secrets = self.plan.unspeakable(self.passwords());
-                Service::binary("realtime-service", &self.variables.gateway, secrets).await
+                let variables = &self.variables.gateway;
+                self.plan.start_gateway_binary(variables, secrets).await
             }
         };
         std::mem::replace(&mut self.gateway, gateway).stop().await;
@@ -64,10 +87,11 @@ impl Stack {
                 let own = [
                     ("REALTIME__LISTEN", address.to_string()),
                     ("REALTIME__REVOCATIONS__FILE", file.display().to_string()),
+                    ("REALTIME__WEBHOOKS__FILE", queue_beside(&file)),
                 ];
                 variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
                 let secrets = self.plan.unspeakable(self.passwords());
-                Service::binary("realtime-service", &variables, secrets).await
+                self.plan.start_gateway_binary(&variables, secrets).await
             }
         };
         Gateway {

@@ -6,6 +6,7 @@
 
 pub mod api;
 mod binary;
+pub mod called;
 pub mod client;
 pub mod fake_providers;
 pub mod forge;
@@ -17,6 +18,7 @@ pub mod opening;
 pub mod options;
 pub mod other_issuer;
 pub mod polling;
+pub mod recipe;
 mod redis;
 mod service;
 pub mod stack;
@@ -27,6 +29,7 @@ pub mod websocket;
 
 use std::time::Duration;
 
+pub use called::CalledBackEnd;
 pub use client::SocketClient;
 pub use fake_providers::FakeProviders;
 pub use forge::Forge;

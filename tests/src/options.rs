@@ -1,5 +1,7 @@
 //! What a test wants to be different about its stack.
 
+use std::collections::BTreeMap;
+
 use realtime_service::{
     App,
     config::{Config, KeySource},
@@ -147,13 +149,47 @@ pub(crate) fn apply(mut config: Value, settings: &[Setting]) -> Value {
     config
 }
 
-/// The environment variables that stand for `settings`.
+/// Whether a setting is a list of tables, which no variable can hold.
+fn is_in_file(setting: &Setting) -> bool {
+    let first = setting.1.as_array().and_then(|values| values.first());
+    first.is_some_and(Value::is_object)
+}
+
+/// The settings that no variable can hold, as TOML.
+pub(crate) fn toml_of(settings: &[Setting]) -> String {
+    let listed = settings.iter().filter(|setting| is_in_file(setting));
+    // Of a setting that was changed twice, the later value counts.
+    let last: BTreeMap<_, _> = listed.map(|(path, value)| (path, value)).collect();
+    let lines = last.iter();
+    lines
+        .map(|(path, value)| format!("{path} = {}\n", inline(value)))
+        .collect()
+}
+
+/// A value as TOML writes it in one line.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(inline).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| format!("{name:?} = {}", inline(value));
+            let members: Vec<String> = members.iter().map(member).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The environment variables that stand for `settings`, of those that a variable can hold.
 pub(crate) fn variables(prefix: &str, settings: &[Setting]) -> Vec<(String, String)> {
     let variable = |(path, value): &Setting| {
         let name = path.to_uppercase().replace('.', "__");
         (format!("{prefix}__{name}"), text(value))
     };
-    settings.iter().map(variable).collect()
+    let held = settings.iter().filter(|setting| !is_in_file(setting));
+    held.map(variable).collect()
 }
 
 fn text(value: &Value) -> String {

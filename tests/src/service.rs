@@ -42,10 +42,11 @@ impl Service {
     /// Starts the binary `name`, and waits until it listens. It must never write any of `secrets`.
     pub(crate) async fn binary(
         name: &'static str,
+        arguments: &[&str],
         variables: &[(String, String)],
         secrets: impl IntoIterator<Item = String>,
     ) -> Self {
-        let mut binary = Binary::spawn(name, &[], variables, None);
+        let mut binary = Binary::spawn(name, arguments, variables, None);
         binary.forbid(secrets);
         binary.listening().await;
         Self::Binary(Box::new(binary))
@@ -92,6 +93,21 @@ impl Service {
         match self {
             Self::InProcess { .. } => panic!("only a process can be sent SIGHUP"),
             Self::Binary(binary) => binary.reload(done).await,
+        }
+    }
+
+    /// Ends the service at this moment, as a crash does.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub(crate) async fn kill(self) {
+        match self {
+            Self::InProcess { .. } => panic!("only a process can be killed"),
+            Self::Binary(binary) => {
+                binary.kill();
+                binary.ended().await;
+            }
         }
     }
 

@@ -1,13 +1,13 @@
 //! Both services, their database, their secret, and two people with accounts.
 
+mod gateway;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use auth_service::users::NewUser;
-use realtime_service::config::{KeyMode, KeySource};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
@@ -282,42 +282,6 @@ impl Plan {
         })
     }
 
-    /// Starts a gateway in this process, whose revocations are in `file`.
-    pub(crate) fn start_gateway_in_process(
-        &self,
-        listener: std::net::TcpListener,
-        file: PathBuf,
-    ) -> Service {
-        let config = realtime_service::config::Config {
-            issuer: self.issuer(),
-            origins: self.origins().to_vec(),
-            revocations: realtime_service::config::RevocationSettings {
-                file,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        let config = serde_json::to_value(&config).expect("settings as JSON");
-        let config: realtime_service::config::Config =
-            serde_json::from_value(apply(config, &self.options.gateway))
-                .expect("settings of the gateway");
-        let keys = match config.keys.mode {
-            KeyMode::Shared => KeySource::fixed(self.secrets()),
-            KeyMode::Asymmetric => KeySource::Published,
-        };
-        let app = self.options.app;
-        Service::in_process(move |stopped| async move {
-            let shutdown = async {
-                let _ = stopped.await;
-            };
-            let served = match app {
-                Some(app) => app(config, keys)?.serve(listener, shutdown).await,
-                None => realtime_service::serve(config, keys, listener, shutdown).await,
-            };
-            served.context("the gateway")
-        })
-    }
-
     async fn start_binaries(&self, passwords: &Passwords) -> (Service, Service, Variables) {
         let file = write_secrets(self.directory.path(), &self.secret);
         let file = file.to_str().expect("a path in UTF-8").to_owned();
@@ -353,6 +317,7 @@ impl Plan {
             ("issuer", json!(self.issuer())),
             ("origins", origins),
             ("revocations.file", json!(self.revocations())),
+            ("webhooks.file", json!(self.webhooks())),
         ];
         let mut gateway = variables("REALTIME", &gateway);
         gateway.extend(variables("REALTIME", &self.options.gateway));
@@ -363,8 +328,8 @@ impl Plan {
         }
         let secrets = || self.unspeakable(passwords);
         (
-            Service::binary("auth-service", &auth, secrets()).await,
-            Service::binary("realtime-service", &gateway, secrets()).await,
+            Service::binary("auth-service", &[], &auth, secrets()).await,
+            self.start_gateway_binary(&gateway, secrets()).await,
             Variables { auth, gateway },
         )
     }

@@ -210,7 +210,7 @@ fn clients() -> PathBuf {
 }
 
 /// The folder of a language's packages.
-fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     let packages = clients().join(name);
     assert!(
         packages.is_dir(),

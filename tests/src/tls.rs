@@ -14,6 +14,7 @@ use tokio_rustls::{
         ClientConfig, RootCertStore, ServerConfig,
         crypto::aws_lc_rs::default_provider,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+        server::WebPkiClientVerifier,
     },
 };
 
@@ -53,6 +54,29 @@ impl Certificate {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.directory.path().join("key.pem")
+    }
+
+    /// Accepts TLS connections with this certificate, of clients that present the certificate `client`.
+    ///
+    /// # Panics
+    ///
+    /// When one of them cannot be used.
+    pub(crate) fn acceptor_for(&self, client: &Self) -> TlsAcceptor {
+        let der =
+            |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(der(&client.pem)).expect("a root");
+        let provider = Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let key = PrivateKeyDer::from_pem_file(self.key_file()).expect("a key");
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(vec![der(&self.pem)], key)
+            .expect("a certificate and its key");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Does the handshakes of a server with this certificate.

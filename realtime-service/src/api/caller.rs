@@ -1,10 +1,6 @@
 //! Who calls: the bearer of a token for back ends, and what it may do.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     extract::{Request, State},
@@ -21,7 +17,6 @@ use crate::{
         keys::Unverified,
         policy::{Grants, Holder},
     },
-    config::ApiSettings,
     metrics::Limit,
     rooms::{RoomName, Sender},
 };
@@ -125,39 +120,6 @@ impl Caller {
     }
 }
 
-/// How often each back end has called lately: for each the time at which its counter is empty again.
-/// It has no more entries than there are back ends with a token.
-pub(super) struct Callers {
-    empty_at: Mutex<HashMap<String, Instant>>,
-    step: Duration,
-    burst: Duration,
-}
-
-impl Callers {
-    pub(super) fn new(settings: &ApiSettings) -> Self {
-        let step = Duration::from_secs(1) / settings.requests_per_sec;
-        Self {
-            empty_at: Mutex::default(),
-            step,
-            burst: step * settings.requests_burst,
-        }
-    }
-
-    /// Counts a request of `caller`.
-    fn count(&self, caller: &str, now: Instant) -> Result<(), ApiError> {
-        let mut all = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, empty_at| *empty_at > now);
-        let empty_at = all.entry(caller.to_owned()).or_insert(now);
-        let next = *empty_at + self.step;
-        let excess = (next - now).saturating_sub(self.burst);
-        if !excess.is_zero() {
-            return Err(ApiError::RateLimited(excess.as_secs() + 1));
-        }
-        *empty_at = next;
-        Ok(())
-    }
-}
-
 /// Lets a back end through that proves who it is: the first thing that every endpoint does.
 pub(super) async fn authenticate(
     State(api): State<Arc<Api>>,
@@ -176,11 +138,10 @@ pub(super) async fn authenticate(
     }
     let caller = Caller::new(claims);
     let counted = api.callers.count(caller.id(), Instant::now());
-    counted.inspect_err(|_| {
-        api.state
-            .transport
-            .metrics
-            .limited(Limit::ApiRequestsPerSec)
+    counted.map_err(|wait| {
+        let metrics = &api.state.transport.metrics;
+        metrics.limited(Limit::ApiRequestsPerSec);
+        ApiError::RateLimited(wait.as_secs() + 1)
     })?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -201,30 +162,4 @@ fn token_of(headers: &HeaderMap) -> Result<&str, Rejection> {
         .ok_or(malformed)?;
     let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.contains(' ');
     is_bearer.then_some(token).ok_or(malformed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_back_end_has_its_burst_and_its_rate_and_no_other_back_ends() {
-        let callers = Callers::new(&ApiSettings {
-            requests_per_sec: 10,
-            requests_burst: 3,
-            ..ApiSettings::default()
-        });
-        let count = |caller| callers.count(caller, Instant::now());
-        for _ in 0..3 {
-            assert!(count("one").is_ok());
-        }
-        assert!(matches!(count("one"), Err(ApiError::RateLimited(1))));
-        assert!(count("another").is_ok());
-        tokio::time::advance(Duration::from_millis(100)).await;
-        assert!(count("one").is_ok());
-        assert!(count("one").is_err());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(count("one").is_ok());
-        assert_eq!(callers.empty_at.lock().expect("a lock").len(), 1);
-    }
 }

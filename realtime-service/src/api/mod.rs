@@ -25,10 +25,10 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use self::{caller::Callers, idempotency::Answers, problem::ApiError};
+use self::{idempotency::Answers, problem::ApiError};
 use crate::{
     config::Config,
-    limits::Quota,
+    limits::{Quota, Rates},
     state::AppState,
     transport::{
         listener::{self, Proxies, Terms},
@@ -48,7 +48,8 @@ const BODY_MARGIN_BYTES: usize = 64 * 1024;
 /// What the endpoints share.
 pub(crate) struct Api {
     state: Arc<AppState>,
-    callers: Callers,
+    /// How often each back end may call.
+    callers: Rates,
     answers: Answers,
     drain_window_secs: u64,
 }
@@ -88,7 +89,7 @@ pub async fn start(
 fn routes(state: Arc<AppState>, config: &Config) -> Router {
     let api = Arc::new(Api {
         state,
-        callers: Callers::new(&config.api),
+        callers: Rates::new(config.api.requests_per_sec, config.api.requests_burst),
         answers: Answers::default(),
         drain_window_secs: config.drain.window_secs,
     });

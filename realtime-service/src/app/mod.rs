@@ -294,6 +294,14 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             tracing::error!("the keys are not looked after: {error:#}");
         }
     });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move {
+        if let Err(error) = sessions.back_ends.tend().await {
+            tracing::error!("the secrets of back ends are not looked after: {error:#}");
+        }
+    });
+    let sessions = state.sessions.clone();
+    tasks.spawn(async move { sessions.back_ends.deliver().await });
     if let Some(certificate) = certificate {
         tasks.spawn(async move {
             if let Err(error) = certificate.tend().await {

@@ -29,7 +29,8 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("origins")
             .with_list_parse_key("credentials")
-            .with_list_parse_key("trusted_proxies");
+            .with_list_parse_key("trusted_proxies")
+            .with_list_parse_key("backend_deny_networks");
         let config: Self = builder
             .add_source(environment)
             .build()
@@ -100,6 +101,7 @@ fn rule_of(setting: &str) -> &'static str {
         ("issuers", _) if setting.contains("algorithms") => {
             "must be some of ES256, ES384, EdDSA, PS256, RS256, RS384 and RS512"
         }
+        ("events", _) if setting.ends_with("mode") => "must be call or notify",
         ("keys.mode", _) => "must be shared or asymmetric",
         ("log_format", _) => "must be text or json",
         (_, true) => "must be some of sub, pub, hst and prs",

@@ -6,9 +6,11 @@
 mod admin;
 mod api;
 mod auth;
+mod backends;
 mod cluster;
 mod credentials;
 mod drain;
+mod events;
 mod heartbeat;
 mod history;
 mod issuer_check;
@@ -23,6 +25,7 @@ mod revocations;
 mod rooms;
 mod secret_file;
 mod tls;
+mod webhooks;
 
 use std::net::SocketAddr;
 
@@ -36,9 +39,11 @@ use shared_claims::{
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
+pub use backends::{BackendSettings, is_denied, usual_denied_networks};
 pub use cluster::{ClusterSettings, WhileAway};
 pub use credentials::CredentialSource;
 pub use drain::DrainSettings;
+pub use events::{EventMode, EventRule};
 pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
@@ -48,7 +53,9 @@ pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use revocations::RevocationSettings;
 pub use rooms::{ANY_ISSUER, RoomRule};
+pub(crate) use secret_file::read as read_secret_file;
 pub use tls::TlsSettings;
+pub use webhooks::WebhookSettings;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +95,22 @@ pub struct Config {
     /// file, as `[[rooms]]`; by default every user may use `lobby` and their own room `user:{sub}`:
     /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
+    /// Back ends that answer events of clients. Only in the TOML file, as `[[backends]]` with `name`,
+    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `ca_file`,
+    /// `client_cert_file` and `client_key_file`; by default none: see [back ends](backends.md#calls).
+    pub backends: Vec<BackendSettings>,
+    /// Networks in which no back end is called, whatever the name in its URL resolves to, separated
+    /// by commas. `REALTIME__BACKEND_DENY_NETWORKS`, default
+    /// `169.254.0.0/16,100.100.100.200/32,168.63.129.16/32,192.0.0.192/32,fe80::/10,fd00:ec2::254/128,fd20:ce::254/128,64:ff9b::a9fe:0/112`,
+    /// link-local addresses and the metadata services of clouds. The setting replaces the default.
+    #[serde(deserialize_with = "lists::networks")]
+    pub backend_deny_networks: Vec<IpNet>,
+    /// Events of clients that a back end answers. Only in the TOML file, as `[[events]]` with
+    /// `events`, `backend`, `mode`, `issuers`, `scope`, `claims`, `guests` and `rate`; the first entry
+    /// with a pattern for the name counts. By default none: see [back ends](backends.md#calls).
+    pub events: Vec<EventRule>,
+    /// The queue of events for back ends.
+    pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
@@ -163,6 +186,10 @@ impl Default for Config {
                 CredentialSource::Query,
             ],
             rooms: RoomRule::defaults(),
+            backends: Vec::new(),
+            backend_deny_networks: usual_denied_networks(),
+            events: Vec::new(),
+            webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
             cluster: ClusterSettings::default(),
@@ -255,6 +282,8 @@ impl Config {
         self.heartbeat.check()?;
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
+        self.check_backends()?;
+        self.webhooks.check()?;
         self.history.check()?;
         self.presence.check()?;
         self.cluster.check()?;

@@ -12,7 +12,7 @@ const MAXIMUM_BYTES: u64 = 64 * 1024;
 
 /// Reads a regular file of a sensible length. What never ends, such as a pipe or a device, is not
 /// waited for.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = File::options()
         .read(true)

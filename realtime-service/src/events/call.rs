@@ -1,6 +1,6 @@
 //! One event on its way: what it asks for, and how it is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,8 +9,8 @@ use shared_claims::{authorization::Action, json};
 
 use crate::{
     outbox,
-    rooms::{PublishError, RoomName},
-    session::{Argument, Identity, Received, Session, SessionContext},
+    rooms::{JoinError, PublishError, RoomName},
+    session::{Argument, Identity, Membership, Received, Session, SessionContext},
     transport::Packet,
 };
 
@@ -40,6 +40,9 @@ pub(crate) struct EventError {
 }
 
 impl EventError {
+    /// The code for an event that nothing handles.
+    pub(crate) const UNKNOWN: &str = "unknown_event";
+
     pub(crate) fn new(code: &'static str, message: &'static str) -> Self {
         Self {
             code,
@@ -62,6 +65,16 @@ impl EventError {
         }
     }
 
+    /// The same may succeed after `pause`; without one, it would fail again.
+    pub(crate) fn retryable_after(self, pause: Option<Duration>) -> Self {
+        let millis = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retryable: pause.is_some(),
+            retry_after_ms: pause.map(millis),
+            ..self
+        }
+    }
+
     pub(crate) fn invalid(message: &'static str) -> Self {
         Self::new("invalid_request", message)
     }
@@ -77,6 +90,20 @@ impl EventError {
             retry_after_ms: Some(RETRY_AFTER_MS),
             ..Self::new("unavailable", message)
         }
+    }
+
+    pub(crate) fn of_join(error: JoinError) -> Self {
+        match error {
+            JoinError::SessionEnded => Self::new("session_ended", "the session has ended"),
+            JoinError::Unavailable => {
+                Self::unavailable("the log of the room cannot be reached; try again")
+            }
+        }
+    }
+
+    /// No event has this name.
+    pub(crate) fn unknown() -> Self {
+        Self::new(Self::UNKNOWN, "the gateway has no event of this name")
     }
 
     pub(crate) fn internal() -> Self {
@@ -137,6 +164,27 @@ impl Call<'_> {
             true => Ok(identity),
             false => Err(EventError::forbidden(room.clone())),
         }
+    }
+
+    /// Takes a place among the rooms of the socket, of which it may be in so many. Returns whether the
+    /// socket was not in the room before.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is in as many rooms as it may be.
+    pub(crate) fn take_place(
+        &self,
+        room: &RoomName,
+        membership: Membership,
+    ) -> Result<bool, EventError> {
+        let mut rooms = self.session.rooms();
+        let is_new = !rooms.contains_key(room);
+        if is_new && rooms.len() >= self.context.limits.rooms_per_socket {
+            let message = "this socket is in as many rooms as it may be";
+            return Err(EventError::new("too_many_rooms", message).in_room(room.clone()));
+        }
+        rooms.entry(room.clone()).or_insert(membership);
+        Ok(is_new)
     }
 
     /// Acknowledges the event as carried out, with `answer`.

@@ -1,5 +1,6 @@
 //! The table of events: what each name does.
 
+mod backend;
 mod call;
 mod history;
 mod presence;
@@ -24,14 +25,15 @@ enum Event {
     Publish,
     History,
     Presence,
-    Unknown,
+    /// An event of the application, which a back end may answer.
+    Application,
 }
 
 impl Event {
     /// The event of this name.
     fn named(name: &str) -> Self {
         let found = EVENTS.into_iter().find(|event| event.name() == name);
-        found.unwrap_or(Self::Unknown)
+        found.unwrap_or(Self::Application)
     }
 
     /// The name in metrics.
@@ -42,13 +44,13 @@ impl Event {
             Self::Publish => "rt:publish",
             Self::History => "rt:history",
             Self::Presence => "rt:presence",
-            Self::Unknown => "unknown",
+            Self::Application => "application",
         }
     }
 }
 
-/// Every event that clients can send, besides `authenticate`. What is not in it is answered with
-/// `unknown_event`.
+/// Every event of the gateway, besides `authenticate`. An event that is not in it is the application's:
+/// a back end of the settings answers it, or `unknown_event` is the answer.
 const EVENTS: [Event; 5] = [
     Event::Subscribe,
     Event::Unsubscribe,
@@ -65,7 +67,7 @@ pub fn register(socket: &SocketRef, session: &Arc<Session>) {
         });
     }
     session.on_any_other(socket, |session, received| {
-        answer(Event::Unknown, received, session)
+        answer(Event::Application, received, session)
     });
 }
 
@@ -101,7 +103,11 @@ async fn answer(event: Event, received: Received, session: Arc<Session>) {
         Err(EventError::internal())
     });
     let outcome = result.as_ref().err().map_or("ok", EventError::code);
-    call.context.metrics.event(event.name(), outcome);
+    let name = match outcome {
+        EventError::UNKNOWN => "unknown",
+        _ => event.name(),
+    };
+    call.context.metrics.event(name, outcome);
     if let Err(error) = result {
         let answer = json!({ "ok": false, "error": error });
         received.acknowledge(&session, &answer).await;
@@ -115,9 +121,6 @@ async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
         Event::Publish => publish::publish(call).await,
         Event::History => history::read(call).await,
         Event::Presence => presence::show(call).await,
-        Event::Unknown => Err(EventError::new(
-            "unknown_event",
-            "the gateway has no event of this name",
-        )),
+        Event::Application => backend::call(call).await,
     }
 }

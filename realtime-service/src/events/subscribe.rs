@@ -6,10 +6,8 @@ use shared_claims::{authorization::Action, json::Object};
 
 use super::{Call, EventError, room};
 use crate::{
-    rooms::{
-        JoinError, Position, Presence, PresenceMode, RoomName, Since, SubscribeOptions,
-        Subscription,
-    },
+    rooms::{Position, Presence, PresenceMode, RoomName, Since, SubscribeOptions, Subscription},
+    session::Membership,
     transport::Packet,
 };
 
@@ -52,7 +50,7 @@ pub(super) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
     if payload.presence != PresenceMode::Off {
         call.require(Action::Presence, &room)?;
     }
-    take_place(call, &room)?;
+    call.take_place(&room, Membership::Granted)?;
     let can = identity.grants.actions_in(&room);
     let is_returning = payload.since.is_some();
     let since = payload.since.map(|Object(since)| since);
@@ -81,22 +79,6 @@ pub(super) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
     let entered = rooms.subscribe(&room, &subscriber, &options, answer).await;
     entered.map_err(|error| {
         call.session.leave(&room);
-        match error {
-            JoinError::SessionEnded => EventError::new("session_ended", "the session has ended"),
-            JoinError::Unavailable => {
-                EventError::unavailable("the log of the room cannot be reached; try again")
-            }
-        }
+        EventError::of_join(error)
     })
-}
-
-/// Takes a place among the rooms of the socket, of which it may be in so many.
-fn take_place(call: &Call<'_>, room: &RoomName) -> Result<(), EventError> {
-    let mut rooms = call.session.rooms();
-    if !rooms.contains(room) && rooms.len() >= call.context.limits.rooms_per_socket {
-        let message = "this socket is in as many rooms as it may be";
-        return Err(EventError::new("too_many_rooms", message).in_room(room.clone()));
-    }
-    rooms.insert(room.clone());
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod pace;
+mod rates;
 mod refusal_limiter;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 pub use self::{
     budget::{Budget, Charge},
     pace::{Pace, PaceLimits, Verdict},
+    rates::Rates,
     refusal_limiter::RefusalLimiter,
 };
 use crate::config::Limits;

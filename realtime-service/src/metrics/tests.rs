@@ -1,5 +1,7 @@
 //! The names under which metrics are shown.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::Limits;
 
@@ -19,6 +21,11 @@ fn what_is_counted_is_shown_under_its_name() {
     metrics.message_published();
     metrics.message_delivered(3);
     metrics.key_fetch(FetchOutcome::Failed);
+    let shop = metrics.back_end("shop");
+    shop.called("backend_timeout", Duration::from_millis(20));
+    shop.set_open(true);
+    shop.set_queue(3, 2, 1);
+    let _request = shop.begin();
     metrics.cluster_connected(true);
     metrics.cluster_request(ClusterOutcome::Refused);
     metrics.cluster_epoch();
@@ -39,6 +46,13 @@ fn what_is_counted_is_shown_under_its_name() {
         "latchkey_realtime_messages_published_total 1",
         "latchkey_realtime_messages_delivered_total 3",
         r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
+        r#"latchkey_realtime_backend_calls_total{backend="shop",outcome="backend_timeout"} 1"#,
+        r#"latchkey_realtime_backend_call_seconds_bucket{le="0.025",backend="shop"} 1"#,
+        r#"latchkey_realtime_backend_calls_under_way{backend="shop"} 1"#,
+        r#"latchkey_realtime_backend_circuit_open{backend="shop"} 1"#,
+        r#"latchkey_realtime_webhooks_queued{backend="shop"} 3"#,
+        r#"latchkey_realtime_webhooks_dead{backend="shop"} 2"#,
+        r#"latchkey_realtime_webhooks_oldest_seconds{backend="shop"} 1"#,
         "latchkey_realtime_cluster_connected 1",
         "latchkey_realtime_cluster_connections_total 1",
         r#"latchkey_realtime_cluster_requests_total{outcome="refused"} 1"#,

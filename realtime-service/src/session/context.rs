@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::Registry;
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations},
+    backends::BackEnds,
     cluster::Cluster,
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::{PaceLimits, Quotas},
@@ -45,6 +46,8 @@ pub struct SessionContext {
     pub outboxes: Arc<OutboxContext>,
     /// The rooms and who is in them.
     pub rooms: Rooms,
+    /// The back ends that answer events.
+    pub back_ends: BackEnds,
     /// The sessions, by the names that a revocation can use.
     pub sessions: Registry,
     /// The tokens that are not accepted any more.
@@ -59,7 +62,7 @@ impl SessionContext {
     ///
     /// # Errors
     ///
-    /// When a rule for rooms, the keys or the file of revocations cannot be used.
+    /// When a rule for rooms, the keys, a back end or the file of revocations cannot be used.
     pub fn new(
         config: &Config,
         source: KeySource,
@@ -86,6 +89,7 @@ impl SessionContext {
             timers: timers.clone(),
             rooms: Rooms::new(config, cluster, &outboxes, timers),
             outboxes,
+            back_ends: BackEnds::open(config, metrics)?,
             sessions: Registry::default(),
             revocations,
             handlers: TaskTracker::new(),

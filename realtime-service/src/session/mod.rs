@@ -18,7 +18,7 @@ mod sending;
 mod wall_clock;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -52,6 +52,15 @@ use crate::{
     transport::{EngineSession, Packet},
 };
 
+/// The reason why a session is in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Its grants allow it. It ends when they do not.
+    Granted,
+    /// A back end has taken it in. Its grants do not matter.
+    ByBackEnd,
+}
+
 /// A client that was admitted to a namespace. It belongs to the same principal all the time.
 pub struct Session {
     /// A random id of this connection, which others may know.
@@ -75,7 +84,7 @@ pub struct Session {
     /// Its place among the sockets of its subject; a guest has none.
     seat: Mutex<Option<Permit<Subject>>>,
     pace: Mutex<Pace>,
-    rooms: Mutex<HashSet<RoomName>>,
+    rooms: Mutex<HashMap<RoomName, Membership>>,
     intake: Intake,
 }
 
@@ -149,7 +158,7 @@ impl Session {
     }
 
     /// The rooms that it is in.
-    pub fn rooms(&self) -> MutexGuard<'_, HashSet<RoomName>> {
+    pub fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Membership>> {
         lock(&self.rooms)
     }
 
@@ -277,7 +286,7 @@ impl Session {
         self.outbox.close();
         self.ended.cancel();
         let rooms = std::mem::take(&mut *self.rooms());
-        for room in rooms {
+        for room in rooms.into_keys() {
             self.context.rooms.leave(&room, &self.connection);
         }
         self.context.sessions.remove(self);

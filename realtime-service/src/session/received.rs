@@ -51,6 +51,12 @@ impl<'a> Argument<'a> {
     pub fn get(&self) -> &'a str {
         self.json.get()
     }
+
+    /// The same, as JSON.
+    #[must_use]
+    pub(crate) fn raw(&self) -> &'a RawValue {
+        self.json
+    }
 }
 
 impl Serialize for Argument<'_> {
@@ -160,7 +166,7 @@ impl Received {
     }
 
     /// How much it counts in a queue.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 

@@ -12,7 +12,8 @@ use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json};
 use socketioxide::extract::SocketRef;
 
 use super::{
-    Arguments, Identity, Received, Session, handlers::Audience, lock, take_seat, unauthorized,
+    Arguments, Identity, Membership, Received, Session, handlers::Audience, lock, take_seat,
+    unauthorized,
 };
 use crate::{
     auth::{keys::Unverified, token_of_text},
@@ -178,11 +179,13 @@ impl Session {
         })
     }
 
-    /// Takes the session out of the rooms that its token does not let it hear any more.
+    /// Takes the session out of the rooms that its token does not let it hear any more, unless a back
+    /// end has taken it in.
     fn leave_forbidden_rooms(&self) {
         let identity: Arc<Identity> = self.identity();
         for room in self.joined() {
-            if identity.grants.allow(Action::Subscribe, &room) {
+            let is_by_back_end = self.rooms().get(&room) == Some(&Membership::ByBackEnd);
+            if is_by_back_end || identity.grants.allow(Action::Subscribe, &room) {
                 let may_watch = identity.grants.allow(Action::Presence, &room);
                 self.context
                     .rooms
@@ -196,7 +199,7 @@ impl Session {
     }
 
     fn joined(&self) -> Vec<RoomName> {
-        self.rooms().iter().cloned().collect()
+        self.rooms().keys().cloned().collect()
     }
 
     /// Disconnects a guest who presents one bad token after the other.

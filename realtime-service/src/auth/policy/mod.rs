@@ -1,5 +1,6 @@
 //! Who may do what in which room: the only place that decides it. What no grant allows is denied.
 
+mod event_audience;
 mod explain;
 mod pattern;
 mod room_name;
@@ -15,6 +16,7 @@ use shared_claims::{
 };
 
 pub use self::{
+    event_audience::EventAudience,
     explain::{
         Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource, Source, Want,
     },

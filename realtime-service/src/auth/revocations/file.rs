@@ -23,7 +23,7 @@ pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// When another process holds the lock, or the file cannot be created.
-pub(super) fn lock_beside(path: &Path) -> io::Result<File> {
+pub(crate) fn lock_beside(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

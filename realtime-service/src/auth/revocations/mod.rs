@@ -15,6 +15,7 @@ mod log;
 mod shared;
 mod suspended;
 
+pub(crate) use self::file::lock_beside;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},

@@ -1,0 +1,276 @@
+//! One back end, and the requests to it.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::{StatusCode, header};
+use ipnet::IpNet;
+use reqwest::{Client, Response};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    CallError, CloudEvent, Failure, Reply,
+    breaker::{Breaker, Change, Pass},
+    capacity::{Capacity, Full, Load},
+    client::{Problem, client_of},
+    cloud_event::MEDIA_TYPE,
+    signature::Signer,
+};
+use crate::{
+    clock::{unix_secs, wall_now},
+    config::{BackendSettings, read_secret_file},
+    metrics::{BackEndMetrics, Metrics},
+};
+
+/// What an answer may have besides the data of a message, in bytes.
+const ANSWER_MARGIN_BYTES: usize = 64 * 1024;
+
+/// The longest pause that a back end can ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A back end of the settings.
+pub struct BackEnd {
+    settings: BackendSettings,
+    client: Client,
+    signer: ArcSwap<Signer>,
+    breaker: Breaker,
+    capacity: Capacity,
+    maximum_answer_bytes: usize,
+    metrics: BackEndMetrics,
+}
+
+impl BackEnd {
+    /// A back end that has not been called yet.
+    pub(super) fn new(
+        settings: &BackendSettings,
+        (denied, message_bytes): (&[IpNet], usize),
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, Problem> {
+        let signer = read_signer(settings).map_err(|problem| ("secret_file", problem))?;
+        Ok(Arc::new(Self {
+            client: client_of(settings, denied)?,
+            signer: ArcSwap::from_pointee(signer),
+            breaker: Breaker::default(),
+            capacity: Capacity::new(settings),
+            // Binary data has a third more bytes as base64.
+            maximum_answer_bytes: message_bytes / 3 * 4 + ANSWER_MARGIN_BYTES,
+            metrics: metrics.back_end(&settings.name),
+            settings: settings.clone(),
+        }))
+    }
+
+    /// The name in the settings.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Reads the file with the secrets again. Requests under way keep their signatures.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used; the secrets from before are kept.
+    pub(super) fn reload_secrets(&self) -> Result<(), String> {
+        self.signer.store(Arc::new(read_signer(&self.settings)?));
+        Ok(())
+    }
+
+    /// Posts an event, of `bytes` bytes as it was received, and returns the answer. The request is
+    /// sent at most once. Dropping the future gives up the call, which the back end may still carry
+    /// out.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]. Every failure is counted. Failures of requests are logged, with the id of
+    /// the event.
+    pub async fn call<T: Serialize>(
+        &self,
+        event: &CloudEvent<'_, T>,
+        bytes: usize,
+    ) -> Result<Reply, CallError> {
+        let body = event.to_body();
+        let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
+        self.send((event.id(), body), bytes, Reply::parse).await
+    }
+
+    /// Posts an event from the queue. Its answer means nothing but that the event was taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::call`].
+    pub(super) async fn deliver(&self, id: &str, body: Vec<u8>) -> Result<(), CallError> {
+        self.send((id, body), 0, |_| Ok(())).await
+    }
+
+    /// Whether calls fail at once at this moment.
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker.is_open(Instant::now())
+    }
+
+    /// The metrics.
+    pub(super) fn metrics(&self) -> &BackEndMetrics {
+        &self.metrics
+    }
+
+    /// Posts a body under its id, and counts the outcome.
+    async fn send<T>(
+        &self,
+        request: (&str, Vec<u8>),
+        bytes: usize,
+        parse: impl Fn(&[u8]) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let started_at = Instant::now();
+        let result = self.attempt(request, bytes, parse).await;
+        let outcome = result
+            .as_ref()
+            .err()
+            .map_or("ok", |error| error.failure.code());
+        self.metrics.called(outcome, started_at.elapsed());
+        result
+    }
+
+    async fn attempt<T>(
+        &self,
+        (id, body): (&str, Vec<u8>),
+        bytes: usize,
+        parse: impl Fn(&[u8]) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let pass = self.breaker.enter(Instant::now());
+        let pass = pass.map_err(|pause| CallError::unsent("the circuit is open", pause))?;
+        let load = self.capacity.load(bytes + body.len());
+        let mut load = load.map_err(busy)?;
+        let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
+        let place = timeout_at(deadline, self.capacity.place()).await;
+        let place = place
+            .map_err(|_| CallError::temporary(Failure::Busy, "no place became free in time"))?;
+        let _place = place.map_err(busy)?;
+        let _under_way = self.metrics.begin();
+        let exchange = timeout_at(deadline, self.exchange((id, body), &mut load)).await;
+        let answer = exchange
+            .unwrap_or_else(|_| Err(CallError::temporary(Failure::TimedOut, "no answer in time")));
+        let result = answer.and_then(|answer| parse(&answer));
+        if let Err(CallError {
+            failure, reason, ..
+        }) = &result
+        {
+            let (backend, event) = (self.name(), id);
+            tracing::warn!(
+                backend,
+                event,
+                outcome = failure.code(),
+                reason,
+                "a call failed"
+            );
+        }
+        self.report(pass, &result);
+        result
+    }
+
+    /// Tells the circuit breaker whether the back end has answered.
+    fn report<T>(&self, pass: Pass<'_>, result: &Result<T, CallError>) {
+        let change = match result {
+            // Too much for the gateway, or for the back end at this moment: no sign of either kind.
+            Err(error) if error.failure == Failure::Busy => return,
+            Err(error) if error.is_of_back_end => pass.fail(Instant::now()),
+            Err(_) | Ok(_) => pass.succeed(),
+        };
+        let backend = self.name();
+        match change {
+            Change::None => {}
+            Change::Opened => tracing::warn!(backend, "the circuit is open: calls fail at once"),
+            Change::Closed => tracing::info!(backend, "the circuit is closed again"),
+        }
+        if change != Change::None {
+            self.metrics.set_open(change == Change::Opened);
+        }
+    }
+
+    /// Posts the event and reads the answer.
+    async fn exchange(
+        &self,
+        (id, body): (&str, Vec<u8>),
+        load: &mut Load<'_>,
+    ) -> Result<Vec<u8>, CallError> {
+        let timestamp = unix_secs(wall_now());
+        let signature = self.signer.load().sign(id, timestamp, &body);
+        let request = self
+            .client
+            .post(&self.settings.url)
+            .header(header::CONTENT_TYPE, MEDIA_TYPE)
+            .header(header::ACCEPT, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body);
+        let answer = request.send().await.map_err(|error| unreachable(&error))?;
+        check_status(&answer)?;
+        self.read(answer, load).await
+    }
+
+    /// Reads the body of an answer, as far as it may be.
+    async fn read(&self, mut answer: Response, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&error))? {
+            if body.len() + chunk.len() > self.maximum_answer_bytes {
+                return Err(CallError::permanent(
+                    "the answer is longer than a message may be",
+                ));
+            }
+            load.grow(chunk.len()).map_err(busy)?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+fn read_signer(settings: &BackendSettings) -> Result<Signer, String> {
+    let text = read_secret_file(&settings.secret_file);
+    let text = text.map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    Signer::parse(&zeroize::Zeroizing::new(text)).map_err(str::to_owned)
+}
+
+fn busy(_: Full) -> CallError {
+    CallError::temporary(Failure::Busy, "as much waits for the back end as may")
+}
+
+/// Returns the failure of a request without an answer. The reason names the step, and no URL.
+fn unreachable(error: &reqwest::Error) -> CallError {
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    let step = match error.is_connect() {
+        true => "cannot connect",
+        false => "the connection failed",
+    };
+    CallError::temporary(Failure::Failed, format!("{step}: {source}"))
+}
+
+/// Decides by the status whether there is an answer.
+fn check_status(answer: &Response) -> Result<(), CallError> {
+    let status = answer.status();
+    let reason = format!("the back end answered {}", status.as_u16());
+    match status {
+        _ if status.is_success() => Ok(()),
+        _ if status.is_redirection() => Err(CallError::permanent(format!(
+            "{reason}: no redirect is followed"
+        ))),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            let error = CallError::temporary(Failure::Busy, reason);
+            Err(match retry_after(answer) {
+                Some(pause) => error.after(pause),
+                None => error,
+            })
+        }
+        _ if status.is_server_error() => Err(CallError::temporary(Failure::Failed, reason)),
+        _ => Err(CallError::permanent(reason)),
+    }
+}
+
+/// The pause that an answer asks for in seconds (RFC 9110, section 10.2.3).
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    let pause = Duration::from_secs(text.trim().parse().ok()?);
+    Some(pause.min(LONGEST_PAUSE))
+}

@@ -1,0 +1,127 @@
+//! The body of a request: one CloudEvent (CloudEvents 1.0, JSON format, structured mode).
+
+use std::time::SystemTime;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{clock::unix_millis, rooms::Data};
+
+/// The media type of an event in structured mode.
+pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
+
+/// The type of an event that a client has sent.
+const CLIENT_EVENT: &str = "latchkey.client.event";
+
+/// The source of all events: a gateway. Each id is unique among all gateways.
+const SOURCE: &str = "urn:latchkey:realtime";
+
+/// An event with its context attributes. Those without a place in the specification are extension
+/// attributes, whose names are lower-case letters.
+#[derive(Serialize)]
+pub struct CloudEvent<'a, T> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'static str,
+    r#type: &'static str,
+    time: String,
+    datacontenttype: &'static str,
+    /// The `sub` of the token; a guest has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<&'a str>,
+    /// The `iss` of the token, of our own issuer too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<&'a str>,
+    /// The `sid` of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<&'a str>,
+    /// The public id of the connection.
+    pub connection: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The name of the event.
+    pub event: &'a str,
+    /// The content.
+    pub data: T,
+}
+
+/// The content of a client's event.
+#[derive(Serialize)]
+pub struct CallData<'a> {
+    args: &'a RawValue,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<String>,
+    claims: &'a Map<String, Value>,
+}
+
+impl<'a> CallData<'a> {
+    /// The content of an event with these arguments, a JSON array, of the holder of a token that says
+    /// `claims`.
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: `args` were parsed before.
+    pub fn new(args: &'a Data, claims: &'a Map<String, Value>) -> Result<Self, serde_json::Error> {
+        let attachments = args.attachments().iter();
+        Ok(Self {
+            args: serde_json::from_str(args.json())?,
+            attachments: attachments.map(|data| STANDARD.encode(data)).collect(),
+            claims,
+        })
+    }
+}
+
+impl<'a, T: Serialize> CloudEvent<'a, T> {
+    /// An event that a client has sent at `sent_at` on a connection.
+    #[must_use]
+    pub fn of_client(
+        (id, sent_at): (&'a str, SystemTime),
+        (connection, namespace): (&'a str, &'a str),
+        event: &'a str,
+        data: T,
+    ) -> Self {
+        Self {
+            specversion: "1.0",
+            id,
+            source: SOURCE,
+            r#type: CLIENT_EVENT,
+            time: timestamp(sent_at),
+            datacontenttype: "application/json",
+            subject: None,
+            issuer: None,
+            session: None,
+            connection,
+            namespace,
+            event,
+            data,
+        }
+    }
+
+    /// Returns the id, which is also the `webhook-id` of the request.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.id
+    }
+
+    /// Encodes the body of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the content is no JSON.
+    pub(super) fn to_body(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+/// Formats a moment after RFC 3339, in milliseconds.
+fn timestamp(at: SystemTime) -> String {
+    let nanos = i128::from(unix_millis(at)) * 1_000_000;
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos);
+    // No clock of this machine is beyond the year 9999.
+    moment
+        .ok()
+        .and_then(|moment| moment.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}

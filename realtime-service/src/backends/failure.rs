@@ -1,0 +1,86 @@
+//! Failures of calls.
+
+use std::time::Duration;
+
+/// Time after which a client should call again unless something else is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The kind of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The back end has not answered in time. It may have done what it was asked for.
+    TimedOut,
+    /// The back end cannot be reached, or its answer cannot be used.
+    Failed,
+    /// As much waits for the back end as may, or the back end asks for a pause.
+    Busy,
+}
+
+impl Failure {
+    /// The code of the error that the client gets, and the name in metrics.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TimedOut => "backend_timeout",
+            Self::Failed => "backend_failed",
+            Self::Busy => "backend_busy",
+        }
+    }
+}
+
+/// A failed call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// The kind.
+    pub failure: Failure,
+    /// The time after which the same call may succeed; `None` when it would fail again.
+    pub retry_after: Option<Duration>,
+    /// The reason, for the log. It has no part of a request or of an answer.
+    pub reason: String,
+    /// Whether the back end is at fault, and not its answer to this call.
+    pub(super) is_of_back_end: bool,
+}
+
+impl CallError {
+    /// A call that may succeed in a moment.
+    pub(super) fn temporary(failure: Failure, reason: impl Into<String>) -> Self {
+        Self {
+            failure,
+            retry_after: Some(RETRY_AFTER),
+            reason: reason.into(),
+            is_of_back_end: failure != Failure::Busy,
+        }
+    }
+
+    /// A call that was not sent, since the back end does not answer.
+    pub(super) fn unsent(reason: &str, pause: Duration) -> Self {
+        Self {
+            failure: Failure::Failed,
+            retry_after: Some(pause),
+            reason: reason.to_owned(),
+            is_of_back_end: false,
+        }
+    }
+
+    /// Whether a request was sent that the back end has not taken, for good or for now.
+    pub(super) fn was_sent(&self) -> bool {
+        self.is_of_back_end || self.retry_after.is_none()
+    }
+
+    /// A call that fails whenever it is made.
+    pub(super) fn permanent(reason: impl Into<String>) -> Self {
+        Self {
+            failure: Failure::Failed,
+            retry_after: None,
+            reason: reason.into(),
+            is_of_back_end: false,
+        }
+    }
+
+    pub(super) fn after(self, pause: Duration) -> Self {
+        Self {
+            retry_after: Some(pause),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The client of back ends: which back end answers an event, and the HTTP request that asks it.
+//!
+//! The module knows no sessions. A failing or slow back end costs its own callers an error, and no
+//! other caller anything: each back end has its own places, bytes and circuit breaker.
+
+mod addresses;
+mod back_end;
+mod breaker;
+mod capacity;
+mod client;
+mod cloud_event;
+mod failure;
+mod pattern;
+pub mod queue;
+mod reply;
+mod routes;
+mod signature;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::queue::{Queue, store::NewEvent};
+pub use self::{
+    back_end::BackEnd,
+    cloud_event::{CallData, CloudEvent},
+    failure::{CallError, Failure},
+    queue::NotStored,
+    reply::{Action, Reply},
+    routes::Route,
+};
+use crate::{
+    config::{Config, ConfigError, EventMode},
+    metrics::Metrics,
+};
+
+/// The back ends of the settings, and the events that are theirs.
+pub struct BackEnds {
+    all: Vec<Arc<BackEnd>>,
+    routes: Vec<Route>,
+    /// Events that are delivered later; `None` while no event of the settings is.
+    queue: Option<Queue>,
+}
+
+impl BackEnds {
+    /// Reads the secrets and certificates of the back ends in `config`. No back end is asked.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work, without its value.
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, ConfigError> {
+        let new = |(index, settings)| {
+            let denied = config.backend_deny_networks.as_slice();
+            BackEnd::new(settings, (denied, config.limits.message_bytes), metrics).map_err(
+                |(setting, problem)| ConfigError::Invalid {
+                    setting: format!("backends[{index}].{setting}"),
+                    problem,
+                },
+            )
+        };
+        let all = config.backends.iter().enumerate().map(new);
+        let all: Vec<Arc<BackEnd>> = all.collect::<Result<_, _>>()?;
+        Ok(Self {
+            routes: routes::routes_of(config, &all)?,
+            all,
+            queue: None,
+        })
+    }
+
+    /// Does the same, and opens the queue if an entry of `[[events]]` needs it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::new`], or when the file of the queue cannot be used.
+    pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
+        let is_needed = config
+            .events
+            .iter()
+            .any(|rule| rule.mode == EventMode::Notify);
+        let queue = is_needed
+            .then(|| Queue::open(&config.webhooks))
+            .transpose()?;
+        Ok(Self {
+            queue,
+            ..Self::new(config, metrics)?
+        })
+    }
+
+    /// Stores an event of `subject` for the back end of a route, to be delivered later. When this
+    /// returns it is durable.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be stored.
+    pub async fn store<T: Serialize>(
+        &self,
+        route: &Route,
+        subject: String,
+        event: &CloudEvent<'_, T>,
+    ) -> Result<(), NotStored> {
+        let queue = self.queue.as_ref().ok_or(NotStored::Unavailable)?;
+        let event = NewEvent {
+            id: event.id().to_owned(),
+            backend: route.back_end().name().to_owned(),
+            subject,
+            body: event.to_body().map_err(|_| NotStored::Unavailable)?,
+        };
+        queue.append(event).await
+    }
+
+    /// Delivers the events of the queue, until it is dropped.
+    pub async fn deliver(&self) {
+        if let Some(queue) = &self.queue {
+            let all = self.all.iter();
+            join_all(all.map(|back_end| queue::delivery::deliver(queue, back_end))).await;
+        }
+    }
+
+    /// Returns the route of the events with this name: the first one of the settings that matches.
+    #[must_use]
+    pub fn route(&self, event: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.matches(event))
+    }
+
+    /// Reads the secrets of all back ends again at each SIGHUP, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When SIGHUP cannot be caught.
+    pub async fn tend(&self) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        loop {
+            hangup.recv().await;
+            for back_end in &self.all {
+                let backend = back_end.name();
+                match back_end.reload_secrets() {
+                    Ok(()) => tracing::info!(backend, "the secrets were read again"),
+                    Err(problem) => {
+                        tracing::error!(backend, problem, "the secrets are left as they were");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The problem that the back ends and events of `backend` and `events` have.
+    fn problem(backend: &[(&str, &str)], events: &[&str]) -> Option<String> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
+        std::fs::write(path("text"), "hunter2").expect("written");
+        let mut settings =
+            json!({ "name": "shop", "url": "https://shop/", "secret_file": path("secret") });
+        for (name, file) in backend {
+            settings[*name] = json!(path(file));
+        }
+        let rule = json!({ "events": events, "backend": "shop", "mode": "call" });
+        let config = Config {
+            backends: vec![serde_json::from_value(settings).expect("settings")],
+            events: vec![serde_json::from_value(rule).expect("a rule")],
+            ..Config::default()
+        };
+        let problem = BackEnds::new(&config, &Metrics::new()).err();
+        problem.map(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn files_and_patterns_that_cannot_be_used_are_named() {
+        let route = &["order:*"][..];
+        for (backend, events, expected) in [
+            (
+                &[("secret_file", "none")][..],
+                route,
+                "backends[0].secret_file: cannot be read",
+            ),
+            (
+                &[("secret_file", "text")],
+                route,
+                "backends[0].secret_file: a secret must begin",
+            ),
+            (
+                &[("ca_file", "none")],
+                route,
+                "backends[0].ca_file: cannot be read",
+            ),
+            (
+                &[("ca_file", "text")],
+                route,
+                "backends[0].ca_file: holds no certificate",
+            ),
+            (
+                &[("client_cert_file", "text"), ("client_key_file", "text")],
+                route,
+                "backends[0].client_cert_file: holds no certificate",
+            ),
+            (&[], &["order:"], "events[0].events: a pattern has"),
+            (&[], &["rt:*"], "events[0].events: a pattern is reserved"),
+        ] {
+            let problem = problem(backend, events).expect(expected);
+            assert!(problem.starts_with(expected), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert_eq!(problem(&[], route), None);
+    }
+
+    #[test]
+    fn the_first_route_that_matches_counts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
+        let backend = |name| json!({ "name": name, "url": "https://shop/", "secret_file": secret });
+        let rule = |event, name| json!({ "events": [event], "backend": name, "mode": "call" });
+        let parse = |values: [serde_json::Value; 2]| serde_json::from_value(json!(values));
+        let config = Config {
+            backends: parse([backend("one"), backend("two")]).expect("settings"),
+            events: serde_json::from_value(json!([rule("a:b", "one"), rule("a:*", "two")]))
+                .expect("rules"),
+            ..Config::default()
+        };
+        let back_ends = BackEnds::new(&config, &Metrics::new()).expect("back ends");
+        let name = |event| back_ends.route(event).map(|route| route.back_end().name());
+        assert_eq!(
+            (name("a:b"), name("a:c"), name("b:c")),
+            (Some("one"), Some("two"), None)
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! The delivery of queued events to one back end: at least once, in the order of each subject.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep};
+
+use super::{NotStored, Queue, now, store::Due};
+use crate::backends::{BackEnd, CallError};
+
+/// Maximum number of deliveries to one back end at a time, besides its calls.
+const CONCURRENCY: usize = 16;
+
+/// How often the file is asked for events whose time has come, and for what commands have changed.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The first pause after a failed attempt, and the longest: each further attempt doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// Time after which an event is given up.
+const LONGEST_WAIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// What becomes of an event that was not delivered.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It was sent so often, and is sent again at this time, in milliseconds since the Unix epoch.
+    Retry(u32, u64),
+    /// It is a dead letter.
+    Bury,
+}
+
+/// Delivers events to `back_end` until it is dropped.
+pub(crate) async fn deliver(queue: &Queue, back_end: &Arc<BackEnd>) {
+    let mut under_way = HashSet::new();
+    let mut attempts = FuturesUnordered::new();
+    let mut levels_at = Instant::now();
+    loop {
+        // From before the file is read, so that nothing stored meanwhile waits for the next poll.
+        let mut stored = std::pin::pin!(queue.stored.notified());
+        stored.as_mut().enable();
+        if Instant::now() >= levels_at {
+            levels_at = Instant::now() + POLL_INTERVAL;
+            show_levels(queue, back_end).await;
+        }
+        let limit = CONCURRENCY + under_way.len();
+        let due = match back_end.is_open() {
+            true => Ok(Vec::new()),
+            false => queue.due(back_end.name(), limit).await,
+        };
+        for event in due.unwrap_or_default() {
+            if under_way.len() < CONCURRENCY && under_way.insert(event.seq) {
+                attempts.push(attempt(queue, back_end, event));
+            }
+        }
+        tokio::select! {
+            Some(seq) = attempts.next(), if !attempts.is_empty() => {
+                under_way.remove(&seq);
+            }
+            () = stored => {}
+            () = sleep(POLL_INTERVAL) => {}
+        }
+    }
+}
+
+async fn show_levels(queue: &Queue, back_end: &BackEnd) {
+    if let Ok(levels) = queue.levels(back_end.name()).await {
+        let age = levels
+            .oldest_at
+            .map_or(0, |at| now().saturating_sub(at) / 1000);
+        back_end
+            .metrics()
+            .set_queue(levels.queued, levels.dead, age);
+    }
+}
+
+/// Sends an event once, and notes the outcome. Returns the number of the event.
+async fn attempt(queue: &Queue, back_end: &BackEnd, event: Due) -> i64 {
+    let seq = event.seq;
+    let noted: Result<(), NotStored> = match back_end.deliver(&event.id, event.body.clone()).await {
+        Ok(()) => queue.run(move |store| store.remove(seq)).await,
+        Err(error) => {
+            let jitter =
+                0.8 + 0.4 * f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+            let problem = error.reason.clone();
+            match next(&event, &error, now(), jitter) {
+                Next::Retry(attempts, at) => {
+                    queue
+                        .run(move |store| store.retry(seq, (attempts, at), &problem))
+                        .await
+                }
+                Next::Bury => {
+                    tracing::error!(backend = back_end.name(), event = %event.id, "given up: it is a dead letter");
+                    queue
+                        .run(move |store| store.bury(seq, now(), &problem))
+                        .await
+                }
+            }
+        }
+    };
+    if noted.is_err() {
+        // The event is sent again, and not at once.
+        sleep(POLL_INTERVAL).await;
+    }
+    seq
+}
+
+/// Decides what becomes of an event after a failure.
+fn next(event: &Due, error: &CallError, now: u64, jitter: f64) -> Next {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if now.saturating_sub(event.created_at) >= millis(LONGEST_WAIT) {
+        return Next::Bury;
+    }
+    if let (false, Some(pause)) = (error.was_sent(), error.retry_after) {
+        return Next::Retry(event.attempts, now + millis(pause));
+    }
+    let pause = FIRST_PAUSE * 2_u32.pow(event.attempts.min(12));
+    let pause = pause.min(LONGEST_PAUSE).mul_f64(jitter);
+    Next::Retry(event.attempts + 1, now + millis(pause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::Failure;
+
+    #[test]
+    fn pauses_double_up_to_an_hour_and_after_three_days_an_event_is_given_up() {
+        let day = 24 * 60 * 60 * 1000;
+        let event = |attempts| Due {
+            seq: 1,
+            id: "a".to_owned(),
+            body: Vec::new(),
+            created_at: 0,
+            attempts,
+        };
+        let failed = CallError::temporary(Failure::Failed, "no");
+        let refused = CallError::permanent("422");
+        for (attempts, error, jitter, expected) in [
+            (0, &failed, 1.0, Next::Retry(1, 1_001)),
+            (0, &failed, 0.8, Next::Retry(1, 801)),
+            (3, &refused, 1.0, Next::Retry(4, 8_001)),
+            (40, &failed, 1.0, Next::Retry(41, 3_600_001)),
+        ] {
+            assert_eq!(next(&event(attempts), error, 1, jitter), expected);
+        }
+        // What was not sent is no attempt.
+        let busy = CallError::temporary(Failure::Busy, "full").after(Duration::from_secs(7));
+        assert_eq!(next(&event(3), &busy, 1, 1.0), Next::Retry(3, 7_001));
+        assert!(matches!(
+            next(&event(40), &failed, 3 * day - 1, 1.0),
+            Next::Retry(..)
+        ));
+        assert_eq!(next(&event(40), &failed, 3 * day, 1.0), Next::Bury);
+    }
+}

@@ -1,0 +1,167 @@
+//! The durable queue of events for back ends: an event is in the file before it is acknowledged, and
+//! stays there until its back end has taken it.
+//!
+//! One thread owns the file. It gathers what waits into one transaction, so that many events share a
+//! write to the disk.
+
+pub(super) mod delivery;
+pub mod store;
+
+use std::{fs::File, path::Path};
+
+use anyhow::Context as _;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use self::store::{Due, Levels, NewEvent, Store};
+use crate::{
+    auth::revocations::lock_beside,
+    clock::{self, unix_millis},
+    config::WebhookSettings,
+};
+
+/// Maximum number of pieces of work that wait for the thread, and that one transaction has.
+const MAXIMUM_WAITING: usize = 1024;
+const MAXIMUM_BATCH: usize = 256;
+
+/// Work in a transaction. What it returns is called with whether the transaction is durable.
+type Work = Box<dyn FnOnce(&Store) -> Told + Send>;
+type Told = Box<dyn FnOnce(bool) + Send>;
+
+/// The queue.
+pub(super) struct Queue {
+    work: mpsc::Sender<Work>,
+    /// Wakes the deliveries when an event was stored.
+    stored: Notify,
+    entries: u64,
+    bytes: u64,
+    /// Other gateways stay away from the file as long as this one is locked.
+    _lock: File,
+}
+
+/// An event was not stored, or the file cannot be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The queue is full, or too much waits to be written.
+    Full,
+    /// The file cannot be read or written.
+    Unavailable,
+}
+
+impl Queue {
+    /// Opens the file, and creates it when it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used, or another gateway uses it.
+    pub(super) fn open(settings: &WebhookSettings) -> anyhow::Result<Self> {
+        let name = || format!("webhooks.file ({})", settings.file.display());
+        let lock = lock_beside(&settings.file).with_context(name)?;
+        let store = Store::open(Path::new(&settings.file), true).with_context(name)?;
+        let (work, waiting) = mpsc::channel(MAXIMUM_WAITING);
+        let thread = std::thread::Builder::new().name("webhooks".to_owned());
+        thread
+            .spawn(move || work_through(store, waiting))
+            .context("cannot start a thread")?;
+        Ok(Self {
+            work,
+            stored: Notify::new(),
+            entries: settings.entries,
+            bytes: settings.bytes,
+            _lock: lock,
+        })
+    }
+
+    /// Stores an event; when this returns it is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotStored`]. The event is not in the file, unless the answer of the disk was lost.
+    pub(super) async fn append(&self, event: NewEvent) -> Result<(), NotStored> {
+        let (entries, bytes) = (self.entries, self.bytes);
+        let (work, done) = work_of(move |store| {
+            let (stored, size) = store.totals()?;
+            if stored >= entries || size + event.body.len() as u64 > bytes {
+                return Ok(false);
+            }
+            store.append(&event, now()).map(|()| true)
+        });
+        self.work.try_send(work).map_err(|_| NotStored::Full)?;
+        match done.await {
+            Ok(Some(true)) => {
+                self.stored.notify_waiters();
+                Ok(())
+            }
+            Ok(Some(false)) => Err(NotStored::Full),
+            Ok(None) | Err(_) => Err(NotStored::Unavailable),
+        }
+    }
+
+    async fn due(&self, backend: &str, limit: usize) -> Result<Vec<Due>, NotStored> {
+        let backend = backend.to_owned();
+        self.run(move |store| store.due(&backend, now(), limit))
+            .await
+    }
+
+    async fn levels(&self, backend: &str) -> Result<Levels, NotStored> {
+        let backend = backend.to_owned();
+        self.run(move |store| store.levels(&backend)).await
+    }
+
+    /// Runs work in a transaction; when this returns it is durable.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, NotStored> {
+        let (work, done) = work_of(work);
+        self.work
+            .send(work)
+            .await
+            .map_err(|_| NotStored::Unavailable)?;
+        done.await.ok().flatten().ok_or(NotStored::Unavailable)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> u64 {
+    unix_millis(clock::now().wall)
+}
+
+/// Boxes work; its result comes once it is durable, or `None`.
+fn work_of<T: Send + 'static>(
+    work: impl FnOnce(&Store) -> rusqlite::Result<T> + Send + 'static,
+) -> (Work, oneshot::Receiver<Option<T>>) {
+    let (tell, done) = oneshot::channel();
+    let work: Work = Box::new(move |store| {
+        let result = work(store);
+        Box::new(move |is_durable| {
+            if let Err(error) = &result {
+                tracing::error!("webhooks.file cannot be used: {error}");
+            }
+            // Whoever asked may have given up.
+            let _ = tell.send(result.ok().filter(|_| is_durable));
+        })
+    });
+    (work, done)
+}
+
+/// Does the work in the order in which it comes, until nobody can send any more.
+fn work_through(mut store: Store, mut waiting: mpsc::Receiver<Work>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < MAXIMUM_BATCH
+            && let Ok(next) = waiting.try_recv()
+        {
+            batch.push(next);
+        }
+        let mut told: Vec<Told> = Vec::with_capacity(batch.len());
+        let committed = store.commit(|store| {
+            told.extend(batch.drain(..).map(|work| work(store)));
+        });
+        if let Err(error) = &committed {
+            tracing::error!("webhooks.file cannot be written: {error}");
+        }
+        for tell in told {
+            tell(committed.is_ok());
+        }
+    }
+}

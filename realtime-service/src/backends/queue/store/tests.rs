@@ -1,0 +1,104 @@
+//! The order of events, and what becomes of them.
+
+use super::*;
+
+fn store(directory: &tempfile::TempDir) -> Store {
+    Store::open(&directory.path().join("queue.db"), true).expect("a file")
+}
+
+fn append(store: &mut Store, subject: &str, ids: &[&str]) {
+    for id in ids {
+        let event = NewEvent {
+            id: (*id).to_owned(),
+            backend: "shop".to_owned(),
+            subject: subject.to_owned(),
+            body: b"{}".to_vec(),
+        };
+        store
+            .commit(|store| store.append(&event, 1))
+            .expect("durable")
+            .expect("stored");
+    }
+}
+
+fn due(store: &Store, now: u64) -> Vec<(i64, String)> {
+    let due = store.due("shop", now, 100).expect("events");
+    due.into_iter().map(|event| (event.seq, event.id)).collect()
+}
+
+fn ids(store: &Store, now: u64) -> Vec<String> {
+    due(store, now).into_iter().map(|(_, id)| id).collect()
+}
+
+#[test]
+fn of_each_subject_one_event_is_due_and_the_next_one_after_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2", "a3"]);
+    append(&mut store, "bob", &["b1"]);
+    assert_eq!(ids(&store, 1), ["a1", "b1"]);
+    let (first, _) = due(&store, 1)[0];
+    store.retry(first, (1, 5), "no").expect("noted");
+    assert_eq!(ids(&store, 4), ["b1"], "a2 does not overtake a1");
+    assert_eq!(ids(&store, 5), ["b1", "a1"]);
+    store.remove(first).expect("removed");
+    assert_eq!(ids(&store, 1), ["a2", "b1"]);
+    // The same after the file was opened again.
+    drop(store);
+    let store = self::store(&directory);
+    assert_eq!(ids(&store, 1), ["a2", "b1"]);
+    assert_eq!(store.totals().expect("numbers"), (3, 6));
+}
+
+#[test]
+fn a_dead_letter_lets_the_next_event_pass_until_it_is_replayed_or_dropped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2", "a3"]);
+    let (first, _) = due(&store, 1)[0];
+    store.bury(first, 9, "no answer").expect("given up");
+    assert_eq!(ids(&store, 9), ["a2"]);
+    let dead = store.list(true, 10).expect("dead letters");
+    assert_eq!(
+        (dead.len(), dead[0].id.as_str(), dead[0].dead_at),
+        (1, "a1", Some(9))
+    );
+    assert_eq!(dead[0].problem.as_deref(), Some("no answer"));
+    let levels = store.levels("shop").expect("levels");
+    assert_eq!(
+        (levels.queued, levels.dead, levels.oldest_at),
+        (2, 1, Some(1))
+    );
+    assert_eq!(
+        store.replay(Some("a2"), 20).expect("none"),
+        0,
+        "a2 is not dead"
+    );
+    assert_eq!(store.replay(Some("a1"), 20).expect("one"), 1);
+    assert!(ids(&store, 20).contains(&"a1".to_owned()));
+    assert_eq!(store.drop_events(Some("a1")).expect("one"), 1);
+    assert_eq!(store.drop_events(Some("a1")).expect("none"), 0);
+    assert_eq!(ids(&store, 20), ["a2"]);
+    assert_eq!(store.drop_events(Some("a2")).expect("one"), 1);
+    assert_eq!(ids(&store, 20), ["a3"], "the next one has its turn");
+}
+
+#[test]
+fn the_file_is_its_owners_alone_and_of_this_version() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("queue.db");
+    assert!(Store::open(&path, false).is_err(), "there is none");
+    drop(store(&directory));
+    let mode = std::fs::metadata(&path)
+        .expect("a file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let connection = Connection::open(&path).expect("a file");
+    connection
+        .pragma_update(None, "user_version", 7)
+        .expect("set");
+    assert!(Store::open(&path, true).is_err());
+}

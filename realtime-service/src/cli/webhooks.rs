@@ -1,0 +1,95 @@
+//! `realtime-service webhooks`: the queue of events for back ends, beside a running gateway.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::{
+    backends::queue::store::{Store, StoredEvent},
+    clock::{self, unix_millis},
+    config::Config,
+};
+
+/// What is done to the queue.
+#[derive(Subcommand)]
+pub enum WebhookCommand {
+    /// List events in their order, one JSON object a line.
+    List {
+        /// Only dead letters, which are not delivered any more.
+        #[arg(long)]
+        dead: bool,
+        /// How many at most.
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+    },
+    /// Print one event and its body, which has what its client has sent.
+    Show {
+        /// The id of the event
+        id: String,
+    },
+    /// Deliver dead letters after all.
+    Replay(Chosen),
+    /// Remove an event, or all dead letters.
+    Drop(Chosen),
+}
+
+/// One event, or all dead letters.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Chosen {
+    /// The id of the event
+    id: Option<String>,
+    /// All dead letters.
+    #[arg(long)]
+    dead: bool,
+}
+
+/// Runs a command. Returns whether there was an event that it concerns.
+///
+/// # Errors
+///
+/// When the file cannot be used.
+pub fn webhooks(config: &Config, command: &WebhookCommand) -> anyhow::Result<bool> {
+    let path = &config.webhooks.file;
+    let name = || format!("webhooks.file ({})", path.display());
+    let mut store = Store::open(path, false).with_context(name)?;
+    let mut out = std::io::stdout().lock();
+    match command {
+        WebhookCommand::List { dead, limit } => {
+            for event in store.list(*dead, *limit)? {
+                writeln!(out, "{}", line(&event)?)?;
+            }
+            Ok(true)
+        }
+        WebhookCommand::Show { id } => match store.find(id)? {
+            Some((event, body)) => {
+                writeln!(out, "{}\n{}", line(&event)?, String::from_utf8_lossy(&body))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        },
+        WebhookCommand::Replay(chosen) => {
+            let now = unix_millis(clock::now().wall);
+            report(
+                &mut out,
+                "replayed",
+                store.replay(chosen.id.as_deref(), now)?,
+            )
+        }
+        WebhookCommand::Drop(chosen) => report(
+            &mut out,
+            "dropped",
+            store.drop_events(chosen.id.as_deref())?,
+        ),
+    }
+}
+
+fn line(event: &StoredEvent) -> serde_json::Result<String> {
+    serde_json::to_string(event)
+}
+
+fn report(out: &mut impl std::io::Write, done: &str, events: usize) -> anyhow::Result<bool> {
+    writeln!(out, "{done} {events}")?;
+    Ok(events > 0)
+}

@@ -1,0 +1,43 @@
+// The shop of docs/recipes.md, behind a gateway, as stock clients see it.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { io } from "socket.io-client";
+
+import { beforeDeadline, call, login, next, required } from "./support.mjs";
+
+async function connected(t, name, password) {
+  const token = await login(required("ISSUER_URL"), name, password);
+  const socket = io(required("GATEWAY_URL"), { auth: { token }, forceNew: true, reconnection: false });
+  t.after(() => socket.close());
+  await next(socket, "connect");
+  return socket;
+}
+
+/** Emits an event, and returns all arguments of its acknowledgement. */
+const acknowledged = (socket, ...event) =>
+  beforeDeadline(event[0], (resolve) => socket.emit(...event, (...answer) => resolve(answer)));
+
+test("an order is placed, entered by its owner alone, and announced", async (t) => {
+  const alice = await connected(t, "alice", required("ALICE_PASSWORD"));
+  const bob = await connected(t, "bob", required("BOB_PASSWORD"));
+  await call(bob, "rt:subscribe", { room: "lobby" });
+  const ordered = next(bob, "ordered");
+  const [word, { order }] = await acknowledged(alice, "shop:order", "tea");
+  assert.equal(word, "placed");
+  const [news, meta] = await ordered;
+  assert.deepEqual(news, { order, item: "tea" });
+  assert.deepEqual(meta.from, { sub: "backend:shop" });
+  const refused = { ok: false, error: "this is not your order" };
+  assert.deepEqual(await acknowledged(bob, "shop:enter", order), [refused]);
+  const again = await connected(t, "alice", required("ALICE_PASSWORD"));
+  assert.deepEqual(await acknowledged(again, "shop:enter", order), [{ ok: true }]);
+  const told = [alice, again].map((socket) => next(socket, "ready"));
+  let overheard = false;
+  bob.on("ready", () => (overheard = true));
+  assert.deepEqual(await acknowledged(bob, "shop:ready", order), [{ ok: true }]);
+  for (const [data] of await Promise.all(told)) assert.deepEqual(data, { order });
+  await call(bob, "rt:unsubscribe", { room: "lobby" });
+  assert.equal(overheard, false);
+});
