@@ -22,8 +22,10 @@ use crate::{
     users::{
         AuthenticationError, MAXIMUM_JUDGEMENTS,
         credentials::Password,
+        hash::StoredHash,
         password::{Place, PoolError},
     },
+    vault::Purpose,
     visitor::Visitor,
 };
 
@@ -133,7 +135,9 @@ impl Attempt<'_> {
         // same time do not shut the name for each other, and no more than the limit can fail before a
         // right one is refused.
         let is_shut = || limits.is_used_up(lane, lane_key);
-        let outcome = state.users().judge(place, found, password, is_shut).await;
+        let decoy = self.decoy(state);
+        let users = state.users();
+        let outcome = users.judge(place, found, decoy, password, is_shut).await;
         let is_failure = matches!(
             &outcome,
             Err(AuthenticationError::Unknown
@@ -162,6 +166,15 @@ impl Attempt<'_> {
             password,
             found.map_err(|error| refuse(state, error.into()))?,
         ))
+    }
+
+    /// Returns what the password is compared with when nobody has the name. The key keeps a stranger from
+    /// knowing which scheme a name has.
+    fn decoy(&self, state: &AppState) -> Option<StoredHash> {
+        let name = state.users().canonical_name(self.username);
+        let macs = state.ring().vault.macs(Purpose::Decoy, name.as_bytes());
+        let (draw, _) = macs.first()?.split_first_chunk()?;
+        state.users().decoy(u64::from_be_bytes(*draw))
     }
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too

@@ -20,6 +20,9 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
 const PURGE_ROWS: u64 = 200;
 
+/// How often the schemes of imported hashes are counted.
+const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often it is looked for keys that another process has changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,8 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     tasks.spawn(async move { purge_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { tend_keys_until(&own, stop).await });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { refresh_decoys_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
     tasks
@@ -46,6 +51,19 @@ async fn tend_keys_until(state: &AppState, mut stopping: watch::Receiver<bool>) 
         tokio::select! {
             () = tokio::time::sleep(KEYS_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Counts the schemes of imported hashes, which logins and commands change.
+async fn refresh_decoys_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(DECOYS_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        if let Err(error) = state.users().refresh_decoys().await {
+            tracing::warn!("the schemes of the hashes cannot be counted: {error:#}");
         }
     }
 }

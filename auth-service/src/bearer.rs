@@ -41,7 +41,12 @@ fn accept(request: &HttpRequest) -> Result<Bearer, ApiError> {
         .map_err(ApiError::TokenRejected)
 }
 
-fn token_of(request: &HttpRequest) -> Result<&str, Rejection> {
+/// The token of the `Authorization` header.
+///
+/// # Errors
+///
+/// When there is none, more than one, or something else.
+pub(crate) fn token_of(request: &HttpRequest) -> Result<&str, Rejection> {
     let mut values = request.headers().get_all(header::AUTHORIZATION);
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(Rejection::TokenMissing),

@@ -22,6 +22,15 @@ const MAXIMUM_SCOPE_BYTES: usize = 1024;
 /// The longest overlap of two secrets, in seconds: 30 days.
 const MAXIMUM_OVERLAP_SECS: u32 = 30 * 24 * 60 * 60;
 
+/// The scope that lets a client read the accounts over the operator's API.
+pub const READ_USERS: &str = "users.read";
+
+/// The scope that lets a client read and change the accounts over the operator's API.
+pub const WRITE_USERS: &str = "users.write";
+
+/// The scopes of the operator's API.
+pub(crate) const ADMIN_SCOPES: [&str; 2] = [READ_USERS, WRITE_USERS];
+
 /// The `sub` of a client's tokens.
 #[must_use]
 pub fn subject_of(client_id: &str) -> String {

@@ -45,6 +45,14 @@ pub enum ApiError {
     OriginRefused,
     /// No such path.
     NotFound,
+    /// There is no account with this id.
+    UserNotFound,
+    /// The token lacks this scope.
+    ScopeMissing(&'static str),
+    /// The account is another than the one that `If-Match` names.
+    PreconditionFailed,
+    /// Another import runs.
+    ImportRunning,
     /// The path does not take this method; says which it takes.
     MethodNotAllowed(&'static str),
     /// The bearer token was refused.
@@ -121,6 +129,10 @@ impl ApiError {
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::UserNotFound => (StatusCode::NOT_FOUND, "user_not_found"),
+            Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "insufficient_scope"),
+            Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
+            Self::ImportRunning => (StatusCode::CONFLICT, "import_running"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TokenRejected(rejection) => (StatusCode::UNAUTHORIZED, rejection.code()),
             Self::AccountUnavailable | Self::SessionEnded => {
@@ -157,8 +169,8 @@ impl ApiError {
             }
             Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the body must be of a kind that this path takes, \
-                application/json or application/x-www-form-urlencoded, in UTF-8 and without a \
-                content coding"
+                application/json, application/x-www-form-urlencoded or, for an import, \
+                application/x-ndjson, in UTF-8 and without a content coding"
                 .into(),
             Self::BodyTooLarge(limit) => format!("the body has more than {limit} bytes").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
@@ -166,6 +178,12 @@ impl ApiError {
                 "this page may not call us, or not with this method or these headers".into()
             }
             Self::NotFound => "there is nothing at this path".into(),
+            Self::UserNotFound => "there is no account with this id".into(),
+            Self::ScopeMissing(scope) => format!("the token lacks the scope {scope}").into(),
+            Self::PreconditionFailed => {
+                "the account was changed since; read it again and repeat the change".into()
+            }
+            Self::ImportRunning => "another import runs; wait for its end".into(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}").into(),
             Self::TokenRejected(rejection) => rejection.message().into(),
             Self::AccountUnavailable => "account unavailable".into(),
@@ -245,6 +263,10 @@ impl ApiError {
                     "Bearer error=\"invalid_token\", error_description=\"{}\"",
                     self.detail()
                 );
+                response.insert_header((header::WWW_AUTHENTICATE, challenge));
+            }
+            Self::ScopeMissing(scope) => {
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
             // What is still on its way is not read, so the connection cannot go on.

@@ -133,6 +133,7 @@ async fn insert(state: &AppState, account: &NewAccount) -> Result<(), ApiError> 
         Added::Fine => Ok(()),
         Added::NameTaken => Err(ApiError::UsernameTaken),
         Added::EmailTaken => Err(ApiError::EmailTaken),
+        Added::IdTaken => Err(anyhow::anyhow!("a random id was given before").into()),
     }
 }
 

@@ -54,8 +54,10 @@ impl AppState {
         email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
+        let users = Users::new(store, passwords);
+        users.refresh_decoys().await?;
         Ok(Self {
-            users: Users::new(store, passwords),
+            users,
             keys,
             outbox: Outbox::default(),
             limits: Limits::new(settings.limits.clone()),

@@ -44,6 +44,8 @@ pub enum Purpose {
     SecondFactor,
     /// A device that has signed in before shows it.
     KnownDevice,
+    /// Names that nobody has are given the scheme of a hash.
+    Decoy,
 }
 
 impl Purpose {
@@ -53,6 +55,7 @@ impl Purpose {
             Self::SigningKey => b"latchkey signing key",
             Self::SecondFactor => b"latchkey second factor",
             Self::KnownDevice => b"latchkey known device",
+            Self::Decoy => b"latchkey decoy",
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 mod clock;
+pub mod cluster;
 pub mod config;
 pub mod connect;
 pub mod events;

@@ -4,6 +4,8 @@
 //! A label has a few values that stand in the code. Nothing that a client writes becomes one, or
 //! clients could make as many series as they like.
 
+mod labels;
+
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -11,6 +13,7 @@ use prometheus_client::{
 };
 use shared_claims::Rejection;
 
+pub use self::labels::{Cause, ClusterOutcome, FetchOutcome, Limit};
 use crate::limits::Quotas;
 
 /// The media type of [`Metrics::render`].
@@ -20,135 +23,6 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const PREFIX: &str = "latchkey_realtime";
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
-
-/// Why an Engine.IO session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The client closed the transport, or its network failed.
-    Client,
-    /// No token was presented within the deadline.
-    Unauthenticated,
-    /// The tokens that it presented were refused.
-    Refused,
-    /// The token expired.
-    Expired,
-    /// The token or its session was revoked.
-    Revoked,
-    /// A back end or the application disconnected it.
-    Disconnected,
-    /// The client read nothing within the write deadline.
-    Stalled,
-    /// More waited for the client than the limits allow.
-    Overflowed,
-    /// The client sent more events than the limits allow.
-    Flooded,
-    /// No keys were known that could verify its token.
-    NoKeys,
-    /// The client sent a message that is too large.
-    TooLarge,
-    /// The client sent text that is not valid UTF-8.
-    InvalidText,
-    /// The client violated the protocol.
-    Violated,
-    /// The gateway shut down.
-    Drained,
-}
-
-impl Cause {
-    /// The name in metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Disconnected => "disconnected",
-            Self::Stalled => "stalled",
-            Self::Overflowed => "overflowed",
-            Self::Flooded => "flooded",
-            Self::NoKeys => "no_keys",
-            Self::TooLarge => "too_large",
-            Self::InvalidText => "invalid_text",
-            Self::Violated => "violated",
-            Self::Drained => "drained",
-        }
-    }
-}
-
-/// Which limit somebody ran into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// TCP connections in all.
-    Connections,
-    /// TCP connections of one address.
-    ConnectionsPerAddress,
-    /// The time that a TLS handshake may take.
-    TlsHandshake,
-    /// The time that headers may take.
-    HeaderRead,
-    /// The time that a body may take.
-    BodyRead,
-    /// Engine.IO sessions in all.
-    Sessions,
-    /// Engine.IO sessions of one address.
-    SessionsPerAddress,
-    /// Refusals of one address in a minute.
-    RefusalsPerAddress,
-    /// Refused logout tokens of one address in a minute.
-    LogoutRefusalsPerAddress,
-    /// Admitted sockets of one subject.
-    SocketsPerSubject,
-    /// The size of a message.
-    MessageBytes,
-    /// Events of one socket in a second.
-    EventsPerSec,
-    /// Requests of one back end in a second.
-    ApiRequestsPerSec,
-}
-
-impl Limit {
-    /// The name in metrics: the setting's.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
-            Self::TlsHandshake => "tls_handshake",
-            Self::HeaderRead => "header_read_secs",
-            Self::BodyRead => "body_read_secs",
-            Self::Sessions => "sessions",
-            Self::SessionsPerAddress => "sessions_per_address",
-            Self::RefusalsPerAddress => "refusals_per_address",
-            Self::LogoutRefusalsPerAddress => "logout_refusals_per_address",
-            Self::SocketsPerSubject => "sockets_per_subject",
-            Self::MessageBytes => "message_bytes",
-            Self::EventsPerSec => "events_per_sec",
-            Self::ApiRequestsPerSec => "api_requests_per_sec",
-        }
-    }
-}
-
-/// What became of a fetch of an issuer's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FetchOutcome {
-    /// There are keys.
-    Fetched,
-    /// There are none, or none that can be used.
-    Failed,
-}
-
-impl FetchOutcome {
-    /// The name in metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fetched => "fetched",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// The counters.
 #[derive(Default)]
@@ -169,6 +43,10 @@ pub struct Metrics {
     messages_published: Counter,
     messages_delivered: Counter,
     key_fetches: Family<Labels<1>, Counter>,
+    cluster_connected: Gauge,
+    cluster_connections: Counter,
+    cluster_requests: Family<Labels<1>, Counter>,
+    cluster_epochs: Counter,
 }
 
 impl Metrics {
@@ -194,6 +72,11 @@ impl Metrics {
         );
         registry.register("sessions", "Open Engine.IO sessions", self.sessions.clone());
         registry.register("sockets", "Admitted sockets", self.sockets.clone());
+        registry.register(
+            "cluster_connected",
+            "Whether Redis is connected: 1 or 0",
+            self.cluster_connected.clone(),
+        );
     }
 
     fn register_counts(&mut self) {
@@ -234,6 +117,16 @@ impl Metrics {
                 "Messages queued for a subscriber, counted for each subscriber",
                 &self.messages_delivered,
             ),
+            (
+                "cluster_connections",
+                "Connections to Redis since the start",
+                &self.cluster_connections,
+            ),
+            (
+                "cluster_epochs",
+                "Rooms with subscribers whose log was lost, and began a new epoch",
+                &self.cluster_epochs,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -258,6 +151,11 @@ impl Metrics {
                 "key_fetches",
                 "Fetches of the keys of an issuer, by outcome",
                 &self.key_fetches,
+            ),
+            (
+                "cluster_requests",
+                "Requests to Redis, by outcome",
+                &self.cluster_requests,
             ),
         ];
         for (name, help, family) in families {
@@ -339,6 +237,25 @@ impl Metrics {
     pub fn key_fetch(&self, outcome: FetchOutcome) {
         let labels = [("outcome", outcome.name())];
         self.key_fetches.get_or_create(&labels).inc();
+    }
+
+    /// Redis was connected, or the connection was lost.
+    pub fn cluster_connected(&self, is_connected: bool) {
+        self.cluster_connected.set(i64::from(is_connected));
+        if is_connected {
+            self.cluster_connections.inc();
+        }
+    }
+
+    /// A request to Redis was answered or not.
+    pub fn cluster_request(&self, outcome: ClusterOutcome) {
+        let labels = [("outcome", outcome.name())];
+        self.cluster_requests.get_or_create(&labels).inc();
+    }
+
+    /// The subscribers of a room were told that its log was lost.
+    pub fn cluster_epoch(&self) {
+        self.cluster_epochs.inc();
     }
 
     /// Everything as OpenMetrics text, with what `quotas` say is there now.

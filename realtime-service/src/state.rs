@@ -10,6 +10,7 @@ pub use self::drain::DrainPlan;
 use crate::{
     auth::revocations::RevocationError,
     clock::wall_now,
+    cluster::Cluster,
     config::{Config, KeySource},
     limits::RefusalLimiter,
     metrics::{Cause, Metrics},
@@ -27,6 +28,8 @@ pub struct AppState {
     /// Counts refused logout tokens per address. It counts apart from refused handshakes, or clients
     /// that share the issuer's address could keep its logout tokens away.
     pub logout_refusals: RefusalLimiter,
+    /// The Redis server that several gateways share, if this is one of them.
+    pub cluster: Option<Arc<Cluster>>,
     /// Our own issuer.
     issuer: String,
     drain: drain::CurrentDrain,
@@ -38,12 +41,21 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// When a rule for rooms, the keys or the file of revocations cannot be used.
+    /// When a rule for rooms, the keys, the file of revocations or a setting of the cluster cannot be used.
     pub fn new(config: &Config, source: KeySource) -> anyhow::Result<Arc<Self>> {
         let (metrics, timers) = (Arc::new(Metrics::new()), Arc::<Timers>::default());
         let transport = TransportContext::new(config, &metrics, &timers);
+        let cluster = Cluster::new(&config.cluster, &metrics)?;
+        let sessions = SessionContext::new(config, source, &transport, cluster.as_ref())?;
+        let context = Arc::downgrade(&sessions);
+        sessions.revocations.on_revoked(move |logout| {
+            if let Some(context) = context.upgrade() {
+                context.end_revoked(logout);
+            }
+        });
         Ok(Arc::new(Self {
-            sessions: SessionContext::new(config, source, &transport)?,
+            sessions,
+            cluster,
             transport,
             logout_refusals: RefusalLimiter::new(config.limits.logout_refusals_per_address),
             issuer: config.issuer.clone(),
@@ -98,18 +110,7 @@ impl AppState {
         let context = &self.sessions;
         let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);
         let remembered = context.revocations.remember(logout, (lifetime, wall_now()));
-        for scope in &logout.scopes {
-            for session in context.sessions.find(&logout.iss, scope) {
-                let identity = session.identity();
-                if identity
-                    .claims()
-                    .is_some_and(|claims| scope.ends(claims.iat, logout.iat))
-                {
-                    tracing::info!(connection = %session.connection, "disconnected: its session was revoked");
-                    session.disconnect(Cause::Revoked);
-                }
-            }
-        }
+        context.end_revoked(logout);
         context.revocations.write(remembered?).await
     }
 }

@@ -13,6 +13,9 @@ pub const REALTIME_AUDIENCE: &str = "latchkey-realtime";
 /// The `aud` of a token for the HTTP API of back ends.
 pub const API_AUDIENCE: &str = "latchkey-api";
 
+/// The `aud` of back ends' tokens for the operator's API of the issuer. The gateway refuses them.
+pub const ADMIN_AUDIENCE: &str = "latchkey-admin";
+
 /// The `client_id` of a person who signed in at `/login` (RFC 9068 requires the claim).
 pub const LOGIN_CLIENT_ID: &str = "latchkey-login";
 

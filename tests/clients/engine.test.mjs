@@ -56,6 +56,27 @@ for (const generation of [2, 3, 4]) {
   });
 }
 
+const TEXTS = ["😀👩‍👩‍👧‍👦", "漢字かな交じり文", "e\u0301 \u2028 \u0000 \x1e", "🏴".repeat(500)];
+
+for (const transport of ["polling", "websocket"]) {
+  for (const generation of [2, 3, 4]) {
+    test(`socket.io-client ${generation} has a burst of texts as they were sent over ${transport}, and half a character is refused`, async (t) => {
+      const options = { query: "token=" + alice, transports: [transport] };
+      const [publisher, reader] = await Promise.all([start(t, generation, options), start(t, generation, options)].map(connected));
+      const { room } = await call(reader, "rt:subscribe", { room: "lobby" });
+      const sent = Array.from({ length: 40 }, (_, index) => `${index} ${TEXTS[index % TEXTS.length]}`);
+      const heard = [];
+      const all = beforeDeadline("all texts", (resolve) => reader.on("message", (data) => heard.push(data) === sent.length && resolve()));
+      const acks = await Promise.all(sent.map((data) => call(publisher, "rt:publish", { room, event: "message", data })));
+      assert.deepEqual(acks.filter((ack) => !ack.ok), []);
+      await all;
+      assert.deepEqual(heard, sent);
+      const refused = await call(publisher, "rt:publish", { room, event: "message", data: "\ud83d" });
+      assert.equal(refused.error?.code, "invalid_request", JSON.stringify(refused));
+    });
+  }
+}
+
 for (const transport of ["polling", "websocket"]) {
   for (const generation of [2, 3, 4]) {
     test(`socket.io-client ${generation} stays away once it is refused over ${transport}`, async (t) => {

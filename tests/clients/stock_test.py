@@ -102,6 +102,13 @@ class Stock(unittest.TestCase):
                 self.assert_admitted(person)
                 self.assertEqual(person.client.transport(), transport)
 
+    def test_a_gateway_that_lists_pages_takes_it_over_websocket(self):
+        # websocket-client names the server as the origin of its request.
+        token = login(required("LISTED_ISSUER_URL"), "alice", required("ALICE_PASSWORD"))
+        person = self.person()
+        person.connect(required("LISTED_GATEWAY_URL"), {"token": token}, ["websocket"])
+        self.assert_admitted(person)
+
     def test_it_upgrades_from_polling(self):
         person = self.person()
         person.connect(self.gateway, {"token": self.alice})

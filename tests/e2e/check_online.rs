@@ -1,19 +1,30 @@
 //! `realtime-service check-config`: what it refuses, and what `--online` reports.
 
-use harness::{OtherIssuer, random_text, stack::Ended};
+use harness::{OtherIssuer, random_text, stack::Ended, tls::Certificate};
 
 const AUDIENCE: &str = "https://realtime.example";
 
 /// Runs `check-config` with `toml` as the file, and a token on standard input if there is one.
 async fn check(toml: &str, arguments: &[&str], token: Option<&str>) -> Ended {
+    check_with(toml, arguments, token, None).await
+}
+
+/// The same with one more variable.
+async fn check_with(
+    toml: &str,
+    arguments: &[&str],
+    token: Option<&str>,
+    variable: Option<(String, String)>,
+) -> Ended {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("gateway.toml");
     std::fs::write(&file, toml).expect("a written file");
     let file = file.to_str().expect("a path in UTF-8");
     let mut all = vec!["check-config", "--config", file];
     all.extend(arguments);
-    let secret = [("LATCHKEY_SECRET".to_owned(), random_text(36))];
-    harness::stack::run("realtime-service", &all, &secret, token).await
+    let secret = ("LATCHKEY_SECRET".to_owned(), random_text(36));
+    let variables: Vec<_> = [secret].into_iter().chain(variable).collect();
+    harness::stack::run("realtime-service", &all, &variables, token).await
 }
 
 #[track_caller]
@@ -92,6 +103,23 @@ async fn keys_are_fetched_and_each_is_reported_as_used_or_not() {
         "{}",
         ended.output
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn an_issuer_of_a_private_authority_is_reached_once_ssl_cert_file_names_it() {
+    let [known, other] = [Certificate::default(), Certificate::default()];
+    let issuer = OtherIssuer::start_with_tls(&known).await;
+    for (certificate, expected) in [(None, 1), (Some(&other), 1), (Some(&known), 0)] {
+        let variable = certificate.map(|certificate| {
+            let file = certificate.cert_file().display().to_string();
+            ("SSL_CERT_FILE".to_owned(), file)
+        });
+        let ended = check_with(&settings(&issuer, ""), &["--online"], None, variable).await;
+        assert_eq!(ended.status.code(), Some(expected), "{}", ended.output);
+        let is_refused = ended.output.contains("  FAILED  the keys at https://");
+        assert_eq!(is_refused, expected == 1, "{}", ended.output);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

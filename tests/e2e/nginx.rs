@@ -6,7 +6,7 @@ use std::{
 };
 
 use harness::{
-    Mode, Opening, Options, OtherGateway, Polling, Stack, eventually, nginx::Nginx, soon,
+    Gateway, Mode, Opening, Options, Polling, Stack, eventually, nginx::Nginx, soon,
     websocket::parse,
 };
 use reqwest::{RequestBuilder, StatusCode};
@@ -19,7 +19,7 @@ const CLIENTS: u8 = 30;
 /// Three gateways behind nginx.
 struct Behind {
     stack: Stack,
-    _others: [OtherGateway; 2],
+    _others: [Gateway; 2],
     nginx: Nginx,
 }
 
@@ -37,10 +37,7 @@ impl Behind {
             .gateway("limits.sessions_per_address", 40)
             .gateway("trusted_proxies", json!(["127.0.0.1"]));
         let stack = Stack::start_with(options).await;
-        let others = [
-            OtherGateway::of(&stack).await,
-            OtherGateway::of(&stack).await,
-        ];
+        let others = [stack.start_gateway().await, stack.start_gateway().await];
         let gateways = [stack.gateway_address, others[0].address, others[1].address];
         Self {
             nginx: Nginx::start(&gateways).await,
@@ -51,12 +48,12 @@ impl Behind {
 
     /// A client that polls from this address, without cookies.
     fn polling(&self, from: IpAddr) -> Polling {
-        Polling::of(&self.stack).at(&self.nginx.url()).from(from)
+        Polling::of(&self.stack).by(&self.nginx.url()).from(from)
     }
 
     /// A WebSocket from this address.
     fn opening(&self, from: IpAddr) -> Opening {
-        Opening::of(&self.stack).at(self.nginx.address).from(from)
+        Opening::of(&self.stack).by(self.nginx.address).from(from)
     }
 
     /// The gateways that served each client, once `count` requests are in the log.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared_claims::revocation::LOGOUT_EVENT;
 
 /// The logout token of the session that `forge` is of.
-fn logout_of(forge: &Forge) -> Forge {
+pub(crate) fn logout_of(forge: &Forge) -> Forge {
     forge.clone().logout(&["sid"])
 }
 
@@ -19,7 +19,7 @@ fn logout_of_subject(forge: &Forge) -> Forge {
     forge.clone().logout(&["sub"])
 }
 
-async fn post(stack: &Stack, token: &str) -> Response {
+pub(crate) async fn post(stack: &Stack, token: &str) -> Response {
     post_by(stack.http(), stack, token).await
 }
 
@@ -29,7 +29,7 @@ async fn post_by(http: &reqwest::Client, stack: &Stack, token: &str) -> Response
     soon("an answer", request.send()).await.expect("an answer")
 }
 
-async fn refusal_of(opening: &Opening, token: &str) -> Option<String> {
+pub(crate) async fn refusal_of(opening: &Opening, token: &str) -> Option<String> {
     let mut socket = opening.session().await;
     let refused = socket.connect(&json!({ "token": token })).await.err()?;
     Some(refused.message().to_owned())

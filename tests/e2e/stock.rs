@@ -22,7 +22,10 @@ async fn stock_clients_of_three_generations_connect() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs python"]
 async fn the_stock_client_for_python_connects_and_comes_back() {
-    run_python_tests("stock_test.py", usual_stacks()).await;
+    let mut stacks = usual_stacks();
+    let listed = Options::default().gateway("origins", json!(["https://app.example.org"]));
+    stacks.push(("LISTED", listed));
+    run_python_tests("stock_test.py", stacks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

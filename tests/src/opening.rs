@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    Stack, soon,
+    Gateway, Stack, soon,
     tls::Root,
     websocket::{WebSocket, parse},
 };
@@ -46,6 +46,13 @@ impl Opening {
         }
     }
 
+    /// Goes to another gateway.
+    #[must_use]
+    pub fn at(mut self, gateway: &Gateway) -> Self {
+        self.gateway = gateway.address;
+        self
+    }
+
     /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.
     #[must_use]
     pub fn version_3(mut self) -> Self {
@@ -72,10 +79,10 @@ impl Opening {
         self
     }
 
-    /// Goes to another gateway.
+    /// Goes by a proxy.
     #[must_use]
-    pub fn at(mut self, gateway: SocketAddr) -> Self {
-        self.gateway = gateway;
+    pub fn by(mut self, proxy: SocketAddr) -> Self {
+        self.gateway = proxy;
         self
     }
 

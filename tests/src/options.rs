@@ -47,6 +47,7 @@ pub struct Options {
     pub(crate) auth: Vec<Setting>,
     pub(crate) gateway: Vec<Setting>,
     pub(crate) log: Option<&'static str>,
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) root: Root,
     pub(crate) app: Option<NewApp>,
 }
@@ -58,6 +59,7 @@ impl Default for Options {
             auth: Vec::new(),
             gateway: carrier_from_environment(),
             log: None,
+            environment: Vec::new(),
             root: Root::default(),
             app: None,
         }
@@ -118,6 +120,13 @@ impl Options {
     pub fn app(mut self, app: NewApp) -> Self {
         self.app = Some(app);
         self.mode(Mode::InProcess)
+    }
+
+    /// Sets a variable that is no setting of ours, such as `LD_PRELOAD`, for both binaries.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Sets `RUST_LOG` of the binaries.

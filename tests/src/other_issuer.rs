@@ -5,11 +5,14 @@ use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     task::JoinHandle,
 };
 
-use crate::Forge;
+use crate::{
+    Forge,
+    tls::{Certificate, Stream},
+};
 
 /// The `aud` of its access tokens.
 const AUDIENCE: &str = "https://realtime.example";
@@ -27,6 +30,15 @@ pub struct OtherIssuer {
 impl OtherIssuer {
     /// Starts one.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that speaks TLS with this certificate.
+    pub async fn start_with_tls(certificate: &Certificate) -> Self {
+        Self::start_with(Some(certificate)).await
+    }
+
+    async fn start_with(certificate: Option<&Certificate>) -> Self {
         let pair = KeyPair::generate().expect("a key");
         let (x, y) = pair.der_bytes()[1..].split_at(32);
         let [x, y] = [x, y].map(base64url);
@@ -34,12 +46,22 @@ impl OtherIssuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
         let document = json!({ "keys": [key] }).to_string();
+        let acceptor = certificate.map(Certificate::acceptor);
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         Self {
-            url: format!("http://{address}"),
+            url: format!("{scheme}://{address}"),
             key: EncodingKey::from_ec_der(&pair.serialize_der()),
             serving: tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    answer(stream, &document).await;
+                    match &acceptor {
+                        None => answer(stream, &document).await,
+                        Some(acceptor) => {
+                            // Who does not know the certificate hangs up.
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                answer(stream, &document).await;
+                            }
+                        }
+                    }
                 }
             }),
         }
@@ -74,7 +96,7 @@ impl Drop for OtherIssuer {
 }
 
 /// Whatever is asked for, the keys are the answer.
-async fn answer(mut stream: TcpStream, document: &str) {
+async fn answer(mut stream: impl Stream, document: &str) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         match stream.read_buf(&mut request).await {
@@ -88,6 +110,7 @@ async fn answer(mut stream: TcpStream, document: &str) {
     let _ = stream
         .write_all(format!("{head}{document}").as_bytes())
         .await;
+    let _ = stream.shutdown().await;
 }
 
 fn base64url(bytes: &[u8]) -> String {

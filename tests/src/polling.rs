@@ -47,9 +47,9 @@ impl Polling {
         self
     }
 
-    /// Goes to another gateway, or a proxy, at `url`.
+    /// Goes by the proxy at `url`.
     #[must_use]
-    pub fn at(mut self, url: &str) -> Self {
+    pub fn by(mut self, url: &str) -> Self {
         self.url = format!("{url}/socket.io/?EIO=4&transport=polling");
         self
     }

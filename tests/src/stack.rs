@@ -42,7 +42,7 @@ pub struct Stack {
     http: reqwest::Client,
     pub(crate) auth: Service,
     pub(crate) gateway: Service,
-    plan: Plan,
+    pub(crate) plan: Plan,
     /// What the services are told when they are processes.
     pub(crate) variables: Variables,
 }
@@ -82,10 +82,10 @@ impl Passwords {
 }
 
 /// Where the two services of a stack will be, and what they need to know.
-struct Plan {
-    options: Options,
+pub(crate) struct Plan {
+    pub(crate) options: Options,
     secret: String,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
     auth: SocketAddr,
     gateway: SocketAddr,
 }
@@ -114,7 +114,7 @@ impl Stack {
         let (auth, gateway, variables) = match plan.options.mode {
             Mode::InProcess => {
                 let auth = plan.start_auth_in_process(listeners.0, &passwords).await;
-                let gateway = plan.start_gateway_in_process(listeners.1);
+                let gateway = plan.start_gateway_in_process(listeners.1, plan.revocations());
                 (auth, gateway, Variables::default())
             }
             Mode::Binaries => {
@@ -135,33 +135,6 @@ impl Stack {
             plan,
             variables,
         }
-    }
-
-    /// Stops the gateway and starts it again where it was, with what it had written.
-    ///
-    /// # Panics
-    ///
-    /// When it does not end well, or its port is taken.
-    pub async fn restart_gateway(&mut self) {
-        let listener = listener();
-        let idle = Service::in_process(|stopped| async {
-            drop(listener);
-            let _ = stopped.await;
-            Ok(())
-        });
-        std::mem::replace(&mut self.gateway, idle).stop().await;
-        let gateway = match self.plan.options.mode {
-            Mode::InProcess => {
-                let listener = std::net::TcpListener::bind(self.gateway_address);
-                self.plan
-                    .start_gateway_in_process(listener.expect("the same port"))
-            }
-            Mode::Binaries => {
-                let secrets = self.plan.unspeakable(&self.passwords);
-                Service::binary("realtime-service", &self.variables.gateway, secrets).await
-            }
-        };
-        std::mem::replace(&mut self.gateway, gateway).stop().await;
     }
 
     /// The passwords of the people with accounts.
@@ -258,7 +231,7 @@ impl Plan {
     }
 
     /// What no service may ever write.
-    fn unspeakable(&self, passwords: &Passwords) -> Vec<String> {
+    pub(crate) fn unspeakable(&self, passwords: &Passwords) -> Vec<String> {
         let passwords = passwords.0.iter().map(|(_, password)| password.clone());
         passwords.chain([self.secret.clone()]).collect()
     }
@@ -272,7 +245,7 @@ impl Plan {
         self.directory.path().join("auth.db")
     }
 
-    fn revocations(&self) -> PathBuf {
+    pub(crate) fn revocations(&self) -> PathBuf {
         self.directory.path().join("revocations.jsonl")
     }
 
@@ -308,12 +281,17 @@ impl Plan {
         })
     }
 
-    fn start_gateway_in_process(&self, listener: std::net::TcpListener) -> Service {
+    /// Starts a gateway in this process, whose revocations are in `file`.
+    pub(crate) fn start_gateway_in_process(
+        &self,
+        listener: std::net::TcpListener,
+        file: PathBuf,
+    ) -> Service {
         let config = realtime_service::config::Config {
             issuer: self.issuer(),
             origins: self.origins().to_vec(),
             revocations: realtime_service::config::RevocationSettings {
-                file: self.revocations(),
+                file,
                 ..Default::default()
             },
             ..Default::default()
@@ -347,6 +325,7 @@ impl Plan {
         // As verbose as can be: whatever a test does, the output must hold no secret.
         let log = self.options.log.unwrap_or("trace");
         common.push(("RUST_LOG".to_owned(), log.to_owned()));
+        common.extend(self.options.environment.iter().cloned());
         let origins = json!(self.origins());
         let database = format!("sqlite://{}", self.database().display());
         let auth = [

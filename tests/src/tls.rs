@@ -9,11 +9,11 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{
-    TlsConnector,
+    TlsAcceptor, TlsConnector,
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, RootCertStore, ServerConfig,
         crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
 
@@ -53,6 +53,19 @@ impl Certificate {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.directory.path().join("key.pem")
+    }
+
+    /// Does the handshakes of a server with this certificate.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(self.key_file()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .expect("a certificate with its key");
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// What clients of the gateway know.

@@ -46,11 +46,9 @@ async fn list(store: &Store, limit: u32, user: Option<String>) -> Result<(), Fai
     let events = events.map_err(anyhow::Error::from)?;
     let mut lines = Vec::new();
     for event in events {
-        let detail: serde_json::Value =
-            serde_json::from_str(&event.detail).map_err(Failure::other)?;
         let line = serde_json::json!({
             "number": event.number, "at": event.at, "event": event.event,
-            "user_id": event.user_id, "session_id": event.session_id, "detail": detail,
+            "user_id": event.user_id, "session_id": event.session_id, "detail": event.full_detail(),
             "hash": event.hash_text(),
         });
         lines.push(line.to_string());
@@ -62,7 +60,8 @@ async fn verify(store: &Store) -> Result<(), Failure> {
     match store.check_events().await.map_err(anyhow::Error::from)? {
         Ok(count) => print_line(&format!("{count} events, each follows the one before it")),
         Err(number) => Err(Failure::Other(format!(
-            "event {number} was changed, or follows one that was removed"
+            "event {number} was changed, follows one that was removed, or lacks something though its \
+             account was not deleted"
         ))),
     }
 }

@@ -12,9 +12,9 @@ use crate::config::DatabaseUrl;
 ///
 /// # Errors
 ///
-/// When the SQLite file is missing, and there is no terminal to ask at or the answer is not yes.
+/// When the SQLite file is missing or empty, and there is no terminal to ask at or the answer is not yes.
 pub(super) fn require(url: &DatabaseUrl) -> Result<(), Failure> {
-    let Some(path) = url.sqlite_path().filter(|path| !path.exists()) else {
+    let Some(path) = url.sqlite_path().filter(|path| is_new(path)) else {
         return Ok(());
     };
     let path = absolute(&path).unwrap_or(path);
@@ -27,6 +27,11 @@ pub(super) fn require(url: &DatabaseUrl) -> Result<(), Failure> {
          `auth-service migrate`",
         path.display()
     )))
+}
+
+/// Whether the file is missing or empty: SQLite makes a database of both.
+fn is_new(path: &Path) -> bool {
+    path.metadata().map_or(true, |data| data.len() == 0)
 }
 
 /// Asks whether a new database is wanted. Everything but `y` and `yes` is a no.

@@ -23,6 +23,7 @@ use crate::{
 mod audit;
 mod client;
 mod database;
+mod dump;
 mod grant;
 mod health;
 mod secret;
@@ -84,10 +85,44 @@ enum UserCommand {
         /// The name to sign in with
         name: String,
     },
+    /// Open an account that was shut
+    Enable {
+        /// The name to sign in with
+        name: String,
+    },
+    /// End all sessions of an account
+    Logout {
+        /// The name to sign in with
+        name: String,
+    },
+    /// Change the profile of an account; an empty text removes a part of it
+    Edit(EditUserArgs),
+    /// Delete an account, and erase what names the person from every table
+    Delete {
+        /// The name to sign in with
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Take somebody's second factor away
     ResetTotp {
         /// The name to sign in with
         name: String,
+    },
+    /// Make accounts from a dump of another system, one JSON object a line
+    Import {
+        /// The dump, or - for stdin
+        file: PathBuf,
+        /// A JSON file with the hash_config of a Firebase project
+        #[arg(long, value_name = "FILE")]
+        firebase_config: Option<PathBuf>,
+    },
+    /// Print all accounts, one JSON object a line
+    Export {
+        /// With the hashes of the passwords: keep the output as you keep the database
+        #[arg(long)]
+        with_hashes: bool,
     },
     #[command(flatten)]
     Grant(grant::GrantCommand),
@@ -114,6 +149,27 @@ struct NewUserArgs {
     email_verified: bool,
     #[command(flatten)]
     source: PasswordSource,
+}
+
+#[derive(Debug, Args)]
+struct EditUserArgs {
+    /// The name to sign in with
+    username: String,
+    /// The person's full name
+    #[arg(long)]
+    name: Option<String>,
+    /// The person's given name
+    #[arg(long)]
+    given_name: Option<String>,
+    /// The person's family name
+    #[arg(long)]
+    family_name: Option<String>,
+    /// The person's address for mail, which counts as not verified when it is another one
+    #[arg(long)]
+    email: Option<String>,
+    /// Whether the address was verified
+    #[arg(long, value_name = "BOOL")]
+    email_verified: Option<bool>,
 }
 
 #[derive(Debug, Args)]

@@ -5,13 +5,15 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use shared_claims::claims::Profile;
 use zeroize::Zeroizing;
 
-use super::{Failure, NewUserArgs, PasswordSource, UserCommand, grant, print_line};
+use super::{
+    EditUserArgs, Failure, NewUserArgs, PasswordSource, UserCommand, dump, grant, print_line,
+};
 use crate::{
     config::Settings,
     store::Account,
     users::{
-        self, NewUser,
-        credentials::{MAXIMUM_PASSWORD_BYTES, Password, Username},
+        self, Administration, ChangeError, NewUser, ProfileEdit,
+        credentials::{MAXIMUM_PASSWORD_BYTES, MAXIMUM_USERNAME_BYTES, Password, Username},
         grants::Subject,
     },
 };
@@ -39,14 +41,95 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
             let subject = |name: String| parse_name(&name).map(Subject::User);
             grant::run(settings, command, subject).await
         }
+        UserCommand::Import {
+            file,
+            firebase_config,
+        } => dump::import(settings, &file, firebase_config.as_deref()).await,
+        UserCommand::Export { with_hashes } => dump::export(settings, with_hashes).await,
+        UserCommand::Edit(arguments) => edit(settings, arguments).await,
         UserCommand::Disable { name } => {
-            let username = parse_name(&name)?;
-            users::disable_user(settings, &username)
-                .await
-                .map_err(Failure::other)?;
-            print_line(&format!("disabled {}", username.as_str()))
+            let disable = async |users: Administration<'_>, id: &str| users.disable(id).await;
+            manage(settings, &name, disable).await?;
+            print_line(&format!("disabled {}", parse_name(&name)?.as_str()))
+        }
+        UserCommand::Enable { name } => {
+            let enable = async |users: Administration<'_>, id: &str| users.enable(id).await;
+            manage(settings, &name, enable).await?;
+            print_line(&format!("enabled {}", parse_name(&name)?.as_str()))
+        }
+        UserCommand::Logout { name } => {
+            let end = async |users: Administration<'_>, id: &str| users.end_sessions(id).await;
+            let count = manage(settings, &name, end).await?;
+            print_line(&format!(
+                "ended {count} sessions of {}",
+                parse_name(&name)?.as_str()
+            ))
+        }
+        UserCommand::Delete { name, yes } => {
+            if !yes {
+                confirm(&parse_name(&name)?)?;
+            }
+            let delete = async |users: Administration<'_>, id: &str| users.delete(id).await;
+            manage(settings, &name, delete).await?;
+            print_line(&format!("deleted {}", parse_name(&name)?.as_str()))
         }
     }
+}
+
+/// Does `work` with the account of a name.
+async fn manage<T>(
+    settings: &Settings,
+    name: &str,
+    work: impl AsyncFnOnce(Administration<'_>, &str) -> Result<T, ChangeError>,
+) -> Result<T, Failure> {
+    let username = parse_name(name)?;
+    users::administer(settings, async |users| {
+        let account = users.find_by_name(&username).await?;
+        work(users, &account.id).await
+    })
+    .await
+    .map_err(Failure::other)
+}
+
+/// Asks on a terminal whether an account is to be deleted.
+fn confirm(username: &Username) -> Result<(), Failure> {
+    let refuse = || Failure::Other("not deleted; --yes deletes without a question".to_owned());
+    if !io::stdin().is_terminal() {
+        return Err(refuse());
+    }
+    eprint!("Type the name to delete {}: ", username.as_str());
+    let mut line = String::new();
+    let limit = MAXIMUM_USERNAME_BYTES + 3;
+    io::stdin()
+        .lock()
+        .take(limit as u64)
+        .read_line(&mut line)
+        .map_err(|error| Failure::Other(format!("cannot read the answer: {error}")))?;
+    (line.trim_end() == username.as_str())
+        .then_some(())
+        .ok_or_else(refuse)
+}
+
+async fn edit(settings: &Settings, arguments: EditUserArgs) -> Result<(), Failure> {
+    let EditUserArgs {
+        username,
+        name,
+        given_name,
+        family_name,
+        email,
+        email_verified,
+    } = arguments;
+    let part = |text: Option<String>| text.map(|text| Some(text).filter(|text| !text.is_empty()));
+    let edit = ProfileEdit {
+        name: part(name),
+        given_name: part(given_name),
+        family_name: part(family_name),
+        email: part(email),
+        email_verified,
+    };
+    let apply = async |users: Administration<'_>, id: &str| users.edit(id, edit, |_| true).await;
+    let edited = manage(settings, &username, apply).await?;
+    print_line(&format!("edited {}", edited.account.username))
 }
 
 async fn add(settings: &Settings, arguments: NewUserArgs) -> Result<(), Failure> {

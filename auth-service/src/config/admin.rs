@@ -1,19 +1,44 @@
-//! Where the operator listens.
+//! Where the operator listens, and how much an import may be.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::parse::{self, TextValue};
+use super::{
+    ConfigError, check,
+    parse::{self, TextValue},
+};
 
 /// What is for the operator and not for visitors.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSettings {
-    /// Address and port of a listener for the operator, with `/metrics` and `/health/…` for every
-    /// client that reaches it, or `off`. `AUTH__ADMIN__LISTEN`, default `off`.
+    /// Address and port of a listener for the operator, or `off`: with `/metrics` and `/health/…` for
+    /// every client that reaches it, and the API for accounts, which wants a token.
+    /// `AUTH__ADMIN__LISTEN`, default `off`.
     #[serde(deserialize_with = "parse::from_text")]
     pub listen: AdminListen,
+    /// Maximum size of a dump that `POST /v1/users:import` takes, in bytes, 16384 to 1073741824. It is
+    /// read line by line and never held as a whole. `AUTH__ADMIN__IMPORT_LIMIT_BYTES`, default
+    /// 134217728.
+    pub import_limit_bytes: u64,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            listen: AdminListen::default(),
+            import_limit_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+impl AdminSettings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let limit = (16 * 1024..=1024 * 1024 * 1024).contains(&self.import_limit_bytes);
+        let rule = "must be 16384 to 1073741824";
+        check("admin.import_limit_bytes", limit, rule)
+    }
 }
 
 /// An address, or none.

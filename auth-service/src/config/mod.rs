@@ -332,6 +332,7 @@ impl Settings {
         self.password.check()?;
         self.limits.check()?;
         self.keys.check()?;
+        self.admin.check()?;
         self.tls.check()?;
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);

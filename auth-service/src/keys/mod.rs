@@ -13,7 +13,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use shared_claims::{
     VerifiedClaims, Verifier,
-    claims::{API_AUDIENCE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
+    claims::{ADMIN_AUDIENCE, API_AUDIENCE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
     key_set::KeySet,
     secret::Secrets,
 };
@@ -37,6 +37,8 @@ pub struct Ring {
     pub verifier: Verifier,
     /// Accepts tokens for the gateway's API.
     pub api_verifier: Verifier,
+    /// Accepts tokens for the operator's API.
+    pub admin_verifier: Verifier,
     /// What is encrypted and derived.
     pub vault: Vault,
     /// The public keys as a document (RFC 7517), and its tag for caches (RFC 9110, section 8.8.3).
@@ -145,10 +147,11 @@ impl Keys {
 }
 
 impl Ring {
-    /// What a token says that is accepted anywhere, by the gateway's sockets or its API.
+    /// What a token says that is accepted anywhere: by the gateway's sockets, its API, or the
+    /// operator's API.
     #[must_use]
     pub fn verify_any(&self, token: &str, now: SystemTime) -> Option<VerifiedClaims> {
-        [&self.verifier, &self.api_verifier]
+        [&self.verifier, &self.api_verifier, &self.admin_verifier]
             .into_iter()
             .find_map(|verifier| verifier.verify(token, now).ok())
     }
@@ -238,6 +241,7 @@ fn ring(
         signer,
         verifier: verifier(REALTIME_AUDIENCE),
         api_verifier: verifier(API_AUDIENCE),
+        admin_verifier: verifier(ADMIN_AUDIENCE),
         vault,
         etag: format!("\"{tag}\""),
         jwks,

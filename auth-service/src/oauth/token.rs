@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
-use shared_claims::claims::{API_AUDIENCE, LOGIN_CLIENT_ID};
+use shared_claims::claims::{ADMIN_AUDIENCE, API_AUDIENCE, LOGIN_CLIENT_ID};
 
 use super::{
     OAuthError, OAuthProblem, Parameters, TokenRequest,
     client_auth::{self, Claimed},
 };
 use crate::{
-    clients, refresh,
+    clients::{self, ADMIN_SCOPES},
+    refresh,
     state::AppState,
     store::Client,
     tokens::{NewToken, random_id},
@@ -60,24 +61,12 @@ async fn grant_to_client(
     parameters: &Parameters,
     now: SystemTime,
 ) -> Result<HttpResponse, OAuthError> {
-    for name in ["resource", "audience"] {
-        if parameters.get(name).is_some_and(|one| one != API_AUDIENCE) {
-            return Err(OAuthError::InvalidTarget);
-        }
-    }
-    let scope = match parameters.get("scope") {
-        None => client.scopes.clone(),
-        Some(asked) => clients::normal_scopes(asked).ok_or(OAuthError::InvalidScope)?,
-    };
-    let granted: Vec<&str> = client.scopes.split(' ').collect();
-    if !scope.split(' ').all(|one| granted.contains(&one)) {
-        return Err(OAuthError::InvalidScope);
-    }
+    let (audience, scope) = target(client, parameters)?;
     let subject = clients::subject_of(&client.id);
     let own = state.store().list_grants(&subject).await?;
     let token = NewToken {
         subject: &subject,
-        audience: API_AUDIENCE,
+        audience,
         client_id: &client.id,
         session_id: &random_id()?,
         scope: (!scope.is_empty()).then(|| scope.clone()),
@@ -93,6 +82,56 @@ async fn grant_to_client(
         "expires_in": signed.expires_in,
         "scope": scope,
     })))
+}
+
+/// Returns the audience and the scopes of a token that a client asks for. A token has one audience: the
+/// scopes of the operator's API are in no token for the gateway's, and the reverse, so that neither
+/// service receives a token that the other one accepts.
+fn target(client: &Client, parameters: &Parameters) -> Result<(&'static str, String), OAuthError> {
+    let is_admin = |scope: &&str| ADMIN_SCOPES.contains(scope);
+    let granted: Vec<&str> = client.scopes.split(' ').collect();
+    let asked = match parameters.get("scope") {
+        None => None,
+        Some(asked) => Some(clients::normal_scopes(asked).ok_or(OAuthError::InvalidScope)?),
+    };
+    let is_for_admin = match (asked_audience(parameters)?, &asked) {
+        (Some(audience), _) => audience == ADMIN_AUDIENCE,
+        (None, Some(asked)) => asked.split(' ').all(|scope| is_admin(&scope)),
+        (None, None) => granted.iter().all(is_admin),
+    };
+    let scope = asked.unwrap_or_else(|| {
+        let own = granted.iter().copied();
+        let own: Vec<&str> = own
+            .filter(|scope| is_admin(scope) == is_for_admin)
+            .collect();
+        own.join(" ")
+    });
+    let is_granted = |scope: &str| {
+        granted.contains(&scope) && (scope.is_empty() || is_admin(&scope) == is_for_admin)
+    };
+    if !scope.is_empty() && !scope.split(' ').all(is_granted) {
+        return Err(OAuthError::InvalidScope);
+    }
+    let audience = if is_for_admin {
+        ADMIN_AUDIENCE
+    } else {
+        API_AUDIENCE
+    };
+    Ok((audience, scope))
+}
+
+/// Returns the audience that `resource` (RFC 8707) or `audience` names.
+fn asked_audience(parameters: &Parameters) -> Result<Option<&str>, OAuthError> {
+    let mut asked = None;
+    for name in ["resource", "audience"] {
+        match (parameters.get(name), asked) {
+            (None, _) => {}
+            (Some(one), None) if [API_AUDIENCE, ADMIN_AUDIENCE].contains(&one) => asked = Some(one),
+            (Some(one), Some(other)) if one == other => {}
+            _ => return Err(OAuthError::InvalidTarget),
+        }
+    }
+    Ok(asked)
 }
 
 /// Tokens of people belong to the one public client; another's refresh token is nobody's.

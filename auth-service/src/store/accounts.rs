@@ -9,7 +9,6 @@ use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
-    sessions::{self, Ending, Which},
     transaction::Transaction,
 };
 use crate::users::{email::Email, hash::StoredHash};
@@ -97,6 +96,8 @@ pub enum Added {
     NameTaken,
     /// Another account has the address for mail.
     EmailTaken,
+    /// Another account has the id, or had it before it was deleted.
+    IdTaken,
 }
 
 impl Store {
@@ -131,12 +132,7 @@ impl Store {
             .rows_affected()
         });
         if written == 0 {
-            let is_name = is_name_taken(&mut transaction, account).await?;
-            return Ok(if is_name {
-                Added::NameTaken
-            } else {
-                Added::EmailTaken
-            });
+            return explain_refusal(&mut transaction, account).await;
         }
         let now = account.created_at;
         record(&mut transaction, EventKind::AccountAdded, &account.id, now);
@@ -213,7 +209,7 @@ impl Store {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
                     created_at, disabled_at \
-             from users where id = $1",
+             from users where id = $1 and deleted_at is null",
         )
         .bind(id)
         .fetch_optional(pool)
@@ -229,70 +225,46 @@ impl Store {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
                     created_at, disabled_at \
-             from users order by username",
+             from users where deleted_at is null order by username",
         )
         .fetch_all(pool)
         .await?))
-    }
-
-    /// Shuts an account, or leaves it shut, and ends all its sessions; `false` when nobody has the
-    /// name.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn disable_account(
-        &self,
-        username: &str,
-        ending: Ending<'_>,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let id: Option<String> = on_transaction!(&mut transaction, |connection| {
-            sqlx::query_scalar(
-                "update users set disabled_at = coalesce(disabled_at, $2) where username = $1 \
-                 returning id",
-            )
-            .bind(username)
-            .bind(ending.now)
-            .fetch_optional(connection)
-            .await?
-        });
-        let Some(id) = id else {
-            return Ok(false);
-        };
-        record(
-            &mut transaction,
-            EventKind::AccountDisabled,
-            &id,
-            ending.now,
-        );
-        sessions::end(&mut transaction, &id, Which::All, ending).await?;
-        transaction.commit().await?;
-        Ok(true)
     }
 }
 
 impl NewAccount {
     /// When the address for mail was verified: now, if whoever makes the account vouches for it.
-    fn verified_at(&self) -> Option<i64> {
+    pub(super) fn verified_at(&self) -> Option<i64> {
         let is_verified = self.profile.email_verified == Some(true) && self.email.is_some();
         is_verified.then_some(self.created_at)
     }
 }
 
-/// Returns whether an account has the name of this one, or one that looks the same.
-async fn is_name_taken(
+/// Returns what was in the way of an account that was not inserted.
+pub(super) async fn explain_refusal(
     transaction: &mut Transaction,
     account: &NewAccount,
-) -> Result<bool, StoreError> {
-    let found: Option<(String,)> = on_transaction!(transaction, |connection| {
-        sqlx::query_as("select id from users where username = $1 or skeleton = $2")
-            .bind(&account.username)
-            .bind(&account.skeleton)
-            .fetch_optional(connection)
-            .await?
+) -> Result<Added, StoreError> {
+    let found: Vec<(String, bool)> = on_transaction!(transaction, |connection| {
+        sqlx::query_as(
+            "select id, username = $1 or skeleton = $2 from users \
+             where username = $1 or skeleton = $2 or id = $3",
+        )
+        .bind(&account.username)
+        .bind(&account.skeleton)
+        .bind(&account.id)
+        .fetch_all(connection)
+        .await?
     });
-    Ok(found.is_some())
+    if found.iter().any(|(id, _)| *id == account.id) {
+        return Ok(Added::IdTaken);
+    }
+    let is_name = found.iter().any(|(_, is_name)| *is_name);
+    Ok(if is_name {
+        Added::NameTaken
+    } else {
+        Added::EmailTaken
+    })
 }
 
 /// Writes what happened to an account.

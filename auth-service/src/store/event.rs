@@ -1,5 +1,14 @@
 //! Events of the audit log before they are stored. [`super::audit`] stores them.
 
+use serde_json::{Map, Value};
+
+/// The name of the event that erases a person.
+pub(super) const ACCOUNT_DELETED: &str = "account_deleted";
+
+/// The members of a detail that name a person. They are stored beside the hash, so that they can be
+/// erased.
+pub(super) const PERSONAL_MEMBERS: [&str; 3] = ["address", "device", "room"];
+
 /// What can happen that is worth keeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -7,6 +16,14 @@ pub enum EventKind {
     AccountAdded,
     /// An account was shut.
     AccountDisabled,
+    /// An account that was shut was opened again.
+    AccountEnabled,
+    /// The profile of an account was changed.
+    AccountEdited,
+    /// An account was deleted, and what names the person was erased.
+    AccountDeleted,
+    /// An account was made from a dump of another system.
+    AccountImported,
     /// A password was set.
     PasswordChanged,
     /// Somebody signed in.
@@ -42,6 +59,10 @@ impl EventKind {
         match self {
             Self::AccountAdded => "account_added",
             Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::AccountEdited => "account_edited",
+            Self::AccountDeleted => ACCOUNT_DELETED,
+            Self::AccountImported => "account_imported",
             Self::PasswordChanged => "password_changed",
             Self::LoggedIn => "logged_in",
             Self::SessionEnded => "session_ended",
@@ -60,7 +81,7 @@ impl EventKind {
 }
 
 /// Whose request or command causes an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Actor {
     /// The owner of the account, over HTTP.
     #[default]
@@ -69,16 +90,19 @@ pub enum Actor {
     Command,
     /// The service itself: a rotation of keys, or the end of a session whose token was copied.
     Service,
+    /// A client of the operator's HTTP API, by its id.
+    Client(String),
 }
 
 impl Actor {
     /// The value of the member `by` in an event's detail.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Owner => "self",
-            Self::Command => "command",
-            Self::Service => "service",
+            Self::Owner => "self".to_owned(),
+            Self::Command => "command".to_owned(),
+            Self::Service => "service".to_owned(),
+            Self::Client(id) => format!("client:{id}"),
         }
     }
 }
@@ -106,22 +130,29 @@ pub(super) struct RecordedEvent {
     pub(super) at: i64,
     pub(super) user_id: Option<String>,
     pub(super) session_id: Option<String>,
-    pub(super) detail: String,
+    pub(super) detail: Map<String, Value>,
+    /// The members of the detail that name a person.
+    pub(super) personal: Map<String, Value>,
 }
 
 impl Event<'_> {
-    /// Copies the event and adds its actor to the detail, as the member `by`.
-    pub(super) fn recorded(self, actor: Actor) -> RecordedEvent {
-        let mut detail = self.detail;
-        if let Some(members) = detail.as_object_mut() {
-            members.insert("by".to_owned(), actor.name().into());
-        }
+    /// Copies the event, adds its actor to the detail as the member `by`, and moves what names a person
+    /// out of the detail.
+    pub(super) fn recorded(self, actor: &Actor) -> RecordedEvent {
+        let mut detail = match self.detail {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        let take = |name: &str| Some((name.to_owned(), detail.remove(name)?));
+        let personal = PERSONAL_MEMBERS.into_iter().filter_map(take).collect();
+        detail.insert("by".to_owned(), actor.name().into());
         RecordedEvent {
             name: self.kind.name(),
             at: self.at,
             user_id: self.user_id.map(str::to_owned),
             session_id: self.session_id.map(str::to_owned),
-            detail: detail.to_string(),
+            detail,
+            personal,
         }
     }
 }

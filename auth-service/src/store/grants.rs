@@ -4,6 +4,7 @@ use shared_claims::authorization::{Action, AuthorizationDetail};
 
 use super::{
     Store, StoreError,
+    administration::lock_account,
     database::{on_pool, on_transaction},
     event::Event,
 };
@@ -25,7 +26,7 @@ impl Store {
     }
 
     /// Lets `subject` do `actions` in `room`, and nothing else that an earlier grant for the same
-    /// text let them do; `false` when they have `most` grants already.
+    /// text let them do; `false` when they have `most` grants already, or were deleted.
     ///
     /// # Errors
     ///
@@ -39,6 +40,11 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
         let mut transaction = self.begin().await?;
+        if let Some(user_id) = event.user_id
+            && !lock_account(&mut transaction, user_id).await?
+        {
+            return Ok(false);
+        }
         let written = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into grants (subject, room, actions, created_at) \

@@ -7,15 +7,19 @@ use tokio::runtime::Handle;
 use crate::config::DatabaseUrl;
 
 mod accounts;
+mod administration;
 pub mod audit;
+mod audit_walk;
 mod clients;
 mod database;
+mod erasure;
 pub mod event;
 mod exchange;
 mod expired;
 mod failure;
 mod file;
 mod grants;
+mod import;
 mod levels;
 mod outbox;
 mod passwords;
@@ -28,9 +32,12 @@ mod signing_keys;
 mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
+pub use administration::{AccountPage, Edit, EditedProfile, ManagedAccount, NewGrant};
 pub use clients::Client;
+pub use erasure::Deleted;
 pub use exchange::{Exchange, Exchanged, ExchangedFor};
 pub use failure::{SchemaError, StoreError, Trouble};
+pub use import::ImportedAccount;
 pub use outbox::Delivery;
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
@@ -125,7 +132,7 @@ impl Store {
 
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
-        Transaction::begin(&self.writer, self.actor).await
+        Transaction::begin(&self.writer, self.actor.clone()).await
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

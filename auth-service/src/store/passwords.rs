@@ -43,7 +43,8 @@ impl Store {
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
-                "update users set password_hash = $3, password_version = password_version + 1 \
+                "update users set password_hash = $3, hash_scheme = null, \
+                                  password_version = password_version + 1 \
                  where id = $1 and password_version = $2 and disabled_at is null",
             )
             .bind(user_id)
@@ -80,7 +81,8 @@ impl Store {
         new: &StoredHash,
     ) -> Result<bool, StoreError> {
         let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update users set password_hash = $3 where id = $1 and password_hash = $2",
+            "update users set password_hash = $3, hash_scheme = null \
+             where id = $1 and password_hash = $2",
         )
         .bind(user_id)
         .bind(old)
@@ -105,7 +107,8 @@ impl Store {
         let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
-                "update users set password_hash = $2, password_version = password_version + 1 \
+                "update users set password_hash = $2, hash_scheme = null, \
+                                  password_version = password_version + 1 \
                  where username = $1 returning id",
             )
             .bind(username)

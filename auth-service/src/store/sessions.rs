@@ -64,6 +64,10 @@ pub enum EndReason {
     AccountDisabled,
     /// The password was changed.
     PasswordChanged,
+    /// An operator ended it.
+    OperatorEnded,
+    /// The account was deleted.
+    AccountDeleted,
 }
 
 impl EndReason {
@@ -75,6 +79,8 @@ impl EndReason {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::AccountDisabled => "account_disabled",
             Self::PasswordChanged => "password_changed",
+            Self::OperatorEnded => "operator_ended",
+            Self::AccountDeleted => "account_deleted",
         }
     }
 }

@@ -28,12 +28,12 @@ impl Transaction {
     /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the
     /// audit log, after every other statement: see the order of locks in [`super::audit`].
     pub(super) fn record(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(self.actor));
+        self.events.push(event.recorded(&self.actor));
     }
 
     /// Records an event that the service itself decides on, whoever sent the request.
     pub(super) fn record_decision(&mut self, event: Event<'_>) {
-        self.events.push(event.recorded(Actor::Service));
+        self.events.push(event.recorded(&Actor::Service));
     }
 
     /// Appends the audit events and commits. When this returns `Ok`, the changes are on the disk.

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use serde_json::json;
 use shared_claims::authorization::{Action, AuthorizationDetail, is_room_pattern};
 
-use super::{open_store, seconds_since_epoch};
+use super::{command_store::open_store, seconds_since_epoch};
 use crate::{
     clients,
     config::Settings,
     store::{
-        Store, StoreError,
+        NewGrant, Store, StoreError,
         event::{Event, EventKind},
     },
     users::credentials::{CredentialError, Username},
@@ -68,6 +68,29 @@ impl From<StoreError> for GrantError {
     }
 }
 
+/// Checks the rights that a subject is to have, and no others.
+///
+/// # Errors
+///
+/// When a pattern is none or stands twice, has no action, or a token has no room for all of them.
+pub(super) fn check_new(grants: &[NewGrant]) -> Result<(), GrantError> {
+    let mut rooms: Vec<&str> = grants.iter().map(|grant| grant.room.as_str()).collect();
+    let bytes: usize = rooms.iter().map(|room| room.len()).sum();
+    rooms.sort_unstable();
+    let is_repeated = rooms.windows(2).any(|pair| pair[0] == pair[1]);
+    if is_repeated || !rooms.iter().all(|room| is_room_pattern(room)) {
+        return Err(GrantError::Pattern);
+    }
+    if grants.iter().any(|grant| grant.actions.is_empty()) {
+        return Err(GrantError::Actions);
+    }
+    let most = usize::try_from(MAXIMUM_GRANTS).unwrap_or(usize::MAX);
+    if grants.len() > most || bytes > MAXIMUM_PATTERN_BYTES {
+        return Err(GrantError::TooMany);
+    }
+    Ok(())
+}
+
 /// The actions that a list such as `sub,pub` names.
 ///
 /// # Errors
@@ -120,7 +143,7 @@ async fn put(
     }
     let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
     let detail = json!({"subject": id, "room": room, "actions": names});
-    let event = event(EventKind::GrantAdded, detail)?;
+    let event = event(EventKind::GrantAdded, user_of(subject, &id), detail)?;
     let grant = (room, actions);
     match store.put_grant(&id, grant, MAXIMUM_GRANTS, event).await? {
         true => Ok(()),
@@ -143,6 +166,7 @@ pub async fn remove_grant(
         let id = id_of(&store, subject).await?;
         let event = event(
             EventKind::GrantRemoved,
+            user_of(subject, &id),
             json!({"subject": id, "room": room}),
         )?;
         match store.delete_grant(&id, room, event).await? {
@@ -205,11 +229,20 @@ async fn id_of(store: &Store, subject: &Subject) -> Result<String, GrantError> {
     id.ok_or(GrantError::NoSuchSubject)
 }
 
-fn event(kind: EventKind, detail: serde_json::Value) -> anyhow::Result<Event<'static>> {
+/// The account that an event about a grant of `subject` is about.
+fn user_of<'a>(subject: &Subject, id: &'a str) -> Option<&'a str> {
+    matches!(subject, Subject::User(_)).then_some(id)
+}
+
+fn event<'a>(
+    kind: EventKind,
+    user_id: Option<&'a str>,
+    detail: serde_json::Value,
+) -> anyhow::Result<Event<'a>> {
     Ok(Event {
         kind,
         at: seconds_since_epoch(SystemTime::now())?,
-        user_id: None,
+        user_id,
         session_id: None,
         detail,
     })

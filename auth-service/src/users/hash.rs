@@ -48,9 +48,12 @@ impl fmt::Debug for StoredHash {
 /// Why a stored hash cannot be used. The text repeats nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// Not a PHC string of Argon2 with a salt and a hash.
-    #[error("not an Argon2 PHC string")]
+    /// Not a hash of a scheme that is known.
+    #[error("not a password hash of a scheme that is known")]
     Malformed,
+    /// Guessing is cheaper than the floor for imported hashes allows.
+    #[error("its parameters are below the floor")]
+    TooWeak,
     /// It asks for more than a login may cost.
     #[error("its parameters are above the ceiling")]
     TooCostly,
@@ -93,27 +96,51 @@ pub(super) fn hash_password(
         .map_err(|_| HashError::Malformed)
 }
 
-/// Whether `password` has the hash `stored`. `memory` is used for hashes with our parameters, and
-/// overwritten by the next; an older hash that needs more gets its own for the moment.
-pub(super) fn verify_password(
-    password: &Password,
-    stored: &StoredHash,
-    memory: &mut [Block],
-) -> Result<bool, HashError> {
-    let stored = PasswordHash::new(stored.as_str()).map_err(|_| HashError::Malformed)?;
-    let (Some(salt), Some(expected)) = (stored.salt.as_ref(), stored.hash.as_ref()) else {
-        return Err(HashError::Malformed);
-    };
-    let algorithm = Algorithm::try_from(stored.algorithm.as_str());
-    let version = stored.version.map(Version::try_from).transpose();
+/// A hash of Argon2, parsed.
+pub(super) struct Argon2Hash {
+    pub(super) parsed: PasswordHash,
+    algorithm: Algorithm,
+    version: Version,
+    pub(super) parameters: Params,
+}
+
+/// Parses a hash of Argon2 whose cost is not above the ceiling.
+pub(super) fn parse_argon2(stored: &StoredHash) -> Result<Argon2Hash, HashError> {
+    let parsed = PasswordHash::new(stored.as_str()).map_err(|_| HashError::Malformed)?;
+    let algorithm = Algorithm::try_from(parsed.algorithm.as_str());
+    let version = parsed.version.map(Version::try_from).transpose();
     let (Ok(algorithm), Ok(version), Ok(parameters)) =
-        (algorithm, version, Params::try_from(&stored))
+        (algorithm, version, Params::try_from(&parsed))
     else {
         return Err(HashError::Malformed);
     };
     check_ceiling(&parameters)?;
+    Ok(Argon2Hash {
+        parsed,
+        algorithm,
+        version: version.unwrap_or_default(),
+        parameters,
+    })
+}
+
+/// Whether `password` has the hash of Argon2 `stored`. `memory` is used for hashes with our parameters, and
+/// overwritten by the next; an older hash that needs more gets its own for the moment.
+pub(super) fn verify_argon2(
+    password: &Password,
+    stored: &StoredHash,
+    memory: &mut [Block],
+) -> Result<bool, HashError> {
+    let Argon2Hash {
+        parsed,
+        algorithm,
+        version,
+        parameters,
+    } = parse_argon2(stored)?;
+    let (Some(salt), Some(expected)) = (parsed.salt.as_ref(), parsed.hash.as_ref()) else {
+        return Err(HashError::Malformed);
+    };
     let blocks = parameters.block_count();
-    let argon2 = Argon2::new(algorithm, version.unwrap_or_default(), parameters);
+    let argon2 = Argon2::new(algorithm, version, parameters);
     let mut own = Vec::new();
     let memory = if blocks <= memory.len() {
         memory
@@ -150,7 +177,7 @@ mod tests {
     }
 
     fn verify(text: &str, stored: &StoredHash) -> Result<bool, HashError> {
-        verify_password(&password(text), stored, &mut new_memory(&Cost::DEFAULT))
+        verify_argon2(&password(text), stored, &mut new_memory(&Cost::DEFAULT))
     }
 
     #[test]
@@ -213,7 +240,7 @@ mod tests {
         for text in [
             "",
             "plain text",
-            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMU",
             "$argon2id$v=19$m=19456,t=2,p=1",
             "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
             "$argon2id$v=99$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",

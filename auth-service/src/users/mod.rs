@@ -6,20 +6,33 @@ use anyhow::Context as _;
 
 use crate::store::{Account, AccountWithHash, Store, StoreError};
 
+mod administration;
+mod change;
+mod command_store;
 pub mod credentials;
+mod decoys;
 pub mod email;
+mod export;
+mod foreign;
 pub mod grants;
 pub mod hash;
+mod import;
 mod operator;
 pub mod password;
+mod schemes;
 
+pub use administration::{Administration, ProfileEdit};
+pub use change::ChangeError;
+pub(crate) use change::check_profile;
+pub(crate) use command_store::open_store;
+pub use import::{Import, ImportReport, LineError, RefusedLine};
 pub use operator::{
-    ChangeError, NewUser, add_user, check_password, disable_user, list_users, reset_second_factor,
+    NewUser, add_user, administer, check_password, disable_user, list_users, reset_second_factor,
     set_password,
 };
-pub(crate) use operator::{check_profile, open_store};
 
 use credentials::{Password, Username};
+use decoys::Decoys;
 use hash::StoredHash;
 use password::{PasswordPool, Place, PoolError};
 
@@ -30,6 +43,7 @@ pub(crate) const MAXIMUM_JUDGEMENTS: usize = 5;
 pub struct Users {
     store: Store,
     passwords: PasswordPool,
+    decoys: Decoys,
 }
 
 /// Why somebody cannot sign in. All but the last two look the same to them.
@@ -68,7 +82,11 @@ impl Users {
     /// The accounts in `store`.
     #[must_use]
     pub fn new(store: Store, passwords: PasswordPool) -> Self {
-        Self { store, passwords }
+        Self {
+            store,
+            passwords,
+            decoys: Decoys::default(),
+        }
     }
 
     /// The database.
@@ -102,9 +120,26 @@ impl Users {
             .map_or_else(|_| text.to_owned(), |name| name.as_str().to_owned())
     }
 
+    /// Returns what the password of a name is compared with when nobody has the name. `draw` is evenly
+    /// distributed over the names, and the same each time for one name.
+    #[must_use]
+    pub fn decoy(&self, draw: u64) -> Option<StoredHash> {
+        self.decoys.choose(draw)
+    }
+
+    /// Counts again which schemes the hashes of the accounts have, so that unknown names take the times
+    /// of known ones.
+    ///
+    /// # Errors
+    ///
+    /// When the database or the source of randomness fails.
+    pub async fn refresh_decoys(&self) -> anyhow::Result<()> {
+        self.decoys.refresh(&self.store).await
+    }
+
     /// Returns the account when `password` is right, the account is not disabled, and its name is not
     /// shut, as `is_shut` says after the password was verified. Whatever the answer, it takes one hash,
-    /// in the place that was kept for it.
+    /// in the place that was kept for it: that of `decoy` when nobody has the name.
     ///
     /// Another request may have changed the password while this one waited. Then the password is judged
     /// by what the database has now, in another place of the queue.
@@ -118,10 +153,11 @@ impl Users {
         &self,
         place: Place<'_>,
         found: Option<AccountWithHash>,
+        decoy: Option<StoredHash>,
         password: Password,
         is_shut: impl FnOnce() -> bool,
     ) -> Result<AccountWithHash, AuthenticationError> {
-        let (found, matches) = self.verify(place, found, &password).await?;
+        let (found, matches) = self.verify(place, found, decoy, &password).await?;
         if is_shut() {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });
@@ -144,11 +180,13 @@ impl Users {
         &self,
         mut place: Place<'_>,
         mut found: Option<AccountWithHash>,
+        decoy: Option<StoredHash>,
         password: &Password,
     ) -> Result<(Option<AccountWithHash>, bool), AuthenticationError> {
         for _ in 0..MAXIMUM_JUDGEMENTS {
             let stored = found.as_ref().map(|found| found.password_hash.clone());
-            let matches = place.verify(password.clone(), stored).await?;
+            let stored = stored.or_else(|| decoy.clone());
+            let matches = place.verify(password.clone(), stored).await? && found.is_some();
             // Also when there is no account, so that every answer takes the same queries.
             let id = found.as_ref().map_or("", |found| &found.account.id);
             let current = self.store.find_password_version(id).await?;

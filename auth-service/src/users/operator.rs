@@ -1,21 +1,22 @@
-//! What commands do with accounts, and what an account must be to be written.
+//! What commands do with accounts.
 
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use shared_claims::{claims::Profile, ids::is_identifier};
+use shared_claims::claims::Profile;
 
 use super::{
+    Administration,
+    change::{ChangeError, check_profile},
+    command_store::open_store,
     credentials::{CredentialError, Password, Username},
-    email::Email,
     hash::{self, StoredHash},
     seconds_since_epoch,
 };
 use crate::{
     config::Settings,
     sessions,
-    store::{Account, Added, EndReason, NewAccount, Opener, Store, StoreError, event::Actor},
-    tokens::random_id,
+    store::{Account, EndReason, StoreError, event::Actor},
 };
 
 /// An account to be made.
@@ -45,47 +46,6 @@ impl NewUser {
     }
 }
 
-/// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
-/// the gateway reads, and one with characters that reorder text would show another name than it has.
-pub(crate) fn check_profile(profile: &Profile) -> Result<Option<Email>, CredentialError> {
-    let Profile {
-        preferred_username: _,
-        name,
-        given_name,
-        family_name,
-        email,
-        email_verified: _,
-    } = profile;
-    let mut texts = [name, given_name, family_name].into_iter().flatten();
-    if !texts.all(|text| is_identifier(text)) {
-        return Err(CredentialError::Profile);
-    }
-    email.as_deref().map(Email::parse).transpose()
-}
-
-/// Why an account was not made or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// Somebody else has the name.
-    #[error("the name {0} is taken")]
-    NameTaken(String),
-    /// Somebody else has the address for mail.
-    #[error("another account has this email")]
-    EmailTaken,
-    /// They have no second factor.
-    #[error("{0} has no second factor")]
-    NoSecondFactor(String),
-    /// Nobody has the name.
-    #[error("there is no user {0}")]
-    NoSuchUser(String),
-    /// The password breaks the policy, or the profile is none.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    /// The database did not take it, or there was no randomness.
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
-}
-
 /// Makes an account in the database that the settings name, which is made too when it is missing,
 /// and returns the account's id. A running service sees it at once.
 ///
@@ -93,26 +53,15 @@ pub enum ChangeError {
 ///
 /// When the name is taken, the password breaks the policy, or the profile is too long.
 pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, ChangeError> {
-    let email = check_profile(&user.profile)?;
-    let name = user.username.as_str();
-    let password_hash = new_hash(settings, name, &user.profile, user.password).await?;
-    let account = NewAccount {
-        id: random_id()?,
-        username: user.username.as_str().to_owned(),
-        skeleton: user.username.skeleton(),
-        password_hash,
-        profile: user.profile,
-        email,
-        created_at: seconds_since_epoch(SystemTime::now())?,
-    };
-    let store = open_store(settings).await?;
-    let added = store.insert_account(&account).await;
-    store.close().await;
-    match added.map_err(anyhow::Error::from)? {
-        Added::Fine => Ok(account.id),
-        Added::NameTaken => Err(ChangeError::NameTaken(account.username)),
-        Added::EmailTaken => Err(ChangeError::EmailTaken),
-    }
+    let NewUser {
+        username,
+        password,
+        profile,
+    } = user;
+    check_profile(&profile)?;
+    let hash = new_hash(settings, username.as_str(), &profile, password).await?;
+    let adding = async |manager: Administration<'_>| manager.add(&username, profile, hash).await;
+    administer(settings, adding).await
 }
 
 /// All accounts, by name.
@@ -149,18 +98,32 @@ pub async fn set_password(
     found(changed, username)
 }
 
+/// Does `work` with the accounts, in the name of a command.
+///
+/// # Errors
+///
+/// Those of `work`, and when the database cannot be opened.
+pub async fn administer<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(Administration<'_>) -> Result<T, ChangeError>,
+) -> Result<T, ChangeError> {
+    let store = open_store(settings).await?;
+    let done = work(Administration::new(&store, Actor::Command, settings)).await;
+    store.close().await;
+    done
+}
+
 /// Shuts an account: nobody signs in with it any more, and its sessions end.
 ///
 /// # Errors
 ///
 /// When nobody has the name.
 pub async fn disable_user(settings: &Settings, username: &Username) -> Result<(), ChangeError> {
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = sessions::ending(settings, EndReason::AccountDisabled, now)?;
-    let store = open_store(settings).await?;
-    let changed = store.disable_account(username.as_str(), ending).await;
-    store.close().await;
-    found(changed, username)
+    administer(settings, async |manager| {
+        let account = manager.find_by_name(username).await?;
+        manager.disable(&account.id).await
+    })
+    .await
 }
 
 /// Takes somebody's second factor away, who has lost both the authenticator and the recovery codes.
@@ -172,27 +135,18 @@ pub async fn reset_second_factor(
     settings: &Settings,
     username: &Username,
 ) -> Result<(), ChangeError> {
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let store = open_store(settings).await?;
-    let name = || username.as_str().to_owned();
-    let reset = async {
-        let account = store.find_account_by_name(username.as_str());
-        let Some(account) = account.await.map_err(anyhow::Error::from)? else {
-            return Err(ChangeError::NoSuchUser(name()));
-        };
-        let deleted = store.delete_totp(&account.account.id, now).await;
-        match deleted.map_err(anyhow::Error::from)? {
+    administer(settings, async |manager| {
+        let account = manager.find_by_name(username).await?;
+        match manager.reset_second_factor(&account.id).await? {
             true => Ok(()),
-            false => Err(ChangeError::NoSecondFactor(name())),
+            false => Err(ChangeError::NoSecondFactor(account.username)),
         }
-    };
-    let reset = reset.await;
-    store.close().await;
-    reset
+    })
+    .await
 }
 
 fn found(changed: Result<bool, StoreError>, username: &Username) -> Result<(), ChangeError> {
-    match changed.map_err(anyhow::Error::from)? {
+    match changed? {
         true => Ok(()),
         false => Err(ChangeError::NoSuchUser(username.as_str().to_owned())),
     }
@@ -237,10 +191,4 @@ async fn new_hash(
         .await
         .context("the password could not be hashed")?;
     Ok(hash.map_err(anyhow::Error::from)?)
-}
-
-/// Opens the database for a command.
-pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let store = Store::open_by(&settings.database_url, Opener::Command).await?;
-    Ok(store.acting_as(Actor::Command))
 }

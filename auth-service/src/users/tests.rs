@@ -46,7 +46,10 @@ impl Fixture {
         let password = Password::parse(password.to_owned()).expect("a password");
         let place = self.users.passwords.enter()?;
         let found = self.users.find(username).await?;
-        let found = self.users.judge(place, found, password, || false).await?;
+        let found = self
+            .users
+            .judge(place, found, None, password, || false)
+            .await?;
         Ok(found.account)
     }
 }

@@ -102,16 +102,105 @@ fn a_command_makes_no_database_that_nobody_asked_for() {
         &["audit", "list"],
     ] {
         let bench = Workbench::new();
-        let line = bench.run_with("open-sesame\n", command).refused(2);
         let path = bench.path().join("latchkey.db");
-        assert!(
-            line.contains(&format!("no database at {}: ", path.display())),
-            "{line}"
-        );
-        assert!(line.contains("auth-service migrate"), "{line}");
+        let refuse = || {
+            let line = bench.run_with("open-sesame\n", command).refused(2);
+            let expected = format!("no database at {}: ", path.display());
+            assert!(line.contains(&expected), "{line}");
+            assert!(line.contains("auth-service migrate"), "{line}");
+        };
+        refuse();
         assert!(!path.exists(), "{command:?}");
+        std::fs::write(&path, "").expect("an empty file");
+        refuse();
+        assert_eq!(std::fs::read(&path).expect("the file"), b"", "{command:?}");
         bench.run(&["migrate"]).printed();
         let outcome = bench.run_with("open-sesame\n", command);
         assert!(!outcome.stderr.contains("no database"), "{outcome:?}");
     }
+}
+
+#[test]
+fn an_account_is_edited_opened_signed_out_and_deleted() {
+    let bench = Workbench::with_database();
+    bench
+        .run_with(PASSWORD, &["user", "add", "alice", "--name", "Alice L"])
+        .printed();
+    let edit = [
+        "user",
+        "edit",
+        "alice",
+        "--name",
+        "",
+        "--given-name",
+        "Alice",
+    ];
+    assert_eq!(bench.run(&edit).printed(), "edited alice\n");
+    let dump = bench.run(&["user", "export"]).printed();
+    assert!(dump.contains(r#""given_name":"Alice""#), "{dump}");
+    assert!(!dump.contains("Alice L") && !dump.contains('$'), "{dump}");
+    for (command, printed) in [
+        ("disable", "disabled alice\n"),
+        ("enable", "enabled alice\n"),
+        ("logout", "ended 0 sessions of alice\n"),
+    ] {
+        assert_eq!(bench.run(&["user", command, "alice"]).printed(), printed);
+        let line = bench.run(&["user", command, "nobody"]).refused(1);
+        assert_eq!(line, "auth-service: there is no user nobody\n");
+    }
+    let listed = bench.run(&["user", "list"]).printed();
+    assert!(listed.contains("active"), "{listed}");
+    // Without a terminal and without --yes nobody is deleted.
+    let line = bench.run(&["user", "delete", "alice"]).refused(1);
+    assert!(line.contains("--yes"), "{line}");
+    let deleted = bench.run(&["user", "delete", "alice", "--yes"]).printed();
+    assert_eq!(deleted, "deleted alice\n");
+    assert_eq!(bench.run(&["user", "list"]).printed().lines().count(), 1);
+    let verified = bench.run(&["audit", "verify"]).printed();
+    assert!(verified.starts_with("5 events"), "{verified}");
+    let events = bench.run(&["audit", "list"]).printed();
+    assert!(
+        events.contains(r#""by":"command""#) && !events.contains("alice"),
+        "{events}"
+    );
+}
+
+#[test]
+fn a_dump_comes_in_and_goes_out() {
+    let bench = Workbench::with_database();
+    let hash = "$2b$10$hZs.cLLrPDXoINvwvKqZr.BgAqaxlvTkcueZjtSkATCsbJ/sFmO7q";
+    let good = format!(r#"{{"username":"alice","password_hash":"{hash}"}}"#);
+    let dump = format!("{good}\nnot JSON\n");
+    let import = bench.run_with(&dump, &["user", "import", "-"]);
+    assert_eq!(import.code, Some(1));
+    assert_eq!(
+        import.stdout,
+        "line 2: not a JSON object with the members of an account\n\
+         imported 1 accounts, refused 1 lines\n"
+    );
+    assert_eq!(
+        import.stderr,
+        "auth-service: some lines were not imported\n"
+    );
+    let exported = bench.run(&["user", "export", "--with-hashes"]).printed();
+    assert!(exported.contains(hash), "{exported}");
+
+    let elsewhere = Workbench::with_database();
+    std::fs::write(elsewhere.path().join("dump.jsonl"), exported).expect("a file");
+    let printed = elsewhere.run(&["user", "import", "dump.jsonl"]).printed();
+    assert_eq!(printed, "imported 1 accounts, refused 0 lines\n");
+
+    let firebase = r#"{"username":"bob","firebase":{"hash":"lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ==","salt":"42xEC+ixf3L2lw=="}}"#;
+    let config = r#"{"algorithm": "SCRYPT",
+        "base64_signer_key": "jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA==",
+        "base64_salt_separator": "Bw==", "rounds": 8, "mem_cost": 14}"#;
+    std::fs::write(bench.path().join("config.json"), config).expect("a file");
+    let import = bench.run_with(firebase, &["user", "import", "-"]);
+    assert!(
+        import.stdout.contains("no hash_config before it"),
+        "{import:?}"
+    );
+    let import = ["user", "import", "-", "--firebase-config", "config.json"];
+    let printed = bench.run_with(firebase, &import).printed();
+    assert_eq!(printed, "imported 1 accounts, refused 0 lines\n");
 }

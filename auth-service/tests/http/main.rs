@@ -1,6 +1,8 @@
 //! The service over real HTTP: one module per endpoint.
 
 mod admin;
+mod admin_accounts;
+mod admin_api;
 mod bearer;
 mod cookie;
 mod cors;
@@ -8,6 +10,7 @@ mod database;
 mod fixture;
 mod headers;
 mod health;
+mod import;
 mod injection;
 mod key_modes;
 mod keys;

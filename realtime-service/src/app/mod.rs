@@ -178,6 +178,9 @@ impl App {
         if let Some(engine) = engine.clone() {
             tasks.spawn(async move { engine.run().await });
         }
+        // No token is accepted that another gateway has seen revoked, if Redis is there.
+        let limit = config.cluster.timeout();
+        state.sessions.revocations.caught_up(limit).await;
         let connections = state.transport.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
             .with_tls(tls)
@@ -276,6 +279,11 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             sweeper.rooms.sweep();
         }
     });
+    if let Some(cluster) = state.cluster.clone() {
+        tasks.spawn(async move { cluster.run().await });
+        let sessions = state.sessions.clone();
+        tasks.spawn(async move { sessions.revocations.follow().await });
+    }
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.follow_wall_clock().await });
     let sessions = state.sessions.clone();

@@ -93,6 +93,7 @@ fn rule_of(setting: &str) -> &'static str {
     match (name, setting.contains("actions[")) {
         ("listen", _) => "must be an IP address with a port, such as 127.0.0.1:9000",
         ("carrier", _) => "must be engine or socketioxide",
+        ("cluster.while_away", _) => "must be refuse or local",
         ("credentials", _) => "must be some of auth, header, query and cookie",
         ("auth.session_binding", _) => "must be credentials or address",
         ("forwarded_header", _) => "must be x-forwarded-for or forwarded",
@@ -177,6 +178,7 @@ mod tests {
         for (name, words) in [
             ("listen", &["127.0.0.1:9000"][..]),
             ("carrier", &["engine", "socketioxide"]),
+            ("cluster.while_away", &["refuse", "local"]),
             ("credentials", &["auth", "header", "query"]),
             ("keys.mode", &["shared", "asymmetric"]),
             ("auth.session_binding", &["credentials", "address"]),

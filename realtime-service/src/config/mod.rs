@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod auth;
+mod cluster;
 mod credentials;
 mod drain;
 mod heartbeat;
@@ -27,11 +28,15 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::SecretError};
+use shared_claims::{
+    claims::MAXIMUM_LIFETIME_SECS, forwarded::ForwardedHeader, origin::OriginList,
+    secret::SecretError,
+};
 
 pub use admin::AdminSettings;
 pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
+pub use cluster::{ClusterSettings, WhileAway};
 pub use credentials::CredentialSource;
 pub use drain::DrainSettings;
 pub use heartbeat::Heartbeat;
@@ -87,6 +92,8 @@ pub struct Config {
     pub history: HistorySettings,
     /// What clients hear about the users in a room.
     pub presence: PresenceSettings,
+    /// The Redis server that several gateways share.
+    pub cluster: ClusterSettings,
     /// The header in which the trusted proxies name the client: `x-forwarded-for`, or `forwarded`
     /// (RFC 7239). The other one is not read, since a client can write it.
     /// `REALTIME__FORWARDED_HEADER`, default `x-forwarded-for`.
@@ -158,6 +165,7 @@ impl Default for Config {
             rooms: RoomRule::defaults(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
+            cluster: ClusterSettings::default(),
             forwarded_header: ForwardedHeader::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
@@ -205,6 +213,13 @@ impl Config {
         }
     }
 
+    /// The longest time that a token of any issuer can be accepted, in seconds.
+    #[must_use]
+    pub fn longest_lifetime_secs(&self) -> u64 {
+        let others = self.issuers.iter().map(|one| one.maximum_lifetime_secs);
+        others.fold(MAXIMUM_LIFETIME_SECS, u64::max)
+    }
+
     /// The origins whose pages may connect; none when the settings were not [checked](Self::check) and
     /// one of them is no origin.
     #[must_use]
@@ -242,6 +257,7 @@ impl Config {
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.history.check()?;
         self.presence.check()?;
+        self.cluster.check()?;
         self.api.check()?;
         self.tls.check()?;
         self.drain.check()?;

@@ -26,15 +26,23 @@ async fn show_live() -> Json<Value> {
 }
 
 async fn show_ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<Value>) {
-    let (status, text) = if state.transport.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if state.sessions.keys.are_known() {
-        (StatusCode::OK, "ok")
-    } else {
-        let text = "the issuer's keys are not known";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    };
-    (status, Json(json!({ "status": text })))
+    if state.transport.is_draining() {
+        let status = json!({ "status": "draining" });
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(status));
+    }
+    let is_degraded = state.cluster.as_ref().is_some_and(|it| !it.is_connected());
+    match (state.sessions.keys.are_known(), is_degraded) {
+        (true, false) => (StatusCode::OK, Json(json!({ "status": "ok" }))),
+        // Sockets are served all the same, and no other gateway has another Redis.
+        (true, true) => {
+            let status = json!({ "status": "degraded", "reason": "Redis cannot be reached" });
+            (StatusCode::OK, Json(status))
+        }
+        (false, _) => {
+            let status = json!({ "status": "the issuer's keys are not known" });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+        }
+    }
 }
 
 /// How long a gateway may take to answer.

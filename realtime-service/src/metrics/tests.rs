@@ -19,6 +19,9 @@ fn what_is_counted_is_shown_under_its_name() {
     metrics.message_published();
     metrics.message_delivered(3);
     metrics.key_fetch(FetchOutcome::Failed);
+    metrics.cluster_connected(true);
+    metrics.cluster_request(ClusterOutcome::Refused);
+    metrics.cluster_epoch();
     let text = metrics.render(&quotas).expect("text");
     for line in [
         "latchkey_realtime_connections 1",
@@ -36,6 +39,10 @@ fn what_is_counted_is_shown_under_its_name() {
         "latchkey_realtime_messages_published_total 1",
         "latchkey_realtime_messages_delivered_total 3",
         r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
+        "latchkey_realtime_cluster_connected 1",
+        "latchkey_realtime_cluster_connections_total 1",
+        r#"latchkey_realtime_cluster_requests_total{outcome="refused"} 1"#,
+        "latchkey_realtime_cluster_epochs_total 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{PresenceMode, Subscriber, User};
+use super::{PresenceMode, Subscriber, User, position::Place};
 use crate::{
     outbox::{Now, Outbox, SendError},
     transport::Queued,
@@ -35,8 +35,8 @@ pub(super) struct Member {
 pub(super) enum Phase {
     /// It waits for the answer to its subscription. What is delivered meanwhile follows that.
     Joining(Waiting),
-    /// It has its answer, and gets the messages after this offset.
-    Live(u64),
+    /// It has its answer, and gets the messages after this place.
+    Live(Place),
 }
 
 impl Phase {
@@ -51,18 +51,18 @@ impl Phase {
 /// The messages that wait behind the answer to a subscription.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// The offset of the subscriber's answer before, if there was one: it has the messages up to
-    /// this offset.
-    after: Option<u64>,
+    /// The place of the subscriber's answer before, if there was one: it has the messages up to
+    /// this place.
+    after: Option<Place>,
     deliveries: Vec<Delivery>,
     bytes: usize,
 }
 
-/// A message, or the notice of lost messages, for all subscribers. `offset` is that of the last
+/// A message, or the notice of lost messages, for all subscribers. `place` is that of the last
 /// message.
 #[derive(Clone)]
 pub(super) struct Delivery {
-    pub(super) offset: u64,
+    pub(super) place: Place,
     pub(super) packet: Queued,
 }
 
@@ -136,7 +136,7 @@ impl Members {
         for member in &mut self.list {
             match &mut member.phase {
                 Phase::Joining(waiting)
-                    if waiting.after.is_none_or(|after| delivery.offset > after) =>
+                    if waiting.after.is_none_or(|after| delivery.place > after) =>
                 {
                     waiting.bytes += delivery.packet.packet().wire_bytes();
                     waiting.deliveries.push(delivery.clone());
@@ -146,7 +146,7 @@ impl Members {
                         member.outbox.overflow();
                     }
                 }
-                Phase::Live(after) if delivery.offset > *after => {
+                Phase::Live(after) if delivery.place > *after => {
                     // An outbox that is full has been closed, and one that is closed gets nothing.
                     if member.outbox.queue(&delivery.packet, now).is_ok() {
                         member.outbox.flush();
@@ -159,7 +159,7 @@ impl Members {
         delivered
     }
 
-    /// Queues the messages up to `offset` that were delivered while a subscriber waits for its
+    /// Queues the messages up to `place` that were delivered while a subscriber waits for its
     /// answer.
     ///
     /// # Errors
@@ -168,14 +168,14 @@ impl Members {
     pub(super) fn release_until(
         &mut self,
         connection: &str,
-        offset: u64,
+        place: Place,
         now: Now,
     ) -> Result<(), SendError> {
         let member = self.get_mut(connection).ok_or(SendError::Closed)?;
         if let Phase::Joining(waiting) = &mut member.phase {
             let count = waiting
                 .deliveries
-                .partition_point(|delivery| delivery.offset <= offset);
+                .partition_point(|delivery| delivery.place <= place);
             for delivery in waiting.deliveries.drain(..count) {
                 waiting.bytes -= delivery.packet.packet().wire_bytes();
                 member.outbox.queue(&delivery.packet, now)?;
@@ -184,7 +184,7 @@ impl Members {
         Ok(())
     }
 
-    /// Lets a subscriber get messages: first the messages after `offset` that were delivered while it
+    /// Lets a subscriber get messages: first the messages after `place` that were delivered while it
     /// waited for its answer.
     ///
     /// # Errors
@@ -193,18 +193,18 @@ impl Members {
     pub(super) fn go_live(
         &mut self,
         connection: &str,
-        offset: u64,
+        place: Place,
         now: Now,
     ) -> Result<(), SendError> {
-        let Some(place) = self.places.get(connection) else {
+        let Some(index) = self.places.get(connection) else {
             return Err(SendError::Closed);
         };
-        let member = &mut self.list[*place];
+        let member = &mut self.list[*index];
         self.joining -= usize::from(!member.phase.is_counted());
-        let phase = std::mem::replace(&mut member.phase, Phase::Live(offset));
+        let phase = std::mem::replace(&mut member.phase, Phase::Live(place));
         if let Phase::Joining(waiting) = phase {
             let deliveries = waiting.deliveries.iter();
-            for delivery in deliveries.filter(|delivery| delivery.offset > offset) {
+            for delivery in deliveries.filter(|delivery| delivery.place > place) {
                 member.outbox.queue(&delivery.packet, now)?;
             }
         }

@@ -25,11 +25,12 @@ pub use self::{
     sender::{Sender, User},
 };
 use self::{
-    log::{LogError, MemoryLogs, RoomLog},
+    log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
     room::{Room, RoomError},
 };
 pub use crate::auth::policy::{InvalidRoomName, RoomName};
 use crate::{
+    cluster::Cluster,
     config::{Config, PresenceSettings},
     outbox::{Outbox, OutboxContext, SendError},
     timers::Timers,
@@ -45,6 +46,8 @@ pub struct Rooms {
 /// What all rooms share.
 struct Terms {
     logs: Arc<MemoryLogs>,
+    /// The logs in Redis, when there are several gateways.
+    shared: Option<Arc<RedisLogs>>,
     #[cfg(test)]
     faults: Option<Arc<log::Faults>>,
     presence: PresenceSettings,
@@ -111,13 +114,22 @@ pub enum PublishError {
 pub struct Unavailable;
 
 impl Rooms {
-    /// No rooms yet.
+    /// No rooms yet. With a `cluster`, their logs are in Redis.
     #[must_use]
-    pub fn new(config: &Config, outboxes: &Arc<OutboxContext>, timers: &Arc<Timers>) -> Self {
+    pub fn new(
+        config: &Config,
+        cluster: Option<&Arc<Cluster>>,
+        outboxes: &Arc<OutboxContext>,
+        timers: &Arc<Timers>,
+    ) -> Self {
+        let logs = MemoryLogs::new(config.history.clone());
+        let shared = cluster
+            .map(|cluster| RedisLogs::new(cluster.clone(), config.history.clone(), logs.clone()));
         Self {
             rooms: Mutex::default(),
             terms: Arc::new(Terms {
-                logs: MemoryLogs::new(config.history.clone()),
+                logs,
+                shared,
                 #[cfg(test)]
                 faults: None,
                 presence: config.presence.clone(),
@@ -196,7 +208,7 @@ impl Rooms {
         }
         if self.terms.logs.kept_bytes() > self.terms.logs.limit_bytes() {
             self.make_room();
-        } else if !self.terms.logs.keep_messages() {
+        } else if !self.terms.logs.keep_messages() || self.terms.shared.is_some() {
             self.retire_if_idle(&draft.room, &room);
         }
         Ok(appended)
@@ -299,7 +311,7 @@ impl Rooms {
     }
 
     fn get_or_open(&self, name: &RoomName) -> Arc<Room> {
-        let open = || Room::new(name.clone(), self.terms.clone(), self.terms.open_log());
+        let open = || Room::new(name.clone(), self.terms.clone(), self.terms.open_log(name));
         self.lock().entry(name.clone()).or_insert_with(open).clone()
     }
 
@@ -328,10 +340,13 @@ impl Rooms {
 }
 
 impl Terms {
-    fn open_log(&self) -> RoomLog {
+    fn open_log(&self, name: &RoomName) -> RoomLog {
         #[cfg(test)]
         if let Some(faults) = &self.faults {
             return RoomLog::Faulty(log::FaultyLog::new(self.logs.clone(), faults.clone()));
+        }
+        if let Some(logs) = &self.shared {
+            return RoomLog::Redis(Box::new(RedisLog::new(name.clone(), logs.clone())));
         }
         RoomLog::Memory(log::MemoryLog::new(self.logs.clone()))
     }

@@ -9,6 +9,12 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch(pub(super) Arc<str>);
 
+impl Epoch {
+    pub(super) fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+}
+
 impl Serialize for Epoch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
@@ -33,4 +39,13 @@ pub struct Since {
     pub epoch: String,
     /// The number of the last message that the client has; 0 for none.
     pub offset: u64,
+}
+
+/// A place among all messages that this gateway delivers in a room, whatever their epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Number of epochs before this one, as this gateway has seen them.
+    pub(super) life: u64,
+    /// The number of the message in its epoch.
+    pub(super) offset: u64,
 }

@@ -2,15 +2,17 @@
 
 mod attendance;
 mod delivery;
+mod epochs;
+mod following;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use self::delivery::Backlog;
+use self::{delivery::Backlog, epochs::Epochs, following::Following};
 use super::{
     JoinError, MessageList, PresenceMode, RoomName, SubscribeOptions, Subscriber, Subscription,
     Terms, User,
@@ -18,10 +20,12 @@ use super::{
     list,
     log::{Extract, LogError, RoomLog, Selection},
     members::Members,
+    position::Place,
     presence::People,
 };
 use crate::{
-    outbox::{Now, Outbox, SendError},
+    cluster::Listener,
+    outbox::{Now, SendError},
     transport::{Packet, turn::Turn},
 };
 
@@ -38,8 +42,9 @@ pub(super) struct Room {
 
 #[derive(Default)]
 struct State {
-    /// The offset up to which messages were delivered.
-    delivered: u64,
+    /// The place up to which messages were delivered.
+    delivered: Place,
+    epochs: Epochs,
     backlog: Backlog,
     members: Members,
     people: People,
@@ -54,6 +59,8 @@ struct Entry<'a> {
     options: &'a SubscribeOptions,
     extract: &'a Extract,
     messages: Option<&'a MessageList>,
+    /// Number of epochs before the extract's.
+    life: u64,
     /// Whether the client is a member, and continues from the last message that was queued for it.
     is_continued: bool,
 }
@@ -68,11 +75,15 @@ pub(super) enum RoomError<E> {
 
 impl Room {
     pub(super) fn new(name: RoomName, terms: Arc<Terms>, log: RoomLog) -> Arc<Self> {
+        let state = State {
+            epochs: Epochs::of(log.epoch()),
+            ..State::default()
+        };
         Arc::new(Self {
             name,
             terms,
             log,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
@@ -85,24 +96,13 @@ impl Room {
         answer: impl Fn(&Subscription) -> Option<Packet>,
     ) -> Result<(), RoomError<JoinError>> {
         let was_live = self.join(subscriber)?;
-        let selection = Selection {
-            since: options.since.clone(),
-            last: options.history.unwrap_or_default(),
-            limit: None,
-        };
-        let extract = match self.log.read(&selection).await {
-            Ok(extract) => extract,
-            Err(LogError::Closed) => return Err(RoomError::Retired),
-            Err(LogError::Unavailable) => {
-                self.leave(&subscriber.connection);
-                return Err(RoomError::Other(JoinError::Unavailable));
-            }
-        };
+        let (extract, life) = self.read_for(subscriber, options).await?;
         // A member that names no last message gets all messages up to the answer before the answer.
         let is_continued = was_live && options.since.is_none();
         if is_continued {
-            self.await_delivery(extract.position.offset, &subscriber.outbox)
-                .await;
+            let offset = extract.position.offset;
+            let place = Place { life, offset };
+            self.await_delivery(place, subscriber).await?;
         }
         // The messages are encoded without the room's lock.
         let is_recovered = options.since.is_some() && extract.recovered == Some(true);
@@ -113,6 +113,7 @@ impl Room {
             options,
             extract: &extract,
             messages: messages.as_ref(),
+            life,
             is_continued,
         };
         loop {
@@ -123,6 +124,63 @@ impl Room {
                 Ok(()) => return Ok(()),
             }
         }
+    }
+
+    /// Reads the part of the log that a subscriber asks for. Returns it with the number of epochs before
+    /// its own.
+    async fn read_for(
+        self: &Arc<Self>,
+        subscriber: &Subscriber,
+        options: &SubscribeOptions,
+    ) -> Result<(Extract, u64), RoomError<JoinError>> {
+        let selection = Selection {
+            since: options.since.clone(),
+            last: options.history.unwrap_or_default(),
+            limit: None,
+        };
+        if let Some(log) = self.log.redis() {
+            let room: Weak<Self> = Arc::downgrade(self);
+            let listener: Weak<dyn Listener> = room;
+            // What is lost before the channel is confirmed is read then.
+            let _ = log.listen(listener).await;
+        }
+        loop {
+            let extract = match self.log.read(&selection).await {
+                Err(LogError::Unavailable) => {
+                    self.extract_alone(options).ok_or(LogError::Unavailable)
+                }
+                answer => answer,
+            };
+            let extract = match extract {
+                Ok(extract) => extract,
+                Err(LogError::Closed) => return Err(RoomError::Retired),
+                Err(LogError::Unavailable) => {
+                    self.leave(&subscriber.connection);
+                    return Err(RoomError::Other(JoinError::Unavailable));
+                }
+            };
+            if let Some(life) = self.adopt(&extract) {
+                return Ok((extract, life));
+            }
+        }
+    }
+
+    /// Follows the log to what was read of it. Returns the number of epochs before that one; `None` when
+    /// it has ended, or messages after it were not delivered.
+    fn adopt(self: &Arc<Self>, extract: &Extract) -> Option<u64> {
+        let _turn = Turn::begin();
+        let mut state = self.lock();
+        let (position, generation) = (&extract.position, extract.generation);
+        let followed = self.follow(&mut state, position, generation, position.offset);
+        if followed == Following::Former || position.offset < state.epochs.start {
+            return None;
+        }
+        let life = state.delivered.life;
+        drop(state);
+        if followed == Following::Begun {
+            self.catch_up(position.offset);
+        }
+        Some(life)
     }
 
     /// Adds a subscriber that waits for its answer. Returns whether it was a member before.
@@ -138,12 +196,24 @@ impl Room {
         Ok(state.members.join(subscriber))
     }
 
-    /// Waits until the messages up to `offset` are delivered, or the outbox is closed.
-    async fn await_delivery(self: &Arc<Self>, offset: u64, outbox: &Outbox) {
-        self.catch_up(offset);
-        while self.lock().delivered < offset && outbox.is_open_now() {
+    /// Waits until the messages up to `place` are delivered, or the outbox is closed. Gives up when they
+    /// cannot be read.
+    async fn await_delivery(
+        self: &Arc<Self>,
+        place: Place,
+        subscriber: &Subscriber,
+    ) -> Result<(), RoomError<JoinError>> {
+        if self.lock().delivered < place {
+            self.catch_up(place.offset);
+        }
+        while self.lock().delivered < place && subscriber.outbox.is_open_now() {
+            if self.log.is_away() {
+                self.leave(&subscriber.connection);
+                return Err(RoomError::Other(JoinError::Unavailable));
+            }
             tokio::time::sleep(DELIVERY_PAUSE).await;
         }
+        Ok(())
     }
 
     /// Answers a subscription, and lets its messages follow.
@@ -203,10 +273,13 @@ impl Room {
         now: Now,
     ) -> Result<(), SendError> {
         let (subscriber, extract) = (entry.subscriber, entry.extract);
-        let offset = extract.position.offset;
+        let place = Place {
+            life: entry.life,
+            offset: extract.position.offset,
+        };
         if entry.is_continued {
             let members = &mut state.members;
-            members.release_until(&subscriber.connection, offset, now)?;
+            members.release_until(&subscriber.connection, place, now)?;
         }
         let mode = entry.options.presence;
         let is_counted = state.members.is_counted(&subscriber.connection);
@@ -225,7 +298,7 @@ impl Room {
             let packet = self.terms.outboxes.share(packet);
             subscriber.outbox.queue(&packet, now)?;
         }
-        state.members.go_live(&subscriber.connection, offset, now)
+        state.members.go_live(&subscriber.connection, place, now)
     }
 
     /// Takes a connection out; nothing happens when it is not in.
@@ -255,6 +328,7 @@ impl Room {
         let is_idle = is_empty && state.members.is_empty() && state.people.count() == 0;
         if is_idle && self.log.close_if_empty() {
             state.is_retired = true;
+            self.log.ignore();
         }
         state.is_retired
     }

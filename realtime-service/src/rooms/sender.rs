@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The sender of a message. Clones share the texts.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sender {
     /// The issuer, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,7 +19,7 @@ pub struct Sender {
     pub name: Option<Arc<str>>,
     /// A random id of this connection. It is not Socket.IO's `socket.id`, which is the Engine.IO
     /// `sid`, and whoever knows that one can take the connection over. A back end has none.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub connection: Arc<str>,
 }
 

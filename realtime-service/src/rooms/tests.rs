@@ -15,7 +15,7 @@ fn rooms_with(history: HistorySettings) -> Rooms {
     };
     let timers = Arc::default();
     let transport = TransportContext::new(&config, &Arc::new(Metrics::new()), &timers);
-    Rooms::new(&config, &OutboxContext::new(&transport), &timers)
+    Rooms::new(&config, None, &OutboxContext::new(&transport), &timers)
 }
 
 fn name(text: &str) -> RoomName {

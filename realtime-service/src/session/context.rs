@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared_claims::VerifiedLogout;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::Registry;
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations},
+    cluster::Cluster,
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::{PaceLimits, Quotas},
     metrics::{Cause, Metrics},
@@ -52,7 +54,8 @@ pub struct SessionContext {
 }
 
 impl SessionContext {
-    /// A context with the settings of `config`; the keys of our own issuer come from `source`.
+    /// A context with the settings of `config`; the keys of our own issuer come from `source`, and rooms
+    /// are those of the `cluster` if there is one.
     ///
     /// # Errors
     ///
@@ -61,9 +64,15 @@ impl SessionContext {
         config: &Config,
         source: KeySource,
         transport: &TransportContext,
+        cluster: Option<&Arc<Cluster>>,
     ) -> anyhow::Result<Arc<Self>> {
         let (metrics, timers) = (&transport.metrics, &transport.timers);
         let outboxes = OutboxContext::new(transport);
+        let revocations = Revocations::open(&config.revocations)?;
+        let revocations = match cluster {
+            Some(cluster) => revocations.shared(cluster, config.longest_lifetime_secs()),
+            None => revocations,
+        };
         Ok(Arc::new(Self {
             keys: Keys::new(config, source, metrics)?,
             credentials: config.credentials.clone(),
@@ -75,12 +84,28 @@ impl SessionContext {
             quotas: transport.quotas.clone(),
             metrics: metrics.clone(),
             timers: timers.clone(),
-            rooms: Rooms::new(config, &outboxes, timers),
+            rooms: Rooms::new(config, cluster, &outboxes, timers),
             outboxes,
             sessions: Registry::default(),
-            revocations: Revocations::open(&config.revocations)?,
+            revocations,
             handlers: TaskTracker::new(),
         }))
+    }
+
+    /// Ends the sockets here whose tokens a logout concerns.
+    pub fn end_revoked(&self, logout: &VerifiedLogout) {
+        for scope in &logout.scopes {
+            for session in self.sessions.find(&logout.iss, scope) {
+                let identity = session.identity();
+                if identity
+                    .claims()
+                    .is_some_and(|claims| scope.ends(claims.iat, logout.iat))
+                {
+                    tracing::info!(connection = %session.connection, "disconnected: its session was revoked");
+                    session.disconnect(Cause::Revoked);
+                }
+            }
+        }
     }
 
     /// Closes every session, and waits up to `grace` for all handlers, disconnect handlers included.

@@ -22,6 +22,7 @@ use crate::config::SessionBinding;
 pub(super) struct Opener {
     address: AddressKey,
     origin: Option<NonZeroU64>,
+    /// Absent where it is not compared.
     user_agent: Option<NonZeroU64>,
     query_tokens: Option<NonZeroU64>,
     authorization: Option<NonZeroU64>,
@@ -40,13 +41,15 @@ impl Opener {
         address: IpAddr,
         headers: &HeaderMap,
         credentials: &RequestCredentials,
+        binding: SessionBinding,
     ) -> Self {
         let header = |name| headers.get(name).and_then(digest);
+        let is_compared = binding == SessionBinding::Address;
         let (tokens, authorization) = (&credentials.query_tokens, &credentials.authorization);
         Self {
             address: AddressKey::from(address),
             origin: header(header::ORIGIN),
-            user_agent: header(header::USER_AGENT),
+            user_agent: is_compared.then(|| header(header::USER_AGENT)).flatten(),
             query_tokens: digest(tokens).filter(|_| !tokens.is_empty()),
             authorization: digest(authorization).filter(|_| !authorization.is_empty()),
         }
@@ -204,6 +207,7 @@ mod tests {
             address.parse().expect("an address"),
             request.headers(),
             &credentials,
+            SessionBinding::Address,
         )
     }
 

@@ -18,7 +18,7 @@ use super::{
 pub(crate) fn session(context: &Arc<TransportContext>) -> Arc<EngineSession> {
     let address = Ipv4Addr::LOCALHOST.into();
     let credentials = RequestCredentials::default();
-    let opener = Opener::of(address, &HeaderMap::new(), &credentials);
+    let opener = Opener::of(address, &HeaderMap::new(), &credentials, context.binding);
     let visitor = Visitor {
         opener,
         credentials,

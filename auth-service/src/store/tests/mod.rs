@@ -27,8 +27,10 @@ use on_both;
 
 mod audit;
 mod conformance;
+mod erasure;
 mod exchange;
 mod failure;
+mod import;
 mod refresh_tokens;
 mod sessions;
 mod sqlite;

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{
     credentials::Password,
     hash::{self, Cost, HashError, StoredHash},
+    schemes::verify_password,
 };
 use crate::config::PasswordSettings;
 
@@ -264,7 +265,7 @@ impl Worker {
     fn verify(&mut self, password: &Password, stored: Option<&StoredHash>) -> bool {
         self.verified.fetch_add(1, Ordering::Relaxed);
         let decoy = self.decoy.clone();
-        match hash::verify_password(password, stored.unwrap_or(&decoy), &mut self.memory) {
+        match verify_password(password, stored.unwrap_or(&decoy), &mut self.memory) {
             Ok(matches) => matches && stored.is_some(),
             Err(error) => {
                 self.report(error, password);
@@ -277,7 +278,7 @@ impl Worker {
     /// any other.
     fn report(&mut self, error: HashError, password: &Password) {
         tracing::error!(%error, "a stored password hash cannot be used");
-        let _ = hash::verify_password(password, &self.decoy, &mut self.memory);
+        let _ = verify_password(password, &self.decoy, &mut self.memory);
     }
 }
 

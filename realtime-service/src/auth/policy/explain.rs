@@ -9,6 +9,7 @@ use shared_claims::authorization::Action;
 use super::{
     Holder, RoomName, RoomRule, Whom, for_each_grant,
     rule::{Rule, claims_in, expand},
+    verification_of,
 };
 
 /// The answer to whether somebody may do something in a room, and how it came about.
@@ -114,6 +115,8 @@ pub enum Want {
     Scope(String),
     /// This claim, as a text or a list of texts.
     Claim(String),
+    /// This claim, as `true`.
+    True(&'static str),
 }
 
 impl RuleSource {
@@ -206,8 +209,11 @@ impl RoomRule {
         };
         // When all can be used, two of them are lists, of which the first alone is taken as one.
         let lacking = claims_in(text).find(|name| !is_usable(name));
-        let lacking = lacking.or_else(|| claims_in(text).last());
-        lacking.map(|name| Want::Claim(name.to_owned()))
+        let lacking = lacking.or_else(|| claims_in(text).last())?;
+        let is_there = holder.claims()?.all().contains_key(lacking);
+        let verification = verification_of(lacking).filter(|_| is_there && !is_usable(lacking));
+        let claim = || Want::Claim(lacking.to_owned());
+        Some(verification.map_or_else(claim, Want::True))
     }
 }
 
@@ -282,6 +288,7 @@ impl fmt::Display for PassedOver {
             Want::Issuer(issuers) => write!(formatter, "a token of {}", issuers.join(" or ")),
             Want::Scope(scope) => write!(formatter, "the scope {scope}"),
             Want::Claim(claim) => write!(formatter, "the claim {claim} as a text"),
+            Want::True(claim) => write!(formatter, "the claim {claim} as true"),
         }
     }
 }

@@ -152,6 +152,16 @@ impl Policy {
     }
 }
 
+/// The claim that says whether `claim` is verified (OpenID Connect Core 1.0, section 5.1): an address that
+/// somebody typed in themselves must not open what belongs to its owner.
+fn verification_of(claim: &str) -> Option<&'static str> {
+    match claim {
+        "email" => Some("email_verified"),
+        "phone_number" => Some("phone_number_verified"),
+        _ => None,
+    }
+}
+
 impl<'a> Holder<'a> {
     /// What the token says.
     #[must_use]
@@ -168,8 +178,12 @@ impl<'a> Holder<'a> {
         matches!(self, Self::Bearer { is_ours: false, .. })
     }
 
+    /// The claim that a pattern names. One that its issuer has not verified is none.
     fn value_of(&self, claim: &str) -> Option<&'a Value> {
-        self.claims()?.all().get(claim)
+        let all = self.claims()?.all();
+        let is_verified = |flag| all.get(flag).and_then(Value::as_bool) == Some(true);
+        let counts = verification_of(claim).is_none_or(is_verified);
+        all.get(claim).filter(|_| counts)
     }
 }
 

@@ -149,6 +149,28 @@ fn a_claim_of_any_name_can_be_named_and_a_missing_one_opens_nothing() {
 }
 
 #[test]
+fn an_address_or_a_number_opens_a_room_once_its_issuer_has_verified_it() {
+    for (claim, flag, value, segment) in [
+        ("email", "email_verified", "a@x.example", "a%40x.example"),
+        ("phone_number", "phone_number_verified", "+49", "%2B49"),
+    ] {
+        for (verification, expected) in [
+            (json!(true), true),
+            (json!(false), false),
+            (json!("true"), false),
+            (json!(1), false),
+            (json!(null), false),
+        ] {
+            let holder = claims(json!({ claim: value, flag: verification }));
+            let rules = [rule(&format!("of:{{{claim}}}"))];
+            let room = format!("of:{segment}");
+            let is_heard = may_hear(&rules, &ours(&holder), &room);
+            assert_eq!(is_heard, expected, "{verification}");
+        }
+    }
+}
+
+#[test]
 fn a_claim_that_is_named_by_a_url_can_be_named() {
     const ROLES: &str = "https://app.example:8443/roles";
     let theirs = |pattern: String| RoomRule {

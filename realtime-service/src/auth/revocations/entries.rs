@@ -74,6 +74,11 @@ impl Entries {
         }
     }
 
+    /// How many revocations may be kept.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many revocations are kept.
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Acquire)

@@ -107,6 +107,14 @@ impl Log {
             .map_err(|_| io::Error::other("the thread that writes has gone"))?
     }
 
+    /// Appends a line that is kept elsewhere too. With a full queue it is left out.
+    pub(super) fn append_later(&self, line: String) {
+        let (answer, _) = oneshot::channel();
+        if self.queue.try_send(Command::Append(line, answer)).is_err() {
+            tracing::warn!("a revocation of another gateway is not in the file");
+        }
+    }
+
     /// Writes the file anew when there is a moment for it.
     pub(super) fn rewrite_later(&self, entries: Arc<Entries>) {
         // With a full queue there is none; a later call asks again.

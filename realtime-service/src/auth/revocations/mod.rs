@@ -12,6 +12,7 @@ mod draft;
 mod entries;
 mod file;
 mod log;
+mod shared;
 mod suspended;
 
 use std::{
@@ -31,10 +32,12 @@ use tokio::time::{Instant, sleep};
 use self::{
     entries::{Entries, Entry, Key},
     log::{Log, Writer},
+    shared::SharedRevocations,
     suspended::SuspendedTokens,
 };
 use crate::{
     clock::{unix_secs, wall_now},
+    cluster::Cluster,
     config::RevocationSettings,
 };
 
@@ -81,7 +84,9 @@ pub struct Revocations {
     entries: Arc<Entries>,
     /// The tokens that are refused for a while, which are not on the disk.
     suspended: SuspendedTokens,
-    log: Log,
+    log: Arc<Log>,
+    /// Those of all gateways, when there are several.
+    shared: Option<Arc<SharedRevocations>>,
     /// When the file may be written anew again.
     next_rewrite: Mutex<Instant>,
 }
@@ -99,9 +104,45 @@ impl Revocations {
         Ok(Self {
             entries,
             suspended: SuspendedTokens::default(),
-            log,
+            log: Arc::new(log),
+            shared: None,
             next_rewrite: Mutex::new(Instant::now()),
         })
+    }
+
+    /// Shares the revocations with the other gateways of `cluster`, for as long as the longest token lives,
+    /// `lifetime_secs`. `end_sessions` is called with those of other gateways.
+    #[must_use]
+    pub fn shared(mut self, cluster: &Arc<Cluster>, lifetime_secs: u64) -> Self {
+        let lifetime = Duration::from_secs(lifetime_secs + CLOCK_LEEWAY_SECS);
+        self.shared = Some(SharedRevocations::new(
+            cluster.clone(),
+            self.entries.clone(),
+            self.log.clone(),
+            (self.entries.most(), lifetime),
+        ));
+        self
+    }
+
+    /// Has `end_sessions` called with each revocation of another gateway.
+    pub fn on_revoked(&self, end_sessions: impl Fn(&VerifiedLogout) + Send + Sync + 'static) {
+        if let Some(shared) = &self.shared {
+            shared.on_revoked(Box::new(end_sessions));
+        }
+    }
+
+    /// Follows the revocations of other gateways; never returns if there are any.
+    pub async fn follow(&self) {
+        if let Some(shared) = &self.shared {
+            shared.run().await;
+        }
+    }
+
+    /// Waits until the revocations of other gateways are known, for `limit` at most.
+    pub async fn caught_up(&self, limit: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.caught_up(limit).await;
+        }
     }
 
     fn open_log(path: &Path, entries: &Arc<Entries>) -> anyhow::Result<Log> {
@@ -176,13 +217,24 @@ impl Revocations {
         Ok(Pending(line_of(&record)))
     }
 
-    /// Writes what was remembered; when this returns it is on the disk.
+    /// Writes what was remembered; when this returns it is on the disk, and in Redis if the gateway is one
+    /// of several. While Redis is away the disk is enough: then Redis gets it later.
     ///
     /// # Errors
     ///
-    /// When it is not.
+    /// When it is not on the disk.
     pub async fn write(&self, pending: Pending) -> Result<(), RevocationError> {
-        self.log.append(pending.0).await?;
+        match &self.shared {
+            None => self.log.append(pending.0).await?,
+            Some(shared) => {
+                let (written, added) =
+                    tokio::join!(self.log.append(pending.0.clone()), shared.add(&pending.0));
+                written?;
+                if added.is_err() {
+                    tracing::warn!("a revocation is not in Redis, and is added later");
+                }
+            }
+        }
         self.rewrite_if_large();
         Ok(())
     }
@@ -247,13 +299,25 @@ impl Record {
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> {
+        let named = self.scopes().into_iter();
+        named.map(|scope| (self.iss.clone(), scope))
+    }
+
+    fn logout(&self) -> VerifiedLogout {
+        VerifiedLogout {
+            iss: self.iss.clone(),
+            iat: self.iat,
+            scopes: self.scopes(),
+        }
+    }
+
+    fn scopes(&self) -> Vec<LogoutScope> {
         let scopes = [
             self.sid.clone().map(LogoutScope::Session),
             self.sub.clone().map(LogoutScope::Subject),
             self.unnamed.clone().map(LogoutScope::Unnamed),
         ];
-        let named = scopes.into_iter().flatten();
-        named.map(|scope| (self.iss.clone(), scope))
+        scopes.into_iter().flatten().collect()
     }
 }
 

@@ -68,7 +68,7 @@ impl MemoryLog {
     /// An empty log in a new epoch.
     pub(in crate::rooms) fn new(logs: Arc<MemoryLogs>) -> Self {
         Self {
-            epoch: Epoch(random_id().into()),
+            epoch: Epoch::new(random_id()),
             logs,
             state: Mutex::default(),
         }
@@ -90,6 +90,7 @@ impl MemoryLog {
                     position: self.position(offset),
                     message: None,
                     is_duplicate: true,
+                    generation: 0,
                 });
             }
             state.offset += 1;
@@ -105,6 +106,7 @@ impl MemoryLog {
                 position,
                 message: Some(message),
                 is_duplicate: false,
+                generation: 0,
             })
         })
     }
@@ -128,8 +130,14 @@ impl MemoryLog {
                 messages,
                 more,
                 recovered,
+                generation: 0,
             }
         })
+    }
+
+    /// The place of the newest message.
+    pub(in crate::rooms) fn newest(&self) -> Position {
+        self.position(self.lock().offset)
     }
 
     pub(super) fn trim(&self, now: Instant) -> bool {

@@ -2,10 +2,13 @@
 //! follows it.
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod faulty;
 mod history;
 mod memory;
 mod recent_ids;
+mod redis;
 
 use std::sync::Arc;
 
@@ -15,13 +18,16 @@ use tokio::time::Instant;
 pub(super) use self::faulty::{Faults, FaultyLog};
 pub(super) use self::memory::{MemoryLog, MemoryLogs};
 pub use self::recent_ids::MessageKey;
-use super::{Draft, Message, Position, Since};
+pub(super) use self::redis::{RedisLog, RedisLogs};
+use super::{Draft, Epoch, Message, Position, Since};
 use crate::clock;
 
 /// The log of one room.
 pub(super) enum RoomLog {
     /// In the memory of this process.
     Memory(MemoryLog),
+    /// In Redis, for several gateways.
+    Redis(Box<RedisLog>),
     /// One that is slow, fails, and loses notices.
     #[cfg(test)]
     Faulty(FaultyLog),
@@ -30,8 +36,7 @@ pub(super) enum RoomLog {
 /// Why a log did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
-    /// It cannot be reached now; nothing was done.
-    #[cfg_attr(not(test), expect(dead_code, reason = "memory can always be reached"))]
+    /// It cannot be reached now. A message may have been appended all the same.
     #[error("the log cannot be reached")]
     Unavailable,
     /// Another log has taken the place of this one.
@@ -48,6 +53,9 @@ pub struct Appended {
     pub message: Option<Arc<Message>>,
     /// Whether it was published before under the same key.
     pub is_duplicate: bool,
+    /// The generation of the [`cluster`](crate::cluster) in which the log answered; 0 for a log in
+    /// memory.
+    pub generation: u64,
 }
 
 /// A part of what a log keeps.
@@ -60,6 +68,9 @@ pub struct Extract {
     pub more: bool,
     /// Whether nothing is missing before the first of them; `None` when no place was named.
     pub recovered: Option<bool>,
+    /// The generation of the [`cluster`](crate::cluster) in which the log answered; 0 for a log in
+    /// memory.
+    pub generation: u64,
 }
 
 /// Which part of a log is read.
@@ -80,10 +91,6 @@ impl RoomLog {
     /// # Errors
     ///
     /// See [`LogError`].
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_async, reason = "a log in Redis awaits it")
-    )]
     pub(super) async fn append(
         &self,
         draft: &Draft,
@@ -91,6 +98,7 @@ impl RoomLog {
     ) -> Result<Appended, LogError> {
         match self {
             Self::Memory(log) => log.append(draft, key, clock::now().timer),
+            Self::Redis(log) => log.append(draft, key).await,
             #[cfg(test)]
             Self::Faulty(log) => log.append(draft, key).await,
         }
@@ -101,43 +109,78 @@ impl RoomLog {
     /// # Errors
     ///
     /// See [`LogError`].
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_async, reason = "a log in Redis awaits it")
-    )]
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         match self {
             Self::Memory(log) => Ok(log.read(selection, clock::now().timer)),
+            Self::Redis(log) => log.read(selection).await,
             #[cfg(test)]
             Self::Faulty(log) => log.read(selection).await,
         }
     }
 
-    /// Forgets what is too old, and returns whether nothing is kept.
-    pub(super) fn trim(&self, now: Instant) -> bool {
-        self.memory().trim(now)
+    /// Does not listen to other gateways any more.
+    pub(super) fn ignore(&self) {
+        if let Self::Redis(log) = self {
+            log.ignore();
+        }
     }
 
-    /// Closes a log that keeps nothing, and returns whether it is closed.
-    pub(super) fn close_if_empty(&self) -> bool {
-        self.memory().close_if_empty()
-    }
-
-    /// How many bytes are kept, and when the newest message of them was published.
-    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
-        self.memory().kept()
-    }
-
-    /// Forgets all messages and ids; the numbering goes on.
-    pub(super) fn forget(&self) {
-        self.memory().forget();
-    }
-
-    fn memory(&self) -> &MemoryLog {
+    /// Returns the log in Redis, if it is one.
+    pub(super) fn redis(&self) -> Option<&RedisLog> {
         match self {
-            Self::Memory(log) => log,
+            Self::Redis(log) => Some(log),
+            _ => None,
+        }
+    }
+
+    /// Returns the epoch of a log that has one only.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::Redis(_) => None,
+            _ => self.with_memory(|log| log.newest().epoch),
+        }
+    }
+
+    /// Whether the log cannot be reached now.
+    pub(super) fn is_away(&self) -> bool {
+        self.redis().is_some_and(RedisLog::is_away)
+    }
+
+    /// Waits until it is worth trying again to read what could not be read.
+    pub(super) async fn reachable(&self) {
+        if let Self::Redis(log) = self {
+            log.reachable().await;
+        }
+    }
+
+    /// Forgets what is too old, and returns whether nothing is kept here.
+    pub(super) fn trim(&self, now: Instant) -> bool {
+        let is_empty = self.with_memory(|log| log.trim(now));
+        is_empty.unwrap_or(true)
+    }
+
+    /// Closes a log that keeps nothing here, and returns whether it is closed. A log in Redis goes on
+    /// without this gateway.
+    pub(super) fn close_if_empty(&self) -> bool {
+        self.with_memory(MemoryLog::close_if_empty).unwrap_or(true)
+    }
+
+    /// How many bytes are kept here, and when the newest message of them was published.
+    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
+        self.with_memory(MemoryLog::kept).unwrap_or_default()
+    }
+
+    /// Forgets all messages and ids that are kept here; the numbering goes on.
+    pub(super) fn forget(&self) {
+        self.with_memory(MemoryLog::forget);
+    }
+
+    fn with_memory<T>(&self, work: impl FnOnce(&MemoryLog) -> T) -> Option<T> {
+        match self {
+            Self::Memory(log) => Some(work(log)),
+            Self::Redis(log) => log.with_alone(work),
             #[cfg(test)]
-            Self::Faulty(log) => log.memory(),
+            Self::Faulty(log) => Some(work(log.memory())),
         }
     }
 }

@@ -10,10 +10,10 @@ use std::{
 use tokio::time::Instant;
 
 /// How long an id is remembered: longer than clients try again after they lost a connection.
-const ID_LIFETIME: Duration = Duration::from_secs(120);
+pub(super) const ID_LIFETIME: Duration = Duration::from_secs(120);
 
 /// How many are remembered in one room.
-const MOST_IDS: usize = 1000;
+pub(super) const MOST_IDS: usize = 1000;
 
 /// The memory that an entry takes besides its texts, in bytes: a place in each of two collections,
 /// which have up to twice as many, and the key with the counters of its `Arc`.

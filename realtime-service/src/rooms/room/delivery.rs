@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{Room, RoomError, State};
+use super::{Room, RoomError, State, following::Following};
 use crate::{
+    cluster::Cluster,
     outbox,
     rooms::{
-        Draft, Message, PublishError,
+        Draft, Message, Position, PublishError, Since,
         log::{Appended, Extract, LogError, MessageKey, Selection},
         members::Delivery,
+        position::Place,
     },
     transport::turn::Turn,
 };
@@ -32,7 +34,18 @@ pub(super) struct Backlog {
     newest: u64,
     /// Whether a task reads messages from the log that were not delivered.
     is_catching_up: bool,
+    /// The generation of the cluster in which the log has to be read, and that in which it was.
+    pub(super) required: u64,
+    verified: u64,
     early: Early,
+}
+
+impl Backlog {
+    /// Forgets what belongs to an epoch that has ended.
+    pub(super) fn forget(&mut self) {
+        self.newest = 0;
+        self.early = Early::default();
+    }
 }
 
 /// The messages that have arrived before an earlier one.
@@ -68,10 +81,17 @@ impl Early {
 }
 
 impl State {
-    /// Returns whether messages are missing that are in the log. When none is, the task ends.
+    /// Returns whether messages are missing that are in the log, or may be. When none is, or nobody is
+    /// here, the task ends.
     fn must_catch_up(&mut self) -> bool {
-        self.backlog.is_catching_up = self.delivered < self.backlog.newest;
+        self.backlog.is_catching_up = self.is_behind();
         self.backlog.is_catching_up
+    }
+
+    fn is_behind(&self) -> bool {
+        let backlog = &self.backlog;
+        let is_behind = self.delivered.offset < backlog.newest;
+        (is_behind || backlog.verified < backlog.required) && !self.members.is_empty()
     }
 }
 
@@ -93,7 +113,14 @@ impl Room {
             }
         };
         match &appended.message {
-            Some(message) => self.receive(message),
+            Some(message) => {
+                let (position, generation) = (&appended.position, appended.generation);
+                let is_current = self.receive(position, message, generation);
+                // Redis came back meanwhile, and nobody will ever hear of the message.
+                if !is_current && !Cluster::is_shared(generation) {
+                    return Err(RoomError::Other(PublishError::Unavailable));
+                }
+            }
             None if appended.is_duplicate => {}
             None => self.catch_up(appended.position.offset),
         }
@@ -101,34 +128,51 @@ impl Room {
     }
 
     /// Delivers a message that follows the last delivered one. Keeps any other message until the
-    /// messages before it are read from the log.
-    fn receive(self: &Arc<Self>, message: &Arc<Message>) {
+    /// messages before it are read from the log. Returns whether the message's epoch is the current one.
+    pub(super) fn receive(
+        self: &Arc<Self>,
+        position: &Position,
+        message: &Arc<Message>,
+        generation: u64,
+    ) -> bool {
         // Before the lock, so that packets leave after it is released.
         let _turn = Turn::begin();
         let mut state = self.lock();
-        if message.offset() <= state.delivered {
-            return;
+        let (offset, start) = (message.offset(), message.offset() - 1);
+        if self.follow(&mut state, position, generation, start) == Following::Former {
+            return false;
         }
-        if message.offset() > state.delivered + 1 {
+        if offset <= state.delivered.offset {
+            return true;
+        }
+        if state.members.is_empty() {
+            // Whoever enters from now on reads the log first.
+            state.delivered.offset = offset;
+            state.backlog.forget();
+            return true;
+        }
+        if offset > state.delivered.offset + 1 {
             state.backlog.early.insert(message);
             drop(state);
-            return self.catch_up(message.offset());
+            self.catch_up(offset);
+            return true;
         }
         self.deliver(&mut state, message);
         loop {
-            let next = state.delivered + 1;
+            let next = state.delivered.offset + 1;
             let Some(message) = state.backlog.early.remove(next) else {
                 break;
             };
             self.deliver(&mut state, &message);
         }
+        true
     }
 
     /// Delivers the next message to the members.
     fn deliver(&self, state: &mut State, message: &Arc<Message>) {
-        state.delivered = message.offset();
+        state.delivered.offset = message.offset();
         let delivery = Delivery {
-            offset: message.offset(),
+            place: state.delivered,
             packet: self.terms.outboxes.share(message.packet().clone()),
         };
         let delivered = state.members.deliver(&delivery, self.terms.outboxes.now());
@@ -140,20 +184,18 @@ impl Room {
     pub(super) fn catch_up(self: &Arc<Self>, offset: u64) {
         let mut state = self.lock();
         state.backlog.newest = state.backlog.newest.max(offset);
-        if state.delivered >= state.backlog.newest
-            || std::mem::replace(&mut state.backlog.is_catching_up, true)
-        {
+        if !state.is_behind() || std::mem::replace(&mut state.backlog.is_catching_up, true) {
             return;
         }
         drop(state);
         let room = self.clone();
         tokio::spawn(async move {
-            let mut lost_until = 0;
+            let mut lost = Place::default();
             while room.lock().must_catch_up() {
-                match room.deliver_missing(lost_until).await {
+                match room.deliver_missing(lost).await {
                     Ok(None) => continue,
-                    Ok(Some(newest)) => lost_until = newest,
-                    Err(_) => {}
+                    Ok(Some(newest)) => lost = newest,
+                    Err(_) => room.log.reachable().await,
                 }
                 tokio::time::sleep(CATCH_UP_PAUSE).await;
             }
@@ -161,61 +203,90 @@ impl Room {
     }
 
     /// Delivers the messages of the log that were not delivered. When it could not deliver all of
-    /// them, or there was none, it returns the newest offset in the log.
+    /// them, or there was none, it returns the place of the newest message in the log.
     ///
     /// A message that the log does not keep may be on its way here. Delivery stops before it, unless
-    /// its offset is `lost_until` or lower: then the members are told of a gap.
-    async fn deliver_missing(&self, lost_until: u64) -> Result<Option<u64>, LogError> {
-        let newest = Selection {
-            last: usize::MAX,
-            ..Selection::default()
-        };
-        let extract = self.log.read(&newest).await?;
-        let newest = extract.position.offset;
+    /// its place is `lost` or before that: then the members are told of a gap.
+    async fn deliver_missing(&self, lost: Place) -> Result<Option<Place>, LogError> {
+        let extract = self.log.read(&self.missing()).await?;
         let _turn = Turn::begin();
         let mut state = self.lock();
-        let before = state.delivered;
+        let (position, generation) = (&extract.position, extract.generation);
+        let newest = position.offset;
+        if self.follow(&mut state, position, generation, newest) == Following::Former {
+            return Ok(Some(lost));
+        }
+        let life = state.delivered.life;
+        let lost_until = if lost.life == life { lost.offset } else { 0 };
+        state.backlog.newest = state.backlog.newest.max(newest);
+        state.backlog.verified = generation;
+        let before = state.delivered.offset;
+        let is_blocked = self.deliver_known(&mut state, &extract, lost_until);
+        let lost = lost_until.min(newest);
+        if !is_blocked && state.delivered.offset < lost {
+            self.announce_gap(&mut state, &extract, lost);
+        }
+        let is_done = state.delivered.offset >= newest && state.delivered.offset > before;
+        let newest = Place {
+            life,
+            offset: newest,
+        };
+        Ok((!is_done).then_some(newest))
+    }
+
+    /// Selects the messages that were not delivered, or all if some of them are not kept.
+    fn missing(&self) -> Selection {
+        let state = self.lock();
+        let since = state.epochs.current().map(|epoch| Since {
+            epoch: epoch.0.to_string(),
+            offset: state.delivered.offset,
+        });
+        Selection {
+            since,
+            last: usize::MAX,
+            limit: None,
+        }
+    }
+
+    /// Delivers the messages that were read or have arrived, up to the first one that is missing; returns
+    /// whether one is.
+    fn deliver_known(&self, state: &mut State, extract: &Extract, lost_until: u64) -> bool {
         let mut known = state.backlog.early.take_all();
         let kept = extract.messages.iter();
         known.extend(kept.map(|message| (message.offset(), message.clone())));
         let mut is_blocked = false;
         for (offset, message) in known {
-            if offset <= state.delivered {
+            if offset <= state.delivered.offset {
                 continue;
             }
             let lost = lost_until.min(offset - 1);
-            if !is_blocked && state.delivered < lost {
-                self.announce_gap(&mut state, &extract, lost);
+            if !is_blocked && state.delivered.offset < lost {
+                self.announce_gap(state, extract, lost);
             }
-            is_blocked |= state.delivered < offset - 1;
+            is_blocked |= state.delivered.offset < offset - 1;
             if is_blocked {
                 state.backlog.early.insert(&message);
             } else {
-                self.deliver(&mut state, &message);
+                self.deliver(state, &message);
             }
         }
-        let lost = lost_until.min(newest);
-        if !is_blocked && state.delivered < lost {
-            self.announce_gap(&mut state, &extract, lost);
-        }
-        let is_done = state.delivered >= newest && state.delivered > before;
-        Ok((!is_done).then_some(newest))
+        is_blocked
     }
 
     /// Tells the members that the messages up to `until` are lost.
     fn announce_gap(&self, state: &mut State, extract: &Extract, until: u64) {
         let gap = json!({
             "room": self.name, "epoch": extract.position.epoch,
-            "from": state.delivered + 1, "to": until,
+            "from": state.delivered.offset + 1, "to": until,
         });
-        state.delivered = until;
+        state.delivered.offset = until;
         tracing::warn!(room = %self.name, %gap, "messages were lost before they were delivered");
         let Ok(packet) = outbox::event("/", "rt:gap", &gap) else {
             return;
         };
         // A gap has the place of its last message: members who have that already are not told.
         let delivery = Delivery {
-            offset: until,
+            place: state.delivered,
             packet: self.terms.outboxes.share(packet),
         };
         state.members.deliver(&delivery, self.terms.outboxes.now());

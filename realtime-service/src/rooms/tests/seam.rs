@@ -56,7 +56,7 @@ impl Run {
         let timers = Arc::default();
         let transport = TransportContext::new(&config, &Arc::new(Metrics::new()), &timers);
         let outboxes = OutboxContext::new(&transport);
-        let mut rooms = Rooms::new(&config, &outboxes, &timers);
+        let mut rooms = Rooms::new(&config, None, &outboxes, &timers);
         let terms = Arc::get_mut(&mut rooms.terms).expect("no room yet");
         terms.faults = Some(faults.clone());
         Arc::new(Self {

@@ -170,7 +170,12 @@ impl Shared {
         let cookie_name = Some(self.cookie_name.as_str()).filter(|_| origin == Origin::Listed);
         let credentials = take_credentials(&mut request, cookie_name);
         let client = connection.client(request.headers());
-        let opener = Opener::of(client, request.headers(), &credentials);
+        let opener = Opener::of(
+            client,
+            request.headers(),
+            &credentials,
+            self.context.binding,
+        );
         let visitor = Visitor {
             opener,
             credentials,

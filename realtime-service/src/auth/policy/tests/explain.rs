@@ -162,6 +162,10 @@ fn a_rule_says_what_it_wants_of_whom_it_gives_nothing() {
     // Only one claim of a pattern can stand for several rooms.
     assert_eq!(wants(rule("{a}:{b}"), &ours(&alice)), claim("b"));
     assert_eq!(wants(rule("{a}:{sub}"), &ours(&alice)), None);
+    let unverified = claims(json!({"email": "a@x.example"}));
+    let verification = Some(Want::True("email_verified"));
+    assert_eq!(wants(rule("{email}"), &ours(&unverified)), verification);
+    assert_eq!(wants(rule("{email}"), &ours(&alice)), claim("email"));
 }
 
 #[test]

@@ -1,21 +1,32 @@
-//! The operator's listener: what it serves is for a monitor, and visitors must not reach it.
+//! The operator's listener: metrics and health for a monitor, and the HTTP API for accounts, which takes
+//! the token of a client. Visitors must not reach it.
 
 use std::{net::SocketAddr, net::TcpListener, time::Duration};
 
-use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, http::header, web};
+use actix_web::{
+    App, HttpResponse, HttpServer, dev::ServerHandle, http::header, middleware::from_fn, web,
+};
 use anyhow::Context as _;
 
 use crate::{
     error::ApiError,
     metrics::{Levels, METRICS_TYPE},
-    routes::{self, get_or_head, nothing_here},
+    observe::observe,
+    routes::answer_headers,
     state::AppState,
 };
+
+mod account;
+mod caller;
+mod import;
+mod openapi;
+mod routes;
+mod users;
 
 /// How long the database may take to say how much there is of something.
 const LEVELS_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A monitor and its spare keep one connection each; the rest is for people who look.
+/// A monitor and its spare keep one connection each; the rest is for people who look, and for back ends.
 const MAXIMUM_CONNECTIONS: usize = 64;
 
 /// Listens on `address` until the handle is told to stop.
@@ -29,16 +40,21 @@ pub(crate) fn start(
 ) -> anyhow::Result<ServerHandle> {
     let listener = TcpListener::bind(address)
         .with_context(|| format!("cannot listen on {address} for the operator"))?;
+    let own = state.clone();
+    let imports = web::Data::new(import::Imports::default());
     let factory = move || {
         App::new()
             .app_data(state.clone())
-            .wrap(routes::answer_headers(state.settings()))
-            .configure(routes::configure_health)
-            .service(get_or_head("/metrics", show_metrics))
-            .default_service(web::to(nothing_here))
+            .app_data(imports.clone())
+            .wrap(from_fn(observe))
+            .wrap(answer_headers(state.settings()))
+            .configure(routes::configure)
     };
+    let settings = own.settings();
     let server = HttpServer::new(factory)
         .workers(1)
+        .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
+        .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         .max_connections(MAXIMUM_CONNECTIONS)
         .disable_signals()
         .listen(listener)

@@ -1,0 +1,155 @@
+//! Deletion of an account: erases what names the person from every table.
+//!
+//! The row of the account stays, with its id and its times, so that the id is not given again and
+//! nothing that refers to it is left without an owner. The audit chain stays valid: what is erased of an
+//! event stands beside its hash, and an event from before that was so is sealed by the event of the
+//! deletion (see [`super::audit_walk`]).
+
+use serde_json::{Value, json};
+
+use super::{
+    Store, StoreError,
+    audit::StoredEvent,
+    audit_walk::{ERASED, Seal},
+    database::on_transaction,
+    event::{Event, EventKind, PERSONAL_MEMBERS},
+    sessions::{self, Ending, Which},
+    transaction::Transaction,
+};
+
+/// What became of an account that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It was deleted now.
+    Now,
+    /// It had been deleted before.
+    Before,
+    /// There was never such an account.
+    Unknown,
+}
+
+/// What names the person in tables with one column for the account. The name is given again only in a
+/// form that nobody can have.
+const STATEMENTS: [&str; 6] = [
+    "update sessions set device = '', address = '' where user_id = $1",
+    "delete from totp_secrets where user_id = $1",
+    "delete from recovery_codes where user_id = $1",
+    "delete from login_challenges where user_id = $1",
+    "delete from grants where subject = $1",
+    "update audit_events set personal = null where user_id = $1 and personal is not null",
+];
+
+impl Store {
+    /// Deletes an account: ends its sessions and erases what names the person.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn delete_account(
+        &self,
+        id: &str,
+        ending: Ending<'_>,
+    ) -> Result<Deleted, StoreError> {
+        let mut transaction = self.begin().await?;
+        if !erase_account(&mut transaction, id, ending.now).await? {
+            let found: Option<(String,)> = on_transaction!(&mut transaction, |connection| {
+                sqlx::query_as("select id from users where id = $1")
+                    .bind(id)
+                    .fetch_optional(connection)
+                    .await?
+            });
+            return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
+        }
+        sessions::end(&mut transaction, id, Which::All, ending).await?;
+        for statement in STATEMENTS {
+            on_transaction!(&mut transaction, |connection| {
+                sqlx::query(statement)
+                    .bind(id)
+                    .execute(connection)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        let seal = erase_older_events(&mut transaction, id).await?;
+        let event = Event {
+            kind: EventKind::AccountDeleted,
+            at: ending.now,
+            user_id: Some(id),
+            session_id: None,
+            detail: seal.map_or_else(|| json!({}), |seal| json!({ ERASED: seal.text() })),
+        };
+        transaction.record(event);
+        transaction.commit().await?;
+        Ok(Deleted::Now)
+    }
+}
+
+/// Erases the row of an account; `false` when there is none, or it was erased before.
+async fn erase_account(
+    transaction: &mut Transaction,
+    id: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let erased = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "update users set username = 'deleted:' || id, skeleton = 'deleted:' || id, \
+                              password_hash = '', hash_scheme = null, name = null, \
+                              given_name = null, family_name = null, email = null, \
+                              email_normal = null, email_verified_at = null, \
+                              password_version = password_version + 1, \
+                              disabled_at = coalesce(disabled_at, $2), deleted_at = $2 \
+             where id = $1 and deleted_at is null",
+        )
+        .bind(id)
+        .bind(now)
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    Ok(erased == 1)
+}
+
+/// Erases the details of events from before there was a place beside the hash, and returns the seal of
+/// what is left of them, if there are some.
+async fn erase_older_events(
+    transaction: &mut Transaction,
+    id: &str,
+) -> Result<Option<Seal>, StoreError> {
+    let candidates: Vec<StoredEvent> = on_transaction!(transaction, |connection| {
+        sqlx::query_as(
+            "select number, at, event, user_id, session_id, detail, previous, hash, personal \
+             from audit_events \
+             where event in ('logged_in', 'grant_added', 'grant_removed') \
+                   and (user_id = $1 or (user_id is null and detail <> replace(detail, $1, ''))) \
+             order by number",
+        )
+        .bind(id)
+        .fetch_all(connection)
+        .await?
+    });
+    let marker = json!({ ERASED: id }).to_string();
+    let mut seal = None::<Seal>;
+    for event in candidates.iter().filter(|event| has_personal(event, id)) {
+        seal.get_or_insert_default().add(event);
+        on_transaction!(transaction, |connection| {
+            sqlx::query("update audit_events set detail = $2 where number = $1")
+                .bind(event.number)
+                .bind(&marker)
+                .execute(connection)
+                .await?;
+        });
+    }
+    Ok(seal)
+}
+
+/// Returns whether the hashed detail of an event itself names the person.
+fn has_personal(event: &StoredEvent, id: &str) -> bool {
+    let Ok(detail) = serde_json::from_str::<Value>(&event.detail) else {
+        return false;
+    };
+    let is_own = event.user_id.is_some() || detail["subject"] == id;
+    is_own
+        && PERSONAL_MEMBERS
+            .iter()
+            .any(|name| detail.get(name).is_some())
+}

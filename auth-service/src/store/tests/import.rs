@@ -1,0 +1,210 @@
+//! Accounts by the hundred, and what an operator does with one.
+
+use shared_claims::authorization::Action;
+
+use super::{
+    OwnStore,
+    conformance::account,
+    sessions::{NOW, ending, start},
+};
+use crate::{
+    store::{
+        AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, ManagedAccount,
+        NewGrant,
+    },
+    users::{email::Email, hash::StoredHash},
+    vault::Hash,
+};
+
+super::on_both!(
+    a_batch_goes_in_but_for_what_is_taken,
+    pages_have_every_account_once_and_a_search_its_own,
+    an_edit_sees_the_account_that_it_changes,
+    an_account_is_shut_and_opened_again,
+    a_hash_of_ours_takes_the_place_of_an_imported_one,
+);
+
+fn imported(id: &str, name: &str, email: Option<&str>) -> ImportedAccount {
+    let mut account = account(id, name, name);
+    account.email = email.map(|text| Email::parse(text).expect("an address"));
+    ImportedAccount {
+        account,
+        hash_scheme: Some("bcrypt:12".to_owned()),
+        is_disabled: false,
+        grants: Vec::new(),
+    }
+}
+
+async fn a_batch_goes_in_but_for_what_is_taken(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    let mut batch: Vec<ImportedAccount> = (0..250)
+        .map(|number| imported(&format!("id-{number}"), &format!("name-{number}"), None))
+        .collect();
+    batch.push(imported("id-300", "alice", None));
+    batch.push(imported("alice", "other", None));
+    batch.push(imported("id-301", "bob", Some("bob@example.org")));
+    batch.push(imported("id-302", "carol", Some("BOB@example.org")));
+    batch.push(imported("id-303", "name-7", None));
+    batch[3].is_disabled = true;
+    batch[4].grants.push(NewGrant {
+        room: "chat:**".to_owned(),
+        actions: vec![Action::Subscribe, Action::Publish],
+    });
+    let outcomes = own.import_accounts(&batch, NOW).await.expect("a write");
+    assert!(
+        outcomes[..250]
+            .iter()
+            .all(|outcome| *outcome == Added::Fine)
+    );
+    let (taken, id, email) = (Added::NameTaken, Added::IdTaken, Added::EmailTaken);
+    assert_eq!(outcomes[250..], [taken, id, Added::Fine, email, taken]);
+    assert_eq!(own.count("select count(*) from users").await, 252);
+    let events = "select count(*) from audit_events where event = 'account_imported'";
+    assert_eq!(own.count(events).await, 251);
+    assert!(own.check_events().await.expect("an answer").is_ok());
+    let shut = "select count(*) from users where disabled_at is not null and id = 'id-3'";
+    assert_eq!(own.count(shut).await, 1);
+    let grants = own.list_grants("id-4").await.expect("a read");
+    assert_eq!(grants[0].rooms, ["chat:**"]);
+    let schemes = own.count_hash_schemes().await.expect("a read");
+    assert_eq!(schemes, [("bcrypt:12".to_owned(), 251)]);
+    assert_eq!(own.count_accounts().await.expect("a read"), 252);
+    // A repetition changes nothing.
+    let outcomes = own.import_accounts(&batch, NOW).await.expect("a write");
+    assert!(outcomes.iter().all(|outcome| *outcome != Added::Fine));
+    assert_eq!(own.count("select count(*) from users").await, 252);
+}
+
+async fn names(own: &OwnStore, search: Option<&str>, after: &str, limit: i64) -> Vec<String> {
+    let page = AccountPage {
+        search: search.map(str::to_owned),
+        after: after.to_owned(),
+        limit,
+    };
+    let found = own.list_managed(&page).await.expect("a read");
+    found
+        .into_iter()
+        .map(|found| found.account.username)
+        .collect()
+}
+
+async fn pages_have_every_account_once_and_a_search_its_own(own: OwnStore) {
+    let mut batch: Vec<ImportedAccount> = (0..25)
+        .map(|number| imported(&format!("id-{number}"), &format!("name{number:02}"), None))
+        .collect();
+    batch.push(imported("id-p", "per_cent", Some("Odd@Example.org")));
+    batch[5].account.profile.name = Some("Alice Liddell".to_owned());
+    own.import_accounts(&batch, NOW).await.expect("a write");
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = names(&own, None, &after, 7).await;
+        let Some(last) = page.last() else { break };
+        after.clone_from(last);
+        seen.extend(page);
+    }
+    let mut expected: Vec<String> = (0..25).map(|number| format!("name{number:02}")).collect();
+    expected.push("per_cent".to_owned());
+    assert_eq!(seen, expected);
+    for (search, expected) in [
+        ("name1", 10),
+        ("liddell", 1),
+        ("odd@example", 1),
+        ("_", 1),
+        ("%", 0),
+        ("!", 0),
+        ("nobody", 0),
+    ] {
+        assert_eq!(
+            names(&own, Some(search), "", 50).await.len(),
+            expected,
+            "{search}"
+        );
+    }
+    let deleted = own.delete_account("id-p", ending(EndReason::AccountDeleted, &[]));
+    deleted.await.expect("a write");
+    assert_eq!(names(&own, None, "", 50).await.len(), 25);
+}
+
+fn named(name: &str, email: Option<&str>) -> EditedProfile {
+    EditedProfile {
+        name: Some(name.to_owned()),
+        given_name: None,
+        family_name: None,
+        email: email.map(|text| Email::parse(text).expect("an address")),
+        email_verified_at: None,
+    }
+}
+
+async fn an_edit_sees_the_account_that_it_changes(own: OwnStore) {
+    let batch = [
+        imported("id-a", "alice", Some("alice@example.org")),
+        imported("id-b", "bob", Some("bob@example.org")),
+    ];
+    own.import_accounts(&batch, NOW).await.expect("a write");
+    let fine = |profile| move |_: &ManagedAccount| Ok::<_, ()>(profile);
+    let edited = own.edit_profile("id-a", NOW, fine(named("A", Some("new@example.org"))));
+    let edited = edited.await.expect("a write");
+    assert!(
+        matches!(&edited, Edit::Fine(found) if found.account.name.as_deref() == Some("A")),
+        "{edited:?}"
+    );
+    let taken = own.edit_profile("id-a", NOW, fine(named("B", Some("Bob@example.org"))));
+    let taken = taken.await.expect("no failure");
+    assert!(matches!(taken, Edit::EmailTaken), "{taken:?}");
+    let refuse = |found: &ManagedAccount| Err(found.account.name.clone());
+    let refused = own.edit_profile("id-a", NOW, refuse).await.expect("a read");
+    assert!(
+        matches!(&refused, Edit::Refused(seen) if seen.as_deref() == Some("A")),
+        "{refused:?}"
+    );
+    let unknown = own
+        .edit_profile("nobody", NOW, fine(named("A", None)))
+        .await;
+    assert!(matches!(unknown.expect("a read"), Edit::Unknown));
+    let found = own
+        .find_managed("id-a")
+        .await
+        .expect("a read")
+        .expect("alice");
+    assert_eq!(found.account.email.as_deref(), Some("new@example.org"));
+    let events = "select count(*) from audit_events where event = 'account_edited'";
+    assert_eq!(own.count(events).await, 1);
+}
+
+async fn an_account_is_shut_and_opened_again(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    let disabled = async || {
+        let found = own.find_managed("alice").await.expect("a read");
+        found.expect("alice").account.disabled_at
+    };
+    for _ in 0..2 {
+        let shut = own.disable_account("alice", ending(EndReason::AccountDisabled, &[]));
+        assert!(shut.await.expect("a write"));
+        assert_eq!(disabled().await, Some(NOW));
+    }
+    for _ in 0..2 {
+        assert!(own.enable_account("alice", NOW).await.expect("a write"));
+        assert_eq!(disabled().await, None);
+    }
+    let events = "select count(*) from audit_events where event = 'account_enabled'";
+    assert_eq!(own.count(events).await, 1);
+    assert!(!own.enable_account("nobody", NOW).await.expect("a read"));
+    let ending = ending(EndReason::AccountDisabled, &[]);
+    assert!(!own.disable_account("nobody", ending).await.expect("a read"));
+}
+
+async fn a_hash_of_ours_takes_the_place_of_an_imported_one(own: OwnStore) {
+    for (name, replace) in [("alice", true), ("bob", false)] {
+        let batch = [imported(name, name, None)];
+        own.import_accounts(&batch, NOW).await.expect("a write");
+        let (old, new) = (StoredHash::from("a hash"), StoredHash::from("ours"));
+        let replaced = if replace {
+            own.replace_hash(name, &old, &new).await
+        } else {
+            let ending = ending(EndReason::PasswordChanged, &[]);
+            own.set_password_hash(name, &new, ending).await
+        };
+        assert!(replaced.expect("a write"));
+        assert_eq!(own.count_hash_schemes().await.expect("a read"), []);
+    }
+}

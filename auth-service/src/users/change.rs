@@ -1,0 +1,65 @@
+//! What an account must be to be written, and why a change of one is refused.
+
+use shared_claims::{claims::Profile, ids::is_identifier};
+
+use super::{credentials::CredentialError, email::Email, grants::GrantError};
+use crate::store::StoreError;
+
+/// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
+/// the gateway reads, and one with characters that reorder text would show another name than it has.
+pub(crate) fn check_profile(profile: &Profile) -> Result<Option<Email>, CredentialError> {
+    let Profile {
+        preferred_username: _,
+        name,
+        given_name,
+        family_name,
+        email,
+        email_verified: _,
+    } = profile;
+    let mut texts = [name, given_name, family_name].into_iter().flatten();
+    if !texts.all(|text| is_identifier(text)) {
+        return Err(CredentialError::Profile);
+    }
+    email.as_deref().map(Email::parse).transpose()
+}
+
+/// Why an account was not made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Somebody else has the name.
+    #[error("the name {0} is taken")]
+    NameTaken(String),
+    /// Somebody else has the address for mail.
+    #[error("another account has this email")]
+    EmailTaken,
+    /// They have no second factor.
+    #[error("{0} has no second factor")]
+    NoSecondFactor(String),
+    /// Nobody has the name.
+    #[error("there is no user {0}")]
+    NoSuchUser(String),
+    /// The account is another than the one that the operator has seen.
+    #[error("the account was changed since")]
+    Changed,
+    /// The rights to rooms cannot be given.
+    #[error(transparent)]
+    Grants(GrantError),
+    /// The database failed.
+    #[error("{}", .0.story())]
+    Store(#[from] StoreError),
+    /// The password breaks the policy, or the profile is none.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The database did not take it, or there was no randomness.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl From<GrantError> for ChangeError {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::Other(error) => Self::Other(error),
+            error => Self::Grants(error),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How a connection to Redis begins, and how its loss is noticed.
+
+use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use anyhow::Context;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, cmd};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, Link};
+use crate::ids::random_id;
+
+/// How often the server is asked whether it is there, and whether its data is.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Connects, subscribes to all channels, and then lets everybody use the connection.
+    pub(super) async fn connect(&self) -> anyhow::Result<Arc<Link>> {
+        let limit = self.settings.timeout();
+        let generation = self.generation.load(Ordering::Acquire) + 1;
+        let lost = CancellationToken::new();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(limit))
+            .set_response_timeout(Some(limit))
+            .set_push_sender(self.receiver(generation, lost.clone()));
+        let client = self.client()?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        let connecting = timeout(limit, connecting).await;
+        let mut connection = connecting.context("no answer in time")??;
+        let server: String = cmd("INFO")
+            .arg("server")
+            .query_async(&mut connection)
+            .await?;
+        let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:"));
+        let key = self.incarnation_key();
+        // A replica refuses to write, and is no server to work with.
+        let () = cmd("SET")
+            .arg(&key)
+            .arg(random_id())
+            .arg("NX")
+            .query_async(&mut connection)
+            .await?;
+        let link = Arc::new(Link {
+            run_id: run_id.context("INFO names no run_id")?.trim().to_owned(),
+            incarnation: cmd("GET").arg(&key).query_async(&mut connection).await?,
+            connection,
+            generation,
+            lost,
+            pending: self.pending.clone(),
+            metrics: self.metrics.clone(),
+        });
+        self.channels.begin(generation);
+        self.channels.synchronize(&link).await?;
+        self.generation.store(generation, Ordering::Release);
+        self.link.send_replace(Some(link.clone()));
+        self.metrics.cluster_connected(true);
+        self.channels.resume_all(generation);
+        Ok(link)
+    }
+
+    /// Keeps the connection until it is lost, and returns the reason.
+    pub(super) async fn serve(&self, link: &Link) -> String {
+        tokio::select! {
+            () = link.lost.cancelled() => "it was closed".to_owned(),
+            reason = self.watch(link) => reason,
+            reason = self.channels.maintain(link) => reason,
+        }
+    }
+
+    /// Begins the generation without a connection.
+    pub(super) fn disconnect(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.link.send_replace(None);
+        self.metrics.cluster_connected(false);
+        self.channels.end();
+    }
+
+    /// Asks for the server's incarnation again and again. Another one, or none, means that all data was
+    /// deleted: then everything begins anew, as after a loss.
+    async fn watch(&self, link: &Link) -> String {
+        let mut get = cmd("GET");
+        get.arg(self.incarnation_key());
+        loop {
+            sleep(HEARTBEAT_INTERVAL).await;
+            let answer: Result<Option<String>, _> =
+                get.query_async(&mut link.connection.clone()).await;
+            match answer {
+                Ok(Some(incarnation)) if incarnation == link.incarnation => {}
+                Ok(_) => return "its data was deleted".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Returns the function that the connection calls with each push message, in their order.
+    fn receiver(
+        &self,
+        generation: u64,
+        lost: CancellationToken,
+    ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
+        let channels = self.channels.clone();
+        move |push| {
+            match (push.kind, &*push.data) {
+                (PushKind::Message, [Value::BulkString(channel), Value::BulkString(payload)]) => {
+                    channels.dispatch(channel, payload, generation)
+                }
+                (PushKind::Disconnection, _) => lost.cancel(),
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    fn incarnation_key(&self) -> String {
+        self.name("incarnation")
+    }
+}

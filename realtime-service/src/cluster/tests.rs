@@ -1,0 +1,168 @@
+//! The driver and a real server.
+
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use redis::{Script, cmd};
+use tokio::sync::mpsc;
+
+use super::{testing, *};
+
+/// Hands on what it hears.
+struct Ear {
+    heard: mpsc::UnboundedSender<(Vec<u8>, u64)>,
+    resumed: Mutex<Vec<u64>>,
+}
+
+impl Listener for Ear {
+    fn receive(self: Arc<Self>, payload: &[u8], generation: u64) {
+        let _ = self.heard.send((payload.to_vec(), generation));
+    }
+
+    fn resume(self: Arc<Self>, generation: u64) {
+        self.resumed.lock().expect("no panic").push(generation);
+    }
+}
+
+fn ear() -> (Arc<Ear>, mpsc::UnboundedReceiver<(Vec<u8>, u64)>) {
+    let (heard, hearing) = mpsc::unbounded_channel();
+    let resumed = Mutex::default();
+    (Arc::new(Ear { heard, resumed }), hearing)
+}
+
+fn weak(ear: &Arc<Ear>) -> Weak<dyn Listener> {
+    let ear: Weak<Ear> = Arc::downgrade(ear);
+    ear
+}
+
+async fn publish(cluster: &Cluster, channel: &str, payload: &str) -> i64 {
+    let mut publish = cmd("PUBLISH");
+    publish.arg(channel).arg(payload);
+    let link = cluster.link().expect("a connection");
+    link.query(&publish).await.expect("an answer")
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(15);
+    let output = tokio::time::timeout(limit, future).await;
+    output.unwrap_or_else(|_| panic!("{what} took too long"))
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_lost_connection_comes_back_with_its_channels_in_the_next_generation() {
+    let settings = testing::settings();
+    let cluster = testing::connected(&settings).await;
+    let (ear, mut hearing) = ear();
+    let channel = cluster.name("channel");
+    cluster
+        .listen(&channel, weak(&ear))
+        .await
+        .expect("a channel");
+    assert_eq!(publish(&cluster, &channel, "one").await, 1);
+    let heard = within("a message", hearing.recv()).await;
+    assert_eq!(heard, Some((b"one".to_vec(), 1)));
+    assert!(ear.resumed.lock().expect("no panic").is_empty());
+
+    let link = cluster.link().expect("a connection");
+    let id: i64 = link.query(cmd("CLIENT").arg("ID")).await.expect("an id");
+    let observer = testing::connected(&settings).await;
+    let killer = observer.link().expect("a connection");
+    let mut kill = cmd("CLIENT");
+    kill.arg("KILL").arg("ID").arg(id);
+    let _: i64 = killer.query(&kill).await.expect("a killed client");
+    within("the loss", link.lost.cancelled()).await;
+    within("another connection", async {
+        while cluster.link().map(|link| link.generation()) != Ok(3) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(publish(&cluster, &channel, "two").await, 1);
+    let heard = within("a message", hearing.recv()).await;
+    assert_eq!(heard, Some((b"two".to_vec(), 3)));
+    assert_eq!(*ear.resumed.lock().expect("no panic"), [3]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_channel_is_its_last_listeners_until_that_one_ends() {
+    let cluster = testing::connected(&testing::settings()).await;
+    let ((first, mut to_first), (second, mut to_second)) = (ear(), ear());
+    let channel = cluster.name("channel");
+    for ear in [&first, &second] {
+        cluster
+            .listen(&channel, weak(ear))
+            .await
+            .expect("a channel");
+    }
+    // It is not the first one's any more.
+    cluster.ignore(&channel, &weak(&first));
+    assert_eq!(publish(&cluster, &channel, "one").await, 1);
+    let heard = within("a message", to_second.recv()).await;
+    assert_eq!(heard.map(|heard| heard.0), Some(b"one".to_vec()));
+    assert!(to_first.try_recv().is_err());
+    cluster.ignore(&channel, &weak(&second));
+    within("the end of the subscription", async {
+        while publish(&cluster, &channel, "two").await > 0 {}
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_script_is_loaded_when_the_server_does_not_have_it() {
+    let cluster = testing::connected(&testing::settings()).await;
+    let link = cluster.link().expect("a connection");
+    let script = Script::new(&format!("return '{}'", random_text()));
+    for _ in 0..2 {
+        let answer: String = link
+            .invoke(&script.prepare_invoke(), 0)
+            .await
+            .expect("an answer");
+        assert_eq!(answer.len(), random_text().len());
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn what_waits_for_redis_is_bounded() {
+    let settings = ClusterSettings {
+        pending_bytes: 1 << 20,
+        ..testing::settings()
+    };
+    let cluster = testing::connected(&settings).await;
+    let link = cluster.link().expect("a connection");
+    let large = "x".repeat(700_000);
+    let mut echo = cmd("ECHO");
+    echo.arg(&large);
+    let (one, other) = tokio::join!(link.query::<String>(&echo), link.query::<String>(&echo));
+    assert_eq!((one.map(|it| it.len()), other), (Ok(700_000), Err(Away)));
+    assert_eq!(
+        link.query::<String>(&echo).await.map(|it| it.len()),
+        Ok(700_000)
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_away_at_once() {
+    let settings = ClusterSettings {
+        // Nothing listens on the port of discard.
+        url: "redis://127.0.0.1:9".to_owned(),
+        ..ClusterSettings::default()
+    };
+    let cluster = Cluster::new(&settings, &Arc::new(Metrics::new()));
+    let cluster = cluster.expect("settings").expect("a cluster");
+    let running = cluster.clone();
+    tokio::spawn(async move { running.run().await });
+    let (ear, _) = ear();
+    assert!(cluster.link().is_err() && !cluster.is_connected());
+    assert_eq!(cluster.listen("channel", weak(&ear)).await, Err(Away));
+    assert_eq!(cluster.generation_alone(), 0);
+}
+
+fn random_text() -> String {
+    crate::ids::random_id()
+}

@@ -1,0 +1,47 @@
+-- Appends a message, unless one has the same id, and publishes it.
+--
+-- ARGV  8 the message   9 its id, or an empty text   10 the time in ms for which ids are known
+--       11 maximum number of ids
+-- Returns the epoch, the offset, and 1 for a message that had the id before.
+local message, id, lifetime, most_ids = ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+
+-- Takes the oldest id out, if `is_enough` says so of its time.
+local function forget_oldest(is_enough)
+  local oldest = redis.call('LINDEX', order, -1)
+  local split = oldest and string.find(oldest, ' ', 1, true)
+  if not split or not is_enough(tonumber(string.sub(oldest, 1, split - 1))) then
+    return false
+  end
+  redis.call('RPOP', order)
+  redis.call('HDEL', ids, string.sub(oldest, split + 1))
+  return true
+end
+
+if id ~= '' then
+  while forget_oldest(function(at) return at + lifetime <= now end) do end
+  local known = redis.call('HGET', ids, id)
+  if known then
+    return { epoch, tonumber(known), 1 }
+  end
+  while redis.call('LLEN', order) >= most_ids and forget_oldest(function() return true end) do end
+end
+
+offset = offset + 1
+if id ~= '' then
+  redis.call('HSET', ids, id, text(offset))
+  redis.call('LPUSH', order, text(now) .. ' ' .. id)
+  redis.call('PEXPIRE', ids, lifetime)
+  redis.call('PEXPIRE', order, lifetime)
+end
+if most > 0 then
+  bytes = bytes + #message
+  redis.call('XADD', messages, text(offset) .. '-1', 'at', text(now), 'size', #message, 'message', message)
+  redis.call('PEXPIRE', messages, age)
+  trim()
+else
+  redis.call('DEL', messages)
+  bytes = 0
+end
+redis.call('HSET', state, 'offset', text(offset), 'bytes', text(bytes))
+redis.call('PUBLISH', channel, epoch .. ' ' .. text(offset) .. ' ' .. message)
+return { epoch, offset, 0 }

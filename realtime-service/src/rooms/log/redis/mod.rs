@@ -1,0 +1,299 @@
+//! A room's log in Redis, which several gateways share. A script of the server numbers a message, keeps
+//! it, finds a repeated id and publishes the message, in one step.
+//!
+//! A log that was lost begins a new epoch: when its keys have gone, and when another run of the server
+//! wrote them, since a server that was restarted or replaced may have lost the newest messages.
+
+mod record;
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use redis::{FromRedisValue, Script, ScriptInvocation, Value};
+
+use super::{
+    Appended, Draft, Extract, LogError, MemoryLog, MemoryLogs, Message, MessageKey, Position,
+    Selection,
+    recent_ids::{ID_LIFETIME, MOST_IDS},
+};
+use crate::{
+    clock,
+    cluster::{Away, Cluster, Link, Listener},
+    config::HistorySettings,
+    ids::random_id,
+    rooms::{Epoch, RoomName},
+};
+
+static APPEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("log.lua"), include_str!("append.lua"))));
+static READ: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("log.lua"), include_str!("read.lua"))));
+
+/// Time after which Redis forgets the epoch of a room that nobody publishes in, subscribes to or
+/// reads. It exceeds the longest `history.secs`.
+const ROOM_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What all logs in Redis share.
+pub(in crate::rooms) struct RedisLogs {
+    cluster: Arc<Cluster>,
+    settings: HistorySettings,
+    /// The logs of rooms that go on while Redis is away.
+    alone: Arc<MemoryLogs>,
+}
+
+/// A room's log in Redis.
+pub(in crate::rooms) struct RedisLog {
+    room: RoomName,
+    logs: Arc<RedisLogs>,
+    keys: [String; 4],
+    channel: String,
+    listener: OnceLock<Weak<dyn Listener>>,
+    /// The log of this gateway alone, from when Redis was away.
+    alone: Mutex<Option<Arc<MemoryLog>>>,
+}
+
+/// A message of a room's channel: a message of the room, or the beginning of an epoch.
+pub(in crate::rooms) struct Notice<'a> {
+    pub(in crate::rooms) position: Position,
+    record: &'a [u8],
+}
+
+impl RedisLogs {
+    pub(in crate::rooms) fn new(
+        cluster: Arc<Cluster>,
+        settings: HistorySettings,
+        alone: Arc<MemoryLogs>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cluster,
+            settings,
+            alone,
+        })
+    }
+}
+
+impl RedisLog {
+    pub(in crate::rooms) fn new(room: RoomName, logs: Arc<RedisLogs>) -> Self {
+        let cluster = &logs.cluster;
+        // Keys with the same text in braces are on the same server of a Redis Cluster. No name of a room
+        // has braces.
+        let key = |part: &str| cluster.name(&format!("{{{room}}}:{part}"));
+        Self {
+            keys: ["log", "messages", "ids", "id-order"].map(key),
+            channel: key("live"),
+            room,
+            listener: OnceLock::new(),
+            alone: Mutex::default(),
+            logs,
+        }
+    }
+
+    /// Has `listener` get the messages of all gateways.
+    pub(in crate::rooms) async fn listen(
+        &self,
+        listener: Weak<dyn Listener>,
+    ) -> Result<(), LogError> {
+        let listener = self.listener.get_or_init(|| listener);
+        let listening = self.logs.cluster.listen(&self.channel, listener.clone());
+        listening.await.map_err(LogError::from)
+    }
+
+    /// Ends what [`Self::listen`] began.
+    pub(super) fn ignore(&self) {
+        if let Some(listener) = self.listener.get() {
+            self.logs.cluster.ignore(&self.channel, listener);
+        }
+    }
+
+    pub(super) async fn append(
+        &self,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+    ) -> Result<Appended, LogError> {
+        let Ok(link) = self.logs.cluster.link() else {
+            return self.append_alone(draft, key);
+        };
+        let record = record::encode(draft);
+        let id = key.map(|key| format!("{}\n{}", key.publisher, key.id));
+        let mut script = self.script(&APPEND, &link);
+        script
+            .arg(&record[..])
+            .arg(id.unwrap_or_default())
+            .arg(ID_LIFETIME.as_millis() as u64)
+            .arg(MOST_IDS);
+        let (epoch, offset, is_duplicate): (String, u64, bool) =
+            link.invoke(&script, record.len()).await?;
+        let position = position(epoch, offset);
+        let message = (!is_duplicate).then(|| Arc::new(Message::encode(draft, &position)));
+        Ok(Appended {
+            position,
+            message,
+            is_duplicate,
+            generation: link.generation(),
+        })
+    }
+
+    /// Appends to the log of this gateway alone, if the settings have it so.
+    fn append_alone(&self, draft: &Draft, key: Option<&MessageKey>) -> Result<Appended, LogError> {
+        if !self.logs.cluster.goes_on_alone() {
+            return Err(LogError::Unavailable);
+        }
+        let generation = self.logs.cluster.generation_alone();
+        let appended = self.alone().append(draft, key, clock::now().timer)?;
+        Ok(Appended {
+            generation,
+            ..appended
+        })
+    }
+
+    pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
+        let cluster = &self.logs.cluster;
+        let Ok(link) = cluster.link() else {
+            let alone = self.lock_alone().clone();
+            let alone = alone.filter(|_| cluster.goes_on_alone());
+            let extract = alone.map(|log| log.read(selection, clock::now().timer));
+            let generation = cluster.generation_alone();
+            let extract = extract.map(|extract| Extract {
+                generation,
+                ..extract
+            });
+            return extract.ok_or(LogError::Unavailable);
+        };
+        let _permit = cluster.permit_read().await;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let (epoch, offset) = match &selection.since {
+            Some(since) => (since.epoch.as_str(), since.offset),
+            None => ("", 0),
+        };
+        let mut script = self.script(&READ, &link);
+        script
+            .arg(epoch)
+            .arg(offset)
+            .arg(count(selection.last.min(MOST_MESSAGES)))
+            .arg(
+                selection
+                    .limit
+                    .map_or(-1, |limit| count(limit.min(MOST_MESSAGES))),
+            );
+        let answer: Vec<Value> = link.invoke(&script, epoch.len()).await?;
+        let extract = self.extract(answer, link.generation());
+        extract.ok_or(LogError::Unavailable)
+    }
+
+    /// Returns a place in the log of this gateway alone, for a subscriber who enters while Redis is
+    /// away, and the room's epoch is not known.
+    pub(in crate::rooms) fn position_alone(&self) -> (Position, u64) {
+        let generation = self.logs.cluster.generation_alone();
+        (self.alone().newest(), generation)
+    }
+
+    /// Returns the generation that begins when Redis is connected, or has begun.
+    pub(in crate::rooms) fn generation_shared(&self) -> u64 {
+        self.logs.cluster.generation_alone() + 1
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        !self.logs.cluster.is_connected()
+    }
+
+    /// Waits until Redis is connected.
+    pub(super) async fn reachable(&self) {
+        self.logs.cluster.connected().await;
+    }
+
+    /// Takes a message of the channel apart.
+    pub(in crate::rooms) fn notice<'a>(&self, payload: &'a [u8]) -> Option<Notice<'a>> {
+        let mut parts = payload.splitn(3, |byte| *byte == b' ');
+        let epoch = str::from_utf8(parts.next()?).ok()?.to_owned();
+        let offset = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+        Some(Notice {
+            position: position(epoch, offset),
+            record: parts.next()?,
+        })
+    }
+
+    /// The message of a notice. Without one, the log has to be read.
+    pub(in crate::rooms) fn message(&self, notice: &Notice<'_>) -> Option<Arc<Message>> {
+        let draft = record::decode(&self.room, notice.record)?;
+        Some(Arc::new(Message::encode(&draft, &notice.position)))
+    }
+
+    /// Applies to the log of this gateway alone, if there is one.
+    pub(super) fn with_alone<T>(&self, work: impl FnOnce(&MemoryLog) -> T) -> Option<T> {
+        self.lock_alone().as_deref().map(work)
+    }
+
+    fn script<'a>(&self, script: &'a Script, link: &Link) -> ScriptInvocation<'a> {
+        let settings = &self.logs.settings;
+        let mut script = script.prepare_invoke();
+        script
+            .key(&self.keys)
+            .arg(link.run_id())
+            .arg(random_id())
+            .arg(&self.channel)
+            .arg(settings.messages)
+            .arg(settings.secs * 1000)
+            .arg(settings.bytes)
+            .arg(ROOM_LIFETIME.as_secs());
+        script
+    }
+
+    fn extract(&self, answer: Vec<Value>, generation: u64) -> Option<Extract> {
+        let mut values = answer.into_iter();
+        let epoch = String::from_redis_value(values.next()?).ok()?;
+        let mut number = || i64::from_redis_value(values.next()?).ok();
+        let (offset, mut recovered, more) = (number()?, number()?, number()?);
+        let position = position(epoch, u64::try_from(offset).ok()?);
+        let mut messages = Vec::with_capacity(values.len() / 2);
+        while let Some(offset) = values.next() {
+            let place = Position {
+                offset: u64::from_redis_value(offset).ok()?,
+                ..position.clone()
+            };
+            let Some(Value::BulkString(record)) = values.next() else {
+                return None;
+            };
+            let Some(draft) = record::decode(&self.room, &record) else {
+                tracing::error!(room = %self.room, "a message in Redis cannot be read");
+                recovered = recovered.min(0);
+                continue;
+            };
+            messages.push(Arc::new(Message::encode(&draft, &place)));
+        }
+        Some(Extract {
+            position,
+            messages,
+            more: more == 1,
+            recovered: (recovered >= 0).then_some(recovered == 1),
+            generation,
+        })
+    }
+
+    fn alone(&self) -> Arc<MemoryLog> {
+        let mut alone = self.lock_alone();
+        let open = || Arc::new(MemoryLog::new(self.logs.alone.clone()));
+        alone.get_or_insert_with(open).clone()
+    }
+
+    fn lock_alone(&self) -> std::sync::MutexGuard<'_, Option<Arc<MemoryLog>>> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// More messages than any log keeps.
+const MOST_MESSAGES: usize = 1_000_000;
+
+impl From<Away> for LogError {
+    fn from(_: Away) -> Self {
+        Self::Unavailable
+    }
+}
+
+fn position(epoch: String, offset: u64) -> Position {
+    Position {
+        epoch: Epoch::new(epoch),
+        offset,
+    }
+}

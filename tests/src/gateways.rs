@@ -1,0 +1,119 @@
+//! The gateway of a stack, started again, and further ones beside it: with the same issuer, the same secret
+//! and the same settings.
+
+use std::net::SocketAddr;
+
+use crate::{
+    Mode, Stack,
+    binary::Ended,
+    random_text,
+    service::{Service, address, listener},
+};
+
+/// A further gateway.
+pub struct Gateway {
+    /// Where it is, for those who open connections by themselves.
+    pub address: SocketAddr,
+    /// The same as a URL.
+    pub url: String,
+    service: Service,
+}
+
+impl Stack {
+    /// Stops the gateway and starts it again where it was, with what it had written.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end well, or its port is taken.
+    pub async fn restart_gateway(&mut self) {
+        let listener = listener();
+        let idle = Service::in_process(|stopped| async {
+            drop(listener);
+            let _ = stopped.await;
+            Ok(())
+        });
+        std::mem::replace(&mut self.gateway, idle).stop().await;
+        let gateway = match self.plan.options.mode {
+            Mode::InProcess => {
+                let listener = std::net::TcpListener::bind(self.gateway_address);
+                let listener = listener.expect("the same port");
+                let file = self.plan.revocations();
+                self.plan.start_gateway_in_process(listener, file)
+            }
+            Mode::Binaries => {
+                let secrets = self.plan.unspeakable(self.passwords());
+                Service::binary("realtime-service", &self.variables.gateway, secrets).await
+            }
+        };
+        std::mem::replace(&mut self.gateway, gateway).stop().await;
+    }
+
+    /// Starts a further gateway.
+    pub async fn start_gateway(&self) -> Gateway {
+        let listener = listener();
+        let address = address(&listener);
+        let file = format!("revocations-{}.jsonl", random_text(6));
+        let file = self.plan.directory.path().join(file);
+        let service = match self.plan.options.mode {
+            Mode::InProcess => self.plan.start_gateway_in_process(listener, file),
+            Mode::Binaries => {
+                drop(listener);
+                let mut variables = self.variables.gateway.clone();
+                // The listener for back ends is that of the first one.
+                let own = [
+                    ("REALTIME__API__LISTEN", "off".to_owned()),
+                    ("REALTIME__LISTEN", address.to_string()),
+                    ("REALTIME__REVOCATIONS__FILE", file.display().to_string()),
+                ];
+                variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+                let secrets = self.plan.unspeakable(self.passwords());
+                Service::binary("realtime-service", &variables, secrets).await
+            }
+        };
+        Gateway {
+            address,
+            url: format!("{}://{address}", self.root.scheme()),
+            service,
+        }
+    }
+}
+
+impl Stack {
+    /// Sends SIGTERM to the gateway, and goes on.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    pub fn terminate_gateway(&self) {
+        match &self.gateway {
+            Service::InProcess { .. } => panic!("only a process can be sent SIGTERM"),
+            Service::Binary(binary) => binary.terminate(),
+        }
+    }
+
+    /// Waits for the end of a gateway that was sent SIGTERM, and stops the rest.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own, or does not end.
+    pub async fn gateway_ended(self) -> Ended {
+        let (_, ended) = tokio::join!(self.auth.stop(), async {
+            match self.gateway {
+                Service::InProcess { .. } => panic!("it has no end of its own"),
+                Service::Binary(binary) => binary.ended().await,
+            }
+        });
+        ended
+    }
+}
+
+impl Gateway {
+    /// Stops it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end well.
+    pub async fn stop(self) {
+        self.service.stop().await;
+    }
+}
