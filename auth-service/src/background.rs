@@ -12,7 +12,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{outbox, state::AppState, users::seconds_since_epoch};
+use crate::{
+    metrics::MailOutcome,
+    outbox,
+    state::AppState,
+    store::{Destination, Mail},
+    users::seconds_since_epoch,
+};
 
 /// How often what is old is looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -119,6 +125,31 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
     loop {
         let removed = state.store().remove_expired(now, before, PURGE_ROWS);
         if removed.await? < PURGE_ROWS {
+            break;
+        }
+    }
+    purge_outbox(state, now).await
+}
+
+/// Removes the messages that have expired, and counts the mails that were given up.
+async fn purge_outbox(state: &AppState, now: i64) -> anyhow::Result<()> {
+    loop {
+        let removing = state.store().remove_expired_messages(now, PURGE_ROWS);
+        let removed = removing.await?;
+        let mut given_up = 0_u64;
+        for (_, payload) in removed
+            .iter()
+            .filter(|(destination, _)| destination == Destination::Mail.name())
+        {
+            if let Ok(Mail { kind, to: Some(_) }) = serde_json::from_str(payload) {
+                state.metrics().mail(kind, MailOutcome::Expired);
+                given_up += 1;
+            }
+        }
+        if given_up > 0 {
+            tracing::warn!("{given_up} mails were given up: the mail server did not take them");
+        }
+        if u64::try_from(removed.len())? < PURGE_ROWS {
             return Ok(());
         }
     }

@@ -75,6 +75,10 @@ pub enum ApiError {
     UsernameTaken,
     /// Another account has the address for mail.
     EmailTaken,
+    /// The service sends no mail.
+    MailOff,
+    /// The link of a mail is nobody's, was used, or has ended: nobody is told which.
+    LinkRefused,
     /// The refresh token is nobody's, was used, or its session has ended: nobody is told which.
     InvalidGrant,
     /// A page that is not on the list used a cookie, or a listed one without the header.
@@ -145,6 +149,8 @@ impl ApiError {
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
+            Self::MailOff => (StatusCode::NOT_FOUND, "mail_off"),
+            Self::LinkRefused => (StatusCode::BAD_REQUEST, "link_refused"),
             Self::InvalidGrant => (StatusCode::UNAUTHORIZED, "invalid_grant"),
             Self::PageForbidden => (StatusCode::FORBIDDEN, "page_forbidden"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
@@ -197,6 +203,8 @@ impl ApiError {
             Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
             Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
             Self::EmailTaken => "another account has this email".into(),
+            Self::MailOff => "this service sends no mail; ask its operator".into(),
+            Self::LinkRefused => "the link was used, or has ended; ask for another mail".into(),
             Self::InvalidGrant => "the refresh token is not accepted; sign in again".into(),
             Self::PageForbidden => "a cookie is taken from a listed page alone, \
                 with its Origin and the header X-Latchkey: 1"

@@ -32,8 +32,12 @@ pub enum Limit {
     RegistrationsOfAddress,
     /// Clients that do not prove who they are, by address.
     ClientsOfAddress,
-    /// Refresh tokens, and tokens to be revoked, that nobody has, by address.
+    /// Refresh tokens, tokens to be revoked, and links of mails that nobody has, by address.
     TokensOfAddress,
+    /// Requests for a mail, by address.
+    MailsOfAddress,
+    /// Requests for a mail, by the mailbox, whether or not an account has it.
+    MailsOfMailbox,
 }
 
 impl Limit {
@@ -48,11 +52,13 @@ impl Limit {
             Self::RegistrationsOfAddress => "registrations_of_address",
             Self::ClientsOfAddress => "clients_of_address",
             Self::TokensOfAddress => "tokens_of_address",
+            Self::MailsOfAddress => "mails_of_address",
+            Self::MailsOfMailbox => "mails_of_mailbox",
         }
     }
 }
 
-const LIMITS: usize = 7;
+const LIMITS: usize = 9;
 
 /// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
 /// outside can choose texts that collide.
@@ -182,6 +188,8 @@ impl Limits {
             Limit::RegistrationsOfAddress => settings.registrations_per_address,
             Limit::ClientsOfAddress => settings.clients_per_address,
             Limit::TokensOfAddress => settings.tokens_per_address,
+            Limit::MailsOfAddress => settings.mails_per_address,
+            Limit::MailsOfMailbox => settings.mails_per_mailbox,
         };
         let window = Duration::from_secs(settings.window_secs);
         Rate {

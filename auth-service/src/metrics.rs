@@ -15,7 +15,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{limits::Limit, store::Trouble};
+use crate::{
+    limits::Limit,
+    store::{MailKind, Pending, Trouble},
+};
 
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -103,13 +106,39 @@ impl RefreshOutcome {
     }
 }
 
+/// What became of an attempt to send a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailOutcome {
+    /// The mail server took it.
+    Sent,
+    /// The mail server refused it for good.
+    Refused,
+    /// The mail server could not be used; the mail is tried again.
+    Failed,
+    /// It was given up, since its link has ended.
+    Expired,
+}
+
+impl MailOutcome {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// What others keep count of, as it is when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {
     /// Passwords that were hashed since the start.
     pub passwords_hashed: u64,
-    /// Revocations that a gateway has not been told yet; `None` when the database does not say.
-    pub revocations_pending: Option<i64>,
+    /// Messages that wait in the outbox; `None` when the database does not say.
+    pub pending: Option<Pending>,
 }
 
 /// The counters.
@@ -123,6 +152,8 @@ pub struct Metrics {
     store_failures: Family<Labels<1>, Counter>,
     passwords_hashed: Counter,
     revocations_pending: Gauge,
+    mails: Family<Labels<2>, Counter>,
+    mails_pending: Gauge,
 }
 
 impl Metrics {
@@ -139,6 +170,8 @@ impl Metrics {
             store_failures: Family::default(),
             passwords_hashed: Counter::default(),
             revocations_pending: Gauge::default(),
+            mails: Family::default(),
+            mails_pending: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -183,6 +216,16 @@ impl Metrics {
             "Revocations that a gateway has not been told yet",
             self.revocations_pending.clone(),
         );
+        registry.register(
+            "mails",
+            "Attempts to send a mail, by kind and outcome",
+            self.mails.clone(),
+        );
+        registry.register(
+            "mails_pending",
+            "Mails that the mail server has not taken yet",
+            self.mails_pending.clone(),
+        );
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -226,6 +269,12 @@ impl Metrics {
         self.store_failures.get_or_create(&labels).inc();
     }
 
+    /// A mail was tried, or given up.
+    pub fn mail(&self, kind: MailKind, outcome: MailOutcome) {
+        let labels = [("kind", kind.name()), ("outcome", outcome.name())];
+        self.mails.get_or_create(&labels).inc();
+    }
+
     /// Everything as OpenMetrics text.
     ///
     /// # Errors
@@ -234,8 +283,9 @@ impl Metrics {
     pub fn render(&self, levels: Levels) -> Result<String, std::fmt::Error> {
         let hashed: &AtomicU64 = self.passwords_hashed.inner();
         hashed.store(levels.passwords_hashed, Ordering::Relaxed);
-        if let Some(pending) = levels.revocations_pending {
-            self.revocations_pending.set(pending);
+        if let Some(pending) = levels.pending {
+            self.revocations_pending.set(pending.revocations);
+            self.mails_pending.set(pending.mails);
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -266,9 +316,13 @@ mod tests {
         metrics.refresh(RefreshOutcome::Reused);
         metrics.limited(Limit::LoginsOfAddress);
         metrics.store_failure(Trouble::Full);
+        metrics.mail(MailKind::ResetPassword, MailOutcome::Sent);
         let levels = Levels {
             passwords_hashed: 7,
-            revocations_pending: Some(3),
+            pending: Some(Pending {
+                revocations: 3,
+                mails: 2,
+            }),
         };
         let text = metrics.render(levels).expect("text");
         for line in [
@@ -281,6 +335,8 @@ mod tests {
             r#"latchkey_auth_store_failures_total{trouble="full"} 1"#,
             "latchkey_auth_passwords_hashed_total 7",
             "latchkey_auth_revocations_pending 3",
+            "latchkey_auth_mails_pending 2",
+            r#"latchkey_auth_mails_total{kind="reset_password",outcome="sent"} 1"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

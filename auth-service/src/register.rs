@@ -14,6 +14,8 @@ use crate::{
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
+    mail::VERIFY_SECS,
+    mail_request::new_link,
     sessions::{self, TokenAnswer},
     state::AppState,
     store::{Added, NewAccount},
@@ -53,8 +55,9 @@ impl Body for RegisterBody {
 ///
 /// Makes the account and answers as a login does.
 ///
-/// A name that is taken is told to be, as it has to be where names are public and no mail is sent;
-/// the limit of the address bounds how many can be asked for.
+/// A name that is taken is told to be, as it has to be where names are public; the limit of the address
+/// bounds how many can be asked for. Where mail is sent, an email is not: it gets a link, and becomes the
+/// account's when the link is followed.
 #[utoipa::path(
     post,
     path = "/register",
@@ -116,7 +119,7 @@ pub(crate) async fn post_register(
         email,
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
-    insert(&state, &account).await?;
+    let account = insert(&state, &visitor, account).await?;
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
     let version = found.password_version;
@@ -128,9 +131,24 @@ pub(crate) async fn post_register(
     Ok(response)
 }
 
-async fn insert(state: &AppState, account: &NewAccount) -> Result<(), ApiError> {
-    match state.store().insert_account(account).await? {
-        Added::Fine => Ok(()),
+/// Writes the account. Where mail is sent, the address becomes the account's when its owner has followed
+/// the link: nobody learns here whether another account has it, and nobody can keep it from its owner.
+async fn insert(
+    state: &AppState,
+    visitor: &Visitor,
+    mut account: NewAccount,
+) -> Result<NewAccount, ApiError> {
+    let added = match account.email.take_if(|_| state.mailer().is_some()) {
+        Some(email) => {
+            account.profile.email = None;
+            let link = new_link(state, visitor, email, VERIFY_SECS).await?;
+            state.store().register_account(&account, &link).await?
+        }
+        None => state.store().insert_account(&account).await?,
+    };
+    state.outbox().wake();
+    match added {
+        Added::Fine => Ok(account),
         Added::NameTaken => Err(ApiError::UsernameTaken),
         Added::EmailTaken => Err(ApiError::EmailTaken),
         Added::IdTaken => Err(anyhow::anyhow!("a random id was given before").into()),

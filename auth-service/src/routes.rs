@@ -10,6 +10,7 @@ use actix_web::{
 
 use crate::{
     attempts::require_room,
+    change_email::{post_email, post_verify},
     change_password::post_password,
     config::Settings,
     discovery::{show_jwks, show_metadata},
@@ -22,6 +23,7 @@ use crate::{
     openapi::show_openapi,
     refresh::post_refresh,
     register::post_register,
+    reset_password::{post_forgot, post_reset},
     second_factor::{
         enrolment::{post_confirm, post_disable, post_start},
         login::post_code,
@@ -82,7 +84,11 @@ fn configure_oauth(app: &mut ServiceConfig) {
 
 fn configure_account(app: &mut ServiceConfig) {
     app.service(get("/me", show_me))
-        .service(post("/password", post_password));
+        .service(post("/password", post_password))
+        .service(post("/password/forgot", post_forgot))
+        .service(post("/password/reset", post_reset))
+        .service(post("/email", post_email))
+        .service(post("/email/verify", post_verify));
 }
 
 fn configure_documentation(app: &mut ServiceConfig) {

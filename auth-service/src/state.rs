@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Reload, Settings},
     keys::{Keys, Ring},
     limits::Limits,
+    mail::Mailer,
     metrics::Metrics,
     outbox::Outbox,
     store::Store,
@@ -24,6 +25,7 @@ pub struct AppState {
     users: Users,
     keys: Keys,
     outbox: Outbox,
+    mailer: Option<Mailer>,
     limits: Limits,
     waiting: Waiting,
     metrics: Metrics,
@@ -50,6 +52,7 @@ impl AppState {
         } = config;
         let certificate = Certificate::open(&settings.tls)?;
         let origins = OriginList::parse(&settings.origins)?;
+        let mailer = Mailer::open(&settings)?;
         let store = Store::open(&settings.database_url).await?;
         email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
@@ -60,6 +63,7 @@ impl AppState {
             users,
             keys,
             outbox: Outbox::default(),
+            mailer,
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
             metrics: Metrics::new(),
@@ -144,7 +148,13 @@ impl AppState {
         &self.waiting
     }
 
-    /// What the gateways are told.
+    /// What sends mail, if the settings name a way.
+    #[must_use]
+    pub fn mailer(&self) -> Option<&Mailer> {
+        self.mailer.as_ref()
+    }
+
+    /// Messages that wait for their delivery.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox

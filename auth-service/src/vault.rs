@@ -46,6 +46,8 @@ pub enum Purpose {
     KnownDevice,
     /// Names that nobody has are given the scheme of a hash.
     Decoy,
+    /// Tokens of links in mails are made from the identifiers of the mails.
+    MailLink,
 }
 
 impl Purpose {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::SecondFactor => b"latchkey second factor",
             Self::KnownDevice => b"latchkey known device",
             Self::Decoy => b"latchkey decoy",
+            Self::MailLink => b"latchkey mail link",
         }
     }
 }

@@ -1,4 +1,4 @@
-// The account of the signed-in user: where the user is signed in, the password, and the second factor.
+// The account of the signed-in user: where the user is signed in, the e-mail address, the password, and the second factor.
 
 import { callIssuer } from "./issuer.js";
 import { $, element, timeElement } from "./page.js";
@@ -15,6 +15,7 @@ export class Account {
     this.dialog = $("account");
     $("account-close").addEventListener("click", () => this.close());
     this.dialog.addEventListener("close", () => this.#clear());
+    submits("email-form", () => this.#changeEmail());
     submits("password-form", () => this.#changePassword());
     submits("factor-start-form", () => this.#startFactor());
     submits("factor-confirm-form", () => this.#confirmFactor());
@@ -28,6 +29,7 @@ export class Account {
     await attempt("sessions-result", async () => {
       const [{ sessions }, me] = await Promise.all([call("GET", "/sessions"), call("GET", "/me")]);
       this.#showSessions(sessions);
+      showResult("email-now", emailText(me));
       this.#showFactor(me.second_factor ? "factor-disable-form" : "factor-start-form");
     });
   }
@@ -40,7 +42,7 @@ export class Account {
   #clear() {
     for (const form of this.dialog.querySelectorAll("form")) form.reset();
     for (const id of ["session-list", "factor-qr", "recovery-codes"]) $(id).replaceChildren();
-    for (const id of ["factor-secret", "sessions-result", "password-result", "factor-result"]) showResult(id, "");
+    for (const id of ["factor-secret", "sessions-result", "email-now", "email-result", "password-result", "factor-result"]) showResult(id, "");
     $("factor-uri").removeAttribute("href");
     this.#showFactor(null);
   }
@@ -75,6 +77,16 @@ export class Account {
       item.remove();
       $("sessions-title").focus();
       return "Signed out there.";
+    });
+  }
+
+  // ---- the e-mail address
+
+  #changeEmail() {
+    return attempt("email-result", async () => {
+      await call("POST", "/email", { current_password: $("email-password").value, email: $("email-new").value.trim() });
+      $("email-form").reset();
+      return "A mail with a link is on its way. The address is yours once you have followed the link.";
     });
   }
 
@@ -130,6 +142,11 @@ export class Account {
       return "The second factor is off.";
     });
   }
+}
+
+function emailText({ email, email_verified: isVerified }) {
+  if (!email) return "Your account has no address.";
+  return `${email}${isVerified ? "" : ", not verified"}`;
 }
 
 /** Calls the issuer for the signed-in user. */

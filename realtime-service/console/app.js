@@ -8,6 +8,7 @@ import { Composer } from "./composer.js";
 import { loadIssuer } from "./issuer.js";
 import { Work, signedIn } from "./kept.js";
 import { LoginForm } from "./login.js";
+import { MailForms, hasLink, takeLink } from "./mail.js";
 import { $, announce } from "./page.js";
 import { Rooms } from "./rooms.js";
 import { Session } from "./session.js";
@@ -23,6 +24,7 @@ let leftRooms = null;
 
 const login = new LoginForm(startSession);
 const account = new Account();
+const mail = new MailForms(leaveMail);
 
 // ---- the session
 
@@ -104,12 +106,22 @@ function showLogin() {
   login.focus();
 }
 
+/** Leaves the forms about mail: goes on with a session, or shows the login form and a message there. */
+function leaveMail(message) {
+  showView("view-start");
+  resume().finally(() => {
+    if (session) return announce(message);
+    showLogin();
+    if (message) login.showNotice(message);
+  });
+}
+
 const finishLogout = () => tokens.finishLogout().catch(() => {});
 
 // ---- the page
 
 function showView(id) {
-  for (const view of ["view-start", "view-login", "view-session"]) $(view).hidden = view !== id;
+  for (const view of ["view-start", "view-login", "view-mail", "view-session"]) $(view).hidden = view !== id;
 }
 
 function showPeople(shown) {
@@ -136,6 +148,10 @@ function submitJoin(event) {
   focusRoom();
 }
 
+$("forgot-button").addEventListener("click", () => {
+  showView("view-mail");
+  mail.askEmail();
+});
 $("logout").addEventListener("click", logOut);
 $("account-button").addEventListener("click", () => account.open());
 $("join-form").addEventListener("submit", submitJoin);
@@ -170,6 +186,12 @@ loadIssuer().then(
   (issuer) => ($("issuer").textContent = issuer),
   () => login.showError("Cannot read the page's configuration from the gateway."),
 );
+// A link that is opened in a tab with the page: the page begins anew.
+window.addEventListener("hashchange", () => hasLink() && location.reload());
+const link = takeLink();
 finishLogout();
-if (signedIn.read()) resume();
+if (link) {
+  showView("view-mail");
+  mail.follow(link);
+} else if (signedIn.read()) resume();
 else showLogin();

@@ -40,6 +40,14 @@ export class LoginForm {
     this.showEndText(text);
   }
 
+  /** Tells something that is no end of a session. */
+  showNotice(title) {
+    $("ended-title").textContent = title;
+    $("ended-text").textContent = "";
+    $("ended-code").hidden = true;
+    $("ended").hidden = false;
+  }
+
   showEndText(text) {
     $("ended-text").textContent = text;
   }

@@ -41,7 +41,7 @@ async fn readiness(url: &str) -> Value {
 
 /// A member of another gateway than the stack's first one.
 async fn member_of(stack: &Stack, gateway: &Gateway) -> WebSocket {
-    let opening = Opening::of(stack).at(gateway);
+    let opening = Opening::of(stack).at(gateway.address);
     opening.admitted(&stack.forge().token()).await
 }
 
@@ -120,9 +120,9 @@ async fn an_id_is_known_on_every_gateway() {
     let (stack, other) = pair(options(&redis)).await;
     let token = stack.forge().token();
     let mut one = Opening::of(&stack).admitted(&token).await;
-    let mut two = Opening::of(&stack).at(&other).admitted(&token).await;
+    let mut two = Opening::of(&stack).at(other.address).admitted(&token).await;
     let mut somebody = Opening::of(&stack)
-        .at(&other)
+        .at(other.address)
         .admitted(&stack.forge().claim("sub", "somebody").token())
         .await;
     let payload = json!({"room": "lobby", "event": "message", "data": 1, "id": "order-7"});

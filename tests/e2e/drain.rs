@@ -133,7 +133,7 @@ async fn a_gateway_that_shuts_down_hands_its_clients_over_evenly_and_nobody_miss
         .gateway("drain.window_secs", WINDOW_SECS);
     let api = WithApi::start_with(options).await;
     let gateway = api.stack.start_gateway().await;
-    let other = Opening::of(&api.stack).at(&gateway);
+    let other = Opening::of(&api.stack).at(gateway.address);
     let (told, mut tellings) = mpsc::unbounded_channel();
     let mut clients = start_clients(&api, &other, &told).await;
     let token = api.stack.forge().token();

@@ -23,6 +23,7 @@ mod kept_away;
 mod kill_switch;
 mod limits;
 mod login;
+mod mail;
 mod memory;
 mod metrics;
 mod nginx;

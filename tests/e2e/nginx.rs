@@ -48,12 +48,12 @@ impl Behind {
 
     /// A client that polls from this address, without cookies.
     fn polling(&self, from: IpAddr) -> Polling {
-        Polling::of(&self.stack).by(&self.nginx.url()).from(from)
+        Polling::of(&self.stack).at(&self.nginx.url()).from(from)
     }
 
     /// A WebSocket from this address.
     fn opening(&self, from: IpAddr) -> Opening {
-        Opening::of(&self.stack).by(self.nginx.address).from(from)
+        Opening::of(&self.stack).at(self.nginx.address).from(from)
     }
 
     /// The gateways that served each client, once `count` requests are in the log.

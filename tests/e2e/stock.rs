@@ -3,7 +3,11 @@
 use harness::{
     Mode, Options,
     api::{ALL_SCOPES, WithApi},
-    stock::{run_java_tests, run_node_tests, run_node_tests_at, run_python_tests, usual_stacks},
+    mail_server::{Access, MailServer},
+    stock::{
+        run_java_tests, run_node_tests, run_node_tests_at, run_node_tests_with, run_python_tests,
+        usual_stacks,
+    },
 };
 use serde_json::json;
 
@@ -125,6 +129,22 @@ async fn the_page_has_what_guards_the_account() {
         .auth("registration", "open")
         .auth("limits.logins_per_name", 3);
     run_node_tests("page-account.test.mjs", vec![("ACCOUNT", account)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium and python"]
+async fn the_page_follows_the_links_of_mails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("mails");
+    let access = Access::open();
+    let server = MailServer::start_into(&access, &file).await;
+    let mail = Options::default()
+        .auth("registration", "open")
+        .auth("mail.url", access.url(server.port))
+        .auth("mail.starttls", "off")
+        .auth("mail.from", "noreply@example.org");
+    let variables = [("MAIL_FILE", file.to_str().expect("a path in UTF-8"))];
+    run_node_tests_with("page-mail.test.mjs", vec![("MAIL", mail)], &variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,9 +59,9 @@ impl Stack {
             Mode::Binaries => {
                 drop(listener);
                 let mut variables = self.variables.gateway.clone();
-                // The listener for back ends is that of the first one.
+                // Its address is taken.
+                variables.retain(|(name, _)| name != "REALTIME__API__LISTEN");
                 let own = [
-                    ("REALTIME__API__LISTEN", "off".to_owned()),
                     ("REALTIME__LISTEN", address.to_string()),
                     ("REALTIME__REVOCATIONS__FILE", file.display().to_string()),
                 ];
@@ -76,9 +76,7 @@ impl Stack {
             service,
         }
     }
-}
 
-impl Stack {
     /// Sends SIGTERM to the gateway, and goes on.
     ///
     /// # Panics

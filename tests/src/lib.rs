@@ -10,6 +10,7 @@ pub mod client;
 pub mod fake_providers;
 pub mod forge;
 mod gateways;
+pub mod mail_server;
 pub mod nginx;
 pub mod oidc_provider;
 pub mod opening;

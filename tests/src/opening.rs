@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    Gateway, Stack, soon,
+    Stack, soon,
     tls::Root,
     websocket::{WebSocket, parse},
 };
@@ -46,13 +46,6 @@ impl Opening {
         }
     }
 
-    /// Goes to another gateway.
-    #[must_use]
-    pub fn at(mut self, gateway: &Gateway) -> Self {
-        self.gateway = gateway.address;
-        self
-    }
-
     /// Speaks version 3 of Engine.IO, as clients of Socket.IO 2 do.
     #[must_use]
     pub fn version_3(mut self) -> Self {
@@ -79,10 +72,10 @@ impl Opening {
         self
     }
 
-    /// Goes by a proxy.
+    /// Goes to another gateway.
     #[must_use]
-    pub fn by(mut self, proxy: SocketAddr) -> Self {
-        self.gateway = proxy;
+    pub fn at(mut self, gateway: SocketAddr) -> Self {
+        self.gateway = gateway;
         self
     }
 

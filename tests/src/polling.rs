@@ -47,9 +47,9 @@ impl Polling {
         self
     }
 
-    /// Goes by the proxy at `url`.
+    /// Goes to another gateway, or a proxy, at `url`.
     #[must_use]
-    pub fn by(mut self, url: &str) -> Self {
+    pub fn at(mut self, url: &str) -> Self {
         self.url = format!("{url}/socket.io/?EIO=4&transport=polling");
         self
     }

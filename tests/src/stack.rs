@@ -265,6 +265,7 @@ impl Plan {
         let mut config = self.auth_config();
         config.settings.public_url = self.issuer();
         config.settings.origins = self.origins().to_vec();
+        config.settings.app_url = self.gateway_origin();
         config.settings.revocation.gateways = vec![self.gateway_origin()];
         let settings = serde_json::to_value(&config.settings).expect("settings as JSON");
         config.settings = serde_json::from_value(apply(settings, &self.options.auth))
@@ -333,6 +334,7 @@ impl Plan {
             ("public_url", json!(self.issuer())),
             ("database_url", json!(database)),
             ("origins", origins.clone()),
+            ("app_url", json!(self.gateway_origin())),
             ("revocation.gateways", json!([self.gateway_origin()])),
         ];
         let mut auth = variables("AUTH", &auth);

@@ -35,6 +35,17 @@ pub(crate) fn node_program(file: &str) -> Child {
         .unwrap_or_else(|error| panic!("cannot run node: {error}"))
 }
 
+/// Returns the command that runs a program of `tests/clients` with Python.
+///
+/// # Panics
+///
+/// When the packages are missing.
+pub(crate) fn python(file: &str) -> Command {
+    let mut python = Command::new(installed(".venv").join("bin/python"));
+    python.arg("-B").arg(file).current_dir(clients());
+    python
+}
+
 /// The stacks of the tests that need nothing special: one as it is by default, and `SHORT`, whose
 /// tokens are short-lived.
 #[must_use]
@@ -51,7 +62,22 @@ pub fn usual_stacks() -> Vec<(&'static str, Options)> {
 ///
 /// When one fails or is skipped, or when Node or the packages are missing.
 pub async fn run_node_tests(file: &str, stacks: Vec<(&str, Options)>) {
-    let output = run(node_tests(file), file, stacks).await;
+    run_node_tests_with(file, stacks, &[]).await;
+}
+
+/// Runs all tests of `file` as [`run_node_tests`] does, with further `variables`.
+///
+/// # Panics
+///
+/// When one fails or is skipped, or when Node or the packages are missing.
+pub async fn run_node_tests_with(
+    file: &str,
+    stacks: Vec<(&str, Options)>,
+    variables: &[(&str, &str)],
+) {
+    let mut node = node_tests(file);
+    node.envs(variables.iter().copied());
+    let output = run(node, file, stacks).await;
     assert_all_ran(file, &output);
 }
 

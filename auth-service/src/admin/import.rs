@@ -39,11 +39,11 @@ impl Default for Imports {
         (status = 200, description = "the end of the dump was reached", body = ImportReport),
         (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "the token lacks the scope", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 408, description = "the next bytes did not arrive in time; what came before is imported", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 408, description = "the next bytes did not arrive in time; a part of the dump may be imported", body = Problem, content_type = PROBLEM_TYPE),
         (status = 409, description = "another import runs", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 413, description = "the dump is too long; what came before is imported", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 413, description = "the dump is too long; a part of it may be imported", body = Problem, content_type = PROBLEM_TYPE),
         (status = 415, description = "the body is no such dump", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 503, description = "no database; what came before is imported", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "no database; a part of the dump may be imported", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
 pub(super) async fn post_import(
@@ -61,7 +61,7 @@ pub(super) async fn post_import(
     let running = imports.0.try_acquire();
     let _running = running.map_err(|_| ApiError::ImportRunning)?;
     let imported = read(&state, &caller, payload).await;
-    // Also after a dump that broke off: what came before is in.
+    // Also after a dump that broke off: a part of it is in.
     state.users().refresh_decoys().await?;
     let report = imported?;
     let (imported, refused) = (report.imported, report.refused);

@@ -71,11 +71,11 @@ pub(crate) fn start(
 
 /// `GET /metrics`: everything that is counted, as OpenMetrics text.
 async fn show_metrics(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
-    let counting = state.store().count_pending_deliveries();
+    let counting = state.store().count_pending();
     let pending = tokio::time::timeout(LEVELS_DEADLINE, counting).await;
     let levels = Levels {
         passwords_hashed: state.users().passwords().verified(),
-        revocations_pending: pending.ok().and_then(Result::ok),
+        pending: pending.ok().and_then(Result::ok),
     };
     let text = state
         .metrics()

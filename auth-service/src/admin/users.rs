@@ -125,7 +125,7 @@ impl ListQuery {
             return Err(refuse());
         }
         Ok(AccountPage {
-            search: search.map(|text| text.to_lowercase()),
+            search,
             after: after.transpose()?.unwrap_or_default(),
             limit,
         })

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::{Config, ConfigError, Settings},
     keys,
+    mail::Mailer,
     server::serve_and_tell,
     store::Store,
     telemetry,
@@ -334,6 +335,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// Prints the settings as TOML, and of the secrets how many they are and which signs.
 fn print_settings(config: &Config) -> Result<(), Failure> {
+    // The files that sending mail needs.
+    Mailer::open(&config.settings).map_err(|error| Failure::Configuration(format!("{error:#}")))?;
     let settings = serde_json::to_value(&config.settings).map_err(Failure::other)?;
     let mut lines = Vec::new();
     flatten("", &settings, &mut lines);

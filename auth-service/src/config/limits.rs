@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, check};
 
 /// How often somebody may try in a window of time. What succeeds is not counted, registrations
-/// aside.
+/// and mails aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
@@ -30,9 +30,15 @@ pub struct LimitSettings {
     /// Wrong secrets of clients from one address; more are answered 429. A right secret is always
     /// accepted. `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
     pub clients_per_address: u32,
-    /// Refresh tokens, and tokens to be revoked, that nobody has, from one address; more are answered
-    /// 429. A right token is always accepted. `AUTH__LIMITS__TOKENS_PER_ADDRESS`, default 1000.
+    /// Refresh tokens, tokens to be revoked, and links of mails that nobody has, from one address; more
+    /// are answered 429. A right token is always accepted. `AUTH__LIMITS__TOKENS_PER_ADDRESS`, default 1000.
     pub tokens_per_address: u32,
+    /// Requests for a mail from one address; more are answered 429.
+    /// `AUTH__LIMITS__MAILS_PER_ADDRESS`, default 20.
+    pub mails_per_address: u32,
+    /// Requests for a mail to one mailbox, whether or not an account has it; more are answered 429.
+    /// `AUTH__LIMITS__MAILS_PER_MAILBOX`, default 5.
+    pub mails_per_mailbox: u32,
     /// Factor by which one /48 of IPv6 may have more than one /64, which is what one
     /// customer is given at most. `AUTH__LIMITS__SITE_FACTOR`, default 16.
     pub site_factor: u32,
@@ -55,6 +61,8 @@ impl Default for LimitSettings {
             registrations_per_address: 20,
             clients_per_address: 100,
             tokens_per_address: 1000,
+            mails_per_address: 20,
+            mails_per_mailbox: 5,
             site_factor: 16,
             entries: 100_000,
             waiting_per_address: 8,
@@ -77,6 +85,8 @@ impl LimitSettings {
             ),
             ("limits.clients_per_address", self.clients_per_address),
             ("limits.tokens_per_address", self.tokens_per_address),
+            ("limits.mails_per_address", self.mails_per_address),
+            ("limits.mails_per_mailbox", self.mails_per_mailbox),
             ("limits.waiting_per_address", self.waiting_per_address),
         ] {
             check(

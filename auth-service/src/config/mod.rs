@@ -20,12 +20,14 @@ mod grants;
 mod keys;
 mod limits;
 mod load;
+mod mail;
 mod parse;
 mod password;
 mod revocation;
 mod secret_file;
 mod session;
 mod tls;
+mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use database::DatabaseUrl;
@@ -33,10 +35,14 @@ pub use grants::GrantRule;
 pub use keys::{KeyMode, KeySettings};
 pub use limits::LimitSettings;
 pub use load::ConfigError;
+pub use mail::{MailSettings, MailUrl, SmtpUrl, StartTls};
 pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
 pub use tls::TlsSettings;
+pub use webhook::WebhookUrl;
+
+pub(crate) use secret_file::read as read_secret_file;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
 /// them and are shown by nothing.
@@ -113,6 +119,10 @@ pub struct Settings {
     /// `http://localhost:9000,http://127.0.0.1:9000`, the gateway's page.
     #[serde(deserialize_with = "parse::list")]
     pub origins: Vec<String>,
+    /// The page to which the links in mails point, an http or https URL such as
+    /// `https://app.example.org/`: `#verify=TOKEN` or `#reset=TOKEN` is added to it, and the page posts
+    /// the token to `/email/verify` or `/password/reset`. `AUTH__APP_URL`, default ``.
+    pub app_url: String,
     /// The header in which the trusted proxies name the client: `x-forwarded-for`, or `forwarded`
     /// (RFC 7239). The other one is not read, since a client can write it.
     /// `AUTH__FORWARDED_HEADER`, default `x-forwarded-for`.
@@ -162,6 +172,8 @@ pub struct Settings {
     pub session: SessionSettings,
     /// Whom to tell that a session has ended.
     pub revocation: RevocationSettings,
+    /// How mail is sent.
+    pub mail: MailSettings,
     /// TLS of the public listener.
     pub tls: TlsSettings,
     /// What is for the operator and not for visitors.
@@ -177,6 +189,7 @@ impl Default for Settings {
             origins: ["http://localhost:9000", "http://127.0.0.1:9000"]
                 .map(str::to_owned)
                 .to_vec(),
+            app_url: String::new(),
             workers: 0,
             forwarded_header: ForwardedHeader::default(),
             header_deadline_secs: 5,
@@ -194,6 +207,7 @@ impl Default for Settings {
             login: LoginSettings::default(),
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
+            mail: MailSettings::default(),
             tls: TlsSettings::default(),
             admin: AdminSettings::default(),
         }
@@ -334,6 +348,7 @@ impl Settings {
         self.keys.check()?;
         self.admin.check()?;
         self.tls.check()?;
+        self.mail.check(&self.app_url)?;
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;

@@ -12,7 +12,7 @@ const MAXIMUM_BYTES: u64 = 64 * 1024;
 
 /// Reads a regular file of a sensible length. What never ends, such as a pipe or a device, is not
 /// waited for.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = File::options()
         .read(true)
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     if data.permissions().mode() & 0o007 != 0 {
-        tracing::warn!("the file with the secrets can be read by everybody on this machine");
+        tracing::warn!("a file with secrets can be read by everybody on this machine");
     }
     let mut text = String::new();
     file.take(MAXIMUM_BYTES).read_to_string(&mut text)?;

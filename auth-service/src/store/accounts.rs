@@ -108,36 +108,11 @@ impl Store {
     /// When the database fails.
     pub async fn insert_account(&self, account: &NewAccount) -> Result<Added, StoreError> {
         let mut transaction = self.begin().await?;
-        let written = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "insert into users (id, username, skeleton, password_hash, name, given_name, \
-                                    family_name, email, created_at, email_normal, \
-                                    email_verified_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-                 on conflict do nothing",
-            )
-            .bind(&account.id)
-            .bind(&account.username)
-            .bind(&account.skeleton)
-            .bind(&account.password_hash)
-            .bind(&account.profile.name)
-            .bind(&account.profile.given_name)
-            .bind(&account.profile.family_name)
-            .bind(account.email.as_ref().map(Email::as_str))
-            .bind(account.created_at)
-            .bind(account.email.as_ref().map(Email::normal))
-            .bind(account.verified_at())
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if written == 0 {
-            return explain_refusal(&mut transaction, account).await;
+        let added = insert_account(&mut transaction, account).await?;
+        if added == Added::Fine {
+            transaction.commit().await?;
         }
-        let now = account.created_at;
-        record(&mut transaction, EventKind::AccountAdded, &account.id, now);
-        transaction.commit().await?;
-        Ok(Added::Fine)
+        Ok(added)
     }
 
     /// Returns the accounts whose address for mail has no normal form yet, by id, with the address.
@@ -238,6 +213,42 @@ impl NewAccount {
         let is_verified = self.profile.email_verified == Some(true) && self.email.is_some();
         is_verified.then_some(self.created_at)
     }
+}
+
+/// Writes an account in a transaction, unless its name or its address for mail is taken.
+pub(super) async fn insert_account(
+    transaction: &mut Transaction,
+    account: &NewAccount,
+) -> Result<Added, StoreError> {
+    let written = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "insert into users (id, username, skeleton, password_hash, name, given_name, \
+                                family_name, email, created_at, email_normal, \
+                                email_verified_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             on conflict do nothing",
+        )
+        .bind(&account.id)
+        .bind(&account.username)
+        .bind(&account.skeleton)
+        .bind(&account.password_hash)
+        .bind(&account.profile.name)
+        .bind(&account.profile.given_name)
+        .bind(&account.profile.family_name)
+        .bind(account.email.as_ref().map(Email::as_str))
+        .bind(account.created_at)
+        .bind(account.email.as_ref().map(Email::normal))
+        .bind(account.verified_at())
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    if written == 0 {
+        return explain_refusal(transaction, account).await;
+    }
+    let now = account.created_at;
+    record(transaction, EventKind::AccountAdded, &account.id, now);
+    Ok(Added::Fine)
 }
 
 /// Returns what was in the way of an account that was not inserted.

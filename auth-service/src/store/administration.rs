@@ -27,7 +27,8 @@ pub struct ManagedAccount {
 /// Which accounts are listed.
 #[derive(Clone, Debug, Default)]
 pub struct AccountPage {
-    /// Only those whose name, full name or address for mail contains this text, in lower case.
+    /// Only those whose name, full name or address for mail contains this text. ASCII letters match in
+    /// both cases, and others as the database folds them.
     pub search: Option<String>,
     /// Only those whose name comes after this one; the empty text is before all names.
     pub after: String,
@@ -82,7 +83,9 @@ impl Store {
         &self,
         page: &AccountPage,
     ) -> Result<Vec<ManagedAccount>, StoreError> {
+        // SQLite folds ASCII letters alone: a text in its own case is found too.
         let pattern = page.search.as_deref().map(containing);
+        let folded = pattern.as_deref().map(str::to_lowercase);
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
                     created_at, disabled_at, \
@@ -92,12 +95,14 @@ impl Store {
              from users \
              where deleted_at is null and username > $1 \
                    and ($2 is null or username like $2 escape '!' \
-                        or lower(name) like $2 escape '!' or lower(email) like $2 escape '!') \
+                        or lower(name) like $2 escape '!' or lower(email) like $2 escape '!' \
+                        or name like $4 escape '!' or email like $4 escape '!') \
              order by username limit $3",
         )
         .bind(&page.after)
-        .bind(&pattern)
+        .bind(&folded)
         .bind(page.limit)
+        .bind(&pattern)
         .fetch_all(pool)
         .await?))
     }

@@ -30,12 +30,14 @@ pub enum Deleted {
 
 /// What names the person in tables with one column for the account. The name is given again only in a
 /// form that nobody can have.
-const STATEMENTS: [&str; 6] = [
+const STATEMENTS: [&str; 8] = [
     "update sessions set device = '', address = '' where user_id = $1",
     "delete from totp_secrets where user_id = $1",
     "delete from recovery_codes where user_id = $1",
     "delete from login_challenges where user_id = $1",
     "delete from grants where subject = $1",
+    "delete from mail_links where user_id = $1",
+    "delete from outbox where user_id = $1 and destination = 'mail'",
     "update audit_events set personal = null where user_id = $1 and personal is not null",
 ];
 

@@ -44,6 +44,12 @@ pub enum EventKind {
     ClientRemoved,
     /// Another key signs.
     KeyRotated,
+    /// A link was mailed with which the password can be set.
+    PasswordResetSent,
+    /// An account was asked to get another address for mail.
+    EmailChangeRequested,
+    /// An address for mail was verified, and is the account's.
+    EmailVerified,
     /// A second factor was set up.
     SecondFactorAdded,
     /// A second factor was taken away.
@@ -73,6 +79,9 @@ impl EventKind {
             Self::ClientRotated => "client_rotated",
             Self::ClientRemoved => "client_removed",
             Self::KeyRotated => "key_rotated",
+            Self::PasswordResetSent => "password_reset_sent",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailVerified => "email_verified",
             Self::SecondFactorAdded => "second_factor_added",
             Self::SecondFactorRemoved => "second_factor_removed",
             Self::RecoveryCodeUsed => "recovery_code_used",

@@ -13,9 +13,9 @@ use super::{
 const SESSIONS: i64 = 100;
 
 impl Store {
-    /// Removes up to `most` rows in one transaction: revocations that are moot, challenges that have
-    /// expired, and sessions that ended or expired before `before`, with their refresh tokens. Returns
-    /// how many rows it has removed; fewer than `most` means that none are left.
+    /// Removes up to `most` rows in one transaction: challenges and links that have expired, and
+    /// sessions that ended or expired before `before`, with their refresh tokens. Returns how many rows
+    /// it has removed; fewer than `most` means that none are left.
     ///
     /// # Errors
     ///
@@ -34,13 +34,8 @@ impl Store {
             removed += remove_session(&mut transaction, &session_id, left).await?;
         }
         for statement in [
-            "delete from revocation_deliveries where (revocation_id, gateway) in \
-             (select revocation_id, gateway from revocation_deliveries \
-              join revocations on id = revocation_id where moot_at <= $1 limit $2)",
-            "delete from revocations where id in \
-             (select id from revocations where moot_at <= $1 \
-              and not exists (select 1 from revocation_deliveries where revocation_id = id) \
-              limit $2)",
+            "delete from mail_links where id in \
+             (select id from mail_links where expires_at <= $1 limit $2)",
             "delete from login_challenges where hash in \
              (select hash from login_challenges where expires_at <= $1 limit $2)",
         ] {

@@ -1,18 +1,36 @@
-//! What the database keeps count of, for the operator.
+//! Levels of the database's queues, for the operator.
 
-use super::{Store, StoreError, database::on_pool};
+use super::{Destination, Store, StoreError, database::on_pool};
+
+/// Numbers of messages that wait in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Revocations that a gateway has not acknowledged.
+    pub revocations: i64,
+    /// Mails that the mail server has not taken.
+    pub mails: i64,
+}
 
 impl Store {
-    /// How many times a gateway is still to be told of a revocation.
+    /// Returns how many messages wait in the outbox, by kind of destination.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn count_pending_deliveries(&self) -> Result<i64, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
-            "select count(*) from revocation_deliveries"
+    pub async fn count_pending(&self) -> Result<Pending, StoreError> {
+        let counts: Vec<(String, i64)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select destination, count(*) from outbox group by destination",
         )
-        .fetch_one(pool)
-        .await?))
+        .fetch_all(pool)
+        .await?);
+        let mut pending = Pending::default();
+        for (destination, count) in counts {
+            if destination == Destination::Mail.name() {
+                pending.mails += count;
+            } else {
+                pending.revocations += count;
+            }
+        }
+        Ok(pending)
     }
 }

@@ -1,81 +1,167 @@
-//! The tables `revocations` and `revocation_deliveries`: which gateway has yet to be told that a
-//! session ended. [`super::sessions`] writes them in the transaction that ends it.
+//! The table `outbox`: what others are to be sent. A message is written in the transaction that makes
+//! it true, and it stays until its destination has taken it or it has expired.
 
 use sqlx::FromRow;
 
-use super::{Store, StoreError, database::on_pool};
+use super::{
+    Store, StoreError,
+    database::{on_pool, on_transaction},
+    event::Event,
+    transaction::Transaction,
+};
 
-/// Something that a gateway is to be told.
+/// A receiver of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// A gateway, by its URL. It is told which sessions have ended.
+    Gateway(&'a str),
+    /// The mail server.
+    Mail,
+}
+
+impl<'a> Destination<'a> {
+    /// The name in the table.
+    #[must_use]
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Gateway(url) => url,
+            Self::Mail => "mail",
+        }
+    }
+}
+
+/// A message that waits for its delivery.
 #[derive(Clone, Debug, FromRow)]
-pub struct Delivery {
-    /// The revocation, and the `jti` of its token.
-    pub revocation_id: String,
-    /// The gateway, by its URL.
-    pub gateway: String,
-    /// The session that ended.
-    pub session_id: String,
-    /// How often it was tried.
+pub struct Message {
+    number: i64,
+    /// The identifier. It is the same at every attempt.
+    pub id: String,
+    /// The account that the message is about.
+    pub user_id: Option<String>,
+    /// The content: for a gateway the session that ended, and else JSON.
+    pub payload: String,
+    /// When nobody needs the message any more, in seconds since the epoch.
+    pub expires_at: i64,
+    /// Number of failed attempts.
     pub attempts: i64,
+    next_attempt_at: i64,
+}
+
+/// A message to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewMessage<'a> {
+    pub(super) id: &'a str,
+    pub(super) destination: Destination<'a>,
+    pub(super) user_id: Option<&'a str>,
+    pub(super) payload: &'a str,
+    pub(super) expires_at: i64,
+    /// When the first attempt is due, in seconds since the epoch.
+    pub(super) due_at: i64,
+}
+
+/// Writes a message in the transaction that makes it true.
+pub(super) async fn put(
+    transaction: &mut Transaction,
+    message: NewMessage<'_>,
+) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "insert into outbox (id, destination, user_id, payload, expires_at, next_attempt_at) \
+             values ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(message.id)
+        .bind(message.destination.name())
+        .bind(message.user_id)
+        .bind(message.payload)
+        .bind(message.expires_at)
+        .bind(message.due_at)
+        .execute(connection)
+        .await?;
+    });
+    Ok(())
 }
 
 impl Store {
-    /// What is to be delivered by now to this gateway, the longest waiting first.
+    /// Returns the messages to a destination that are due, the longest waiting first.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn due_deliveries(
+    pub async fn due_messages(
         &self,
-        gateway: &str,
+        destination: Destination<'_>,
         now: i64,
         limit: i64,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<Message>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select revocation_id, gateway, session_id, attempts \
-             from revocation_deliveries join revocations on revocations.id = revocation_id \
-             where gateway = $1 and next_attempt_at <= $2 and moot_at > $2 \
-             order by next_attempt_at limit $3",
+            "select number, id, user_id, payload, expires_at, attempts, next_attempt_at \
+             from outbox where destination = $1 and next_attempt_at <= $2 and expires_at > $2 \
+             order by next_attempt_at, number limit $3",
         )
-        .bind(gateway)
+        .bind(destination.name())
         .bind(now)
         .bind(limit)
         .fetch_all(pool)
         .await?))
     }
 
-    /// Strikes a delivery that the gateway has acknowledged.
+    /// Keeps a due message from all other processes until `until`, in seconds since the epoch. Returns
+    /// `false` when another process has it.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn finish_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
-        on_pool!(&self.writer, |pool| sqlx::query(
-            "delete from revocation_deliveries where revocation_id = $1 and gateway = $2",
+    pub async fn claim_message(&self, message: &Message, until: i64) -> Result<bool, StoreError> {
+        let claimed = on_pool!(&self.writer, |pool| sqlx::query(
+            "update outbox set next_attempt_at = $3 where number = $1 and next_attempt_at = $2",
         )
-        .bind(&delivery.revocation_id)
-        .bind(&delivery.gateway)
+        .bind(message.number)
+        .bind(message.next_attempt_at)
+        .bind(until)
         .execute(pool)
         .await?
         .rows_affected());
-        Ok(())
+        Ok(claimed == 1)
     }
 
-    /// Puts a delivery that failed off until `next_attempt_at`.
+    /// Removes a message that its destination has taken, or that nobody needs, and records the event
+    /// that its delivery is.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn postpone_delivery(
+    pub async fn finish_message(
         &self,
-        delivery: &Delivery,
+        message: &Message,
+        event: Option<Event<'_>>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        on_transaction!(&mut transaction, |connection| {
+            sqlx::query("delete from outbox where number = $1")
+                .bind(message.number)
+                .execute(connection)
+                .await?;
+        });
+        if let Some(event) = event {
+            transaction.record_decision(event);
+        }
+        transaction.commit().await
+    }
+
+    /// Puts a message whose delivery failed off until `next_attempt_at`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn postpone_message(
+        &self,
+        message: &Message,
         next_attempt_at: i64,
     ) -> Result<(), StoreError> {
         on_pool!(&self.writer, |pool| sqlx::query(
-            "update revocation_deliveries set attempts = attempts + 1, next_attempt_at = $3 \
-             where revocation_id = $1 and gateway = $2",
+            "update outbox set attempts = attempts + 1, next_attempt_at = $2 where number = $1",
         )
-        .bind(&delivery.revocation_id)
-        .bind(&delivery.gateway)
+        .bind(message.number)
         .bind(next_attempt_at)
         .execute(pool)
         .await?
@@ -83,16 +169,45 @@ impl Store {
         Ok(())
     }
 
-    /// How many deliveries wait for a gateway.
+    /// Removes up to `most` messages that have expired, and returns the name of the destination and the
+    /// payload of each.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn count_deliveries(&self) -> Result<i64, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
-            "select count(*) from revocation_deliveries"
+    pub async fn remove_expired_messages(
+        &self,
+        now: i64,
+        most: u64,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(on_pool!(&self.writer, |pool| sqlx::query_as(
+            "delete from outbox where number in \
+             (select number from outbox where expires_at <= $1 limit $2) \
+             returning destination, payload",
         )
-        .fetch_one(pool)
+        .bind(now)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(pool)
         .await?))
+    }
+
+    /// Returns whether at least `count` messages wait for a destination, however many more there are.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn is_outbox_full(
+        &self,
+        destination: Destination<'_>,
+        count: i64,
+    ) -> Result<bool, StoreError> {
+        let last: Option<(i64,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select number from outbox where destination = $1 limit 1 offset $2",
+        )
+        .bind(destination.name())
+        .bind(count.saturating_sub(1))
+        .fetch_optional(pool)
+        .await?);
+        Ok(last.is_some())
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    outbox::{self, Destination, NewMessage},
     refresh_tokens::insert_refresh_token,
     transaction::Transaction,
 };
@@ -317,7 +318,7 @@ pub(super) async fn end(
     Ok(ended.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Writes a revocation, and for each gateway that it has to be told.
+/// Writes for each gateway that the session has ended.
 async fn revoke(
     transaction: &mut Transaction,
     user_id: &str,
@@ -325,31 +326,16 @@ async fn revoke(
     ending: Ending<'_>,
 ) -> Result<(), StoreError> {
     let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
-    on_transaction!(transaction, |connection| {
-        sqlx::query(
-            "insert into revocations (id, session_id, user_id, revoked_at, moot_at) \
-             values ($1, $2, $3, $4, $5)",
-        )
-        .bind(&id)
-        .bind(session_id)
-        .bind(user_id)
-        .bind(ending.now)
-        .bind(moot_at)
-        .execute(connection)
-        .await?;
-    });
     for gateway in ending.gateways {
-        on_transaction!(transaction, |connection| {
-            sqlx::query(
-                "insert into revocation_deliveries (revocation_id, gateway, next_attempt_at) \
-                 values ($1, $2, $3)",
-            )
-            .bind(&id)
-            .bind(gateway)
-            .bind(ending.now)
-            .execute(connection)
-            .await?;
-        });
+        let message = NewMessage {
+            id: &id,
+            destination: Destination::Gateway(gateway),
+            user_id: Some(user_id),
+            payload: session_id,
+            expires_at: moot_at,
+            due_at: ending.now,
+        };
+        outbox::put(transaction, message).await?;
     }
     Ok(())
 }

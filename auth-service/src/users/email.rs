@@ -52,6 +52,18 @@ impl Email {
         &self.written
     }
 
+    /// The address as a mail server takes it: the local part as it was written, since its case belongs to
+    /// the owner's server (RFC 5321, section 2.4), and the domain in ASCII.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        let local = self.written.rsplit_once('@').map_or("", |(local, _)| local);
+        let domain = self
+            .normal
+            .rsplit_once('@')
+            .map_or("", |(_, domain)| domain);
+        format!("{local}@{domain}")
+    }
+
     /// The form that all spellings of the address share.
     #[must_use]
     pub fn normal(&self) -> &str {
@@ -104,6 +116,9 @@ mod tests {
         }
         let email = Email::parse(" Alice@Example.org ").expect("an address");
         assert_eq!(email.as_str(), "Alice@Example.org");
+        assert_eq!(email.mailbox(), "Alice@example.org");
+        let email = Email::parse("Zo\u{eb}@B\u{fc}cher.example").expect("an address");
+        assert_eq!(email.mailbox(), "Zo\u{eb}@xn--bcher-kva.example");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use auth_service::config::AdminListen;
+use auth_service::{Settings, config::AdminListen};
 use reqwest::{Method, StatusCode};
 
 use crate::{
@@ -12,12 +12,20 @@ use crate::{
 
 /// A service with an operator's listener, and where that is.
 pub(crate) async fn with_admin() -> (Service, String) {
+    with_admin_and(|_| {}).await
+}
+
+/// The same with other settings.
+pub(crate) async fn with_admin_and(change: impl FnOnce(&mut Settings)) -> (Service, String) {
     // Free a moment ago; the service cannot say which it was given.
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("an address");
     drop(free);
-    let service =
-        Service::start_with(|settings| settings.admin.listen = AdminListen(Some(address))).await;
+    let service = Service::start_with(|settings| {
+        settings.admin.listen = AdminListen(Some(address));
+        change(settings);
+    })
+    .await;
     // An answer on the other port says that this one listens too.
     service.get_me(None).await;
     (service, format!("http://{address}"))
@@ -135,8 +143,6 @@ async fn what_is_not_for_visitors_is_not_found_however_it_is_written() {
         "/health/ready/",
         "/bootstrap",
         "/setup",
-        "/password/reset",
-        "/password/forgot",
         "/password-reset",
         "/verify-email",
         "/passkeys",

@@ -1,7 +1,8 @@
 //! Accounts, as an operator manages them over HTTP.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
+use auth_service::store::{Opener, Store, audit::StoredEvent};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -218,6 +219,10 @@ async fn an_account_is_shut_opened_signed_out_and_deleted() {
     let users = operated.read("/v1/users").await;
     assert_eq!(users["users"], json!([]));
     assert_ne!(service.add_user("alice").await, id);
+    assert_eq!(
+        actors_of(&operated, &id).await,
+        BTreeSet::from(["client:manager", "command", "self"].map(str::to_owned))
+    );
     for (method, what) in [
         (Method::POST, "/v1/users/nobody/disable"),
         (Method::POST, "/v1/users/a%00b/enable"),
@@ -228,6 +233,21 @@ async fn an_account_is_shut_opened_signed_out_and_deleted() {
         let unknown = operated.call(method, what).await;
         problem(unknown, StatusCode::NOT_FOUND, "user_not_found").await;
     }
+}
+
+/// Who has caused the events about an account, each once.
+async fn actors_of(operated: &Operated, id: &str) -> BTreeSet<String> {
+    let url = &operated.service.config.settings.database_url;
+    let store = Store::open_by(url, Opener::Command).await.expect("a store");
+    let events = store.list_events(Some(id), 100).await.expect("events");
+    let verified = store.check_events().await.expect("an answer");
+    assert!(verified.is_ok(), "{verified:?}");
+    store.close().await;
+    let by = |event: &StoredEvent| event.full_detail()["by"].as_str().map(str::to_owned);
+    events
+        .iter()
+        .map(|event| by(event).expect("an actor"))
+        .collect()
 }
 
 #[tokio::test]

@@ -117,6 +117,11 @@ impl Service {
         self.database.execute(statement).await
     }
 
+    /// Reads the binary values that a query finds.
+    pub(crate) async fn read(&self, query: &'static str) -> Vec<Vec<u8>> {
+        self.database.read(query).await
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -1,13 +1,18 @@
 //! Dumps of other systems: they come in, and their owners sign in with the passwords that they had.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admin::with_admin_and,
     admin_api::Operated,
-    fixture::{PASSWORD, problem},
+    fixture::{PASSWORD, problem, read_raw},
 };
 
 /// 500 hashes of npm's bcrypt, and 500 of npm's firebase-scrypt.
@@ -15,6 +20,9 @@ const ACCOUNTS: &str = include_str!("../dumps/accounts.jsonl");
 
 /// Hashes of PyPI's passlib.
 const PASSLIB: &str = include_str!("../dumps/passlib.jsonl");
+
+/// The media type of a dump.
+const LINES_TYPE: &str = "application/x-ndjson";
 
 impl Operated {
     async fn post_import(&self, kind: &str, dump: String) -> Response {
@@ -26,7 +34,7 @@ impl Operated {
     }
 
     async fn import(&self, dump: impl Into<String>) -> Value {
-        let answer = self.post_import("application/x-ndjson", dump.into()).await;
+        let answer = self.post_import(LINES_TYPE, dump.into()).await;
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.expect("JSON")
     }
@@ -179,14 +187,47 @@ async fn a_bad_line_is_named_and_the_others_go_in() {
 }
 
 #[tokio::test]
-async fn what_is_no_dump_is_refused_and_a_long_one_where_it_gets_too_long() {
-    let operated = Operated::start().await;
+async fn what_is_no_dump_or_too_long_is_refused() {
+    let (service, admin) = with_admin_and(|settings| {
+        settings.admin.import_limit_bytes = 16 * 1024;
+    })
+    .await;
+    let operated = Operated::of(service, admin).await;
     for kind in ["application/json", "text/plain"] {
         let refused = operated.post_import(kind, PASSLIB.to_owned()).await;
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         problem(refused, status, "unsupported_media_type").await;
     }
-    assert_eq!(operated.foreign_hashes().await, 0);
+    let long = operated.post_import(LINES_TYPE, PASSLIB.repeat(20)).await;
+    problem(long, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").await;
+    let report = operated.import(PASSLIB).await;
+    assert_eq!(report["imported"], 8);
+}
+
+#[tokio::test]
+async fn one_import_runs_at_a_time_and_ends_when_its_bytes_do_not_come() {
+    let (service, admin) = with_admin_and(|settings| settings.login.body_deadline_secs = 2).await;
+    let operated = Operated::of(service, admin).await;
+    let address = operated.admin.trim_start_matches("http://");
+    let mut stalled = TcpStream::connect(address).expect("a connection");
+    let request = format!(
+        "POST /v1/users:import HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+         content-type: {LINES_TYPE}\r\ncontent-length: 1000\r\n\r\n{{",
+        operated.write
+    );
+    stalled.write_all(request.as_bytes()).expect("sent");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // It runs as soon as another is refused.
+    let refused = loop {
+        let answer = operated.post_import(LINES_TYPE, String::new()).await;
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "the other import never started");
+    };
+    problem(refused, StatusCode::CONFLICT, "import_running").await;
+    let answer = read_raw(stalled).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let report = operated.import(PASSLIB).await;
     assert_eq!(report["imported"], 8);
 }

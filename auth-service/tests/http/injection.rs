@@ -124,6 +124,10 @@ fn no_statement_is_put_together_at_run_time() {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("code");
                 assert!(!text.contains("AssertSqlSafe"), "{}", path.display());
+                // A builder is given texts of the code, and the rest is bound.
+                let pushed = text.matches("query.push(").count();
+                let literals = text.matches("query.push(\"").count();
+                assert_eq!(pushed, literals, "{}", path.display());
                 files += 1;
             }
         }

@@ -48,7 +48,7 @@ fn hostile_texts() -> Vec<Hostile> {
 }
 
 /// Members of JSON bodies; `?` is where the text goes.
-const JSON_BODIES: [(&str, &str); 21] = [
+const JSON_BODIES: [(&str, &str); 26] = [
     ("/login", r#"{"username":"?","password":"open sesame"}"#),
     ("/login", r#"{"username":"alice","password":"?"}"#),
     (
@@ -62,6 +62,14 @@ const JSON_BODIES: [(&str, &str); 21] = [
     ("/login/totp", r#"{"challenge":"?","code":"000000"}"#),
     ("/login/totp", r#"{"challenge":"none","code":"?"}"#),
     ("/token/refresh", r#"{"refresh_token":"?"}"#),
+    ("/password/forgot", r#"{"email":"?"}"#),
+    ("/password/forgot", r#"{"email":"?@example.org"}"#),
+    (
+        "/password/reset",
+        r#"{"token":"?","new_password":"barley is not sesame"}"#,
+    ),
+    ("/password/reset", r#"{"token":"none","new_password":"?"}"#),
+    ("/email/verify", r#"{"token":"?"}"#),
     (
         "/register",
         r#"{"username":"?","password":"barley is not sesame"}"#,

@@ -11,16 +11,16 @@ use std::{
 use crate::fixture::{PASSWORD, Service};
 
 /// The samples of each reason in one measurement.
-const SAMPLES: usize = 500;
+pub(crate) const SAMPLES: usize = 500;
 
 /// How often it is measured before a difference is believed. Of two times that are alike, chance
 /// alone makes one measurement in a hundred say that they differ, and there are six pairs: one
 /// measurement in twenty would be a false alarm. Three in a row are one in some thousands, while a
 /// reason that does take another time does so in all three.
-const MEASUREMENTS: usize = 3;
+pub(crate) const MEASUREMENTS: usize = 3;
 
 /// The score of Mann and Whitney that chance exceeds, to either side, once in a hundred times.
-const CRITICAL_SCORE: f64 = 2.576;
+pub(crate) const CRITICAL_SCORE: f64 = 2.576;
 
 /// Of every so many rounds, one has a login that is accepted: the test has to see that difference.
 const ROUNDS_PER_CONTROL: usize = 5;
@@ -184,7 +184,7 @@ impl Times {
     }
 }
 
-fn in_random_order<const N: usize>(mut outcomes: [Outcome; N]) -> [Outcome; N] {
+pub(crate) fn in_random_order<T, const N: usize>(mut outcomes: [T; N]) -> [T; N] {
     outcomes.sort_by_cached_key(|_| {
         let mut key = [0; 8];
         getrandom::fill(&mut key).expect("randomness");
@@ -195,7 +195,7 @@ fn in_random_order<const N: usize>(mut outcomes: [Outcome; N]) -> [Outcome; N] {
 
 /// How far the times of one sample lie below those of another, in standard deviations of what chance
 /// does: the U test of Mann and Whitney in its normal approximation, with the correction for ties.
-fn mann_whitney(first: &[Duration], second: &[Duration]) -> f64 {
+pub(crate) fn mann_whitney(first: &[Duration], second: &[Duration]) -> f64 {
     let mut all: Vec<(Duration, bool)> = first.iter().map(|time| (*time, true)).collect();
     all.extend(second.iter().map(|time| (*time, false)));
     all.sort_unstable();

@@ -43,7 +43,7 @@ macro_rules! asset {
 }
 
 /// The files beside the page.
-const ASSETS: [(&str, &str, &str); 20] = [
+const ASSETS: [(&str, &str, &str); 21] = [
     asset!("account.js", JAVASCRIPT),
     asset!("app.js", JAVASCRIPT),
     asset!("composer.js", JAVASCRIPT),
@@ -53,6 +53,7 @@ const ASSETS: [(&str, &str, &str); 20] = [
     asset!("issuer.js", JAVASCRIPT),
     asset!("kept.js", JAVASCRIPT),
     asset!("log.js", JAVASCRIPT),
+    asset!("mail.js", JAVASCRIPT),
     asset!("login.js", JAVASCRIPT),
     asset!("page.js", JAVASCRIPT),
     asset!("people.js", JAVASCRIPT),

@@ -10,7 +10,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use reqwest::{Client, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::state::AppState;
+use crate::{cluster::Cluster, state::AppState};
 
 /// `GET /health/live`, and `GET /health/ready`: whether there are keys to verify tokens with, and clients
 /// are not handed over to other gateways.
@@ -26,23 +26,26 @@ async fn show_live() -> Json<Value> {
 }
 
 async fn show_ready(State(state): State<Arc<AppState>>) -> (StatusCode, Json<Value>) {
-    if state.transport.is_draining() {
-        let status = json!({ "status": "draining" });
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(status));
-    }
-    let is_degraded = state.cluster.as_ref().is_some_and(|it| !it.is_connected());
-    match (state.sessions.keys.are_known(), is_degraded) {
-        (true, false) => (StatusCode::OK, Json(json!({ "status": "ok" }))),
+    let is_away = |cluster: &Arc<Cluster>| !cluster.is_connected();
+    let (status, body) = if state.transport.is_draining() {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "status": "draining" }),
+        )
+    } else if !state.sessions.keys.are_known() {
+        let text = "the issuer's keys are not known";
+        (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": text }))
+    } else if state.cluster.as_ref().is_some_and(is_away) {
         // Sockets are served all the same, and no other gateway has another Redis.
-        (true, true) => {
-            let status = json!({ "status": "degraded", "reason": "Redis cannot be reached" });
-            (StatusCode::OK, Json(status))
-        }
-        (false, _) => {
-            let status = json!({ "status": "the issuer's keys are not known" });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(status))
-        }
-    }
+        let reason = "Redis cannot be reached";
+        (
+            StatusCode::OK,
+            json!({ "status": "degraded", "reason": reason }),
+        )
+    } else {
+        (StatusCode::OK, json!({ "status": "ok" }))
+    };
+    (status, Json(body))
 }
 
 /// How long a gateway may take to answer.

@@ -17,7 +17,7 @@ async fn log_out(stack: &Stack, url: &str, forge: &Forge) -> StatusCode {
 
 /// Whether a token is refused by a gateway, and as revoked.
 async fn is_refused(stack: &Stack, gateway: &Gateway, forge: &Forge) -> bool {
-    let mut socket = Opening::of(stack).at(gateway).session().await;
+    let mut socket = Opening::of(stack).at(gateway.address).session().await;
     match socket.connect(&json!({ "token": forge.token() })).await {
         Ok(_) => false,
         Err(refused) => {
@@ -33,7 +33,7 @@ async fn a_logout_on_one_gateway_ends_the_session_on_every_other() {
     let redis = Redis::start().await;
     let (stack, other) = pair(options(&redis)).await;
     let (forge, bystander) = (stack.forge(), stack.forge());
-    let opening = Opening::of(&stack).at(&other);
+    let opening = Opening::of(&stack).at(other.address);
     let mut socket = opening.clone().admitted(&forge.token()).await;
     let mut stays = opening.admitted(&bystander.token()).await;
     let status = log_out(&stack, &stack.gateway_url, &forge).await;
@@ -56,7 +56,7 @@ async fn a_logout_while_redis_is_away_holds_everywhere_once_it_is_back() {
     let redis = Redis::start().await;
     let (stack, other) = pair(options(&redis)).await;
     let (forge, bystander) = (stack.forge(), stack.forge());
-    let opening = Opening::of(&stack).at(&other);
+    let opening = Opening::of(&stack).at(other.address);
     let mut socket = opening.clone().admitted(&forge.token()).await;
     let mut stays = opening.admitted(&bystander.token()).await;
     redis.pause();

@@ -31,6 +31,7 @@ mod erasure;
 mod exchange;
 mod failure;
 mod import;
+mod outbox;
 mod refresh_tokens;
 mod sessions;
 mod sqlite;

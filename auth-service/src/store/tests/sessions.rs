@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 use super::{OwnStore, conformance::account};
 use crate::{
     store::{
-        EndReason, Ending, NewSession, Refreshed, Rotation, Session, Store, StoreError, Which,
+        Destination, EndReason, Ending, NewSession, Refreshed, Rotation, Session, Store,
+        StoreError, Which,
     },
     tokens::random_id,
     users::hash::StoredHash,
@@ -241,7 +242,9 @@ async fn a_revocation_is_told_until_the_last_token_of_its_session_has_expired(ow
     let ended = own.end_sessions("alice", Which::One(&id), lowered);
     assert_eq!(ended.await.expect("a write").len(), 1);
     for (now, count) in [(NOW + 60, 1), (NOW + 899, 1), (NOW + 900, 0)] {
-        let due = own.due_deliveries("http://a", now, 10).await;
+        let due = own
+            .due_messages(Destination::Gateway("http://a"), now, 10)
+            .await;
         assert_eq!(due.expect("a list").len(), count, "{now}");
     }
 }
@@ -269,21 +272,24 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
             .expect("an answer")
     );
     for gateway in &gateways {
-        let due = own.due_deliveries(gateway, NOW, 10).await.expect("a list");
-        let mut told: Vec<_> = due.iter().map(|one| one.session_id.clone()).collect();
+        let due = own
+            .due_messages(Destination::Gateway(gateway), NOW, 10)
+            .await
+            .expect("a list");
+        let mut told: Vec<_> = due.iter().map(|one| one.payload.clone()).collect();
         told.sort();
         ids.sort();
         assert_eq!(told, ids);
     }
     let due = own
-        .due_deliveries("http://a", NOW, 10)
+        .due_messages(Destination::Gateway("http://a"), NOW, 10)
         .await
         .expect("a list");
-    own.finish_delivery(&due[0]).await.expect("a write");
-    own.postpone_delivery(&due[1], NOW + 5)
+    own.finish_message(&due[0], None).await.expect("a write");
+    own.postpone_message(&due[1], NOW + 5)
         .await
         .expect("a write");
-    let due = |now| own.due_deliveries("http://a", now, 10);
+    let due = |now| own.due_messages(Destination::Gateway("http://a"), now, 10);
     assert_eq!(due(NOW).await.expect("a list").len(), 2);
     assert_eq!(due(NOW + 5).await.expect("a list").len(), 3);
     // The last token of these sessions has expired.
@@ -323,18 +329,20 @@ async fn clean_up_removes_a_bounded_number_of_rows_and_only_old_ones(own: OwnSto
         .expect("a write");
     let remove = async |now, before| own.remove_expired(now, before, 10).await.expect("a write");
     assert_eq!(remove(NOW, NOW).await, 0);
-    assert_eq!(own.count_deliveries().await.expect("a number"), 1);
-    // 26 tokens, the session, its revocation and the delivery.
+    assert_eq!(own.count_pending().await.expect("numbers").revocations, 1);
+    // 26 tokens and the session.
     let mut removed = Vec::new();
     while removed.last() != Some(&0) {
         removed.push(remove(NOW + 900, NOW + 1).await);
     }
-    assert_eq!(removed, [10, 10, 9, 0]);
-    assert_eq!(own.count_deliveries().await.expect("a number"), 0);
+    assert_eq!(removed, [10, 10, 7, 0]);
+    let removed = own.remove_expired_messages(NOW + 900, 10).await;
+    assert_eq!(removed.expect("a write").len(), 1);
+    assert_eq!(own.count_pending().await.expect("numbers").revocations, 0);
     for (table, left) in [
         ("select count(*) from sessions", 1),
         ("select count(*) from refresh_tokens", 1),
-        ("select count(*) from revocations", 0),
+        ("select count(*) from outbox", 0),
     ] {
         assert_eq!(own.count(table).await, left, "{table}");
     }

@@ -1,0 +1,159 @@
+//! A mail server, by SMTP (RFC 5321) with TLS from the start or by STARTTLS (RFC 3207).
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    message::{
+        Mailbox, MultiPart,
+        header::{HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        self,
+        authentication::Credentials,
+        client::{Certificate, Tls, TlsParameters},
+    },
+};
+use zeroize::Zeroizing;
+
+use super::{Letter, MailError, Text};
+use crate::config::{MailSettings, SmtpUrl, StartTls, read_secret_file};
+
+/// Maximum time for one step of the conversation.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A mail server. Each mail has a connection of its own.
+pub(super) struct Relay {
+    url: SmtpUrl,
+    tls: Tls,
+    password_file: Option<PathBuf>,
+}
+
+impl Relay {
+    /// Makes the way to the server at `url`.
+    ///
+    /// # Errors
+    ///
+    /// When a file of the settings cannot be read, or TLS cannot be set up.
+    pub(super) fn open(url: &SmtpUrl, settings: &MailSettings) -> anyhow::Result<Self> {
+        let file = &settings.password_file;
+        let relay = Self {
+            url: url.clone(),
+            tls: tls(url, settings)?,
+            password_file: (!file.as_os_str().is_empty()).then(|| file.clone()),
+        };
+        relay.credentials()?;
+        Ok(relay)
+    }
+
+    /// Sends one mail.
+    ///
+    /// # Errors
+    ///
+    /// [`MailError::Refused`] when the server refuses this mail for good.
+    pub(super) async fn send(
+        &self,
+        from: &Mailbox,
+        letter: &Letter,
+        text: Text,
+    ) -> Result<(), MailError> {
+        let message = message(from, letter, text)
+            .map_err(|error| MailError::Refused(format!("{error:#}")))?;
+        let transport = self.transport().map_err(MailError::Failed)?;
+        match transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(judge(&error, letter)),
+        }
+    }
+
+    fn transport(&self) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
+        let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.url.host)
+            .port(self.url.port)
+            .tls(self.tls.clone())
+            .timeout(Some(STEP_DEADLINE));
+        Ok(match self.credentials()? {
+            Some(credentials) => builder.credentials(credentials).build(),
+            None => builder.build(),
+        })
+    }
+
+    /// Reads the password anew for each mail, so that the file can be replaced.
+    fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
+        let Some(user) = &self.url.user else {
+            return Ok(None);
+        };
+        let password = match &self.password_file {
+            Some(file) => {
+                let text = read_secret_file(file).context("mail.password_file cannot be read")?;
+                let text = Zeroizing::new(text);
+                text.trim_end_matches(['\r', '\n']).to_owned()
+            }
+            None => self.url.password.clone().unwrap_or_default(),
+        };
+        Ok(Some(Credentials::new(user.clone(), password)))
+    }
+}
+
+fn tls(url: &SmtpUrl, settings: &MailSettings) -> anyhow::Result<Tls> {
+    if !url.is_tls && settings.starttls == StartTls::Off {
+        return Ok(Tls::None);
+    }
+    let mut parameters = TlsParameters::builder(url.host.clone());
+    if !settings.ca_file.as_os_str().is_empty() {
+        let file = &settings.ca_file;
+        let pem = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let certificate = Certificate::from_pem(&pem).ok();
+        let certificate =
+            certificate.with_context(|| format!("{} holds no certificate", file.display()))?;
+        parameters = parameters.add_root_certificate(certificate);
+    }
+    let parameters = parameters.build_rustls().context("cannot do TLS")?;
+    Ok(if url.is_tls {
+        Tls::Wrapper(parameters)
+    } else {
+        // Never without: who sits between the two could take STARTTLS out of the answer.
+        Tls::Required(parameters)
+    })
+}
+
+/// Composes the mail. Every header's value is encoded by the library, and none holds a line break.
+fn message(from: &Mailbox, letter: &Letter, text: Text) -> anyhow::Result<Message> {
+    let to: Address = letter.to.parse().ok().context("no address of SMTP")?;
+    let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
+    let id = format!("<{}@{}>", letter.id, from.email.domain());
+    let mut message = Message::builder()
+        .from(from.clone())
+        .to(Mailbox::new(None, to))
+        .subject(text.subject)
+        .message_id(Some(id))
+        .multipart(MultiPart::alternative_plain_html(
+            text.plain.to_string(),
+            text.html.to_string(),
+        ))
+        .context("no mail")?;
+    // Nobody's holiday answers it (RFC 3834, section 5).
+    let value = HeaderValue::new(automatic, "auto-generated".to_owned());
+    message.headers_mut().insert_raw(value);
+    Ok(message)
+}
+
+/// Tells a mail that is refused for good from a server that does not work. The answer's text is left
+/// out: servers repeat addresses in it.
+fn judge(error: &smtp::Error, letter: &Letter) -> MailError {
+    let code = error.status().map(|code| code.to_string());
+    let is_of_login = code.as_deref().is_some_and(|code| code.starts_with("53"));
+    if let Some(code) = code {
+        let text = format!("the mail server answered {code}");
+        return if error.is_permanent() && !is_of_login {
+            MailError::Refused(text)
+        } else {
+            MailError::Failed(anyhow!(text))
+        };
+    }
+    if error.is_client() && !letter.to.is_ascii() {
+        let text = "the mail server takes no address beyond ASCII (RFC 6531)";
+        return MailError::Refused(text.to_owned());
+    }
+    MailError::Failed(anyhow!("the mail server cannot be used: {error}"))
+}

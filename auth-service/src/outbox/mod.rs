@@ -1,0 +1,218 @@
+//! Delivery of the outbox: sends each message until its destination has taken it or it has expired.
+//!
+//! A message is never lost: it is removed only after its destination has taken it. After a crash
+//! between the two it is sent again, under the same identifier.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    state::AppState,
+    store::{
+        Destination, Message, StoreError,
+        event::{Event, EventKind},
+    },
+    users::seconds_since_epoch,
+};
+
+mod gateway;
+mod post;
+
+/// Time between two looks for messages of other processes, and for messages that are due again.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Number of messages that are read from the table at once.
+const BATCH: i64 = 256;
+
+/// Wakes the delivery when a message was written.
+#[derive(Default)]
+pub struct Outbox(Notify);
+
+impl Outbox {
+    /// Starts the delivery of messages that were just written.
+    pub fn wake(&self) {
+        self.0.notify_waiters();
+    }
+}
+
+/// The way to one destination.
+trait Carrier: Sync {
+    /// Number of messages that are under way at a time.
+    const CONCURRENCY: usize;
+
+    /// Time for which a message is kept from other processes while it is under way, in seconds; `None`
+    /// when a message that is sent twice does no harm.
+    const LEASE_SECS: Option<i64>;
+
+    /// Wait after the first failed attempt, and the longest wait, in seconds. The wait doubles.
+    const BACKOFF_SECS: (i64, i64);
+
+    /// The destination.
+    fn destination(&self) -> Destination<'_>;
+
+    /// Sends one message.
+    fn deliver(&self, message: &Message) -> impl Future<Output = Outcome> + Send;
+}
+
+/// What became of an attempt to deliver.
+enum Outcome {
+    /// The destination has taken the message. The delivery itself may be an event.
+    Delivered(Option<EventKind>),
+    /// The destination takes this message at no time, or nobody needs it any more.
+    GivenUp,
+    /// The destination cannot take messages now.
+    Failed(anyhow::Error),
+}
+
+/// Delivers until `stopping` turns true. Each destination is served for itself, so that one that does
+/// not answer delays no other.
+///
+/// # Errors
+///
+/// When an HTTP client cannot be made.
+pub(crate) async fn run(
+    state: Arc<AppState>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let client = gateway::client().context("cannot make an HTTP client")?;
+    let mut serving = Vec::new();
+    for url in &state.settings().revocation.gateways {
+        let gateway = gateway::Gateway::new(&state, &client, url);
+        serving.push(serve(&state, gateway, stopping.clone()).boxed());
+    }
+    if let Some(mailer) = state.mailer() {
+        let post = post::Post::new(&state, mailer);
+        serving.push(serve(&state, post, stopping.clone()).boxed());
+    }
+    join_all(serving).await;
+    Ok(())
+}
+
+async fn serve<C: Carrier>(state: &AppState, carrier: C, mut stopping: watch::Receiver<bool>) {
+    let mut is_failing = false;
+    loop {
+        // From before the table is read, so that nothing written meanwhile waits for the next poll.
+        let woken = state.outbox().0.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        let deliver = deliver_due(state, &carrier, &mut is_failing);
+        tokio::select! {
+            outcome = deliver => if let Err(error) = outcome {
+                tracing::warn!("the outbox cannot be read: {:#}", anyhow::Error::from(error));
+            },
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            () = woken => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Sends the messages that are due, and logs when the destination stops or starts to take them.
+async fn deliver_due<C: Carrier>(
+    state: &AppState,
+    carrier: &C,
+    is_failing: &mut bool,
+) -> Result<(), StoreError> {
+    loop {
+        let Ok(now) = seconds_since_epoch(SystemTime::now()) else {
+            return Ok(());
+        };
+        let due = state
+            .store()
+            .due_messages(carrier.destination(), now, BATCH)
+            .await?;
+        let count = due.len();
+        let mut outcomes = stream::iter(due)
+            .map(|message| attempt(state, carrier, message, now))
+            .buffer_unordered(C::CONCURRENCY);
+        while let Some(outcome) = outcomes.next().await {
+            if let Some(outcome) = outcome? {
+                report(carrier.destination(), &outcome, is_failing);
+            }
+        }
+        if i64::try_from(count) != Ok(BATCH) {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends one message and writes what became of it. Returns `None` when another process sends it.
+async fn attempt<C: Carrier>(
+    state: &AppState,
+    carrier: &C,
+    message: Message,
+    now: i64,
+) -> Result<Option<Outcome>, StoreError> {
+    let store = state.store();
+    if let Some(secs) = C::LEASE_SECS
+        && !store.claim_message(&message, now + secs).await?
+    {
+        return Ok(None);
+    }
+    let outcome = carrier.deliver(&message).await;
+    match &outcome {
+        Outcome::Delivered(kind) => {
+            let event = kind.map(|kind| delivery_event(kind, &message, now));
+            store.finish_message(&message, event).await?;
+        }
+        Outcome::GivenUp => store.finish_message(&message, None).await?,
+        Outcome::Failed(_) => {
+            let wait = backoff_secs(C::BACKOFF_SECS, message.attempts);
+            store.postpone_message(&message, now + wait).await?;
+        }
+    }
+    Ok(Some(outcome))
+}
+
+fn delivery_event(kind: EventKind, message: &Message, now: i64) -> Event<'_> {
+    Event {
+        kind,
+        at: now,
+        user_id: message.user_id.as_deref(),
+        session_id: None,
+        detail: serde_json::json!({}),
+    }
+}
+
+/// Logs one line when a destination stops to take messages, and one when it does again.
+fn report(destination: Destination<'_>, outcome: &Outcome, is_failing: &mut bool) {
+    let destination = destination.name();
+    match outcome {
+        Outcome::Failed(error) if !*is_failing => {
+            tracing::warn!(destination, "messages are not taken: {error:#}");
+            *is_failing = true;
+        }
+        Outcome::Delivered(_) if *is_failing => {
+            tracing::info!(destination, "messages are taken again");
+            *is_failing = false;
+        }
+        _ => {}
+    }
+}
+
+/// Returns the wait after so many failed attempts: the first one, then twice as long each time.
+fn backoff_secs((first, longest): (i64, i64), attempts: i64) -> i64 {
+    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(16);
+    first.saturating_mul(1 << doublings).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_the_longest() {
+        let waits = |backoff| [0, 1, 2, 5, 6, 1_000, i64::MAX].map(|n| backoff_secs(backoff, n));
+        assert_eq!(waits((1, 60)), [1, 2, 4, 32, 60, 60, 60]);
+        assert_eq!(waits((5, 300)), [5, 10, 20, 160, 300, 300, 300]);
+    }
+}

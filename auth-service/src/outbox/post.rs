@@ -1,0 +1,109 @@
+//! Mails: finds out who is written what at the moment of sending, and gives the mail to the server.
+
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use super::{Carrier, Outcome};
+use crate::{
+    mail::{Letter, MailError, Mailer, link_token},
+    metrics::MailOutcome,
+    state::AppState,
+    store::{Destination, Mail, MailKind, Message, event::EventKind},
+    users::seconds_since_epoch,
+};
+
+/// The way to the mail server.
+pub(super) struct Post<'a> {
+    state: &'a AppState,
+    mailer: &'a Mailer,
+}
+
+impl<'a> Post<'a> {
+    /// The way through `mailer`.
+    pub(super) fn new(state: &'a AppState, mailer: &'a Mailer) -> Self {
+        Self { state, mailer }
+    }
+
+    /// Returns the mail to be sent, or `None` when there is nobody to write to, or the link has ended
+    /// before it was sent.
+    async fn write(&self, message: &Message, mail: &Mail) -> anyhow::Result<Option<Letter>> {
+        let (Some(to), Some(user_id)) = (&mail.to, &message.user_id) else {
+            return Ok(None);
+        };
+        let now = seconds_since_epoch(SystemTime::now())?;
+        let Some(account) = self.state.users().find_active(user_id).await? else {
+            return Ok(None);
+        };
+        let token = match mail.kind {
+            MailKind::EmailChangeRequested => None,
+            MailKind::VerifyEmail | MailKind::ResetPassword => {
+                let hash = self.state.store().find_link_hash(&message.id, now).await?;
+                let Some(hash) = hash else {
+                    return Ok(None);
+                };
+                let token = link_token(&self.state.ring().vault, &message.id, &hash);
+                Some(token.context("the link was made under a secret that is gone")?)
+            }
+        };
+        Ok(Some(Letter {
+            id: message.id.clone(),
+            kind: mail.kind,
+            to: to.clone(),
+            username: account.username,
+            name: account.name,
+            token,
+        }))
+    }
+
+    async fn send(&self, message: &Message, mail: &Mail) -> Outcome {
+        let letter = match self.write(message, mail).await {
+            Ok(Some(letter)) => letter,
+            Ok(None) => return Outcome::GivenUp,
+            Err(error) => return self.count(mail, MailOutcome::Failed, Outcome::Failed(error)),
+        };
+        match self.mailer.send(&letter).await {
+            Ok(()) => {
+                let is_reset = mail.kind == MailKind::ResetPassword;
+                let event = is_reset.then_some(EventKind::PasswordResetSent);
+                self.count(mail, MailOutcome::Sent, Outcome::Delivered(event))
+            }
+            Err(MailError::Refused(reason)) => {
+                let user = message.user_id.as_deref();
+                tracing::warn!(
+                    kind = mail.kind.name(),
+                    user,
+                    "a mail was refused: {reason}"
+                );
+                self.count(mail, MailOutcome::Refused, Outcome::GivenUp)
+            }
+            Err(MailError::Failed(error)) => {
+                self.count(mail, MailOutcome::Failed, Outcome::Failed(error))
+            }
+        }
+    }
+
+    fn count(&self, mail: &Mail, counted: MailOutcome, outcome: Outcome) -> Outcome {
+        self.state.metrics().mail(mail.kind, counted);
+        outcome
+    }
+}
+
+impl Carrier for Post<'_> {
+    const CONCURRENCY: usize = 4;
+    /// Longer than the deadline of the mailer, so that a mail is not sent twice.
+    const LEASE_SECS: Option<i64> = Some(120);
+    const BACKOFF_SECS: (i64, i64) = (5, 300);
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::Mail
+    }
+
+    async fn deliver(&self, message: &Message) -> Outcome {
+        match serde_json::from_str(&message.payload) {
+            Ok(mail) => self.send(message, &mail).await,
+            // Of another version.
+            Err(_) => Outcome::GivenUp,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `POST /password/forgot` and `POST /password/reset`: a new password for an owner who has forgotten the
+//! old one and reads the account's mail.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use crate::{
+    body::{Body, Parsed},
+    error::{ApiError, PROBLEM_TYPE, Problem},
+    mail::RESET_SECS,
+    mail_request::{new_link, refuse_link},
+    sessions,
+    state::AppState,
+    store::{EndReason, LinkPurpose},
+    users::{self, ChangeError, credentials::Password, email::Email, seconds_since_epoch},
+    vault::Hash,
+    visitor::Visitor,
+};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForgotBody {
+    /// The account's email.
+    email: String,
+}
+
+impl Body for ForgotBody {
+    const SHAPE: &str = "the body must hold an email, a text, and nothing else";
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResetBody {
+    /// The token of the link.
+    #[schema(value_type = String)]
+    token: Zeroizing<String>,
+    /// The password from now on.
+    #[schema(value_type = String, format = Password)]
+    new_password: Zeroizing<String>,
+}
+
+impl Body for ResetBody {
+    const SHAPE: &str =
+        "the body must hold a token and a new_password, both text, and nothing else";
+}
+
+/// Mails a link with which a forgotten password is replaced.
+///
+/// Answers the same, after the same time, whether or not an account has the email.
+#[utoipa::path(
+    post,
+    path = "/password/forgot",
+    tag = "account",
+    request_body(content = ForgotBody, content_type = "application/json"),
+    responses(
+        (status = 202, description = "a mail is on its way, if an account has the email"),
+        (status = 400, description = "no email", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 404, description = "the service sends no mail", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many mails; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many mails wait, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(crate) async fn post_forgot(
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    Parsed(body): Parsed<ForgotBody>,
+) -> Result<HttpResponse, ApiError> {
+    let email = Email::parse(&body.email)
+        .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
+    let link = new_link(&state, &visitor, email, RESET_SECS).await?;
+    state.store().request_password_reset(&link).await?;
+    state.outbox().wake();
+    Ok(HttpResponse::Accepted().finish())
+}
+
+/// Sets a new password by a mailed link.
+///
+/// Ends all sessions of the account and signs nobody in: the owner logs in with the new password, and
+/// with the second factor if there is one.
+#[utoipa::path(
+    post,
+    path = "/password/reset",
+    tag = "account",
+    request_body(content = ResetBody, content_type = "application/json"),
+    responses(
+        (status = 204, description = "the password is another, and all sessions have ended"),
+        (status = 400, description = "no token and password, or the link has ended", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 404, description = "the service sends no mail", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 422, description = "the password cannot be one; the link still can be used", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "too many passwords at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(crate) async fn post_reset(
+    state: web::Data<AppState>,
+    visitor: Visitor,
+    Parsed(body): Parsed<ResetBody>,
+) -> Result<HttpResponse, ApiError> {
+    if state.mailer().is_none() {
+        return Err(ApiError::MailOff);
+    }
+    let new = Password::parse(body.new_password)
+        .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
+    let now = seconds_since_epoch(SystemTime::now())?;
+    let hash = Hash::of(&body.token);
+    let store = state.store();
+    let link = store
+        .find_link(LinkPurpose::ResetPassword, &hash, now)
+        .await?;
+    // The password is judged and hashed for a link that can be followed alone.
+    let Some(link) = link else {
+        return Err(refuse_link(&state, &visitor));
+    };
+    let Some(account) = state.users().find_active(&link.user_id).await? else {
+        return Err(refuse_link(&state, &visitor));
+    };
+    let address = state.limits().address_key(visitor.address);
+    let most = state.settings().limits.waiting_per_address;
+    let _place = state.waiting().enter(address, most)?;
+    users::check_password(
+        state.settings(),
+        &new,
+        &account.username,
+        &account.profile(),
+    )
+    .await
+    .map_err(refuse)?;
+    let new = state.users().hash(new).await?;
+    let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
+    if !store.reset_password(&link, &hash, &new, ending).await? {
+        return Err(refuse_link(&state, &visitor));
+    }
+    state.outbox().wake();
+    tracing::info!(user = account.id, "the password was reset by a link");
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn refuse(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::Other(error) => error.into(),
+        error => ApiError::PasswordRefused(error.to_string().into()),
+    }
+}

@@ -1,0 +1,283 @@
+//! The table `mail_links`: the links in mails, each of which is used once.
+
+use sqlx::FromRow;
+
+use super::{
+    Account, Added, NewAccount, Store, StoreError,
+    accounts::{insert_account, record},
+    database::{on_pool, on_transaction},
+    event::EventKind,
+    mails::{self, MailKind},
+    transaction::Transaction,
+};
+use crate::{users::email::Email, vault::Hash};
+
+/// What a link does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPurpose {
+    /// Verifies that an address is the account's.
+    VerifyEmail,
+    /// Sets a new password.
+    ResetPassword,
+}
+
+impl LinkPurpose {
+    /// The name in the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+        }
+    }
+
+    fn mail_kind(self) -> MailKind {
+        match self {
+            Self::VerifyEmail => MailKind::VerifyEmail,
+            Self::ResetPassword => MailKind::ResetPassword,
+        }
+    }
+}
+
+/// A link to be mailed.
+#[derive(Clone, Debug)]
+pub struct NewLink {
+    /// The identifier of the link and of its mail.
+    pub id: String,
+    /// The hash of the token in the link.
+    pub hash: Hash,
+    /// The address that the mail goes to.
+    pub email: Email,
+    /// The time of the request, in seconds since the epoch.
+    pub now: i64,
+    /// When the link ends, in seconds since the epoch.
+    pub expires_at: i64,
+}
+
+/// A link that can be followed.
+#[derive(Clone, Debug, FromRow)]
+pub struct Link {
+    /// The account.
+    pub user_id: String,
+    /// The address that the mail went to, as it was written.
+    pub email: String,
+    /// The normal form of the address.
+    pub email_normal: String,
+    /// The number of the account's password when the mail was asked for.
+    pub password_version: i64,
+}
+
+/// An account in as far as a mail concerns it.
+#[derive(FromRow)]
+struct Addressed {
+    id: Option<String>,
+    email: Option<String>,
+    password_version: Option<i64>,
+}
+
+impl Store {
+    /// Writes an account together with the mail that verifies its address. The address becomes the
+    /// account's when the link is followed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn register_account(
+        &self,
+        account: &NewAccount,
+        link: &NewLink,
+    ) -> Result<Added, StoreError> {
+        let mut transaction = self.begin().await?;
+        let added = insert_account(&mut transaction, account).await?;
+        if added == Added::Fine {
+            let owner = (Some(account.id.as_str()), 0);
+            insert_link(&mut transaction, LinkPurpose::VerifyEmail, owner, link).await?;
+            transaction.commit().await?;
+        }
+        Ok(added)
+    }
+
+    /// Writes the mail with which an account gets another address, and the one that tells the address
+    /// until now. Earlier such links end. Returns `false` when the password is not that of `version` any
+    /// more, or the account is disabled.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn request_email_change(
+        &self,
+        account: &Account,
+        version: i64,
+        link: &NewLink,
+        notice_id: &str,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        if !lock_account(&mut transaction, &account.id, version).await? {
+            return Ok(false);
+        }
+        on_transaction!(&mut transaction, |connection| {
+            sqlx::query(
+                "update mail_links set used_at = $2 \
+                 where user_id = $1 and purpose = $3 and used_at is null",
+            )
+            .bind(&account.id)
+            .bind(link.now)
+            .bind(LinkPurpose::VerifyEmail.name())
+            .execute(connection)
+            .await?;
+        });
+        let owner = (Some(account.id.as_str()), version);
+        insert_link(&mut transaction, LinkPurpose::VerifyEmail, owner, link).await?;
+        let old = account.email.as_deref().map(Email::parse);
+        if let Some(Ok(old)) = old
+            && old.normal() != link.email.normal()
+        {
+            let mail = mails::NewMail {
+                id: notice_id,
+                kind: MailKind::EmailChangeRequested,
+                user_id: Some(&account.id),
+                to: Some(&old),
+                expires_at: link.now.saturating_add(mails::NOTICE_SECS),
+                now: link.now,
+            };
+            mails::put(&mut transaction, mail).await?;
+        }
+        let kind = EventKind::EmailChangeRequested;
+        record(&mut transaction, kind, &account.id, link.now);
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Writes the mail with which the owner of an address sets a new password. The statements are the
+    /// same when no account has the address, so that both take the same time; the mail then has no
+    /// receiver.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn request_password_reset(&self, link: &NewLink) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let found: Addressed = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_as(
+                "select users.id, users.email, users.password_version \
+                 from (select 1 as one) as always \
+                 left join users on email_normal = $1 and disabled_at is null",
+            )
+            .bind(link.email.normal())
+            .fetch_one(connection)
+            .await?
+        });
+        let owner = (found.id.as_deref(), found.password_version.unwrap_or(0));
+        // The mail goes to the address as the account has it, and not as a stranger writes it.
+        let link = match found.email.as_deref().map(Email::parse) {
+            Some(Ok(email)) => &NewLink {
+                email,
+                ..link.clone()
+            },
+            _ => link,
+        };
+        insert_link(&mut transaction, LinkPurpose::ResetPassword, owner, link).await?;
+        transaction.commit().await
+    }
+
+    /// Returns the link with this hash, unless it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_link(
+        &self,
+        purpose: LinkPurpose,
+        hash: &Hash,
+        now: i64,
+    ) -> Result<Option<Link>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select user_id, mail_links.email, mail_links.email_normal, \
+                    mail_links.password_version \
+             from mail_links join users on users.id = user_id \
+             where hash = $1 and purpose = $2 and expires_at > $3 and used_at is null \
+                   and users.password_version = mail_links.password_version \
+                   and disabled_at is null",
+        )
+        .bind(hash.as_bytes())
+        .bind(purpose.name())
+        .bind(now)
+        .fetch_optional(pool)
+        .await?))
+    }
+
+    /// Returns the hash of the link that a mail carries, unless the link has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_link_hash(&self, id: &str, now: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select hash from mail_links join users on users.id = user_id \
+             where mail_links.id = $1 and expires_at > $2 and used_at is null \
+                   and users.password_version = mail_links.password_version",
+        )
+        .bind(id)
+        .bind(now)
+        .fetch_optional(pool)
+        .await?))
+    }
+}
+
+/// Locks an account until the transaction ends. Returns `false` when its password is not that of
+/// `version` any more, or the account is disabled.
+pub(super) async fn lock_account(
+    transaction: &mut Transaction,
+    user_id: &str,
+    version: i64,
+) -> Result<bool, StoreError> {
+    let locked = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "update users set id = id \
+             where id = $1 and password_version = $2 and disabled_at is null",
+        )
+        .bind(user_id)
+        .bind(version)
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    Ok(locked == 1)
+}
+
+/// Writes a link and its mail. The `owner` is the account and the number of its password; without an
+/// account there is nobody to send the mail to, and the address is not kept.
+async fn insert_link(
+    transaction: &mut Transaction,
+    purpose: LinkPurpose,
+    (user_id, password_version): (Option<&str>, i64),
+    link: &NewLink,
+) -> Result<(), StoreError> {
+    let email = user_id.map(|_| &link.email);
+    on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "insert into mail_links (id, hash, purpose, user_id, email, email_normal, \
+                                     password_version, expires_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(&link.id)
+        .bind(link.hash.as_bytes())
+        .bind(purpose.name())
+        .bind(user_id)
+        .bind(email.map(Email::as_str))
+        .bind(email.map(Email::normal))
+        .bind(password_version)
+        .bind(link.expires_at)
+        .execute(connection)
+        .await?;
+    });
+    let mail = mails::NewMail {
+        id: &link.id,
+        kind: purpose.mail_kind(),
+        user_id,
+        to: email,
+        expires_at: link.expires_at,
+        now: link.now,
+    };
+    mails::put(transaction, mail).await
+}
