@@ -160,7 +160,7 @@ fn a_secret_or_a_database_that_others_can_read_is_warned_of() {
             .end_by("TERM")
             .stderr;
         for warning in [
-            "the file with the secrets can be read by everybody",
+            "a file with secrets can be read by everybody",
             "the database can be read by others",
         ] {
             assert_eq!(log.contains(warning), is_warned, "{mode:o}: {log}");
