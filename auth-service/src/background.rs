@@ -26,7 +26,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
 const PURGE_ROWS: u64 = 200;
 
-/// How often the schemes of imported hashes are counted.
+/// Interval at which the schemes of imported hashes are counted.
 const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked for keys that another process has changed.

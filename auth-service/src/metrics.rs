@@ -39,7 +39,7 @@ type RouteLabels = (Route, Labels<1>);
 /// A histogram does not know its bounds by itself.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// What became of a login.
+/// Outcome of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginOutcome {
     /// Somebody signed in.
@@ -83,7 +83,7 @@ impl LoginOutcome {
     }
 }
 
-/// What became of a refresh token that was presented.
+/// Outcome of a refresh token that was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// It was exchanged.
@@ -106,7 +106,7 @@ impl RefreshOutcome {
     }
 }
 
-/// What became of an attempt to send a mail.
+/// Outcome of an attempt to send a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailOutcome {
     /// The mail server took it.
@@ -132,7 +132,7 @@ impl MailOutcome {
     }
 }
 
-/// What became of an event that the operator's service is told.
+/// Outcome of an event that the operator's service is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOutcome {
     /// The service took it.

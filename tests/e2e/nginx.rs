@@ -13,7 +13,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// How many clients there are while a gateway drains: some on each gateway.
+/// Number of clients while a gateway drains: some on each gateway.
 const CLIENTS: u8 = 30;
 
 /// Three gateways behind nginx.

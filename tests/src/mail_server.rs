@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The user that may send, whose name is an address.
 const USER: &str = "latchkey@example.org";
 
-/// How a mail server is reached.
+/// The way to a mail server.
 #[derive(Clone)]
 pub struct Access<'a> {
     certificate: Option<&'a Certificate>,

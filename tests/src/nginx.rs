@@ -14,7 +14,7 @@ use crate::{
     service::{address, listener},
 };
 
-/// Where Debian has the program, beside the path of most people.
+/// Debian's place for the program, beside the path of most people.
 const PROGRAM: &str = "/usr/sbin/nginx";
 
 /// nginx in front of several gateways. It ends when it is dropped.

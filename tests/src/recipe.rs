@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{eventually, free_address, stock::installed};
 
-/// How long a program may take to be compiled, with the standard library of its language.
+/// Maximum time to compile a program, with the standard library of its language.
 const BUILD_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A program of the page that is running.

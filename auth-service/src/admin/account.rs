@@ -151,7 +151,7 @@ pub(super) async fn delete_account(
 
 /// Shuts an account.
 ///
-/// Nobody signs in with it any more, and its sessions end. A repetition answers the same.
+/// No one signs in with it any more, and its sessions end. A repetition answers the same.
 #[utoipa::path(
     post,
     path = "/v1/users/{id}/disable",

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// How many accounts a page has, unless the request says otherwise.
+/// Number of accounts on a page, unless the request says otherwise.
 const DEFAULT_LIMIT: i64 = 50;
 
 /// The most accounts of a page.
@@ -93,7 +93,7 @@ impl AccountBody {
     }
 }
 
-/// Which accounts are listed.
+/// Filter of the accounts that are listed.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

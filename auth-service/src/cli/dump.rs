@@ -14,7 +14,7 @@ use crate::{
     users::{self, Administration, ChangeError, ImportReport},
 };
 
-/// How much of a dump is read at a time, in bytes.
+/// Size of the part of a dump that is read at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// Imports a dump, and names each line that is not taken.

@@ -1,4 +1,4 @@
-//! Where the operator listens, and how much an import may be.
+//! The operator's listener, and the bounds of an import.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 

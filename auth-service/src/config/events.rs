@@ -1,4 +1,4 @@
-//! Which service is told what happened.
+//! The service that is told what happened.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, WebhookUrl, check, parse};
 
-/// Which service is told what happened to accounts and sessions.
+/// The service that is told what happened to accounts and sessions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventSettings {

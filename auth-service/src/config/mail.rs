@@ -16,7 +16,7 @@ use crate::users::email::Email;
 /// Stands in place of a password.
 const REDACTED: &str = "[redacted]";
 
-/// How mail is sent. Without `mail.url` and `mail.webhook` the service sends none.
+/// The way by which mail is sent. Without `mail.url` and `mail.webhook` the service sends none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MailSettings {

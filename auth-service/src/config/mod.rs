@@ -176,7 +176,7 @@ pub struct Settings {
     pub revocation: RevocationSettings,
     /// How mail is sent.
     pub mail: MailSettings,
-    /// Which service is told what happened.
+    /// The service that is told what happened.
     pub events: EventSettings,
     /// TLS of the public listener.
     pub tls: TlsSettings,

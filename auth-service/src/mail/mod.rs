@@ -36,7 +36,7 @@ const SEND_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Letter {
     /// The identifier, the same at every attempt.
     pub(crate) id: String,
-    /// What it says.
+    /// Contents.
     pub(crate) kind: MailKind,
     /// The address.
     pub(crate) to: String,
@@ -55,7 +55,7 @@ pub(crate) struct Text {
     pub(crate) html: Zeroizing<String>,
 }
 
-/// Why a mail was not sent. Neither says the address.
+/// Reason that a mail was not sent. Neither says the address.
 #[derive(Debug)]
 pub(crate) enum MailError {
     /// The server does not take this mail, now or later.

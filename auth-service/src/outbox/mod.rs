@@ -64,7 +64,7 @@ trait Carrier: Sync {
     fn deliver(&self, message: &Message) -> impl Future<Output = Outcome> + Send;
 }
 
-/// What became of an attempt to deliver.
+/// Outcome of an attempt to deliver.
 enum Outcome {
     /// The destination has taken the message. The delivery itself may be an event.
     Delivered(Option<EventKind>),

@@ -87,7 +87,7 @@ pub struct NewAccount {
     pub created_at: i64,
 }
 
-/// What became of an account that was to be written.
+/// Outcome of an account that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// It was written.

@@ -24,7 +24,7 @@ pub struct ManagedAccount {
     pub second_factor: bool,
 }
 
-/// Which accounts are listed.
+/// Filter of the accounts that are listed.
 #[derive(Clone, Debug, Default)]
 pub struct AccountPage {
     /// Only those whose name, full name or address for mail contains this text. ASCII letters match in
@@ -51,7 +51,7 @@ pub struct EditedProfile {
     pub email_verified_at: Option<i64>,
 }
 
-/// What became of an edit.
+/// Outcome of an edit.
 #[derive(Clone, Debug)]
 pub enum Edit<E> {
     /// It was written; this is the account now.

@@ -17,7 +17,7 @@ use super::{
     event::ACCOUNT_DELETED,
 };
 
-/// How many events are read at a time.
+/// Number of events that are read at a time.
 const PAGE: i64 = 1_000;
 
 /// The member that takes the place of a detail that was erased, with the id of the account; and of the
@@ -53,7 +53,7 @@ impl Seal {
     }
 }
 
-/// What was erased of the events about one account.
+/// The part of the events about one account that was erased.
 struct Erased {
     /// The number of the first of them.
     first: i64,

@@ -17,7 +17,7 @@ use super::{
     transaction::Transaction,
 };
 
-/// What became of an account that was to be deleted.
+/// Outcome of an account that was to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// It was deleted now.
@@ -28,8 +28,8 @@ pub enum Deleted {
     Unknown,
 }
 
-/// What names the person in tables with one column for the account. The name is given again only in a
-/// form that nobody can have.
+/// Statements that erase what names the person, in tables with one column for the account. The name is given
+/// again only in a form that nobody can have.
 const STATEMENTS: [&str; 8] = [
     "update sessions set device = '', address = '' where user_id = $1",
     "delete from totp_secrets where user_id = $1",

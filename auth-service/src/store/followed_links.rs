@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{users::hash::StoredHash, vault::Hash};
 
-/// What became of an address that was to be verified.
+/// Outcome of an address that was to be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// The address is the account's.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{users::email::Email, vault::Hash};
 
-/// What a link does.
+/// Purpose of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPurpose {
     /// Verifies that an address is the account's.

@@ -9,10 +9,10 @@ use super::{
 };
 use crate::users::email::Email;
 
-/// How long the delivery of a mail without a link is tried, in seconds: three days.
+/// Time for which the delivery of a mail without a link is tried, in seconds: three days.
 pub(super) const NOTICE_SECS: i64 = 3 * 24 * 60 * 60;
 
-/// What a mail says.
+/// Contents of a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailKind {
@@ -46,7 +46,7 @@ impl MailKind {
 /// The payload of a mail in the outbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mail {
-    /// What it says.
+    /// Contents.
     pub kind: MailKind,
     /// The address; `None` when there is nobody to write to.
     pub to: Option<String>,

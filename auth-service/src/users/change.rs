@@ -23,7 +23,7 @@ pub(crate) fn check_profile(profile: &Profile) -> Result<Option<Email>, Credenti
     email.as_deref().map(Email::parse).transpose()
 }
 
-/// Why an account was not made or changed.
+/// Reason that an account was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// Somebody else has the name.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{Administration, change::ChangeError};
 use crate::store::AccountWithHash;
 
-/// How many accounts are read at a time.
+/// Number of accounts that are read at a time.
 const PAGE: i64 = 500;
 
 impl Administration<'_> {

@@ -29,16 +29,16 @@ use crate::{
 /// The longest line, in bytes.
 const MAXIMUM_LINE_BYTES: usize = 16 * 1024;
 
-/// How many accounts are written in one transaction.
+/// Number of accounts that are written in one transaction.
 const BATCH: usize = 100;
 
-/// How many lines a report names; further ones are only counted.
+/// Maximum number of lines that a report names; further ones are only counted.
 const MAXIMUM_NAMED: usize = 1_000;
 
 /// The longest id, in bytes: it stands in every token.
 const MAXIMUM_ID_BYTES: usize = 64;
 
-/// Why a line was not imported.
+/// Reason that a line was not imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum LineError {
@@ -102,7 +102,7 @@ pub struct RefusedLine {
     pub detail: String,
 }
 
-/// What became of an import.
+/// Outcome of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportReport {
     /// How many accounts were made.
@@ -256,7 +256,7 @@ impl Import {
                     account.account.id = random_id()?;
                 }
                 let id = &account.account.id;
-                // What became of an account is looked up by its id.
+                // Outcome of an account is looked up by its id.
                 let is_repeated = self.batch.iter().any(|(_, other)| other.account.id == *id);
                 if is_repeated || self.batch.len() >= BATCH {
                     self.write(now).await?;

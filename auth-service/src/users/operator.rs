@@ -102,7 +102,7 @@ pub async fn set_password(
 ///
 /// # Errors
 ///
-/// Those of `work`, and when the database cannot be opened.
+/// Errors of `work`, and when the database cannot be opened.
 pub async fn administer<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(Administration<'_>) -> Result<T, ChangeError>,

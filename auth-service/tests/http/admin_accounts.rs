@@ -235,7 +235,7 @@ async fn an_account_is_shut_opened_signed_out_and_deleted() {
     }
 }
 
-/// Who has caused the events about an account, each once.
+/// Actors of the events about an account, each once.
 async fn actors_of(operated: &Operated, id: &str) -> BTreeSet<String> {
     let url = &operated.service.config.settings.database_url;
     let store = Store::open_by(url, Opener::Command).await.expect("a store");

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::DrainSettings;
 
-/// How fast the clients are handed over.
+/// Pace at which the clients are handed over.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DrainBody {

@@ -23,7 +23,7 @@ use crate::{
     metrics::{BackEndMetrics, Metrics},
 };
 
-/// What an answer may have besides the data of a message, in bytes.
+/// Maximum size of an answer besides the data of a message, in bytes.
 const ANSWER_MARGIN_BYTES: usize = 64 * 1024;
 
 /// The longest pause that a back end can ask for.

@@ -37,7 +37,7 @@ pub(super) struct Pass<'a> {
     is_probe: bool,
 }
 
-/// What the outcome of a call has done to the circuit.
+/// Effect of a call's outcome on the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The circuit stays as it is.

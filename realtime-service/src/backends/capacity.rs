@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::BackendSettings;
 
-/// What one back end may be given at a time.
+/// Bounds of the work that one back end is given at a time.
 pub(super) struct Capacity {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,

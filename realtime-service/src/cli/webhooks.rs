@@ -11,7 +11,7 @@ use crate::{
     config::Config,
 };
 
-/// What is done to the queue.
+/// Operation on the queue.
 #[derive(Subcommand)]
 pub enum WebhookCommand {
     /// List events in their order, one JSON object a line.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Cluster, Link};
 use crate::ids::random_id;
 
-/// How often the server is asked whether it is there, and whether its data is.
+/// Interval of the questions whether the server is there, and its data.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Cluster {

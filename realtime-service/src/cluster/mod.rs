@@ -1,7 +1,7 @@
 //! The driver of the Redis server that several gateways share: one connection that comes back by
 //! itself, requests that are pipelined and bounded, and channels that are subscribed to again.
 //!
-//! What the keys and messages mean is decided by the modules that use the driver.
+//! The modules that use the driver decide what the keys and messages mean.
 //!
 //! Every loss and every return of the connection begins a new *generation*: an odd one while Redis
 //! is connected, an even one while it is away. A message or an answer of an odd generation comes

@@ -1,4 +1,4 @@
-//! How a gateway hands its clients over to other gateways.
+//! Settings of a gateway that hands its clients over to other gateways.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
 
-/// How a gateway hands its clients over to other gateways.
+/// Settings of a gateway that hands its clients over to other gateways.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainSettings {

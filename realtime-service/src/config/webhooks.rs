@@ -1,4 +1,4 @@
-//! Where events wait that are delivered later.
+//! The file in which events wait that are delivered later.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! The values of labels.
 
-/// Why an Engine.IO session ended.
+/// Reason that an Engine.IO session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The client closed the transport, or its network failed.
@@ -56,7 +56,7 @@ impl Cause {
     }
 }
 
-/// Which limit somebody ran into.
+/// The limit that somebody ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// TCP connections in all.
@@ -109,7 +109,7 @@ impl Limit {
     }
 }
 
-/// What became of a fetch of an issuer's keys.
+/// Outcome of a fetch of an issuer's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchOutcome {
     /// There are keys.
@@ -129,7 +129,7 @@ impl FetchOutcome {
     }
 }
 
-/// What became of a request to Redis.
+/// Outcome of a request to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterOutcome {
     /// It was answered.

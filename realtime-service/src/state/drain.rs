@@ -22,7 +22,7 @@ struct Running {
     superseded: CancellationToken,
 }
 
-/// How many clients a drain concerns, and how fast.
+/// Number of clients that a drain concerns, and its pace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainPlan {
     /// Number of sockets at the begin.

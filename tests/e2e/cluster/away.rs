@@ -122,7 +122,7 @@ async fn a_connection_that_is_cut_loses_no_message() {
     tokio::join!(publishing, hearing);
 }
 
-/// What was lost is told to everybody, on every gateway, and the room goes on in another epoch.
+/// A loss is told to everybody, on every gateway, and the room goes on in another epoch.
 async fn everybody_is_told(stack: &Stack, members: &mut [WebSocket], epoch: &Value) {
     let mut epochs = Vec::new();
     for member in members.iter_mut() {

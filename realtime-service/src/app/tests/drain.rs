@@ -3,10 +3,10 @@
 use super::*;
 use crate::session::Session;
 
-/// How long the clients are told.
+/// Time over which the clients are told.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// How many clients there are: five are due each second.
+/// Number of clients: five are due each second.
 const CLIENTS: usize = 100;
 
 /// The most that may come back in one second: 1.5 of an even share.
@@ -69,7 +69,7 @@ async fn opening(gate: &Gate) -> StatusCode {
     client.send(Method::GET, String::new()).await.0
 }
 
-/// How many of `times` are in each second of the window.
+/// Number of `times` in each second of the window.
 fn seconds(times: &[Duration], begin: Duration) -> Vec<usize> {
     let mut seconds = vec![0; usize::try_from(WINDOW.as_secs()).expect("a few seconds")];
     for time in times {

@@ -65,7 +65,7 @@ pub(super) struct SharedRevocations {
     awaited: Mutex<HashMap<String, Awaited>>,
 }
 
-/// How far the stream was read.
+/// Place up to which the stream was read.
 #[derive(Default)]
 struct Progress {
     /// The id of the last revocation that was read or heard of.

@@ -11,7 +11,7 @@ use crate::backends::{BackEnd, CallError};
 /// Maximum number of deliveries to one back end at a time, besides its calls.
 const CONCURRENCY: usize = 16;
 
-/// How often the file is asked for events whose time has come, and for what commands have changed.
+/// Interval at which the file is asked for events whose time has come, and for what commands have changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first pause after a failed attempt, and the longest: each further attempt doubles it.
@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Time after which an event is given up.
 const LONGEST_WAIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// What becomes of an event that was not delivered.
+/// Fate of an event that was not delivered.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// It was sent so often, and is sent again at this time, in milliseconds since the Unix epoch.

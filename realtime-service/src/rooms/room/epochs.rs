@@ -23,7 +23,7 @@ pub(super) struct Epochs {
     pub(super) start: u64,
 }
 
-/// What an epoch is to a room.
+/// Relation of an epoch to a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The current one.

@@ -10,7 +10,7 @@ use crate::{metrics::Limit, transport::engine::RequestError};
 /// How long a client should wait for a place to become free.
 const RETRY_AFTER_SECS: u64 = 5;
 
-/// How long a client should wait that no other gateway was found for.
+/// Wait of a client that no other gateway was found for.
 const RETRY_AFTER_DRAIN_SECS: u64 = 1;
 
 /// Maximum length of a refused origin in the answer, in characters.

@@ -35,7 +35,7 @@ static READ: LazyLock<Script> =
 /// reads. It exceeds the longest `history.secs`.
 const ROOM_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What all logs in Redis share.
+/// Parts that all logs in Redis share.
 pub(in crate::rooms) struct RedisLogs {
     cluster: Arc<Cluster>,
     settings: HistorySettings,
