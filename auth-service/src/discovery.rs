@@ -80,6 +80,23 @@ pub(crate) async fn show_metadata(state: web::Data<AppState>) -> HttpResponse {
         }))
 }
 
+/// Shows the same where clients of OpenID Connect look.
+///
+/// `GET /.well-known/openid-configuration`: the metadata, for libraries that find an issuer's keys by OpenID
+/// Connect Discovery 1.0. The service signs no ID tokens.
+#[utoipa::path(
+    get,
+    path = "/.well-known/openid-configuration",
+    tag = "keys",
+    responses(
+        (status = 200, description = "the metadata"),
+        (status = 405, description = "another method", body = Problem, content_type = PROBLEM_TYPE),
+    )
+)]
+pub(crate) async fn show_openid_configuration(state: web::Data<AppState>) -> HttpResponse {
+    show_metadata(state).await
+}
+
 fn public_for(state: &AppState) -> CacheControl {
     let secs = u32::try_from(state.settings().keys.max_age_secs).unwrap_or(u32::MAX);
     CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(secs)])

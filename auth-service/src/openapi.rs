@@ -54,6 +54,7 @@ const BEARER: &str = "bearer";
         crate::oauth::revoke::post_revoke,
         crate::discovery::show_jwks,
         crate::discovery::show_metadata,
+        crate::discovery::show_openid_configuration,
         crate::health::show_live,
         crate::health::show_ready,
     ),

@@ -13,7 +13,7 @@ use crate::{
     change_email::{post_email, post_verify},
     change_password::post_password,
     config::Settings,
-    discovery::{show_jwks, show_metadata},
+    discovery::{show_jwks, show_metadata, show_openid_configuration},
     docs::{redirect_to_docs, show_docs, show_docs_file},
     error::ApiError,
     health::{show_live, show_ready},
@@ -79,6 +79,10 @@ fn configure_oauth(app: &mut ServiceConfig) {
         .service(get_or_head(
             "/.well-known/oauth-authorization-server",
             show_metadata,
+        ))
+        .service(get_or_head(
+            "/.well-known/openid-configuration",
+            show_openid_configuration,
         ));
 }
 

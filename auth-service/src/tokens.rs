@@ -72,6 +72,7 @@ pub struct Signer {
     issuer: String,
     lifetime_secs: u64,
     with_profile: bool,
+    further_audiences: Vec<String>,
     header: Header,
     key: EncodingKey,
 }
@@ -94,6 +95,7 @@ impl Signer {
             issuer: settings.public_url.clone(),
             lifetime_secs: settings.token.lifetime_secs,
             with_profile: settings.token.profile,
+            further_audiences: settings.token.audiences.clone(),
             header,
             key,
         }
@@ -114,7 +116,7 @@ impl Signer {
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: new.subject.to_owned(),
-            aud: Audience::One(new.audience.to_owned()),
+            aud: self.audience_of(new.audience),
             exp: expires_at,
             iat: issued_at,
             nbf: None,
@@ -133,6 +135,16 @@ impl Signer {
             token: Zeroizing::new(token.context("cannot sign a token")?),
             expires_in: expires_at.saturating_sub(issued_at),
         })
+    }
+
+    /// The `aud` of a token for `audience`: people's tokens are for the team's own services as well.
+    fn audience_of(&self, audience: &str) -> Audience {
+        if audience != REALTIME_AUDIENCE || self.further_audiences.is_empty() {
+            return Audience::One(audience.to_owned());
+        }
+        let further = self.further_audiences.iter().map(String::as_str);
+        let all = [audience].into_iter().chain(further);
+        Audience::Many(all.map(str::to_owned).collect())
     }
 
     /// A token that tells a gateway that a session has ended.

@@ -48,6 +48,7 @@ mod recipes;
 mod recovery;
 mod refusals;
 mod renewal;
+mod resource_servers;
 mod revocation;
 mod rooms;
 mod rotation;

@@ -7,11 +7,12 @@ use serde_json::json;
 /// Runs the shop in `language`, and the stock clients against it.
 async fn run_shop(language: &str) {
     let secret = new_secret();
-    let shop = Recipe::start(language, &secret).await;
-    assert_refuses_forgeries(&shop.url).await;
+    let shop = Recipe::start("recipes.md", language, &[("WEBHOOK_SECRET", &secret)]).await;
+    let url = format!("{}/latchkey", shop.url);
+    assert_refuses_forgeries(&url).await;
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), secret).expect("a written file");
-    let backend = json!({ "name": "shop", "url": shop.url, "secret_file": file.path() });
+    let backend = json!({ "name": "shop", "url": url, "secret_file": file.path() });
     let rule = json!({ "events": ["shop:*"], "backend": "shop", "mode": "call" });
     let options = Options::default()
         .gateway("backends", json!([backend]))

@@ -1,4 +1,4 @@
-//! The back ends of docs/recipes.md, as they stand there.
+//! The programs of a page in docs/, as they stand there.
 
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
@@ -15,21 +15,21 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A program of the page that is running.
 pub struct Recipe {
-    /// The URL that is posted to.
+    /// The URL of its root, without a slash at the end.
     pub url: String,
     /// Dropping it ends the process.
     _child: Child,
     _directory: TempDir,
 }
 
-/// Returns the one program of the page in `language`.
+/// Returns the one program of `page` in `language`.
 ///
 /// # Panics
 ///
 /// When there is none, or another one.
-fn program_in(language: &str) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = fs::read_to_string(root.join("docs/recipes.md")).expect("docs/recipes.md");
+fn program_in(page: &str, language: &str) -> String {
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = fs::read_to_string(docs.join(page)).expect(page);
     let opening = format!("```{language}\n");
     let mut programs = page.split(&opening).skip(1);
     let program = programs.next().and_then(|rest| rest.split("```\n").next());
@@ -38,47 +38,47 @@ fn program_in(language: &str) -> String {
 }
 
 impl Recipe {
-    /// Starts the program in `language`, as its block on the page is marked.
+    /// Starts the program of `page` in `language`, as its block there is marked, with `variables` and `PORT`.
     ///
     /// # Panics
     ///
     /// When the language or its packages are missing, or the program does not listen.
-    pub async fn start(language: &str, secret: &str) -> Self {
+    pub async fn start(page: &str, language: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
-        let program = program_in(language);
+        let program = program_in(page, language);
         let mut command = match language {
             "python" => {
-                fs::write(path("shop.py"), program).expect("a written file");
+                fs::write(path("program.py"), program).expect("a written file");
                 let mut python = Command::new(installed(".venv").join("bin/python"));
-                python.args(["-B", "shop.py"]);
+                python.args(["-B", "program.py"]);
                 python
             }
             "js" => {
-                fs::write(path("shop.mjs"), program).expect("a written file");
+                fs::write(path("program.mjs"), program).expect("a written file");
                 let packages = installed("node_modules");
                 std::os::unix::fs::symlink(packages, path("node_modules")).expect("a link");
                 let mut node = Command::new("node");
-                node.arg("shop.mjs");
+                node.arg("program.mjs");
                 node
             }
             "go" => {
-                fs::write(path("shop.go"), program).expect("a written file");
+                fs::write(path("program.go"), program).expect("a written file");
                 let mut build = Command::new("go");
-                build.args(["build", "-o", "shop", "shop.go"]);
+                build.args(["build", "-o", "program", "program.go"]);
                 let built = build.current_dir(directory.path()).output();
                 let built = tokio::time::timeout(BUILD_DEADLINE, built).await;
                 let built = built.expect("go to end").expect("go");
                 let complaints = String::from_utf8_lossy(&built.stderr);
                 assert!(built.status.success(), "{complaints}");
-                Command::new(path("shop"))
+                Command::new(path("program"))
             }
             other => panic!("{other}: no such language"),
         };
         let address = free_address();
         let (_, port) = address.rsplit_once(':').expect("a port");
         command.current_dir(directory.path()).kill_on_drop(true);
-        command.env("PORT", port).env("WEBHOOK_SECRET", secret);
+        command.env("PORT", port).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().expect("a program that starts");
         eventually("the program listens", async || {
@@ -86,7 +86,7 @@ impl Recipe {
         })
         .await;
         Self {
-            url: format!("http://{address}/latchkey"),
+            url: format!("http://{address}"),
             _child: child,
             _directory: directory,
         }

@@ -193,6 +193,7 @@ mod tests {
             ("AUTH__LISTEN", "[::1]:2"),
             ("AUTH__TOKEN__LIFETIME_SECS", "61"),
             ("AUTH__ORIGINS", "https://a.example, https://b.example"),
+            ("AUTH__TOKEN__AUDIENCES", "https://api.example, shop"),
             ("AUTH__LOG_FORMAT", "json"),
             ("PATH", "/bin"),
         ];
@@ -201,6 +202,7 @@ mod tests {
         assert_eq!(settings.token.lifetime_secs, 61);
         assert!(!settings.token.profile);
         assert_eq!(settings.origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(settings.token.audiences, ["https://api.example", "shop"]);
         assert_eq!(settings.log_format, super::super::LogFormat::Json);
     }
 
@@ -253,6 +255,8 @@ mod tests {
             ("AUTH__TOKEN__LIFETIME_SECS", "86401"),
             ("AUTH__TOKEN__LIFETIME_SECS", "0"),
             ("AUTH__TOKEN__PROFILE", "hidden"),
+            ("AUTH__TOKEN__AUDIENCES", "latchkey-api"),
+            ("AUTH__TOKEN__AUDIENCES", "https://api.example.org,hid den"),
             ("AUTH__PASSWORD__QUEUE", "0"),
             ("AUTH__LOGIN__BODY_LIMIT_BYTES", "-1"),
         ] {

@@ -10,9 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shared_claims::{
-    claims::MAXIMUM_LIFETIME_SECS, forwarded::ForwardedHeader, origin::OriginList, secret::Secrets,
-};
+use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::Secrets};
 
 mod admin;
 mod database;
@@ -28,6 +26,7 @@ mod revocation;
 mod secret_file;
 mod session;
 mod tls;
+mod token;
 mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
@@ -42,6 +41,7 @@ pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
 pub use tls::TlsSettings;
+pub use token::TokenSettings;
 pub use webhook::WebhookUrl;
 
 pub(crate) use secret_file::read as read_secret_file;
@@ -219,27 +219,6 @@ impl Default for Settings {
     }
 }
 
-/// What goes into a token.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenSettings {
-    /// How long a token is accepted, in seconds, 1 to 86400. `AUTH__TOKEN__LIFETIME_SECS`,
-    /// default 900.
-    pub lifetime_secs: u64,
-    /// Whether a token tells the person's names and address for mail. `AUTH__TOKEN__PROFILE`,
-    /// default true.
-    pub profile: bool,
-}
-
-impl Default for TokenSettings {
-    fn default() -> Self {
-        Self {
-            lifetime_secs: 900,
-            profile: true,
-        }
-    }
-}
-
 /// The limits of `POST /login`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -346,8 +325,7 @@ impl Settings {
         let keep_alive = (1..=3600).contains(&self.keep_alive_secs);
         check("keep_alive_secs", keep_alive, "must be 1 to 3600")?;
         check("drain_secs", self.drain_secs <= 300, "must be at most 300")?;
-        let lifetime_fine = (1..=MAXIMUM_LIFETIME_SECS).contains(&self.token.lifetime_secs);
-        check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
+        self.token.check()?;
         self.password.check()?;
         self.limits.check()?;
         self.keys.check()?;

@@ -245,6 +245,8 @@ async fn the_metadata_names_endpoints_that_are_there() {
     let metadata: Value = answer.json().await.expect("JSON");
     let issuer = service.config.settings.public_url.clone();
     assert_eq!(metadata["issuer"], issuer);
+    let elsewhere = get(&service, "/.well-known/openid-configuration").await;
+    assert_eq!(elsewhere.json::<Value>().await.expect("JSON"), metadata);
     for name in [
         "token_endpoint",
         "introspection_endpoint",

@@ -89,6 +89,28 @@ async fn the_profile_stays_out_of_the_token_when_the_settings_say_so() {
 }
 
 #[tokio::test]
+async fn a_token_is_for_the_services_of_the_settings_too_and_for_the_gateway_in_any_case() {
+    const API: &str = "https://api.example.org";
+    for audiences in [vec![], vec![API.to_owned()]] {
+        let is_for_the_api = !audiences.is_empty();
+        let service = Service::start_with(|settings| settings.token.audiences = audiences).await;
+        service.add_user("alice").await;
+        let login = service.login("alice").await;
+        let refreshed = service.refresh(&login.refresh_token).await;
+        let refreshed: Value = refreshed.json().await.expect("JSON");
+        let refreshed = refreshed["token"].as_str().expect("a token");
+        for token in [login.token.as_str(), refreshed] {
+            let claims = service.verifier().verify(token, SystemTime::now());
+            let claims = claims.expect("a token for the gateway");
+            assert_eq!(claims.aud.contains(API), is_for_the_api);
+            let request = service.client.get(service.url("/me")).bearer_auth(token);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test]
 async fn json_and_a_form_say_the_same() {
     let (service, _) = Service::with_alice().await;
     for (content_type, body) in [

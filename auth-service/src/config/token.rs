@@ -1,0 +1,52 @@
+//! The tokens of people.
+
+use serde::{Deserialize, Serialize};
+use shared_claims::claims::{
+    ADMIN_AUDIENCE, API_AUDIENCE, MAXIMUM_LIFETIME_SECS, REALTIME_AUDIENCE,
+};
+
+use super::{ConfigError, check, parse};
+
+/// What goes into a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenSettings {
+    /// How long a token is accepted, in seconds, 1 to 86400. `AUTH__TOKEN__LIFETIME_SECS`,
+    /// default 900.
+    pub lifetime_secs: u64,
+    /// Whether a token tells the person's names and address for mail. `AUTH__TOKEN__PROFILE`,
+    /// default true.
+    pub profile: bool,
+    /// The further audiences of people's tokens, beside `latchkey-realtime`, separated by commas: services of
+    /// your own that accept them, such as `https://api.example.org`. Each of these services can use a
+    /// token that it gets with the others and with the gateway. `AUTH__TOKEN__AUDIENCES`, default ``.
+    #[serde(deserialize_with = "parse::list")]
+    pub audiences: Vec<String>,
+}
+
+impl TokenSettings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let lifetime_fine = (1..=MAXIMUM_LIFETIME_SECS).contains(&self.lifetime_secs);
+        check("token.lifetime_secs", lifetime_fine, "must be 1 to 86400")?;
+        let own = [REALTIME_AUDIENCE, API_AUDIENCE, ADMIN_AUDIENCE];
+        let is_fine = |name: &String| {
+            (1..=255).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_graphic())
+                && !own.contains(&name.as_str())
+        };
+        let are_fine = self.audiences.len() <= 8 && self.audiences.iter().all(is_fine);
+        let rule = "must be 8 names at most, of 1 to 255 visible ASCII characters, and none of latchkey-realtime, \
+                    latchkey-api and latchkey-admin";
+        check("token.audiences", are_fine, rule)
+    }
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        Self {
+            lifetime_secs: 900,
+            profile: true,
+            audiences: Vec::new(),
+        }
+    }
+}
