@@ -314,21 +314,21 @@ async fn a_hundred_thousand_accounts_come_in_within_a_minute_while_others_sign_i
 #[tokio::test]
 async fn an_unknown_name_takes_the_time_of_the_accounts() {
     let operated = Operated::start().await;
-    let costly = HASH.replace("$10$", "$14$");
-    let time = async |name: &str| {
-        let mut times = Vec::new();
-        for _ in 0..3 {
-            let started = Instant::now();
-            assert!(!operated.signs_in(name, "old password").await);
-            times.push(started.elapsed());
-        }
-        times.into_iter().min().unwrap_or(Duration::MAX)
+    let costly = HASH.replace("$10$", "$13$");
+    let attempt = async |name: &str| {
+        let started = Instant::now();
+        assert!(!operated.signs_in(name, "old password").await);
+        started.elapsed()
     };
-    let ours = time("nobody").await;
+    let ours = attempt("nobody").await;
     let line = |name: &str| json!({"username": name, "password_hash": costly}).to_string();
     operated.import(line("alice")).await;
-    let known = time("alice").await;
-    let unknown = time("nobody").await;
+    // In turns, so that what else the machine does meets both. The shortest time is the least disturbed.
+    let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
+    for _ in 0..5 {
+        known = known.min(attempt("alice").await);
+        unknown = unknown.min(attempt("nobody").await);
+    }
     assert!(known > ours * 3, "{known:?} {ours:?}");
     assert!(
         unknown > known / 2 && unknown < known * 2,
