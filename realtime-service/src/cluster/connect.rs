@@ -1,4 +1,4 @@
-//! How a connection to Redis begins, and how its loss is noticed.
+//! Connecting to Redis, and noticing the loss of the connection.
 
 use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
 
@@ -10,12 +10,22 @@ use tokio_util::sync::CancellationToken;
 use super::{Cluster, Link};
 use crate::ids::random_id;
 
-/// Interval of the questions whether the server is there, and its data.
+/// Interval at which the gateway checks that the server answers and still has its data.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// Connects, subscribes to all channels, and then lets everybody use the connection.
+    /// Connects, subscribes to all channels, and then publishes the connection for use. A failed attempt
+    /// uses its generation up: messages of its connection may have been dispatched already.
     pub(super) async fn connect(&self) -> anyhow::Result<Arc<Link>> {
+        let attempt = self.attempt().await;
+        if attempt.is_err() {
+            self.generation.fetch_add(2, Ordering::AcqRel);
+            self.channels.end();
+        }
+        attempt
+    }
+
+    async fn attempt(&self) -> anyhow::Result<Arc<Link>> {
         let limit = self.settings.timeout();
         let generation = self.generation.load(Ordering::Acquire) + 1;
         let lost = CancellationToken::new();

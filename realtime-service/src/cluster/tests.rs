@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use redis::{Script, cmd};
 use tokio::sync::mpsc;
 
@@ -146,15 +147,48 @@ async fn what_waits_for_redis_is_bounded() {
     );
 }
 
-#[tokio::test]
-async fn a_redis_that_is_not_there_is_away_at_once() {
+/// A cluster whose Redis is not there.
+fn unreachable() -> Arc<Cluster> {
     let settings = ClusterSettings {
         // Nothing listens on the port of discard.
         url: "redis://127.0.0.1:9".to_owned(),
         ..ClusterSettings::default()
     };
     let cluster = Cluster::new(&settings, &Arc::new(Metrics::new()));
-    let cluster = cluster.expect("settings").expect("a cluster");
+    cluster.expect("settings").expect("a cluster")
+}
+
+#[tokio::test]
+async fn no_two_attempts_to_connect_have_the_same_generation() {
+    let cluster = unreachable();
+    for generation in [0, 2, 4] {
+        assert_eq!(cluster.generation_alone(), generation);
+        assert!(cluster.connect().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn reads_wait_when_their_answers_exceed_what_redis_may_buffer() {
+    let cluster = unreachable();
+    let mebibyte = 1 << 20;
+    let mut permits = Vec::new();
+    while let Some(permit) = cluster.permit_read(mebibyte).now_or_never() {
+        permits.push(permit);
+    }
+    assert_eq!(permits.len(), 6);
+    permits.pop();
+    assert!(cluster.permit_read(mebibyte + 1).now_or_never().is_none());
+    assert!(cluster.permit_read(mebibyte).now_or_never().is_some());
+    permits.clear();
+    // The largest read waits for all others, and passes.
+    let all = cluster.permit_read(100 * mebibyte).now_or_never();
+    assert!(all.is_some());
+    assert!(cluster.permit_read(1).now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_away_at_once() {
+    let cluster = unreachable();
     let running = cluster.clone();
     tokio::spawn(async move { running.run().await });
     let (ear, _) = ear();

@@ -34,6 +34,10 @@ if id ~= '' then
   redis.call('PEXPIRE', order, lifetime)
 end
 if most > 0 then
+  -- The stream expires as a whole, and the sum of its bytes does not.
+  if redis.call('EXISTS', messages) == 0 then
+    bytes = 0
+  end
   bytes = bytes + #message
   redis.call('XADD', messages, text(offset) .. '-1', 'at', text(now), 'size', #message, 'message', message)
   redis.call('PEXPIRE', messages, age)

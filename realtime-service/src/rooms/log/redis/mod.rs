@@ -153,7 +153,7 @@ impl RedisLog {
         if !cluster.is_connected() {
             return self.read_alone(selection);
         }
-        let _permit = cluster.permit_read().await;
+        let _permit = cluster.permit_read(self.logs.settings.bytes).await;
         // Redis may have gone while others read.
         let link = cluster.link()?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
