@@ -94,6 +94,9 @@ fn error_of_queue(error: NotStored) -> EventError {
     match error {
         NotStored::Full => EventError::new(Failure::Busy.code(), "the queue of events is full")
             .retryable_after(Some(FULL_QUEUE_PAUSE)),
+        NotStored::TooLarge => {
+            EventError::invalid("the event is larger than its back end can be sent")
+        }
         NotStored::Unavailable => {
             EventError::unavailable("the queue of events cannot be written; try again")
         }
