@@ -89,6 +89,29 @@ async fn a_lost_connection_comes_back_with_its_channels_in_the_next_generation()
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
+async fn a_server_that_is_primary_again_begins_a_tenure_that_all_gateways_have() {
+    let settings = testing::settings();
+    let tenure = async || {
+        let cluster = testing::connected(&settings).await;
+        let link = cluster.link().expect("a connection");
+        link.tenure().to_owned()
+    };
+    let first = tenure().await;
+    assert_eq!(tenure().await, first);
+    // Another server was the primary meanwhile, and left this in the data.
+    let cluster = testing::connected(&settings).await;
+    let mut set = cmd("SET");
+    set.arg(cluster.name("tenure"))
+        .arg(format!("{first}0 text"));
+    let link = cluster.link().expect("a connection");
+    let () = link.query(&set).await.expect("set");
+    let second = tenure().await;
+    assert_ne!(second, first);
+    assert_eq!(tenure().await, second);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_channel_is_its_last_listeners_until_that_one_ends() {
     let cluster = testing::connected(&testing::settings()).await;
     let ((first, mut to_first), (second, mut to_second)) = (ear(), ear());

@@ -70,7 +70,7 @@ pub(super) struct SharedRevocations {
 struct Progress {
     /// The id of the last revocation that was read or heard of.
     last: Option<String>,
-    /// The run and the incarnation of the server that the id belongs to.
+    /// The tenure and the incarnation of the server that the id belongs to.
     source: Option<(String, String)>,
     /// Whether something may be missing in the stream.
     is_incomplete: bool,
@@ -209,7 +209,7 @@ impl SharedRevocations {
     /// Reads what was added since the last time, or compares everything.
     async fn catch_up(&self) -> Result<(), Away> {
         let link = self.cluster.link()?;
-        let source = (link.run_id().to_owned(), link.incarnation().to_owned());
+        let source = (link.tenure().to_owned(), link.incarnation().to_owned());
         let mut last = {
             let mut progress = self.progress();
             let is_same = progress.source.as_ref() == Some(&source);
@@ -240,12 +240,15 @@ impl SharedRevocations {
         let (mut seen, hasher) = (HashSet::new(), RandomState::new());
         loop {
             let page = self.read_page(link, last.as_deref()).await?;
+            let mut lines = Vec::new();
             for (id, record) in &page {
-                self.apply(record);
+                lines.extend(self.apply(record).then(|| line_of(record)));
                 *last = Some(id.clone());
                 let keys = record.keys().filter(|_| is_comparing);
                 seen.extend(keys.map(|key| hasher.hash_one((key, record.iat, record.until))));
             }
+            // The disk sets the pace, however long the stream is.
+            self.log.append_all(lines).await;
             if page.len() < PAGE {
                 break;
             }
@@ -289,15 +292,15 @@ impl SharedRevocations {
         Ok(records.collect())
     }
 
-    /// Applies a revocation of another gateway, unless it is known.
-    fn apply(&self, record: &Record) {
+    /// Applies a revocation of another gateway, unless it is known. Returns whether the file lacks it.
+    fn apply(&self, record: &Record) -> bool {
         let now = unix_secs(wall_now());
         let is_known = |key| {
             let known = self.entries.get(&key, now);
             known.is_some_and(|known| known.iat >= record.iat && known.until >= record.until)
         };
         if record.until <= now || record.keys().all(is_known) {
-            return;
+            return false;
         }
         // Whatever the bound: the gateway that took it has checked it.
         for key in record.keys() {
@@ -306,7 +309,7 @@ impl SharedRevocations {
         if let Some(end_sessions) = self.end_sessions.get() {
             end_sessions(&record.logout());
         }
-        self.log.append_later(line_of(record));
+        true
     }
 
     /// Takes a revocation from the channel, and tells the gateway that added it.
@@ -314,7 +317,9 @@ impl SharedRevocations {
         let mut parts = payload.splitn(4, ' ');
         let (id, gateway, ticket) = (parts.next()?, parts.next()?, parts.next()?);
         let record: Record = serde_json::from_str(parts.next()?).ok()?;
-        self.apply(&record);
+        if self.apply(&record) {
+            self.log.append_later(line_of(&record));
+        }
         if *self.caught_up.borrow() == generation {
             let mut progress = self.progress();
             progress.last = progress.last.is_some().then(|| id.to_owned());

@@ -238,7 +238,7 @@ impl RedisLog {
         let mut script = script.prepare_invoke();
         script
             .key(&self.keys)
-            .arg(link.run_id())
+            .arg(link.tenure())
             .arg(random_id())
             .arg(&self.channel)
             .arg(settings.messages)
