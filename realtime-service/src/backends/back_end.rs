@@ -36,6 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 struct Post<'a> {
     id: &'a str,
     body: Vec<u8>,
+    /// The user whose share of the capacity it takes; `None` for deliveries, of which few are sent at a time.
+    sender: Option<&'a str>,
     /// Size of the event as it was received, in bytes, besides the body.
     bytes: usize,
     is_answer_read: bool,
@@ -88,7 +90,7 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Posts an event, of `bytes` bytes as it was received, and returns the answer. The request is
+    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The request is
     /// sent at most once. Dropping the future gives up the call, which the back end may still carry
     /// out.
     ///
@@ -99,13 +101,14 @@ impl BackEnd {
     pub async fn call<T: Serialize>(
         &self,
         event: &CloudEvent<'_, T>,
-        bytes: usize,
+        (sender, bytes): (&str, usize),
     ) -> Result<Reply, CallError> {
         let body = event.to_body();
         let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
         let request = Post {
             id: event.id(),
             body,
+            sender: Some(sender),
             bytes,
             is_answer_read: true,
         };
@@ -121,6 +124,7 @@ impl BackEnd {
         let request = Post {
             id,
             body,
+            sender: None,
             bytes: 0,
             is_answer_read: false,
         };
@@ -166,7 +170,9 @@ impl BackEnd {
         let event = request.id;
         let pass = self.breaker.enter(Instant::now());
         let pass = pass.map_err(|pause| CallError::cut_off(pause))?;
-        let load = self.capacity.load(request.bytes + request.body.len());
+        let load = self
+            .capacity
+            .load(request.sender, request.bytes + request.body.len());
         let mut load = load.map_err(busy)?;
         let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;

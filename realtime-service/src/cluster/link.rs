@@ -67,6 +67,22 @@ impl Link {
         self.settle(answer)
     }
 
+    /// Runs a script as [`Self::invoke`] does, also when as much waits for Redis as may: for requests that
+    /// must not fail because of others, and that are few.
+    ///
+    /// # Errors
+    ///
+    /// See [`Away`].
+    pub async fn invoke_beyond_bound<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+        bytes: usize,
+    ) -> Result<T, Away> {
+        let _charge = self.pending.charge(bytes + REQUEST_BYTES);
+        let answer = script.invoke_async(&mut self.connection.clone()).await;
+        self.settle(answer)
+    }
+
     /// Sends a command.
     ///
     /// # Errors

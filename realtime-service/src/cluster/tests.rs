@@ -162,8 +162,17 @@ async fn what_waits_for_redis_is_bounded() {
     let large = "x".repeat(700_000);
     let mut echo = cmd("ECHO");
     echo.arg(&large);
-    let (one, other) = tokio::join!(link.query::<String>(&echo), link.query::<String>(&echo));
-    assert_eq!((one.map(|it| it.len()), other), (Ok(700_000), Err(Away)));
+    let script = Script::new("return 1");
+    let script = script.prepare_invoke();
+    let (one, other, few) = tokio::join!(
+        link.query::<String>(&echo),
+        link.invoke::<i64>(&script, 700_000),
+        link.invoke_beyond_bound::<i64>(&script, 700_000),
+    );
+    assert_eq!(
+        (one.map(|it| it.len()), other, few),
+        (Ok(700_000), Err(Away), Ok(1))
+    );
     assert_eq!(
         link.query::<String>(&echo).await.map(|it| it.len()),
         Ok(700_000)

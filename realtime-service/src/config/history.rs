@@ -23,7 +23,8 @@ pub struct HistorySettings {
     pub bytes: usize,
     /// Maximum size of the messages that are kept of all rooms, in bytes of memory. Beyond it, the
     /// rooms that keep the most lose their messages, and clients that return to such a room are
-    /// told that messages are missing. `REALTIME__HISTORY__TOTAL_BYTES`, default 67108864.
+    /// told that messages are missing. Messages in Redis do not count: see [cluster](cluster.md).
+    /// `REALTIME__HISTORY__TOTAL_BYTES`, default 67108864.
     pub total_bytes: usize,
 }
 

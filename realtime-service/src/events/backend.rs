@@ -77,7 +77,8 @@ async fn hand_over(
     }
     match route.mode {
         EventMode::Call => {
-            let answer = route.back_end().call(&event, call.received.bytes()).await;
+            let load = (&*sender_of(identity), call.received.bytes());
+            let answer = route.back_end().call(&event, load).await;
             answer.map(Some).map_err(|error| error_of(&error))
         }
         EventMode::Notify => {

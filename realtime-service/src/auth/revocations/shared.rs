@@ -172,7 +172,7 @@ impl SharedRevocations {
             .arg(line)
             .arg(self.most)
             .arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX));
-        link.invoke(&script, line.len()).await
+        link.invoke_beyond_bound(&script, line.len()).await
     }
 
     /// Follows the stream; never returns.
@@ -180,7 +180,7 @@ impl SharedRevocations {
         let revocations: Weak<Self> = Arc::downgrade(self);
         let heard = Arc::new(Heard(revocations.clone()));
         let weak: Weak<Heard> = Arc::downgrade(&heard);
-        // What is not confirmed now is confirmed later, and then everything is read.
+        // A subscription that is not confirmed now is confirmed later, and then everything is read.
         let _ = self
             .cluster
             .listen(&self.heard_channel(&self.gateway), weak)
@@ -217,7 +217,7 @@ impl SharedRevocations {
             last.filter(|_| is_same && !progress.is_incomplete)
         };
         let is_comparing = last.is_none();
-        // What cannot be added from now on makes another comparison necessary.
+        // A revocation that cannot be added from now on makes another comparison necessary.
         self.progress().is_incomplete = false;
         let compared = self.read_on(&link, &mut last, is_comparing).await;
         let mut progress = self.progress();
@@ -286,7 +286,7 @@ impl SharedRevocations {
             if record.is_none() {
                 tracing::error!("an entry of the stream of revocations cannot be read");
             }
-            // It concerns nobody, and has lapsed.
+            // An empty record concerns nobody, and has lapsed.
             (id, record.unwrap_or_default())
         });
         Ok(records.collect())
@@ -302,7 +302,7 @@ impl SharedRevocations {
         if record.until <= now || record.keys().all(is_known) {
             return false;
         }
-        // Whatever the bound: the gateway that took it has checked it.
+        // The bound is not checked: the gateway that took the revocation has checked it.
         for key in record.keys() {
             self.entries.insert(key, record.entry());
         }
@@ -351,7 +351,7 @@ impl SharedRevocations {
             .expected
             .is_some_and(|expected| entry.heard >= expected);
         if is_done && let Some(done) = entry.done.take() {
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = done.send(());
         }
     }

@@ -33,6 +33,7 @@ async fn call(back_end: &BackEnd) -> Result<Vec<u8>, CallError> {
     let post = Post {
         id: "1",
         body: b"{}".to_vec(),
+        sender: None,
         bytes: 0,
         is_answer_read: true,
     };

@@ -35,6 +35,9 @@ static READ: LazyLock<Script> =
 /// reads. It exceeds the longest `history.secs`.
 const ROOM_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The same for a room that had no message: any name can be subscribed to or read.
+const EMPTY_ROOM_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
 /// Parts that all logs in Redis share.
 pub(in crate::rooms) struct RedisLogs {
     cluster: Arc<Cluster>,
@@ -244,7 +247,8 @@ impl RedisLog {
             .arg(settings.messages)
             .arg(settings.secs * 1000)
             .arg(settings.bytes)
-            .arg(ROOM_LIFETIME.as_secs());
+            .arg(ROOM_LIFETIME.as_secs())
+            .arg(EMPTY_ROOM_LIFETIME.as_secs());
         script
     }
 
