@@ -133,7 +133,8 @@ async fn one_call_more_than_may_wait_is_busy() {
         sockets.push(socket);
     }
     eventually("the first call", async || shop.requests().len() == 1).await;
-    let mut third = socket(&stack, "carol").await;
+    let token = stack.forge().claim("sub", "carol").token();
+    let mut third = Opening::of(&stack).admitted(&token).await;
     eventually("the second call waits", async || {
         error_of(&mut third, "shop:order").await == ("backend_busy".to_owned(), true)
     })
