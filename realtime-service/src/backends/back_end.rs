@@ -169,7 +169,7 @@ impl BackEnd {
     ) -> Result<T, CallError> {
         let event = request.id;
         let pass = self.breaker.enter(Instant::now());
-        let pass = pass.map_err(|pause| CallError::cut_off(pause))?;
+        let pass = pass.map_err(CallError::cut_off)?;
         let load = self
             .capacity
             .load(request.sender, request.bytes + request.body.len());
