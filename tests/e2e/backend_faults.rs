@@ -125,14 +125,16 @@ async fn one_call_more_than_may_wait_is_busy() {
     let options = with_settings(&shop, json!({ "concurrency": 1, "queue": 1 }));
     let stack = Stack::start_with(options).await;
     let mut sockets = Vec::new();
-    for _ in 0..2 {
-        let mut alice = socket(&stack, "alice").await;
-        alice.send(r#"421["shop:order"]"#).await;
+    // One call of each: two of one user would be more than a share.
+    for name in ["alice", "bob"] {
+        let mut socket = socket(&stack, name).await;
+        socket.send(r#"421["shop:order"]"#).await;
         // Answered after the event before it was taken in.
-        sockets.push(alice);
+        sockets.push(socket);
     }
     eventually("the first call", async || shop.requests().len() == 1).await;
-    let mut third = socket(&stack, "alice").await;
+    let token = stack.forge().claim("sub", "carol").token();
+    let mut third = Opening::of(&stack).admitted(&token).await;
     eventually("the second call waits", async || {
         error_of(&mut third, "shop:order").await == ("backend_busy".to_owned(), true)
     })

@@ -115,6 +115,23 @@ async fn an_event_more_than_the_queue_holds_is_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_can_never_be_sent_is_not_stored() {
+    let shop = CalledBackEnd::start(async |_| answer(json!({}))).await;
+    let mut settings = shop.settings("shop");
+    settings["bytes"] = json!(65_536);
+    let options = options(&shop).gateway("backends", json!([settings]));
+    let stack = Stack::start_with(options).await;
+    let mut alice = socket(&stack, "alice").await;
+    let refused = alice.call("shop:order", json!("x".repeat(70_000))).await;
+    assert_eq!(refused["error"]["code"], "invalid_request");
+    let id = store(&mut alice, json!("x".repeat(10_000))).await;
+    eventually("the smaller event", async || {
+        ids(&shop.requests()) == [id.as_str()]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn every_acknowledged_event_is_delivered_in_order_although_the_gateway_is_killed() {
     let is_well = Arc::new(AtomicBool::new(true));
@@ -160,8 +177,8 @@ async fn an_event_that_is_given_up_is_listed_shown_replayed_and_dropped() {
         let ended = run("realtime-service", &all, &variables, None).await;
         (ended.status.code(), ended.output)
     };
-    // Three days later.
-    let age = "UPDATE events SET created_at = 1, next_at = 1";
+    // Three days and many attempts later.
+    let age = "UPDATE events SET created_at = 1, next_at = 1, attempts = 10";
     let old = rusqlite::Connection::open(&file).expect("the file");
     old.execute(age, []).expect("an older event");
     eventually("a dead letter", async || {

@@ -26,7 +26,7 @@ pub(super) struct DrainBody {
 /// The drain that runs.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DrainAnswer {
-    /// How many sockets there were when it began.
+    /// Number of sockets when the drain began.
     sockets: usize,
     /// Time over which they are told, in seconds.
     window_secs: u64,

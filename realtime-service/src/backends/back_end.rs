@@ -26,8 +26,22 @@ use crate::{
 /// Maximum size of an answer besides the data of a message, in bytes.
 const ANSWER_MARGIN_BYTES: usize = 64 * 1024;
 
+/// The pause of a back end that asks for one without its length.
+const USUAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// The longest pause that a back end can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// One request.
+struct Post<'a> {
+    id: &'a str,
+    body: Vec<u8>,
+    /// The user whose share of the capacity it takes; `None` for deliveries, of which few are sent at a time.
+    sender: Option<&'a str>,
+    /// Size of the event as it was received, in bytes, besides the body.
+    bytes: usize,
+    is_answer_read: bool,
+}
 
 /// A back end of the settings.
 pub struct BackEnd {
@@ -76,7 +90,7 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Posts an event, of `bytes` bytes as it was received, and returns the answer. The request is
+    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The request is
     /// sent at most once. Dropping the future gives up the call, which the back end may still carry
     /// out.
     ///
@@ -87,11 +101,18 @@ impl BackEnd {
     pub async fn call<T: Serialize>(
         &self,
         event: &CloudEvent<'_, T>,
-        bytes: usize,
+        (sender, bytes): (&str, usize),
     ) -> Result<Reply, CallError> {
         let body = event.to_body();
         let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
-        self.send((event.id(), body), bytes, Reply::parse).await
+        let request = Post {
+            id: event.id(),
+            body,
+            sender: Some(sender),
+            bytes,
+            is_answer_read: true,
+        };
+        self.send(request, Reply::parse).await
     }
 
     /// Posts an event from the queue. Its answer means nothing but that the event was taken.
@@ -100,7 +121,19 @@ impl BackEnd {
     ///
     /// See [`Self::call`].
     pub(super) async fn deliver(&self, id: &str, body: Vec<u8>) -> Result<(), CallError> {
-        self.send((id, body), 0, |_| Ok(())).await
+        let request = Post {
+            id,
+            body,
+            sender: None,
+            bytes: 0,
+            is_answer_read: false,
+        };
+        self.send(request, |_| Ok(())).await
+    }
+
+    /// Whether an event of so many bytes can be sent at all.
+    pub(super) fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.settings.bytes
     }
 
     /// Whether calls fail at once at this moment.
@@ -116,12 +149,11 @@ impl BackEnd {
     /// Posts a body under its id, and counts the outcome.
     async fn send<T>(
         &self,
-        request: (&str, Vec<u8>),
-        bytes: usize,
+        request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
-        let result = self.attempt(request, bytes, parse).await;
+        let result = self.attempt(request, parse).await;
         let outcome = result
             .as_ref()
             .err()
@@ -132,21 +164,22 @@ impl BackEnd {
 
     async fn attempt<T>(
         &self,
-        (id, body): (&str, Vec<u8>),
-        bytes: usize,
+        request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
+        let event = request.id;
         let pass = self.breaker.enter(Instant::now());
-        let pass = pass.map_err(|pause| CallError::unsent("the circuit is open", pause))?;
-        let load = self.capacity.load(bytes + body.len());
+        let pass = pass.map_err(CallError::cut_off)?;
+        let load = self
+            .capacity
+            .load(request.sender, request.bytes + request.body.len());
         let mut load = load.map_err(busy)?;
         let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
-        let place = place
-            .map_err(|_| CallError::temporary(Failure::Busy, "no place became free in time"))?;
+        let place = place.map_err(|_| CallError::unsent("no place became free in time"))?;
         let _place = place.map_err(busy)?;
         let _under_way = self.metrics.begin();
-        let exchange = timeout_at(deadline, self.exchange((id, body), &mut load)).await;
+        let exchange = timeout_at(deadline, self.exchange(request, &mut load)).await;
         let answer = exchange
             .unwrap_or_else(|_| Err(CallError::temporary(Failure::TimedOut, "no answer in time")));
         let result = answer.and_then(|answer| parse(&answer));
@@ -154,7 +187,7 @@ impl BackEnd {
             failure, reason, ..
         }) = &result
         {
-            let (backend, event) = (self.name(), id);
+            let backend = self.name();
             tracing::warn!(
                 backend,
                 event,
@@ -170,9 +203,9 @@ impl BackEnd {
     /// Tells the circuit breaker whether the back end has answered.
     fn report<T>(&self, pass: Pass<'_>, result: &Result<T, CallError>) {
         let change = match result {
+            Err(error) if error.is_of_back_end => pass.fail(Instant::now()),
             // Too much for the gateway, or for the back end at this moment: no sign of either kind.
             Err(error) if error.failure == Failure::Busy => return,
-            Err(error) if error.is_of_back_end => pass.fail(Instant::now()),
             Err(_) | Ok(_) => pass.succeed(),
         };
         let backend = self.name();
@@ -186,12 +219,14 @@ impl BackEnd {
         }
     }
 
-    /// Posts the event and reads the answer.
-    async fn exchange(
-        &self,
-        (id, body): (&str, Vec<u8>),
-        load: &mut Load<'_>,
-    ) -> Result<Vec<u8>, CallError> {
+    /// Posts the event and reads the answer, unless the status alone counts.
+    async fn exchange(&self, request: Post<'_>, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
+        let Post {
+            id,
+            body,
+            is_answer_read,
+            ..
+        } = request;
         let timestamp = unix_secs(wall_now());
         let signature = self.signer.load().sign(id, timestamp, &body);
         let request = self
@@ -203,21 +238,27 @@ impl BackEnd {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
-        let answer = request.send().await.map_err(|error| unreachable(&error))?;
+        let answer = request.send().await.map_err(unreachable)?;
         check_status(&answer)?;
-        self.read(answer, load).await
+        match is_answer_read {
+            true => self.read(answer, load).await,
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Reads the body of an answer, as far as it may be.
     async fn read(&self, mut answer: Response, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&error))? {
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > self.maximum_answer_bytes {
                 return Err(CallError::permanent(
                     "the answer is longer than a message may be",
                 ));
             }
-            load.grow(chunk.len()).map_err(busy)?;
+            // The back end has carried out the event, so the client must not hear that it has not.
+            load.grow(chunk.len()).map_err(|_| {
+                CallError::permanent("the answers under way have as many bytes as they may")
+            })?;
             body.extend_from_slice(&chunk);
         }
         Ok(body)
@@ -231,12 +272,13 @@ fn read_signer(settings: &BackendSettings) -> Result<Signer, String> {
 }
 
 fn busy(_: Full) -> CallError {
-    CallError::temporary(Failure::Busy, "as much waits for the back end as may")
+    CallError::unsent("as much waits for the back end as may")
 }
 
 /// Returns the failure of a request without an answer. The reason names the step, and no URL.
-fn unreachable(error: &reqwest::Error) -> CallError {
-    let mut source: &dyn std::error::Error = error;
+fn unreachable(error: reqwest::Error) -> CallError {
+    let error = error.without_url();
+    let mut source: &dyn std::error::Error = &error;
     while let Some(inner) = source.source() {
         source = inner;
     }
@@ -257,10 +299,13 @@ fn check_status(answer: &Response) -> Result<(), CallError> {
             "{reason}: no redirect is followed"
         ))),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            let error = CallError::temporary(Failure::Busy, reason);
-            Err(match retry_after(answer) {
-                Some(pause) => error.after(pause),
-                None => error,
+            Err(match (retry_after(answer), status) {
+                (Some(pause), _) => CallError::postponed(reason, pause),
+                // A proxy says the same when the back end is down.
+                (None, StatusCode::SERVICE_UNAVAILABLE) => {
+                    CallError::temporary(Failure::Busy, reason)
+                }
+                (None, _) => CallError::postponed(reason, USUAL_PAUSE),
             })
         }
         _ if status.is_server_error() => Err(CallError::temporary(Failure::Failed, reason)),
@@ -274,3 +319,6 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     let pause = Duration::from_secs(text.trim().parse().ok()?);
     Some(pause.min(LONGEST_PAUSE))
 }
+
+#[cfg(test)]
+mod tests;

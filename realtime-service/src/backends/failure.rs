@@ -39,32 +39,47 @@ pub struct CallError {
     pub reason: String,
     /// Whether the back end is at fault, and not its answer to this call.
     pub(super) is_of_back_end: bool,
+    /// Whether a request was sent, or a connection for it was refused. A call that only waited in the
+    /// gateway is no attempt.
+    pub(super) was_sent: bool,
 }
 
 impl CallError {
-    /// A call that may succeed in a moment.
+    /// A call that failed, and may succeed in a moment.
     pub(super) fn temporary(failure: Failure, reason: impl Into<String>) -> Self {
         Self {
             failure,
             retry_after: Some(RETRY_AFTER),
             reason: reason.into(),
-            is_of_back_end: failure != Failure::Busy,
+            is_of_back_end: true,
+            was_sent: true,
         }
     }
 
-    /// A call that was not sent, since the back end does not answer.
-    pub(super) fn unsent(reason: &str, pause: Duration) -> Self {
+    /// A call that was not sent, since the gateway has no place for it.
+    pub(super) fn unsent(reason: &str) -> Self {
+        Self {
+            is_of_back_end: false,
+            was_sent: false,
+            ..Self::temporary(Failure::Busy, reason)
+        }
+    }
+
+    /// A call that was not sent, since the back end has not answered others. The circuit is open for
+    /// `pause`.
+    pub(super) fn cut_off(pause: Duration) -> Self {
         Self {
             failure: Failure::Failed,
-            retry_after: Some(pause),
-            reason: reason.to_owned(),
-            is_of_back_end: false,
+            ..Self::unsent("the circuit is open").after(pause)
         }
     }
 
-    /// Whether a request was sent that the back end has not taken, for good or for now.
-    pub(super) fn was_sent(&self) -> bool {
-        self.is_of_back_end || self.retry_after.is_none()
+    /// A call that the back end answered with a request for a pause.
+    pub(super) fn postponed(reason: impl Into<String>, pause: Duration) -> Self {
+        Self {
+            is_of_back_end: false,
+            ..Self::temporary(Failure::Busy, reason).after(pause)
+        }
     }
 
     /// A call that fails whenever it is made.
@@ -74,10 +89,11 @@ impl CallError {
             retry_after: None,
             reason: reason.into(),
             is_of_back_end: false,
+            was_sent: true,
         }
     }
 
-    pub(super) fn after(self, pause: Duration) -> Self {
+    fn after(self, pause: Duration) -> Self {
         Self {
             retry_after: Some(pause),
             ..self

@@ -108,6 +108,9 @@ impl BackEnds {
             subject,
             body: event.to_body().map_err(|_| NotStored::Unavailable)?,
         };
+        if !route.back_end().holds(event.body.len()) {
+            return Err(NotStored::TooLarge);
+        }
         queue.append(event).await
     }
 

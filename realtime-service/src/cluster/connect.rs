@@ -1,21 +1,38 @@
-//! How a connection to Redis begins, and how its loss is noticed.
+//! Connecting to Redis, and noticing the loss of the connection.
 
-use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::Context;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, cmd};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Script, Value, cmd};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, Link};
 use crate::ids::random_id;
 
-/// Interval of the questions whether the server is there, and its data.
+/// Interval at which the gateway checks that the server answers and still has its data.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Returns the incarnation and the tenure of the server.
+static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("begin.lua")));
+
 impl Cluster {
-    /// Connects, subscribes to all channels, and then lets everybody use the connection.
+    /// Connects, subscribes to all channels, and then publishes the connection for use. A failed attempt
+    /// uses its generation up: messages of its connection may have been dispatched already.
     pub(super) async fn connect(&self) -> anyhow::Result<Arc<Link>> {
+        let attempt = self.attempt().await;
+        if attempt.is_err() {
+            self.generation.fetch_add(2, Ordering::AcqRel);
+            self.channels.end();
+        }
+        attempt
+    }
+
+    async fn attempt(&self) -> anyhow::Result<Arc<Link>> {
         let limit = self.settings.timeout();
         let generation = self.generation.load(Ordering::Acquire) + 1;
         let lost = CancellationToken::new();
@@ -32,17 +49,14 @@ impl Cluster {
             .query_async(&mut connection)
             .await?;
         let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let key = self.incarnation_key();
-        // A replica refuses to write, and is no server to work with.
-        let () = cmd("SET")
-            .arg(&key)
-            .arg(random_id())
-            .arg("NX")
-            .query_async(&mut connection)
-            .await?;
+        let run_id = run_id.context("INFO names no run_id")?.trim();
+        let mut begin = BEGIN.key(self.incarnation_key());
+        begin.key(self.name("tenure"));
+        begin.arg(run_id).arg(random_id());
+        let (incarnation, tenure) = begin.invoke_async(&mut connection).await?;
         let link = Arc::new(Link {
-            run_id: run_id.context("INFO names no run_id")?.trim().to_owned(),
-            incarnation: cmd("GET").arg(&key).query_async(&mut connection).await?,
+            tenure,
+            incarnation,
             connection,
             generation,
             lost,

@@ -22,9 +22,8 @@ const REQUEST_BYTES: usize = 512;
 pub struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) generation: u64,
-    /// The random identifier of the server's process: another one stands for a log that may have lost
-    /// its end.
-    pub(super) run_id: String,
+    /// The text that the server's process keeps for as long as it serves the data without a break.
+    pub(super) tenure: String,
     /// What the server keeps under the key of its incarnation until all its data is deleted.
     pub(super) incarnation: String,
     pub(super) lost: CancellationToken,
@@ -39,10 +38,11 @@ impl Link {
         self.generation
     }
 
-    /// The random identifier of the server's process.
+    /// The text that stands for the server's process, from when it began to serve the data until another
+    /// process does. A log of another tenure may have lost its end.
     #[must_use]
-    pub fn run_id(&self) -> &str {
-        &self.run_id
+    pub fn tenure(&self) -> &str {
+        &self.tenure
     }
 
     /// The random text that the server keeps until all its data is deleted.
@@ -63,6 +63,22 @@ impl Link {
         bytes: usize,
     ) -> Result<T, Away> {
         let _charge = self.charge(bytes)?;
+        let answer = script.invoke_async(&mut self.connection.clone()).await;
+        self.settle(answer)
+    }
+
+    /// Runs a script as [`Self::invoke`] does, also when as much waits for Redis as may: for requests that
+    /// must not fail because of others, and that are few.
+    ///
+    /// # Errors
+    ///
+    /// See [`Away`].
+    pub async fn invoke_beyond_bound<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+        bytes: usize,
+    ) -> Result<T, Away> {
+        let _charge = self.pending.charge(bytes + REQUEST_BYTES);
         let answer = script.invoke_async(&mut self.connection.clone()).await;
         self.settle(answer)
     }

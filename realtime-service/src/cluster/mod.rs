@@ -42,8 +42,10 @@ const MINIMUM_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such wait: a server that has returned is connected within it.
 const MAXIMUM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Maximum number of logs that are read at the same time. Each answer may have `history.bytes`.
-const CONCURRENT_READS: usize = 64;
+/// Maximum size of the answers of all reads under way, in KiB. Redis closes a connection with
+/// subscriptions when 8 MiB wait in its output buffer for a minute, or 32 MiB at any moment
+/// (`client-output-buffer-limit pubsub`). Published messages need the rest.
+const READ_KIB: u32 = 6 * 1024;
 
 /// Redis cannot be reached, did not answer in time, or refused the request. The request may have been
 /// carried out.
@@ -62,6 +64,7 @@ pub struct Cluster {
     generation: AtomicU64,
     channels: Arc<Channels>,
     pending: Arc<Budget>,
+    /// The free part of [`READ_KIB`].
     reads: Semaphore,
 }
 
@@ -96,7 +99,7 @@ impl Cluster {
             generation: AtomicU64::new(0),
             channels: Arc::default(),
             pending: Budget::new(settings.pending_bytes),
-            reads: Semaphore::new(CONCURRENT_READS),
+            reads: Semaphore::new(READ_KIB as usize),
         };
         cluster.client()?;
         Ok(Some(Arc::new(cluster)))
@@ -170,10 +173,12 @@ impl Cluster {
         format!("{}:{rest}", self.settings.prefix)
     }
 
-    /// Waits for the permission to read much.
-    pub async fn permit_read(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.reads.acquire().await.ok()
+    /// Waits until an answer of at most `bytes` bytes fits among those of the reads under way. The permit
+    /// is held until the answer has arrived.
+    pub async fn permit_read(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(READ_KIB);
+        // The semaphore is never closed.
+        self.reads.acquire_many(kib.clamp(1, READ_KIB)).await.ok()
     }
 
     /// Subscribes to a channel, in this and every later connection, and waits until the subscription

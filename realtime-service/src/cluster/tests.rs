@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use redis::{Script, cmd};
 use tokio::sync::mpsc;
 
@@ -88,6 +89,29 @@ async fn a_lost_connection_comes_back_with_its_channels_in_the_next_generation()
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
+async fn a_server_that_is_primary_again_begins_a_tenure_that_all_gateways_have() {
+    let settings = testing::settings();
+    let tenure = async || {
+        let cluster = testing::connected(&settings).await;
+        let link = cluster.link().expect("a connection");
+        link.tenure().to_owned()
+    };
+    let first = tenure().await;
+    assert_eq!(tenure().await, first);
+    // Another server was the primary meanwhile, and left this in the data.
+    let cluster = testing::connected(&settings).await;
+    let mut set = cmd("SET");
+    set.arg(cluster.name("tenure"))
+        .arg(format!("{first}0 text"));
+    let link = cluster.link().expect("a connection");
+    let () = link.query(&set).await.expect("set");
+    let second = tenure().await;
+    assert!(second.starts_with(&format!("{first} ")), "{second}");
+    assert_eq!(tenure().await, second);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_channel_is_its_last_listeners_until_that_one_ends() {
     let cluster = testing::connected(&testing::settings()).await;
     let ((first, mut to_first), (second, mut to_second)) = (ear(), ear());
@@ -138,23 +162,65 @@ async fn what_waits_for_redis_is_bounded() {
     let large = "x".repeat(700_000);
     let mut echo = cmd("ECHO");
     echo.arg(&large);
-    let (one, other) = tokio::join!(link.query::<String>(&echo), link.query::<String>(&echo));
-    assert_eq!((one.map(|it| it.len()), other), (Ok(700_000), Err(Away)));
+    let script = Script::new("return 1");
+    let script = script.prepare_invoke();
+    let (one, other, few) = tokio::join!(
+        link.query::<String>(&echo),
+        link.invoke::<i64>(&script, 700_000),
+        link.invoke_beyond_bound::<i64>(&script, 700_000),
+    );
+    assert_eq!(
+        (one.map(|it| it.len()), other, few),
+        (Ok(700_000), Err(Away), Ok(1))
+    );
     assert_eq!(
         link.query::<String>(&echo).await.map(|it| it.len()),
         Ok(700_000)
     );
 }
 
-#[tokio::test]
-async fn a_redis_that_is_not_there_is_away_at_once() {
+/// A cluster whose Redis is not there.
+fn unreachable() -> Arc<Cluster> {
     let settings = ClusterSettings {
         // Nothing listens on the port of discard.
         url: "redis://127.0.0.1:9".to_owned(),
         ..ClusterSettings::default()
     };
     let cluster = Cluster::new(&settings, &Arc::new(Metrics::new()));
-    let cluster = cluster.expect("settings").expect("a cluster");
+    cluster.expect("settings").expect("a cluster")
+}
+
+#[tokio::test]
+async fn no_two_attempts_to_connect_have_the_same_generation() {
+    let cluster = unreachable();
+    for generation in [0, 2, 4] {
+        assert_eq!(cluster.generation_alone(), generation);
+        assert!(cluster.connect().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn reads_wait_when_their_answers_exceed_what_redis_may_buffer() {
+    let cluster = unreachable();
+    let mebibyte = 1 << 20;
+    let mut permits = Vec::new();
+    while let Some(permit) = cluster.permit_read(mebibyte).now_or_never() {
+        permits.push(permit);
+    }
+    assert_eq!(permits.len(), 6);
+    permits.pop();
+    assert!(cluster.permit_read(mebibyte + 1).now_or_never().is_none());
+    assert!(cluster.permit_read(mebibyte).now_or_never().is_some());
+    permits.clear();
+    // The largest read waits for all others, and passes.
+    let all = cluster.permit_read(100 * mebibyte).now_or_never();
+    assert!(all.is_some());
+    assert!(cluster.permit_read(1).now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_away_at_once() {
+    let cluster = unreachable();
     let running = cluster.clone();
     tokio::spawn(async move { running.run().await });
     let (ear, _) = ear();

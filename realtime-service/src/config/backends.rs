@@ -7,6 +7,7 @@ use std::{
 
 use http::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError, check};
@@ -88,15 +89,34 @@ pub fn usual_denied_networks() -> Vec<IpNet> {
     ]
 }
 
-/// Whether `networks` hold an address, also in its IPv4-mapped form.
+/// Whether `networks` hold an address, or the IPv4 address inside of an IPv4-mapped one or of one of NAT64
+/// (RFC 6052, section 2.1).
 #[must_use]
 pub fn is_denied(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
-    networks.iter().any(|network| network.contains(&address))
+    let translated = translated(address);
+    let holds = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
+    holds(&address) || translated.is_some_and(|address| holds(&address))
 }
 
-/// Returns the address that a host of a URL stands for, unless it is a name.
-fn literal_address(host: &str) -> Option<IpAddr> {
+/// Returns the IPv4 address that a NAT64 gateway connects to, for an address with the well-known prefix
+/// 64:ff9b::/96.
+fn translated(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
+    let [0x64, 0xff9b, 0, 0, 0, 0, ..] = address.segments() else {
+        return None;
+    };
+    let [.., a, b, c, d] = address.octets();
+    Some(IpAddr::from([a, b, c, d]))
+}
+
+/// Returns the address in a URL, unless there is a name. The URL is parsed as the HTTP client does, which
+/// takes `0x7f000001`, `2130706433` and `127.0.0.1.` for addresses too.
+fn literal_address(url: &str) -> Option<IpAddr> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
@@ -168,7 +188,7 @@ fn problem_of_url(url: &str, denied: &[IpNet]) -> Option<&'static str> {
     if authority.as_str().contains('@') {
         return Some("has no user and no password: requests are signed");
     }
-    let address = literal_address(authority.host());
+    let address = literal_address(url);
     address
         .is_some_and(|address| is_denied(denied, address))
         .then_some("its address is in backend_deny_networks")
@@ -251,6 +271,20 @@ mod tests {
                 url("http://[::ffff:169.254.169.254]/hunter2"),
                 "backends[0].url: its address",
             ),
+            (url("http://2852039166/"), "backends[0].url: its address"),
+            (url("http://0xa9fea9fe/"), "backends[0].url: its address"),
+            (
+                url("http://0251.0376.43518/"),
+                "backends[0].url: its address",
+            ),
+            (
+                url("http://169.254.169.254./"),
+                "backends[0].url: its address",
+            ),
+            (
+                url("http://[64:ff9b::a9fe:a9fe]/"),
+                "backends[0].url: its address",
+            ),
             (
                 SHOP.replace("'s'", "''"),
                 "backends[0].secret_file: must name",
@@ -316,6 +350,8 @@ mod tests {
             format!("{SHOP}{ROUTE}guests = true"),
             format!("{SHOP}{}", ROUTE.replace("call", "notify")),
             SHOP.replace("https://shop.internal", "http://127.0.0.1:8000"),
+            SHOP.replace("https://shop.internal", "http://2130706433"),
+            SHOP.replace("https://shop.internal", "http://[64:ff9b::a9ff:a9fe]"),
             format!(
                 "backend_deny_networks = []\n{}",
                 SHOP.replace("shop.internal", "169.254.1.1")

@@ -284,7 +284,7 @@ impl Config {
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.check_backends()?;
         self.webhooks.check()?;
-        self.history.check()?;
+        self.history.check(self.cluster.is_on())?;
         self.presence.check()?;
         self.cluster.check()?;
         self.api.check()?;

@@ -77,7 +77,8 @@ async fn hand_over(
     }
     match route.mode {
         EventMode::Call => {
-            let answer = route.back_end().call(&event, call.received.bytes()).await;
+            let load = (&*sender_of(identity), call.received.bytes());
+            let answer = route.back_end().call(&event, load).await;
             answer.map(Some).map_err(|error| error_of(&error))
         }
         EventMode::Notify => {
@@ -94,6 +95,9 @@ fn error_of_queue(error: NotStored) -> EventError {
     match error {
         NotStored::Full => EventError::new(Failure::Busy.code(), "the queue of events is full")
             .retryable_after(Some(FULL_QUEUE_PAUSE)),
+        NotStored::TooLarge => {
+            EventError::invalid("the event is larger than its back end can be sent")
+        }
         NotStored::Unavailable => {
             EventError::unavailable("the queue of events cannot be written; try again")
         }

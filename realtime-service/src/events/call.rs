@@ -183,7 +183,11 @@ impl Call<'_> {
             let message = "this socket is in as many rooms as it may be";
             return Err(EventError::new("too_many_rooms", message).in_room(room.clone()));
         }
-        rooms.entry(room.clone()).or_insert(membership);
+        match membership {
+            Membership::ByBackEnd => _ = rooms.insert(room.clone(), membership),
+            // A subscription changes nothing for a socket that a back end has taken in.
+            Membership::Granted => _ = rooms.entry(room.clone()).or_insert(membership),
+        }
         Ok(is_new)
     }
 

@@ -55,7 +55,7 @@ fn rule(pattern: &str) -> RoomRule {
     }
 }
 
-fn ours(claims: &VerifiedClaims) -> Holder<'_> {
+pub(in crate::auth) fn ours(claims: &VerifiedClaims) -> Holder<'_> {
     Holder::Bearer {
         claims,
         is_ours: true,

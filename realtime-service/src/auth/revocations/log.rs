@@ -30,8 +30,8 @@ const QUEUE: usize = 1024;
 
 /// What the thread is asked to do.
 enum Command {
-    /// Append this line, and say when it is on the disk.
-    Append(String, oneshot::Sender<io::Result<()>>),
+    /// Append these lines, and say when they are on the disk.
+    Append(Vec<String>, oneshot::Sender<io::Result<()>>),
     /// Write the file anew with what is in force, and send the draft to the queue.
     Rewrite(Arc<Entries>, SyncSender<Command>),
     /// The draft is complete but for what was appended since it was begun.
@@ -44,6 +44,7 @@ enum Command {
 pub(super) struct Log {
     queue: SyncSender<Command>,
     lines: watch::Receiver<usize>,
+    is_incomplete: Arc<AtomicBool>,
 }
 
 /// The file, for the thread that writes it.
@@ -52,6 +53,9 @@ pub(super) struct Writer {
     file: File,
     /// How many lines the file has.
     lines: watch::Sender<usize>,
+    /// Whether the file lacks a revocation that is in force. Set when one cannot be appended, and cleared
+    /// when a draft is begun, which has all of them.
+    is_incomplete: Arc<AtomicBool>,
     rewriting: Option<Rewriting>,
     /// Held for as long as the file is ours; the file itself is replaced now and then.
     _lock: File,
@@ -77,15 +81,25 @@ impl Log {
     pub(super) fn start(writer: Writer) -> io::Result<Self> {
         let (queue, commands) = sync_channel(QUEUE);
         let lines = writer.lines.subscribe();
+        let is_incomplete = writer.is_incomplete.clone();
         std::thread::Builder::new()
             .name("revocations".to_owned())
             .spawn(move || writer.run(&commands))?;
-        Ok(Self { queue, lines })
+        Ok(Self {
+            queue,
+            lines,
+            is_incomplete,
+        })
     }
 
-    /// How many lines the file has.
+    /// Returns the number of lines in the file.
     pub(super) fn lines(&self) -> usize {
         *self.lines.borrow()
+    }
+
+    /// Whether the file lacks a revocation that is in force, and has to be written anew.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.is_incomplete.load(Ordering::Acquire)
     }
 
     /// Waits until the file has at most `most` lines.
@@ -100,18 +114,36 @@ impl Log {
     pub(super) async fn append(&self, line: String) -> io::Result<()> {
         let (answer, answered) = oneshot::channel();
         self.queue
-            .try_send(Command::Append(line, answer))
+            .try_send(Command::Append(vec![line], answer))
             .map_err(|_| io::Error::other("too many revocations at once"))?;
         answered
             .await
             .map_err(|_| io::Error::other("the thread that writes has gone"))?
     }
 
-    /// Appends a line that is kept elsewhere too. With a full queue it is left out.
+    /// Appends a line whose revocation is in force, without waiting for the disk. With a full queue the file
+    /// is [incomplete](Self::is_incomplete) until it is written anew.
     pub(super) fn append_later(&self, line: String) {
         let (answer, _) = oneshot::channel();
-        if self.queue.try_send(Command::Append(line, answer)).is_err() {
-            tracing::warn!("a revocation of another gateway is not in the file");
+        self.queue_later(vec![line], answer);
+    }
+
+    /// Appends lines whose revocations are in force, and waits until they are on the disk, or the file is
+    /// known to be [incomplete](Self::is_incomplete).
+    pub(super) async fn append_all(&self, lines: Vec<String>) {
+        if lines.is_empty() {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.queue_later(lines, answer);
+        // A failed write has marked the file.
+        let _ = answered.await;
+    }
+
+    fn queue_later(&self, lines: Vec<String>, answer: oneshot::Sender<io::Result<()>>) {
+        if self.queue.try_send(Command::Append(lines, answer)).is_err() {
+            self.is_incomplete.store(true, Ordering::Release);
+            tracing::warn!("revocations of other gateways wait for the file to be written anew");
         }
     }
 
@@ -132,6 +164,7 @@ impl Log {
         }
     }
 }
+
 impl Writer {
     /// Opens or makes the file, and hands each of its lines to `read`. A last line without its end was
     /// never acknowledged, and is left out.
@@ -152,6 +185,7 @@ impl Writer {
             path: path.to_owned(),
             file,
             lines: watch::Sender::new(lines),
+            is_incomplete: Arc::default(),
             rewriting: None,
             _lock: lock,
         })
@@ -171,6 +205,7 @@ impl Writer {
         queue: SyncSender<Command>,
     ) -> io::Result<()> {
         let mut draft = Draft::begin(beside(&self.path, ".new"))?;
+        self.is_incomplete.store(false, Ordering::Release);
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let rewriting = Rewriting {
             offset: self.file.metadata()?.len(),
@@ -215,12 +250,13 @@ impl Writer {
             let (mut draft, mut closing) = (None, None);
             for command in std::iter::once(first).chain(commands.try_iter().take(QUEUE)) {
                 match command {
-                    Command::Append(line, answer) => {
-                        lines.push(line);
+                    Command::Append(some, answer) => {
+                        lines.extend(some);
                         waiting.push(answer);
                     }
                     Command::Rewrite(entries, queue) if self.rewriting.is_none() => {
-                        warn_if_failed(self.begin_rewriting(entries, queue));
+                        let begun = self.begin_rewriting(entries, queue);
+                        self.note_rewriting(begun);
                     }
                     // One draft at a time.
                     Command::Rewrite(..) => {}
@@ -229,19 +265,31 @@ impl Writer {
                 }
             }
             let written = self.append(&lines);
+            if written.is_err() {
+                self.is_incomplete.store(true, Ordering::Release);
+            }
             for answer in waiting {
                 let copy = written.as_ref().map_err(|error| error.kind().into());
                 // Whoever does not wait any more is told again when the issuer asks again.
                 let _ = answer.send(copy.copied());
             }
             if let Some(draft) = draft {
-                warn_if_failed(self.finish_rewriting(draft));
+                let finished = self.finish_rewriting(draft);
+                self.note_rewriting(finished);
             }
             if let Some(answer) = closing {
                 drop(self);
                 let _ = answer.send(());
                 return;
             }
+        }
+    }
+
+    /// Notes that a draft failed, which may have had more than the file has.
+    fn note_rewriting(&self, rewritten: io::Result<()>) {
+        if let Err(error) = rewritten {
+            self.is_incomplete.store(true, Ordering::Release);
+            tracing::warn!("revocations cannot be written anew: {error}");
         }
     }
 
@@ -264,12 +312,6 @@ impl Writer {
             }
         }
         written
-    }
-}
-
-fn warn_if_failed(rewritten: io::Result<()>) {
-    if let Err(error) = rewritten {
-        tracing::warn!("revocations cannot be written anew: {error}");
     }
 }
 

@@ -236,22 +236,23 @@ impl Revocations {
                 }
             }
         }
-        self.rewrite_if_large();
+        self.rewrite_if_due();
         Ok(())
     }
 
-    /// Removes revocations as they lapse, and keeps the file short; never returns.
+    /// Removes revocations as they lapse, and keeps the file short and complete; never returns.
     pub async fn run_maintenance(&self) {
         loop {
             sleep(LAPSE_INTERVAL).await;
             self.entries.lapse(unix_secs(wall_now())).await;
-            self.rewrite_if_large();
+            self.rewrite_if_due();
         }
     }
 
-    /// Has the file written anew if most of its lines are not in force any more.
-    fn rewrite_if_large(&self) {
-        if self.log.lines() <= 2 * self.len() + SPARE_LINES {
+    /// Has the file written anew if it lacks a revocation, or most of its lines are not in force any more.
+    fn rewrite_if_due(&self) {
+        let is_large = self.log.lines() > 2 * self.len() + SPARE_LINES;
+        if !is_large && !self.log.is_incomplete() {
             return;
         }
         let mut next = self

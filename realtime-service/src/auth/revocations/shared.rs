@@ -70,7 +70,7 @@ pub(super) struct SharedRevocations {
 struct Progress {
     /// The id of the last revocation that was read or heard of.
     last: Option<String>,
-    /// The run and the incarnation of the server that the id belongs to.
+    /// The tenure and the incarnation of the server that the id belongs to.
     source: Option<(String, String)>,
     /// Whether something may be missing in the stream.
     is_incomplete: bool,
@@ -172,7 +172,7 @@ impl SharedRevocations {
             .arg(line)
             .arg(self.most)
             .arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX));
-        link.invoke(&script, line.len()).await
+        link.invoke_beyond_bound(&script, line.len()).await
     }
 
     /// Follows the stream; never returns.
@@ -180,7 +180,7 @@ impl SharedRevocations {
         let revocations: Weak<Self> = Arc::downgrade(self);
         let heard = Arc::new(Heard(revocations.clone()));
         let weak: Weak<Heard> = Arc::downgrade(&heard);
-        // What is not confirmed now is confirmed later, and then everything is read.
+        // A subscription that is not confirmed now is confirmed later, and then everything is read.
         let _ = self
             .cluster
             .listen(&self.heard_channel(&self.gateway), weak)
@@ -209,7 +209,7 @@ impl SharedRevocations {
     /// Reads what was added since the last time, or compares everything.
     async fn catch_up(&self) -> Result<(), Away> {
         let link = self.cluster.link()?;
-        let source = (link.run_id().to_owned(), link.incarnation().to_owned());
+        let source = (link.tenure().to_owned(), link.incarnation().to_owned());
         let mut last = {
             let mut progress = self.progress();
             let is_same = progress.source.as_ref() == Some(&source);
@@ -217,7 +217,7 @@ impl SharedRevocations {
             last.filter(|_| is_same && !progress.is_incomplete)
         };
         let is_comparing = last.is_none();
-        // What cannot be added from now on makes another comparison necessary.
+        // A revocation that cannot be added from now on makes another comparison necessary.
         self.progress().is_incomplete = false;
         let compared = self.read_on(&link, &mut last, is_comparing).await;
         let mut progress = self.progress();
@@ -240,12 +240,15 @@ impl SharedRevocations {
         let (mut seen, hasher) = (HashSet::new(), RandomState::new());
         loop {
             let page = self.read_page(link, last.as_deref()).await?;
+            let mut lines = Vec::new();
             for (id, record) in &page {
-                self.apply(record);
+                lines.extend(self.apply(record).then(|| line_of(record)));
                 *last = Some(id.clone());
                 let keys = record.keys().filter(|_| is_comparing);
                 seen.extend(keys.map(|key| hasher.hash_one((key, record.iat, record.until))));
             }
+            // The disk sets the pace, however long the stream is.
+            self.log.append_all(lines).await;
             if page.len() < PAGE {
                 break;
             }
@@ -283,30 +286,30 @@ impl SharedRevocations {
             if record.is_none() {
                 tracing::error!("an entry of the stream of revocations cannot be read");
             }
-            // It concerns nobody, and has lapsed.
+            // An empty record concerns nobody, and has lapsed.
             (id, record.unwrap_or_default())
         });
         Ok(records.collect())
     }
 
-    /// Applies a revocation of another gateway, unless it is known.
-    fn apply(&self, record: &Record) {
+    /// Applies a revocation of another gateway, unless it is known. Returns whether the file lacks it.
+    fn apply(&self, record: &Record) -> bool {
         let now = unix_secs(wall_now());
         let is_known = |key| {
             let known = self.entries.get(&key, now);
             known.is_some_and(|known| known.iat >= record.iat && known.until >= record.until)
         };
         if record.until <= now || record.keys().all(is_known) {
-            return;
+            return false;
         }
-        // Whatever the bound: the gateway that took it has checked it.
+        // The bound is not checked: the gateway that took the revocation has checked it.
         for key in record.keys() {
             self.entries.insert(key, record.entry());
         }
         if let Some(end_sessions) = self.end_sessions.get() {
             end_sessions(&record.logout());
         }
-        self.log.append_later(line_of(record));
+        true
     }
 
     /// Takes a revocation from the channel, and tells the gateway that added it.
@@ -314,7 +317,9 @@ impl SharedRevocations {
         let mut parts = payload.splitn(4, ' ');
         let (id, gateway, ticket) = (parts.next()?, parts.next()?, parts.next()?);
         let record: Record = serde_json::from_str(parts.next()?).ok()?;
-        self.apply(&record);
+        if self.apply(&record) {
+            self.log.append_later(line_of(&record));
+        }
         if *self.caught_up.borrow() == generation {
             let mut progress = self.progress();
             progress.last = progress.last.is_some().then(|| id.to_owned());
@@ -346,7 +351,7 @@ impl SharedRevocations {
             .expected
             .is_some_and(|expected| entry.heard >= expected);
         if is_done && let Some(done) = entry.done.take() {
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = done.send(());
         }
     }

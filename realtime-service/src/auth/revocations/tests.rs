@@ -237,6 +237,35 @@ async fn revocations_lapse_while_the_gateway_runs_and_leave_memory_and_file() {
     assert_eq!(lines(&settings).len(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_that_lacks_a_revocation_is_written_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(&directory);
+    let revocations = Revocations::open(&settings).expect("a file");
+    remember_many(&revocations, 0..1);
+    // The queue has no room for so many at once.
+    while !revocations.log.is_incomplete() {
+        revocations.log.append_later("another".to_owned());
+    }
+    let is_there = || lines(&settings).iter().any(|line| line.contains("\"0\""));
+    assert!(!is_there());
+    // Another thread writes, by the clock on the wall.
+    let begun = std::time::Instant::now();
+    let until_there = async {
+        while !is_there() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(15),
+                "it is not written"
+            );
+            sleep(LAPSE_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = revocations.run_maintenance() => {}
+        () = until_there => {}
+    }
+}
+
 #[tokio::test]
 async fn a_rewrite_loses_nothing_that_is_appended_meanwhile() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -6,20 +6,22 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep};
 
 use super::{NotStored, Queue, now, store::Due};
-use crate::backends::{BackEnd, CallError};
+use crate::backends::{BackEnd, CallError, Failure};
 
 /// Maximum number of deliveries to one back end at a time, besides its calls.
 const CONCURRENCY: usize = 16;
 
-/// Interval at which the file is asked for events whose time has come, and for what commands have changed.
+/// Interval at which the file is searched for events whose time has come, and for changes by commands.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first pause after a failed attempt, and the longest: each further attempt doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// Time after which an event is given up.
+/// Time after which an event is given up, and the number of attempts before that: the time goes on while
+/// the gateway is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+const LEAST_ATTEMPTS: u32 = 10;
 
 /// Fate of an event that was not delivered.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,15 +45,14 @@ pub(crate) async fn deliver(queue: &Queue, back_end: &Arc<BackEnd>) {
             levels_at = Instant::now() + POLL_INTERVAL;
             show_levels(queue, back_end).await;
         }
-        let limit = CONCURRENCY + under_way.len();
-        let due = match back_end.is_open() {
+        let free = CONCURRENCY - under_way.len();
+        let due = match free == 0 || back_end.is_open() {
             true => Ok(Vec::new()),
-            false => queue.due(back_end.name(), limit).await,
+            false => queue.due(back_end.name(), free, &under_way).await,
         };
         for event in due.unwrap_or_default() {
-            if under_way.len() < CONCURRENCY && under_way.insert(event.seq) {
-                attempts.push(attempt(queue, back_end, event));
-            }
+            under_way.insert(event.seq);
+            attempts.push(attempt(queue, back_end, event));
         }
         tokio::select! {
             Some(seq) = attempts.next(), if !attempts.is_empty() => {
@@ -108,21 +109,25 @@ async fn attempt(queue: &Queue, back_end: &BackEnd, event: Due) -> i64 {
 /// Decides what becomes of an event after a failure.
 fn next(event: &Due, error: &CallError, now: u64, jitter: f64) -> Next {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    if now.saturating_sub(event.created_at) >= millis(LONGEST_WAIT) {
-        return Next::Bury;
-    }
-    if let (false, Some(pause)) = (error.was_sent(), error.retry_after) {
+    if !error.was_sent {
+        let pause = error.retry_after.unwrap_or(POLL_INTERVAL);
         return Next::Retry(event.attempts, now + millis(pause));
+    }
+    let attempts = event.attempts + 1;
+    let is_old = now.saturating_sub(event.created_at) >= millis(LONGEST_WAIT);
+    if is_old && attempts >= LEAST_ATTEMPTS {
+        return Next::Bury;
     }
     let pause = FIRST_PAUSE * 2_u32.pow(event.attempts.min(12));
     let pause = pause.min(LONGEST_PAUSE).mul_f64(jitter);
-    Next::Retry(event.attempts + 1, now + millis(pause))
+    // The pause that the back end asks for, if it is longer.
+    let asked = error.retry_after.filter(|_| error.failure == Failure::Busy);
+    Next::Retry(attempts, now + millis(pause.max(asked.unwrap_or_default())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::Failure;
 
     #[test]
     fn pauses_double_up_to_an_hour_and_after_three_days_an_event_is_given_up() {
@@ -144,13 +149,25 @@ mod tests {
         ] {
             assert_eq!(next(&event(attempts), error, 1, jitter), expected);
         }
-        // What was not sent is no attempt.
-        let busy = CallError::temporary(Failure::Busy, "full").after(Duration::from_secs(7));
-        assert_eq!(next(&event(3), &busy, 1, 1.0), Next::Retry(3, 7_001));
+        // A pause that the back end asks for makes no wait shorter.
+        for (attempts, secs, expected) in [(3, 60, 60_001), (3, 0, 8_001), (4, 15, 16_001)] {
+            let busy = CallError::postponed("429", Duration::from_secs(secs));
+            let retry = Next::Retry(attempts + 1, expected);
+            assert_eq!(next(&event(attempts), &busy, 1, 1.0), retry);
+        }
+        // An event that was not sent has no attempt more, and is not given up.
+        let unsent = CallError::cut_off(Duration::from_secs(7));
+        assert_eq!(next(&event(3), &unsent, 1, 1.0), Next::Retry(3, 7_001));
+        let retry = Next::Retry(40, 3 * day + 7_000);
+        assert_eq!(next(&event(40), &unsent, 3 * day, 1.0), retry);
         assert!(matches!(
             next(&event(40), &failed, 3 * day - 1, 1.0),
             Next::Retry(..)
         ));
         assert_eq!(next(&event(40), &failed, 3 * day, 1.0), Next::Bury);
+        // The gateway was down for three days.
+        let retry = Next::Retry(9, 3 * day + 256_000);
+        assert_eq!(next(&event(8), &failed, 3 * day, 1.0), retry);
+        assert_eq!(next(&event(9), &failed, 3 * day, 1.0), Next::Bury);
     }
 }

@@ -7,10 +7,14 @@
 pub(super) mod delivery;
 pub mod store;
 
-use std::{fs::File, path::Path};
+use std::{collections::HashSet, fs::File, path::Path};
 
 use anyhow::Context as _;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use self::store::{Due, Levels, NewEvent, Store};
 use crate::{
@@ -22,6 +26,9 @@ use crate::{
 /// Maximum number of pieces of work that wait for the thread, and that one transaction has.
 const MAXIMUM_WAITING: usize = 1024;
 const MAXIMUM_BATCH: usize = 256;
+
+/// Part of the queue that one subject may fill for one back end: one of so many.
+const SHARES: u64 = 16;
 
 /// Work in a transaction. What it returns is called with whether the transaction is durable.
 type Work = Box<dyn FnOnce(&Store) -> Told + Send>;
@@ -41,8 +48,10 @@ pub(super) struct Queue {
 /// An event was not stored, or the file cannot be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// The queue is full, or too much waits to be written.
+    /// The queue is full for all or for this subject, or too much waits to be written.
     Full,
+    /// The event is larger than its back end can be sent.
+    TooLarge,
     /// The file cannot be read or written.
     Unavailable,
 }
@@ -79,13 +88,18 @@ impl Queue {
     pub(super) async fn append(&self, event: NewEvent) -> Result<(), NotStored> {
         let (entries, bytes) = (self.entries, self.bytes);
         let (work, done) = work_of(move |store| {
-            let (stored, size) = store.totals()?;
-            if stored >= entries || size + event.body.len() as u64 > bytes {
+            let length = event.body.len() as u64;
+            let all = store.totals()?;
+            let own = store.totals_of(&event.backend, &event.subject)?;
+            if !fits(all, length, (entries, bytes)) || !fits_share(own, length, (entries, bytes)) {
                 return Ok(false);
             }
             store.append(&event, now()).map(|()| true)
         });
-        self.work.try_send(work).map_err(|_| NotStored::Full)?;
+        self.work.try_send(work).map_err(|error| match error {
+            TrySendError::Full(_) => NotStored::Full,
+            TrySendError::Closed(_) => NotStored::Unavailable,
+        })?;
         match done.await {
             Ok(Some(true)) => {
                 self.stored.notify_waiters();
@@ -96,9 +110,14 @@ impl Queue {
         }
     }
 
-    async fn due(&self, backend: &str, limit: usize) -> Result<Vec<Due>, NotStored> {
-        let backend = backend.to_owned();
-        self.run(move |store| store.due(&backend, now(), limit))
+    async fn due(
+        &self,
+        backend: &str,
+        limit: usize,
+        under_way: &HashSet<i64>,
+    ) -> Result<Vec<Due>, NotStored> {
+        let (backend, under_way) = (backend.to_owned(), under_way.clone());
+        self.run(move |store| store.due(&backend, now(), limit, &under_way))
             .await
     }
 
@@ -119,6 +138,17 @@ impl Queue {
             .map_err(|_| NotStored::Unavailable)?;
         done.await.ok().flatten().ok_or(NotStored::Unavailable)
     }
+}
+
+/// Whether a further event of `length` bytes fits into `limit`, in events and bytes.
+fn fits((entries, bytes): (u64, u64), length: u64, limit: (u64, u64)) -> bool {
+    entries < limit.0 && bytes + length <= limit.1
+}
+
+/// Whether a further event of one subject fits into the subject's share of `limit`. One event always
+/// does.
+fn fits_share(own: (u64, u64), length: u64, limit: (u64, u64)) -> bool {
+    own.0 == 0 || fits(own, length, (limit.0 / SHARES, limit.1 / SHARES))
 }
 
 /// Milliseconds since the Unix epoch.
@@ -163,5 +193,49 @@ fn work_through(mut store: Store, mut waiting: mpsc::Receiver<Work>) {
         for tell in told {
             tell(committed.is_ok());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: usize, subject: &str, bytes: usize) -> NewEvent {
+        NewEvent {
+            id: format!("{subject} {id}"),
+            backend: "shop".to_owned(),
+            subject: subject.to_owned(),
+            body: vec![b'x'; bytes],
+        }
+    }
+
+    #[tokio::test]
+    async fn one_subject_fills_its_share_and_leaves_the_rest_to_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let queue = Queue::open(&WebhookSettings {
+            file: directory.path().join("queue.db"),
+            entries: 32,
+            bytes: 1600,
+        });
+        let queue = queue.expect("a queue");
+        for (id, bytes, expected) in [
+            (0, 60, Ok(())),
+            (1, 41, Err(NotStored::Full)),
+            (2, 40, Ok(())),
+            (3, 0, Err(NotStored::Full)),
+        ] {
+            assert_eq!(
+                queue.append(event(id, "alice", bytes)).await,
+                expected,
+                "{id}"
+            );
+        }
+        // A single event may be larger than a share.
+        assert_eq!(queue.append(event(0, "bob", 1400)).await, Ok(()));
+        assert_eq!(
+            queue.append(event(0, "carol", 101)).await,
+            Err(NotStored::Full)
+        );
+        assert_eq!(queue.append(event(0, "carol", 100)).await, Ok(()));
     }
 }

@@ -3,7 +3,10 @@
 //! Of each subject, the oldest event is its head, and heads alone are delivered: so events of one
 //! subject keep their order. A dead letter is no head, and the event after it is.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{
+    collections::HashSet, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path,
+    time::Duration,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 use serde::Serialize;
@@ -41,6 +44,11 @@ const TABLES: &str = "
     END;
     CREATE INDEX dead ON events (backend, seq) WHERE dead_at IS NOT NULL;
 ";
+
+/// The sizes of a subject's events, so that their sum reads no bodies. Files of the same version may lack
+/// the index.
+const SHARES: &str =
+    "CREATE INDEX IF NOT EXISTS shares_of_subject ON events (backend, subject, bytes)";
 
 /// An event that is to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +130,7 @@ impl Store {
             VERSION => {}
             other => anyhow::bail!("the file has tables of version {other}"),
         }
+        connection.execute_batch(SHARES)?;
         Ok(Self(connection))
     }
 
@@ -156,22 +165,37 @@ impl Store {
         Ok(())
     }
 
-    /// Returns heads of `backend` whose time has come, the longest due first.
-    pub(super) fn due(&self, backend: &str, now: u64, limit: usize) -> Result<Vec<Due>> {
-        let sql = "SELECT seq, id, body, created_at, attempts FROM events
+    /// Returns at most `limit` heads of `backend` whose time has come, the longest due first, without
+    /// those `under_way`. Only the bodies of these heads are read.
+    pub(super) fn due(
+        &self,
+        backend: &str,
+        now: u64,
+        limit: usize,
+        under_way: &HashSet<i64>,
+    ) -> Result<Vec<Due>> {
+        let sql = "SELECT seq FROM events
             WHERE is_head = 1 AND backend = ?1 AND next_at <= ?2 ORDER BY next_at, seq LIMIT ?3";
         let mut statement = self.0.prepare_cached(sql)?;
-        let rows =
-            statement.query_map(params![backend, signed(now), signed(limit as u64)], |row| {
-                Ok(Due {
-                    seq: row.get(0)?,
-                    id: row.get(1)?,
-                    body: row.get(2)?,
-                    created_at: unsigned(row, 3)?,
-                    attempts: row.get(4)?,
-                })
-            })?;
-        rows.collect()
+        let most = signed((limit + under_way.len()) as u64);
+        let rows = statement.query_map(params![backend, signed(now), most], |row| row.get(0))?;
+        let numbers: Vec<i64> = rows.collect::<Result<_>>()?;
+        let new = numbers.iter().filter(|seq| !under_way.contains(seq));
+        new.take(limit).map(|seq| self.read(*seq)).collect()
+    }
+
+    fn read(&self, seq: i64) -> Result<Due> {
+        let sql = "SELECT id, body, created_at, attempts FROM events WHERE seq = ?1";
+        let mut statement = self.0.prepare_cached(sql)?;
+        statement.query_row([seq], |row| {
+            Ok(Due {
+                seq,
+                id: row.get(0)?,
+                body: row.get(1)?,
+                created_at: unsigned(row, 2)?,
+                attempts: row.get(3)?,
+            })
+        })
     }
 
     /// Removes a delivered event; the next one of its subject is the head.
@@ -225,6 +249,17 @@ impl Store {
     pub(super) fn totals(&self) -> Result<(u64, u64)> {
         let mut statement = self.0.prepare_cached("SELECT entries, bytes FROM totals")?;
         statement.query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
+    }
+
+    /// Returns the number of events of a subject for a back end and their size in bytes, dead letters
+    /// included.
+    pub(super) fn totals_of(&self, backend: &str, subject: &str) -> Result<(u64, u64)> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM events
+            WHERE backend = ?1 AND subject = ?2";
+        let mut statement = self.0.prepare_cached(sql)?;
+        statement.query_row([backend, subject], |row| {
+            Ok((unsigned(row, 0)?, unsigned(row, 1)?))
+        })
     }
 
     /// Returns what waits for a back end.

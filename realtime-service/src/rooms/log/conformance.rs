@@ -270,6 +270,53 @@ async fn it_keeps_them_for_so_long(open: impl AsyncFn(HistorySettings) -> RoomLo
     assert_eq!(second.position.epoch, kept.position.epoch);
 }
 
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn what_has_expired_takes_no_bytes_from_later_messages() {
+    let settings = testing::settings();
+    let cluster = testing::connected(&settings).await;
+    let history = HistorySettings {
+        bytes: 10_000,
+        secs: 1,
+        ..HistorySettings::default()
+    };
+    let logs = RedisLogs::new(cluster.clone(), history.clone(), MemoryLogs::new(history));
+    let log = RoomLog::Redis(Box::new(RedisLog::new(room(), logs)));
+    append(&log, &"x".repeat(9000), None).await;
+    let link = cluster.link().expect("a connection");
+    let mut exists = ::redis::cmd("EXISTS");
+    exists.arg(cluster.name(&format!("{{{}}}:messages", room())));
+    let expired = async { while link.query::<i64>(&exists).await != Ok(0) {} };
+    let limit = Duration::from_secs(15);
+    tokio::time::timeout(limit, expired)
+        .await
+        .expect("expired in time");
+    append(&log, &"x".repeat(2000), None).await;
+    let extract = read(&log, None, usize::MAX, None).await;
+    assert_eq!(offsets(&extract), [2]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_room_without_a_message_is_forgotten_within_an_hour() {
+    let settings = testing::settings();
+    let cluster = testing::connected(&settings).await;
+    let history = HistorySettings::default();
+    let logs = RedisLogs::new(cluster.clone(), history.clone(), MemoryLogs::new(history));
+    let log = RoomLog::Redis(Box::new(RedisLog::new(room(), logs)));
+    let link = cluster.link().expect("a connection");
+    let mut lifetime = ::redis::cmd("TTL");
+    lifetime.arg(cluster.name(&format!("{{{}}}:log", room())));
+    read(&log, None, 1, None).await;
+    let empty = link.query::<i64>(&lifetime).await.expect("a time");
+    append(&log, "1", None).await;
+    let used = link.query::<i64>(&lifetime).await.expect("a time");
+    assert!(
+        (1..=3600).contains(&empty) && used > 600_000,
+        "{empty}, {used}"
+    );
+}
+
 async fn without_history_messages_have_numbers_all_the_same(
     open: impl AsyncFn(HistorySettings) -> RoomLog,
 ) {

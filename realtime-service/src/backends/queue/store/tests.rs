@@ -22,7 +22,9 @@ fn append(store: &mut Store, subject: &str, ids: &[&str]) {
 }
 
 fn due(store: &Store, now: u64) -> Vec<(i64, String)> {
-    let due = store.due("shop", now, 100).expect("events");
+    let due = store
+        .due("shop", now, 100, &HashSet::new())
+        .expect("events");
     due.into_iter().map(|event| (event.seq, event.id)).collect()
 }
 
@@ -101,4 +103,37 @@ fn the_file_is_its_owners_alone_and_of_this_version() {
         .pragma_update(None, "user_version", 7)
         .expect("set");
     assert!(Store::open(&path, true).is_err());
+}
+
+#[test]
+fn events_under_way_are_not_due_again_and_leave_the_places_to_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    for subject in ["alice", "bob", "carol"] {
+        append(&mut store, subject, &[subject]);
+    }
+    let first = store.due("shop", 1, 1, &HashSet::new()).expect("events");
+    let under_way = first.iter().map(|event| event.seq).collect();
+    let others = store.due("shop", 1, 1, &under_way).expect("events");
+    let names = |events: &[Due]| events.iter().map(|it| it.id.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (names(&first), names(&others)),
+        (vec!["alice".to_owned()], vec!["bob".to_owned()])
+    );
+}
+
+#[test]
+fn the_events_of_a_subject_are_counted_dead_letters_included() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2"]);
+    append(&mut store, "bob", &["b1"]);
+    let (first, _) = due(&store, 1)[0];
+    store.bury(first, 9, "no answer").expect("given up");
+    let totals = |backend, subject| store.totals_of(backend, subject).expect("numbers");
+    assert_eq!(totals("shop", "alice"), (2, 4));
+    assert_eq!(
+        (totals("shop", "carol"), totals("another", "bob")),
+        ((0, 0), (0, 0))
+    );
 }

@@ -1,9 +1,9 @@
 -- Appends a message, unless one has the same id, and publishes it.
 --
--- ARGV  8 the message   9 its id, or an empty text   10 the time in ms for which ids are known
---       11 maximum number of ids
+-- ARGV  9 the message   10 its id, or an empty text   11 the time in ms for which ids are known
+--       12 maximum number of ids
 -- Returns the epoch, the offset, and 1 for a message that had the id before.
-local message, id, lifetime, most_ids = ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local message, id, lifetime, most_ids = ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 
 -- Takes the oldest id out, if `is_enough` says so of its time.
 local function forget_oldest(is_enough)
@@ -34,6 +34,10 @@ if id ~= '' then
   redis.call('PEXPIRE', order, lifetime)
 end
 if most > 0 then
+  -- The stream expires as a whole, and the sum of its bytes does not.
+  if redis.call('EXISTS', messages) == 0 then
+    bytes = 0
+  end
   bytes = bytes + #message
   redis.call('XADD', messages, text(offset) .. '-1', 'at', text(now), 'size', #message, 'message', message)
   redis.call('PEXPIRE', messages, age)
@@ -43,5 +47,6 @@ else
   bytes = 0
 end
 redis.call('HSET', state, 'offset', text(offset), 'bytes', text(bytes))
+redis.call('EXPIRE', state, ARGV[7])
 redis.call('PUBLISH', channel, epoch .. ' ' .. text(offset) .. ' ' .. message)
 return { epoch, offset, 0 }

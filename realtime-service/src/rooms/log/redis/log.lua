@@ -7,6 +7,7 @@
 -- ARGV  1 the run of the server   2 an epoch, in case one begins   3 the room's channel
 --       4 maximum number of messages   5 their maximum age in ms   6 their maximum bytes
 --       7 the time in s after which a room that nobody uses is forgotten
+--       8 the same for a room that had no message
 --
 -- A message of the channel is the epoch, the offset, and the message, with a space between two of
 -- them. Offset 0 has no message: an epoch has begun.
@@ -29,7 +30,8 @@ if kept[1] ~= run or not epoch or not offset then
   redis.call('HSET', state, 'run', run, 'epoch', epoch, 'offset', 0, 'bytes', 0)
   redis.call('PUBLISH', channel, epoch .. ' 0 ')
 end
-redis.call('EXPIRE', state, ARGV[7])
+-- Anybody can ask for the history of rooms that nobody has published in.
+redis.call('EXPIRE', state, offset == 0 and ARGV[8] or ARGV[7])
 
 -- Forgets the oldest messages, beyond the bounds.
 local function trim()

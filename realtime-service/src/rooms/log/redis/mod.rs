@@ -35,6 +35,9 @@ static READ: LazyLock<Script> =
 /// reads. It exceeds the longest `history.secs`.
 const ROOM_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The same for a room that had no message: any name can be subscribed to or read.
+const EMPTY_ROOM_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
 /// Parts that all logs in Redis share.
 pub(in crate::rooms) struct RedisLogs {
     cluster: Arc<Cluster>,
@@ -153,7 +156,7 @@ impl RedisLog {
         if !cluster.is_connected() {
             return self.read_alone(selection);
         }
-        let _permit = cluster.permit_read().await;
+        let _permit = cluster.permit_read(self.logs.settings.bytes).await;
         // Redis may have gone while others read.
         let link = cluster.link()?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -238,13 +241,14 @@ impl RedisLog {
         let mut script = script.prepare_invoke();
         script
             .key(&self.keys)
-            .arg(link.run_id())
+            .arg(link.tenure())
             .arg(random_id())
             .arg(&self.channel)
             .arg(settings.messages)
             .arg(settings.secs * 1000)
             .arg(settings.bytes)
-            .arg(ROOM_LIFETIME.as_secs());
+            .arg(ROOM_LIFETIME.as_secs())
+            .arg(EMPTY_ROOM_LIFETIME.as_secs());
         script
     }
 

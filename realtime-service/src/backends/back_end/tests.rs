@@ -1,0 +1,97 @@
+//! Answers of a server, and their effect on calls, deliveries and the circuit.
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// Starts a server that answers every request with `answer`, and closes the connection.
+async fn back_end(answer: &'static str, bytes: usize) -> Arc<BackEnd> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                assert!(stream.read_buf(&mut request).await.expect("bytes") > 0);
+            }
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
+    let settings = json!({ "name": "shop", "url": url, "secret_file": secret, "bytes": bytes });
+    let settings = serde_json::from_value(settings).expect("settings");
+    BackEnd::new(&settings, (&[], 65_536), &Metrics::new()).expect("a back end")
+}
+
+async fn call(back_end: &BackEnd) -> Result<Vec<u8>, CallError> {
+    let post = Post {
+        id: "1",
+        body: b"{}".to_vec(),
+        sender: None,
+        bytes: 0,
+        is_answer_read: true,
+    };
+    back_end.send(post, |answer| Ok(answer.to_vec())).await
+}
+
+#[tokio::test]
+async fn a_delivery_ends_with_the_status_and_a_call_with_the_answer() {
+    let broken = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
+    let back_end = back_end(broken, 65_536).await;
+    assert_eq!(back_end.deliver("1", b"{}".to_vec()).await, Ok(()));
+    let error = call(&back_end).await.expect_err("half an answer");
+    assert_eq!(error.failure, Failure::Failed);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_no_call_that_was_not_carried_out() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n[\"text\"] \n";
+    let fits = back_end(answer, 12).await;
+    assert!(call(&fits).await.is_ok());
+    let error = call(&*back_end(answer, 11).await).await;
+    let error = error.expect_err("no room for the answer");
+    assert_eq!((error.failure, error.retry_after), (Failure::Failed, None));
+    // The event itself does not fit: then nothing was sent.
+    let error = call(&*back_end(answer, 1).await).await;
+    let error = error.expect_err("no room for the event");
+    assert_eq!((error.failure, error.was_sent), (Failure::Busy, false));
+}
+
+#[tokio::test]
+async fn unavailable_without_a_pause_opens_the_circuit_and_a_pause_that_is_asked_for_does_not() {
+    for (answer, is_open, pause) in [
+        (
+            "HTTP/1.1 503 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            true,
+            1,
+        ),
+        (
+            "HTTP/1.1 503 No\r\ncontent-length: 0\r\nconnection: close\r\nretry-after: 7\r\n\r\n",
+            false,
+            7,
+        ),
+        (
+            "HTTP/1.1 429 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            false,
+            1,
+        ),
+    ] {
+        let back_end = back_end(answer, 65_536).await;
+        for _ in 0..10 {
+            assert!(!back_end.is_open());
+            let error = call(&back_end).await.expect_err(answer);
+            assert!(error.was_sent, "{answer}");
+            assert_eq!(
+                (error.failure, error.retry_after),
+                (Failure::Busy, Some(Duration::from_secs(pause)))
+            );
+        }
+        assert_eq!(back_end.is_open(), is_open, "{answer}");
+    }
+}
