@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     store::{
-        AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, ManagedAccount,
-        NewGrant,
+        AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, Link, LinkPurpose,
+        ManagedAccount, NewGrant, NewLink, Which,
     },
     users::{email::Email, hash::StoredHash},
     vault::Hash,
@@ -195,16 +195,41 @@ async fn an_account_is_shut_and_opened_again(own: OwnStore) {
     assert!(!own.disable_account("nobody", ending).await.expect("a read"));
 }
 
+/// Asks for a link that resets a password.
+async fn reset_link(own: &OwnStore, email: &str) -> (Link, Hash) {
+    let hash = Hash::of(email);
+    let asked = NewLink {
+        id: email.to_owned(),
+        hash: hash.clone(),
+        email: Email::parse(email).expect("an address"),
+        now: NOW,
+        expires_at: NOW + 1_800,
+    };
+    let written = own.request_password_reset(&asked).await;
+    written.expect("a write");
+    let found = own.find_link(LinkPurpose::ResetPassword, &hash, NOW).await;
+    (found.expect("a read").expect("a link"), hash)
+}
+
 async fn a_hash_of_ours_takes_the_place_of_an_imported_one(own: OwnStore) {
-    for (name, replace) in [("alice", true), ("bob", false)] {
-        let batch = [imported(name, name, None)];
+    for name in ["anew", "set", "changed", "reset"] {
+        let email = format!("{name}@example.org");
+        let mut batch = [imported(name, name, Some(&email))];
+        batch[0].account.profile.email_verified = Some(true);
         own.import_accounts(&batch, NOW).await.expect("a write");
         let (old, new) = (StoredHash::from("a hash"), StoredHash::from("ours"));
-        let replaced = if replace {
-            own.replace_hash(name, &old, &new).await
-        } else {
-            let ending = ending(EndReason::PasswordChanged, &[]);
-            own.set_password_hash(name, &new, ending).await
+        let ending = ending(EndReason::PasswordChanged, &[]);
+        let replaced = match name {
+            "anew" => own.replace_hash(name, &old, &new).await,
+            "set" => own.set_password_hash(name, &new, ending).await,
+            "changed" => {
+                let change = own.change_password(name, 0, &new, Which::All, ending);
+                change.await
+            }
+            _ => {
+                let (link, hash) = reset_link(&own, &email).await;
+                own.reset_password(&link, &hash, &new, ending).await
+            }
         };
         assert!(replaced.expect("a write"));
         assert_eq!(own.count_hash_schemes().await.expect("a read"), []);
