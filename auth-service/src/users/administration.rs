@@ -1,4 +1,4 @@
-//! What an operator does with accounts, by command or over HTTP: both call these functions.
+//! Administration of accounts by an operator, by command or over HTTP: both call these functions.
 
 use std::time::SystemTime;
 
@@ -231,7 +231,8 @@ impl<'a> Administration<'a> {
 }
 
 impl ProfileEdit {
-    /// Returns the profile that an account has after this edit.
+    /// Returns the profile that an account has after this edit. An address that is not in the edit is
+    /// not checked: it may be from before addresses were.
     fn apply(self, current: &Account, now: i64) -> Result<EditedProfile, CredentialError> {
         let before = current.email.clone();
         let profile = Profile {
@@ -243,17 +244,21 @@ impl ProfileEdit {
             family_name: self
                 .family_name
                 .unwrap_or_else(|| current.family_name.clone()),
-            email: self.email.unwrap_or_else(|| before.clone()),
+            email: self.email.clone().flatten(),
             email_verified: None,
         };
         let email = check_profile(&profile)?;
+        let email = self.email.map(|_| email);
         let normal = |text: &str| {
             Email::parse(text)
                 .ok()
                 .map(|email| email.normal().to_owned())
         };
-        let is_same = email.as_ref().map(|email| email.normal().to_owned())
-            == before.as_deref().and_then(normal);
+        let is_same = email.as_ref().is_none_or(|email| {
+            email.as_ref().map(|email| email.normal().to_owned())
+                == before.as_deref().and_then(normal)
+        });
+        let has_email = email.as_ref().map_or(before.is_some(), Option::is_some);
         let known = current.email_verified_at.filter(|_| is_same);
         let email_verified_at = match self.email_verified {
             Some(false) => None,
@@ -264,7 +269,7 @@ impl ProfileEdit {
             name: profile.name,
             given_name: profile.given_name,
             family_name: profile.family_name,
-            email_verified_at: email_verified_at.filter(|_| email.is_some()),
+            email_verified_at: email_verified_at.filter(|_| has_email),
             email,
         })
     }

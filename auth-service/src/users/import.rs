@@ -347,3 +347,6 @@ impl From<HashError> for LineError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
