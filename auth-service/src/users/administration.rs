@@ -286,3 +286,37 @@ fn unknown(subject: &str) -> ChangeError {
 fn require(id: &str, was_found: bool) -> Result<(), ChangeError> {
     was_found.then_some(()).ok_or_else(|| unknown(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_in_an_edit_is_neither_checked_nor_changed() {
+        let account = Account {
+            id: "id".to_owned(),
+            username: "alice".to_owned(),
+            name: None,
+            given_name: None,
+            family_name: None,
+            email: Some("no address".to_owned()),
+            email_verified_at: Some(7),
+            created_at: 1,
+            disabled_at: None,
+        };
+        let edit = |email: Option<&str>| ProfileEdit {
+            name: Some(Some("Alice".to_owned())),
+            email: email.map(|email| Some(email.to_owned())),
+            ..ProfileEdit::default()
+        };
+        let edited = edit(None).apply(&account, 9).expect("a profile");
+        assert_eq!(edited.name.as_deref(), Some("Alice"));
+        assert!(edited.email.is_none());
+        assert_eq!(edited.email_verified_at, Some(7));
+        assert!(edit(Some("no address")).apply(&account, 9).is_err());
+        let other = edit(Some("a@example.org")).apply(&account, 9);
+        let other = other.expect("a profile");
+        assert!(other.email.flatten().is_some());
+        assert_eq!(other.email_verified_at, None);
+    }
+}

@@ -246,7 +246,7 @@ async fn reset_link(own: &OwnStore, email: &str) -> (Link, Hash) {
     let hash = Hash::of(email);
     let asked = NewLink {
         id: email.to_owned(),
-        hash: hash.clone(),
+        hash,
         email: Email::parse(email).expect("an address"),
         now: NOW,
         expires_at: NOW + 1_800,
