@@ -55,7 +55,7 @@ pub(crate) struct Text {
     pub(crate) html: Zeroizing<String>,
 }
 
-/// Reason that a mail was not sent. Neither says the address.
+/// Reason that a mail was not sent. No variant holds the address.
 #[derive(Debug)]
 pub(crate) enum MailError {
     /// The server does not take this mail, now or later.

@@ -138,14 +138,20 @@ fn message(from: &Mailbox, letter: &Letter, text: Text) -> anyhow::Result<Messag
     Ok(message)
 }
 
+/// Returns whether a reply code refuses this mail for good: a mailbox, an address or a text that the
+/// server never takes (RFC 5321, section 4.2.3; RFC 7504 for 556). Any other code, such as 554 in place
+/// of a greeting, may be of the server or of this client, and the mail is tried again.
+fn is_of_this_mail(code: &str) -> bool {
+    matches!(code, "501" | "550" | "551" | "552" | "553" | "556")
+}
+
 /// Tells a mail that is refused for good from a server that does not work. The answer's text is left
 /// out: servers repeat addresses in it.
 fn judge(error: &smtp::Error, letter: &Letter) -> MailError {
     let code = error.status().map(|code| code.to_string());
-    let is_of_login = code.as_deref().is_some_and(|code| code.starts_with("53"));
     if let Some(code) = code {
         let text = format!("the mail server answered {code}");
-        return if error.is_permanent() && !is_of_login {
+        return if is_of_this_mail(&code) {
             MailError::Refused(text)
         } else {
             MailError::Failed(anyhow!(text))
@@ -156,4 +162,22 @@ fn judge(error: &smtp::Error, letter: &Letter) -> MailError {
         return MailError::Refused(text.to_owned());
     }
     MailError::Failed(anyhow!("the mail server cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_about_the_mailbox_ends_a_mail_and_one_about_the_server_does_not() {
+        for code in ["501", "550", "551", "552", "553", "556"] {
+            assert!(is_of_this_mail(code), "{code}");
+        }
+        for code in [
+            "421", "450", "451", "452", "500", "502", "503", "504", "521", "530", "534", "535",
+            "538", "554", "555",
+        ] {
+            assert!(!is_of_this_mail(code), "{code}");
+        }
+    }
 }

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     const WORDS: Words<'static> = Words {
-        username: "alice",
+        username: "alice+1",
         name: "<b>Alice</b>\r\nBcc: eve@example.net",
         email: "alice@example.org",
         app_url: "https://app.example.org/",
@@ -179,6 +179,8 @@ mod tests {
             assert!(!text.subject.is_empty() && !text.subject.contains("T0ken"));
             assert_eq!(text.plain.contains(WORDS.link), has_link, "{kind:?}");
             assert_eq!(text.html.contains("#reset=T0ken"), has_link, "{kind:?}");
+            // Whoever follows the link learns whose account gets the address.
+            assert!(text.plain.contains("alice+1") && text.html.contains("<b>alice+1</b>"));
             // The person's name is anybody's to choose, and goes to an address that may be another's.
             assert!(!text.plain.contains("Bcc") && !text.html.contains("Bcc"));
         }

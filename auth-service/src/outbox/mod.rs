@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     state::AppState,
     store::{
-        Destination, Message, StoreError,
+        Destination, Message, Store, StoreError,
         event::{Event, EventKind},
     },
     users::seconds_since_epoch,
@@ -131,7 +131,7 @@ async fn deliver_due<C: Carrier>(
     is_failing: &mut bool,
 ) -> Result<(), StoreError> {
     loop {
-        let Ok(now) = seconds_since_epoch(SystemTime::now()) else {
+        let Some(now) = clock() else {
             return Ok(());
         };
         let due = state
@@ -140,7 +140,7 @@ async fn deliver_due<C: Carrier>(
             .await?;
         let count = due.len();
         let mut outcomes = stream::iter(due)
-            .map(|message| attempt(state, carrier, message, now))
+            .map(|message| attempt(state.store(), carrier, message, clock))
             .buffer_unordered(C::CONCURRENCY);
         let mut is_more_due = i64::try_from(count) == Ok(BATCH);
         while let Some(outcome) = outcomes.next().await {
@@ -156,20 +156,32 @@ async fn deliver_due<C: Carrier>(
     }
 }
 
-/// Sends one message and writes what became of it. Returns `None` when another process sends it.
+/// The time in seconds since the epoch; `None` when the clock is wrong.
+fn clock() -> Option<i64> {
+    seconds_since_epoch(SystemTime::now()).ok()
+}
+
+/// Sends one message and writes the outcome. Returns `None` when another process sends it, or the clock is
+/// wrong.
+///
+/// Reads the clock before the claim and after the delivery: a message of a large batch may wait for
+/// minutes until its turn comes, and a lease or a wait that is counted from before would have ended.
 async fn attempt<C: Carrier>(
-    state: &AppState,
+    store: &Store,
     carrier: &C,
     message: Message,
-    now: i64,
+    clock: impl Fn() -> Option<i64>,
 ) -> Result<Option<Outcome>, StoreError> {
-    let store = state.store();
+    let Some(now) = clock() else {
+        return Ok(None);
+    };
     if let Some(secs) = C::LEASE_SECS
         && !store.claim_message(&message, now + secs).await?
     {
         return Ok(None);
     }
     let outcome = carrier.deliver(&message).await;
+    let now = clock().unwrap_or(now);
     match &outcome {
         Outcome::Delivered(kind) => {
             let event = kind.map(|kind| delivery_event(kind, &message, now));
@@ -218,12 +230,76 @@ fn backoff_secs((first, longest): (i64, i64), attempts: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
+    use crate::{config::DatabaseUrl, store::NewLink, users::email::Email, vault::Hash};
 
     #[test]
     fn the_wait_doubles_up_to_the_longest() {
         let waits = |backoff| [0, 1, 2, 5, 6, 1_000, i64::MAX].map(|n| backoff_secs(backoff, n));
         assert_eq!(waits((1, 60)), [1, 2, 4, 32, 60, 60, 60]);
         assert_eq!(waits((5, 300)), [5, 10, 20, 160, 300, 300, 300]);
+    }
+
+    /// A destination that is down. An attempt takes a minute of the test's clock.
+    struct Down<'a> {
+        store: &'a Store,
+        clock: &'a AtomicI64,
+    }
+
+    impl Carrier for Down<'_> {
+        const CONCURRENCY: usize = 1;
+        const LEASE_SECS: Option<i64> = Some(120);
+        const BACKOFF_SECS: (i64, i64) = (5, 300);
+
+        fn destination(&self) -> Destination<'_> {
+            Destination::Mail
+        }
+
+        async fn deliver(&self, _: &Message) -> Outcome {
+            let start = self.clock.fetch_add(60, Ordering::SeqCst);
+            assert_eq!(count_due(self.store, start + 119).await, 0);
+            assert_eq!(count_due(self.store, start + 120).await, 1);
+            Outcome::Failed(anyhow::anyhow!("down"))
+        }
+    }
+
+    async fn count_due(store: &Store, now: i64) -> usize {
+        let due = store.due_messages(Destination::Mail, false, now, 10).await;
+        due.expect("a list").len()
+    }
+
+    #[tokio::test]
+    async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
+        const NOW: i64 = 1_000;
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
+        let store = Store::open(&url).await.expect("a store");
+        let link = NewLink {
+            id: "one".to_owned(),
+            hash: Hash::of("one"),
+            email: Email::parse("nobody@example.org").expect("an address"),
+            now: NOW,
+            expires_at: NOW + 10_000,
+        };
+        let asked = store.request_password_reset(&link).await;
+        asked.expect("a write");
+        let due = store
+            .due_messages(Destination::Mail, false, NOW, 10)
+            .await
+            .expect("a list");
+        let [message] = due.try_into().expect("one");
+        // The messages before this one took 500 s.
+        let clock = AtomicI64::new(NOW + 500);
+        let carrier = Down {
+            store: &store,
+            clock: &clock,
+        };
+        let read = || Some(clock.load(Ordering::SeqCst));
+        let outcome = attempt(&store, &carrier, message, read).await;
+        assert!(matches!(outcome, Ok(Some(Outcome::Failed(_)))));
+        assert_eq!(count_due(&store, NOW + 564).await, 0);
+        assert_eq!(count_due(&store, NOW + 565).await, 1);
     }
 }

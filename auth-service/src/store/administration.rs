@@ -1,4 +1,4 @@
-//! What an operator does with the tables `users` and `grants`, by the id of an account.
+//! Changes of the tables `users` and `grants` by an operator, by the id of an account.
 
 use serde_json::json;
 use shared_claims::authorization::Action;
@@ -45,8 +45,9 @@ pub struct EditedProfile {
     pub given_name: Option<String>,
     /// The family name.
     pub family_name: Option<String>,
-    /// The address for mail.
-    pub email: Option<Email>,
+    /// The address for mail. `None` leaves it as it is stored, which may be no address or another
+    /// account's too, and `Some(None)` removes it.
+    pub email: Option<Option<Email>>,
     /// When the address was verified, in seconds since the epoch.
     pub email_verified_at: Option<i64>,
 }
@@ -161,21 +162,20 @@ impl Store {
     /// When the database fails.
     pub async fn disable_account(&self, id: &str, ending: Ending<'_>) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        let shut = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update users set disabled_at = coalesce(disabled_at, $2) \
-                 where id = $1 and deleted_at is null",
-            )
-            .bind(id)
-            .bind(ending.now)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if shut == 0 {
+        if !lock_account(&mut transaction, id).await? {
             return Ok(false);
         }
-        record(&mut transaction, EventKind::AccountDisabled, id, ending.now);
+        let shut = on_transaction!(&mut transaction, |connection| {
+            sqlx::query("update users set disabled_at = $2 where id = $1 and disabled_at is null")
+                .bind(id)
+                .bind(ending.now)
+                .execute(connection)
+                .await?
+                .rows_affected()
+        });
+        if shut > 0 {
+            record(&mut transaction, EventKind::AccountDisabled, id, ending.now);
+        }
         sessions::end(&mut transaction, id, Which::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
@@ -209,6 +209,7 @@ impl Store {
     }
 
     /// Gives an account these rights to rooms, and no others; `false` when there is no such account.
+    /// Rights that it has already stay as they are, without an event.
     ///
     /// # Errors
     ///
@@ -223,13 +224,33 @@ impl Store {
         if !lock_account(&mut transaction, user_id).await? {
             return Ok(false);
         }
-        let removed: Vec<(String,)> = on_transaction!(&mut transaction, |connection| {
-            sqlx::query_as("delete from grants where subject = $1 returning room")
+        let current: Vec<(String, String)> = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_as("select room, actions from grants where subject = $1 order by room")
                 .bind(user_id)
                 .fetch_all(connection)
                 .await?
         });
-        for grant in grants {
+        let is_kept = |room: &str, actions: &str| {
+            let same = |grant: &NewGrant| grant.room == room && names(grant).join(",") == actions;
+            grants.iter().any(same)
+        };
+        let is_new = |grant: &&NewGrant| {
+            let actions = names(grant).join(",");
+            !current.contains(&(grant.room.clone(), actions))
+        };
+        for (room, _) in current
+            .iter()
+            .filter(|(room, actions)| !is_kept(room, actions))
+        {
+            on_transaction!(&mut transaction, |connection| {
+                sqlx::query("delete from grants where subject = $1 and room = $2")
+                    .bind(user_id)
+                    .bind(room)
+                    .execute(connection)
+                    .await?;
+            });
+        }
+        for grant in grants.iter().filter(is_new) {
             insert_grant(&mut transaction, user_id, grant, now).await?;
         }
         let event = |kind, detail| Event {
@@ -239,14 +260,13 @@ impl Store {
             session_id: None,
             detail,
         };
-        let kept = |room: &str| grants.iter().any(|grant| grant.room == room);
-        for (room,) in removed.iter().filter(|(room,)| !kept(room)) {
+        let has_room = |room: &str| grants.iter().any(|grant| grant.room == room);
+        for (room, _) in current.iter().filter(|(room, _)| !has_room(room)) {
             let detail = json!({"subject": user_id, "room": room});
             transaction.record(event(EventKind::GrantRemoved, detail));
         }
-        for grant in grants {
-            let names: Vec<&str> = grant.actions.iter().map(|action| action.name()).collect();
-            let detail = json!({"subject": user_id, "room": grant.room, "actions": names});
+        for grant in grants.iter().filter(is_new) {
+            let detail = json!({"subject": user_id, "room": grant.room, "actions": names(grant)});
             transaction.record(event(EventKind::GrantAdded, detail));
         }
         transaction.commit().await?;
@@ -305,21 +325,34 @@ async fn write_profile(
 ) -> Result<(), StoreError> {
     on_transaction!(transaction, |connection| {
         sqlx::query(
-            "update users set name = $2, given_name = $3, family_name = $4, email = $5, \
-                              email_normal = $6, email_verified_at = $7 \
+            "update users set name = $2, given_name = $3, family_name = $4, \
+                              email_verified_at = $5 \
              where id = $1",
         )
         .bind(id)
         .bind(&profile.name)
         .bind(&profile.given_name)
         .bind(&profile.family_name)
-        .bind(profile.email.as_ref().map(Email::as_str))
-        .bind(profile.email.as_ref().map(Email::normal))
         .bind(profile.email_verified_at)
         .execute(connection)
         .await?;
     });
+    let Some(email) = &profile.email else {
+        return Ok(());
+    };
+    on_transaction!(transaction, |connection| {
+        sqlx::query("update users set email = $2, email_normal = $3 where id = $1")
+            .bind(id)
+            .bind(email.as_ref().map(Email::as_str))
+            .bind(email.as_ref().map(Email::normal))
+            .execute(connection)
+            .await?;
+    });
     Ok(())
+}
+
+fn names(grant: &NewGrant) -> Vec<&'static str> {
+    grant.actions.iter().map(|action| action.name()).collect()
 }
 
 /// Inserts a right to rooms that the subject does not have yet.
@@ -329,14 +362,13 @@ pub(super) async fn insert_grant(
     grant: &NewGrant,
     now: i64,
 ) -> Result<(), StoreError> {
-    let names: Vec<&str> = grant.actions.iter().map(|action| action.name()).collect();
     on_transaction!(transaction, |connection| {
         sqlx::query(
             "insert into grants (subject, room, actions, created_at) values ($1, $2, $3, $4)",
         )
         .bind(subject)
         .bind(&grant.room)
-        .bind(names.join(","))
+        .bind(names(grant).join(","))
         .bind(now)
         .execute(connection)
         .await?;

@@ -1,13 +1,15 @@
 //! The table `audit_events`: one row for each change, chained by hash to the row before it.
 //!
 //! **Order of locks.** Every transaction takes row locks in one order: `users`, `sessions`,
-//! `refresh_tokens`, the other tables, and the audit chain last. The chain has one lock for the whole
+//! `refresh_tokens`, `totp_secrets`, `recovery_codes`, `login_challenges`, `mail_links`, `outbox`,
+//! `grants`, `audit_events`, and the audit chain last. The chain has one lock for the whole
 //! database. If a transaction held that lock and then waited for a row, a second transaction that
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
 //! chain: `Transaction::record` only keeps the event, and `Transaction::commit` appends all of
 //! them after the last statement. A transaction that locks several sessions locks the row of their
-//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up locks the
-//! sessions that ended long ago, which nothing else changes, by id.
+//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up and a
+//! deletion also lock sessions that ended long ago: both by id. Of the other tables clean-up removes
+//! rows that nobody else has locked, so it never waits there (see [`super::expired`]).
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

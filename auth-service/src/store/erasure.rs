@@ -11,13 +11,13 @@ use super::{
     Store, StoreError,
     audit::StoredEvent,
     audit_walk::{ERASED, Seal},
-    database::on_transaction,
+    database::{OpenTransaction, in_time, on_transaction},
     event::{Event, EventKind, PERSONAL_MEMBERS},
     sessions::{self, Ending, Which},
     transaction::Transaction,
 };
 
-/// Outcome of an account that was to be deleted.
+/// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// It was deleted now.
@@ -28,8 +28,8 @@ pub enum Deleted {
     Unknown,
 }
 
-/// Statements that erase what names the person, in tables with one column for the account. The name is given
-/// again only in a form that nobody can have.
+/// Statements that erase the person's data, in tables with one column for the account, in the order of
+/// locks (see [`super::audit`]).
 const STATEMENTS: [&str; 8] = [
     "update sessions set device = '', address = '' where user_id = $1",
     "delete from totp_secrets where user_id = $1",
@@ -65,6 +65,7 @@ impl Store {
             });
             return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
         }
+        lock_sessions(&mut transaction, id).await?;
         sessions::end(&mut transaction, id, Which::All, ending).await?;
         for statement in STATEMENTS {
             on_transaction!(&mut transaction, |connection| {
@@ -112,6 +113,21 @@ async fn erase_account(
         .rows_affected()
     });
     Ok(erased == 1)
+}
+
+/// Locks all sessions of an account by id, as clean-up does. SQLite has one writer.
+async fn lock_sessions(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
+    if let OpenTransaction::Postgres(transaction) = transaction.as_mut() {
+        in_time(async {
+            sqlx::query("select id from sessions where user_id = $1 order by id for update")
+                .bind(user_id)
+                .execute(&mut **transaction)
+                .await?;
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Erases the details of events from before there was a place beside the hash, and returns the seal of

@@ -1,13 +1,55 @@
 //! Clean-up: removes rows that nobody needs any more.
 //!
 //! Each transaction removes a bounded number of rows, however many tokens a session has had, so that
-//! whoever signs in meanwhile never waits longer than for these. The rows are found on a reader.
+//! whoever signs in meanwhile never waits longer than for these. Old sessions are found on a reader and
+//! locked by id. Of the other tables, PostgreSQL skips rows that another transaction has locked: clean-up
+//! never waits for them, and a later round removes them.
 
 use super::{
     Store, StoreError,
-    database::{on_pool, on_transaction},
+    database::{OpenTransaction, on_pool, on_transaction},
     transaction::Transaction,
 };
+
+/// Statements that remove up to `$2` rows that have expired at `$1`.
+pub(super) struct Removal {
+    pub(super) sqlite: &'static str,
+    pub(super) postgres: &'static str,
+}
+
+/// Returns the [`Removal`] for a table with the column `expires_at`, by its key.
+macro_rules! expired {
+    ($table:literal, $key:literal) => {
+        $crate::store::expired::Removal {
+            sqlite: concat!(
+                "delete from ",
+                $table,
+                " where ",
+                $key,
+                " in (select ",
+                $key,
+                " from ",
+                $table,
+                " where expires_at <= $1 order by ",
+                $key,
+                " limit $2)",
+            ),
+            postgres: concat!(
+                "delete from ",
+                $table,
+                " where ",
+                $key,
+                " = any(array(select ",
+                $key,
+                " from ",
+                $table,
+                " where expires_at <= $1 order by ",
+                $key,
+                " limit $2 for update skip locked))",
+            ),
+        }
+    };
+}
 
 /// How many sessions are looked for at a time.
 const SESSIONS: i64 = 100;
@@ -33,14 +75,12 @@ impl Store {
             let left = most.saturating_sub(removed);
             removed += remove_session(&mut transaction, &session_id, left).await?;
         }
-        for statement in [
-            "delete from mail_links where id in \
-             (select id from mail_links where expires_at <= $1 limit $2)",
-            "delete from login_challenges where hash in \
-             (select hash from login_challenges where expires_at <= $1 limit $2)",
+        for removal in [
+            expired!("login_challenges", "hash"),
+            expired!("mail_links", "id"),
         ] {
             let left = most.saturating_sub(removed);
-            removed += remove(&mut transaction, statement, (now, left)).await?;
+            removed += remove(&mut transaction, removal, (now, left)).await?;
         }
         transaction.commit().await?;
         Ok(removed)
@@ -97,12 +137,16 @@ async fn remove_session(
 
 async fn remove(
     transaction: &mut Transaction,
-    statement: &'static str,
+    removal: Removal,
     (now, most): (i64, u64),
 ) -> Result<u64, StoreError> {
     if most == 0 {
         return Ok(0);
     }
+    let statement = match transaction.as_mut() {
+        OpenTransaction::Sqlite(_) => removal.sqlite,
+        OpenTransaction::Postgres(_) => removal.postgres,
+    };
     Ok(on_transaction!(transaction, |connection| {
         sqlx::query(statement)
             .bind(now)

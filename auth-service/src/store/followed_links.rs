@@ -1,5 +1,5 @@
-//! What a followed link does: it verifies an address or sets a password, and is used up in the same
-//! transaction.
+//! The two actions of a followed link: it verifies an address or sets a password, and is used up in the
+//! same transaction.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{users::hash::StoredHash, vault::Hash};
 
-/// Outcome of an address that was to be verified.
+/// Outcome of the verification of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// The address is the account's.
@@ -41,23 +41,14 @@ impl Store {
         if !lock_account(&mut transaction, &link.user_id, link.password_version).await? {
             return Ok(Verified::Refused);
         }
-        let written = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update users set email = $2, email_normal = $3, email_verified_at = $4 \
-                 where id = $1 and not exists (select 1 from users as other \
-                                               where other.email_normal = $3 and other.id <> $1)",
-            )
-            .bind(&link.user_id)
-            .bind(&link.email)
-            .bind(&link.email_normal)
-            .bind(now)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if written == 0 {
-            return Ok(Verified::EmailTaken);
-        }
+        match write_email(&mut transaction, link, now).await {
+            // Another account follows a link to the same address at this moment.
+            Err(StoreError::Query(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                return Ok(Verified::EmailTaken);
+            }
+            Ok(false) => return Ok(Verified::EmailTaken),
+            written => written?,
+        };
         if !use_link(&mut transaction, hash, now).await? {
             return Ok(Verified::Refused);
         }
@@ -72,7 +63,8 @@ impl Store {
     }
 
     /// Uses up a link, sets the hash of a new password, and ends all sessions of the account. Returns
-    /// `false` when the link was used meanwhile, or the password or the address is another by now.
+    /// `false` when the link was used meanwhile, the password or the address is another by now, or the
+    /// address is not verified.
     ///
     /// # Errors
     ///
@@ -87,16 +79,15 @@ impl Store {
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
-                "update users set password_hash = $4, password_version = password_version + 1, \
-                                  email_verified_at = coalesce(email_verified_at, $5) \
+                "update users set password_hash = $4, hash_scheme = null, \
+                                  password_version = password_version + 1 \
                  where id = $1 and password_version = $2 and email_normal = $3 \
-                       and disabled_at is null",
+                       and email_verified_at is not null and disabled_at is null",
             )
             .bind(&link.user_id)
             .bind(link.password_version)
             .bind(&link.email_normal)
             .bind(new)
-            .bind(ending.now)
             .execute(connection)
             .await?
             .rows_affected()
@@ -118,6 +109,29 @@ impl Store {
         transaction.commit().await?;
         Ok(true)
     }
+}
+
+/// Makes the address of a link the account's; `false` when another account has it.
+async fn write_email(
+    transaction: &mut Transaction,
+    link: &Link,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let written = on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "update users set email = $2, email_normal = $3, email_verified_at = $4 \
+             where id = $1 and not exists (select 1 from users as other \
+                                           where other.email_normal = $3 and other.id <> $1)",
+        )
+        .bind(&link.user_id)
+        .bind(&link.email)
+        .bind(&link.email_normal)
+        .bind(now)
+        .execute(connection)
+        .await?
+        .rows_affected()
+    });
+    Ok(written == 1)
 }
 
 async fn use_link(

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::{
     Account, Added, NewAccount, Store, StoreError,
     accounts::{insert_account, record},
-    database::{on_pool, on_transaction},
+    database::{OpenTransaction, in_time, on_pool, on_transaction},
     event::EventKind,
     mails::{self, MailKind},
     transaction::Transaction,
@@ -67,7 +67,7 @@ pub struct Link {
     pub password_version: i64,
 }
 
-/// An account in as far as a mail concerns it.
+/// The columns of an account that a mail needs.
 #[derive(FromRow)]
 struct Addressed {
     id: Option<String>,
@@ -148,20 +148,22 @@ impl Store {
         Ok(true)
     }
 
-    /// Writes the mail with which the owner of an address sets a new password. The statements are the
-    /// same when no account has the address, so that both take the same time; the mail then has no
-    /// receiver.
+    /// Writes the mail with which the owner of a verified address sets a new password. The statements are
+    /// the same when no account has the address, or has it unverified, so that all take the same time;
+    /// the mail then has no receiver.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn request_password_reset(&self, link: &NewLink) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        lock_receiver(&mut transaction, &link.email).await?;
         let found: Addressed = on_transaction!(&mut transaction, |connection| {
             sqlx::query_as(
                 "select users.id, users.email, users.password_version \
                  from (select 1 as one) as always \
-                 left join users on email_normal = $1 and disabled_at is null",
+                 left join users on email_normal = $1 and email_verified_at is not null \
+                                    and disabled_at is null",
             )
             .bind(link.email.normal())
             .fetch_one(connection)
@@ -222,6 +224,23 @@ impl Store {
         .fetch_optional(pool)
         .await?))
     }
+}
+
+/// Locks the account with an address, if there is one, until the transaction ends: a deletion that runs
+/// at the same time is seen whole, or waits. SQLite has one writer, and needs no lock of a row, whose
+/// time would tell a known address from an unknown one.
+async fn lock_receiver(transaction: &mut Transaction, email: &Email) -> Result<(), StoreError> {
+    if let OpenTransaction::Postgres(transaction) = transaction.as_mut() {
+        in_time(async {
+            sqlx::query("select id from users where email_normal = $1 for no key update")
+                .bind(email.normal())
+                .execute(&mut **transaction)
+                .await?;
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Locks an account until the transaction ends. Returns `false` when its password is not that of

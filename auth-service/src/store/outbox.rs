@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    database::{OpenTransaction, on_pool, on_transaction},
+    database::{OpenTransaction, Pool, on_pool, on_transaction},
     event::Event,
 };
 
@@ -191,15 +191,24 @@ impl Store {
         now: i64,
         most: u64,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        Ok(on_pool!(&self.writer, |pool| sqlx::query_as(
-            "delete from outbox where number in \
-             (select number from outbox where expires_at <= $1 limit $2) \
-             returning destination, payload",
-        )
-        .bind(now)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(pool)
-        .await?))
+        // PostgreSQL skips the rows that a deletion or another issuer has locked.
+        let statement = match &self.writer {
+            Pool::Sqlite(_) => {
+                "delete from outbox where number in \
+                 (select number from outbox where expires_at <= $1 order by number limit $2) \
+                 returning destination, payload"
+            }
+            Pool::Postgres(_) => {
+                "delete from outbox where number = any(array(\
+                 select number from outbox where expires_at <= $1 order by number limit $2 \
+                 for update skip locked)) returning destination, payload"
+            }
+        };
+        Ok(on_pool!(&self.writer, |pool| sqlx::query_as(statement)
+            .bind(now)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(pool)
+            .await?))
     }
 
     /// Removes up to `most` of the oldest messages to a destination of which more than `keep` wait.
@@ -214,19 +223,29 @@ impl Store {
         keep: i64,
         most: u64,
     ) -> Result<u64, StoreError> {
-        Ok(on_pool!(&self.writer, |pool| sqlx::query(
-            "delete from outbox where number in \
-             (select number from outbox where destination = $1 and number <= \
-              (select number from outbox where destination = $1 \
-               order by number desc limit 1 offset $2) \
-              order by number limit $3)",
-        )
-        .bind(destination.name())
-        .bind(keep)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .execute(pool)
-        .await?
-        .rows_affected()))
+        let statement = match &self.writer {
+            Pool::Sqlite(_) => {
+                "delete from outbox where number in \
+                 (select number from outbox where destination = $1 and number <= \
+                  (select number from outbox where destination = $1 \
+                   order by number desc limit 1 offset $2) \
+                  order by number limit $3)"
+            }
+            Pool::Postgres(_) => {
+                "delete from outbox where number = any(array(\
+                 select number from outbox where destination = $1 and number <= \
+                 (select number from outbox where destination = $1 \
+                  order by number desc limit 1 offset $2) \
+                 order by number limit $3 for update skip locked))"
+            }
+        };
+        Ok(on_pool!(&self.writer, |pool| sqlx::query(statement)
+            .bind(destination.name())
+            .bind(keep)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .execute(pool)
+            .await?
+            .rows_affected()))
     }
 
     /// Returns whether at least `count` messages wait for a destination, however many more there are.

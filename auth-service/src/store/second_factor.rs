@@ -5,6 +5,7 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
+    administration::lock_account,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
     transaction::Transaction,
@@ -72,7 +73,7 @@ impl Store {
     }
 
     /// Confirms a secret by the code of `step`, and sets the recovery codes; `false` when there is
-    /// none to be confirmed.
+    /// none to be confirmed, or no such account.
     ///
     /// # Errors
     ///
@@ -85,6 +86,10 @@ impl Store {
         now: i64,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
+        // Each recovery code refers to the account, whose row comes first in the order of locks.
+        if !lock_account(&mut transaction, user_id).await? {
+            return Ok(false);
+        }
         let confirmed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update totp_secrets set confirmed_at = $3, last_step = $2 \

@@ -1,4 +1,4 @@
-//! What an operator does with accounts, by command or over HTTP: both call these functions.
+//! Administration of accounts by an operator, by command or over HTTP: both call these functions.
 
 use std::time::SystemTime;
 
@@ -231,7 +231,8 @@ impl<'a> Administration<'a> {
 }
 
 impl ProfileEdit {
-    /// Returns the profile that an account has after this edit.
+    /// Returns the profile that an account has after this edit. An address that is not in the edit is
+    /// not checked: it may be from before addresses were.
     fn apply(self, current: &Account, now: i64) -> Result<EditedProfile, CredentialError> {
         let before = current.email.clone();
         let profile = Profile {
@@ -243,17 +244,21 @@ impl ProfileEdit {
             family_name: self
                 .family_name
                 .unwrap_or_else(|| current.family_name.clone()),
-            email: self.email.unwrap_or_else(|| before.clone()),
+            email: self.email.clone().flatten(),
             email_verified: None,
         };
         let email = check_profile(&profile)?;
+        let email = self.email.map(|_| email);
         let normal = |text: &str| {
             Email::parse(text)
                 .ok()
                 .map(|email| email.normal().to_owned())
         };
-        let is_same = email.as_ref().map(|email| email.normal().to_owned())
-            == before.as_deref().and_then(normal);
+        let is_same = email.as_ref().is_none_or(|email| {
+            email.as_ref().map(|email| email.normal().to_owned())
+                == before.as_deref().and_then(normal)
+        });
+        let has_email = email.as_ref().map_or(before.is_some(), Option::is_some);
         let known = current.email_verified_at.filter(|_| is_same);
         let email_verified_at = match self.email_verified {
             Some(false) => None,
@@ -264,7 +269,7 @@ impl ProfileEdit {
             name: profile.name,
             given_name: profile.given_name,
             family_name: profile.family_name,
-            email_verified_at: email_verified_at.filter(|_| email.is_some()),
+            email_verified_at: email_verified_at.filter(|_| has_email),
             email,
         })
     }
@@ -280,4 +285,38 @@ fn unknown(subject: &str) -> ChangeError {
 
 fn require(id: &str, was_found: bool) -> Result<(), ChangeError> {
     was_found.then_some(()).ok_or_else(|| unknown(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_in_an_edit_is_neither_checked_nor_changed() {
+        let account = Account {
+            id: "id".to_owned(),
+            username: "alice".to_owned(),
+            name: None,
+            given_name: None,
+            family_name: None,
+            email: Some("no address".to_owned()),
+            email_verified_at: Some(7),
+            created_at: 1,
+            disabled_at: None,
+        };
+        let edit = |email: Option<&str>| ProfileEdit {
+            name: Some(Some("Alice".to_owned())),
+            email: email.map(|email| Some(email.to_owned())),
+            ..ProfileEdit::default()
+        };
+        let edited = edit(None).apply(&account, 9).expect("a profile");
+        assert_eq!(edited.name.as_deref(), Some("Alice"));
+        assert!(edited.email.is_none());
+        assert_eq!(edited.email_verified_at, Some(7));
+        assert!(edit(Some("no address")).apply(&account, 9).is_err());
+        let other = edit(Some("a@example.org")).apply(&account, 9);
+        let other = other.expect("a profile");
+        assert!(other.email.flatten().is_some());
+        assert_eq!(other.email_verified_at, None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Hashes that the password of a name that nobody has is compared with.
+//! Hashes to compare the password of an unknown name with.
 //!
 //! Hashes of other systems take another time than ours. If every unknown name took the time of ours, any
 //! other time would show that a name exists. Therefore unknown names have the schemes of the accounts, in

@@ -64,10 +64,17 @@ pub(super) fn new_memory(cost: &Cost) -> Vec<Block> {
     vec![Block::new(); cost.block_count()]
 }
 
-/// Whether a stored hash is of the kind and the cost that a new one has.
+/// Returns whether a stored hash has the algorithm, version, cost and sizes of a new one.
 pub(super) fn is_current(stored: &StoredHash, cost: &Cost) -> bool {
     PasswordHash::new(stored.as_str()).is_ok_and(|stored| {
         stored.algorithm.as_str() == "argon2id"
+            && stored.version == Some(Version::V0x13.into())
+            && stored
+                .salt
+                .as_ref()
+                .is_some_and(|salt| salt.len() == SALT_BYTES)
+            && stored.hash.as_ref().map(|hash| hash.len())
+                == Some(cost.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))
             && Params::try_from(&stored).is_ok_and(|own| {
                 (own.m_cost(), own.t_cost(), own.p_cost())
                     == (cost.m_cost(), cost.t_cost(), cost.p_cost())
@@ -118,7 +125,8 @@ pub(super) fn parse_argon2(stored: &StoredHash) -> Result<Argon2Hash, HashError>
     Ok(Argon2Hash {
         parsed,
         algorithm,
-        version: version.unwrap_or_default(),
+        // A text without a version is from before there was another one than this.
+        version: version.unwrap_or(Version::V0x10),
         parameters,
     })
 }
@@ -215,6 +223,44 @@ mod tests {
             let stored = StoredHash(hash.to_string());
             assert_eq!(verify("open sesame", &stored), Ok(true));
             assert_eq!(verify("open barley", &stored), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_hash_without_a_version_is_of_the_first_one() {
+        use argon2::PasswordHasher as _;
+        for (version, text) in [(Version::V0x10, "$v=16"), (Version::V0x13, "$v=19")] {
+            let argon2 = Argon2::new(Algorithm::Argon2id, version, Cost::DEFAULT);
+            let hash = argon2
+                .hash_password_with_salt(b"open sesame", &[7; SALT_BYTES])
+                .expect("a hash")
+                .to_string();
+            let bare = StoredHash(hash.replace(text, ""));
+            assert_ne!(bare.as_str(), hash);
+            assert_eq!(verify("open sesame", &StoredHash(hash)), Ok(true));
+            let is_first = version == Version::V0x10;
+            assert_eq!(verify("open sesame", &bare), Ok(is_first));
+        }
+    }
+
+    #[test]
+    fn a_hash_is_current_with_the_version_the_cost_and_the_sizes_of_a_new_one() {
+        let new = hash_password(&password("open sesame"), [7; SALT_BYTES], &Cost::DEFAULT)
+            .expect("a hash");
+        assert!(is_current(&new, &Cost::DEFAULT));
+        let text = new.as_str();
+        let (start, output) = text.rsplit_once('$').expect("an output");
+        for other in [
+            text.replace("argon2id", "argon2i"),
+            text.replace("v=19", "v=16"),
+            text.replace("$v=19", ""),
+            text.replace("t=2", "t=3"),
+            text.replace("BwcHBwcHBwcHBwcHBwcHBw", "BwcHBwcHBwc"),
+            format!("{start}${}", &output[..22].replace(&output[21..22], "A")),
+        ] {
+            let stored = StoredHash::from(other.as_str());
+            assert!(parse_argon2(&stored).is_ok(), "{other}");
+            assert!(!is_current(&stored, &Cost::DEFAULT), "{other}");
         }
     }
 

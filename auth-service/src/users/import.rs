@@ -7,8 +7,8 @@
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
-use shared_claims::{authorization::Action, claims::Profile, ids::is_identifier, json};
+use serde::Serialize;
+use shared_claims::{claims::Profile, ids::is_identifier, json};
 use utoipa::ToSchema;
 
 use super::{
@@ -37,6 +37,10 @@ const MAXIMUM_NAMED: usize = 1_000;
 
 /// The longest id, in bytes: it stands in every token.
 const MAXIMUM_ID_BYTES: usize = 64;
+
+mod line;
+
+use line::{AccountLine, ConfigLine, ConfigMember, FirebaseHash, HashConfig};
 
 /// Reason that a line was not imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
@@ -96,72 +100,21 @@ pub enum LineError {
 pub struct RefusedLine {
     /// The line, counted from 1.
     pub line: u64,
-    /// What is wrong, for programs.
+    /// Error code, for programs.
     pub code: LineError,
-    /// What is wrong, for people.
+    /// Error text, for people.
     pub detail: String,
 }
 
 /// Outcome of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportReport {
-    /// How many accounts were made.
+    /// Number of accounts that were made.
     pub imported: u64,
-    /// How many lines were not imported.
+    /// Number of lines that were not imported.
     pub refused: u64,
     /// The first 1,000 of these lines.
     pub lines: Vec<RefusedLine>,
-}
-
-/// One account of a dump.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountLine {
-    id: Option<String>,
-    username: Option<String>,
-    password_hash: Option<String>,
-    firebase: Option<FirebaseHash>,
-    name: Option<String>,
-    given_name: Option<String>,
-    family_name: Option<String>,
-    email: Option<String>,
-    #[serde(default)]
-    email_verified: bool,
-    created_at: Option<i64>,
-    #[serde(default)]
-    disabled: bool,
-    #[serde(default)]
-    grants: Vec<GrantLine>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantLine {
-    room: String,
-    actions: Vec<Action>,
-}
-
-/// A hash as `firebase auth:export` writes it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FirebaseHash {
-    hash: String,
-    salt: String,
-}
-
-/// The parameters of the Firebase hashes of the lines that follow, as the console shows them.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigLine {
-    hash_config: HashConfig,
-}
-
-#[derive(Deserialize)]
-struct HashConfig {
-    base64_signer_key: String,
-    base64_salt_separator: String,
-    rounds: u32,
-    mem_cost: u8,
 }
 
 /// An import that is under way.
@@ -241,11 +194,8 @@ impl Import {
         if line.is_empty() {
             return Ok(());
         }
-        if let Some(config) = json::from_object::<ConfigLine>(line) {
-            match parameters(&config.hash_config) {
-                Ok(parameters) => self.firebase = Some(parameters),
-                Err(error) => self.refuse(self.line, error.into()),
-            }
+        if json::from_object::<ConfigMember>(line).is_some() {
+            self.take_config(line);
             return Ok(());
         }
         let now = seconds_since_epoch(SystemTime::now())?;
@@ -266,6 +216,17 @@ impl Import {
             Err(error) => self.refuse(self.line, error),
         }
         Ok(())
+    }
+
+    /// Takes the parameters of a Firebase project from a line. When they cannot be used, the lines that
+    /// follow have none: those of the project before are not theirs.
+    fn take_config(&mut self, line: &[u8]) {
+        let config = json::from_object::<ConfigLine>(line).ok_or(LineError::Malformed);
+        let taken = config.and_then(|line| Ok(parameters(&line.hash_config)?));
+        self.firebase = taken.as_ref().ok().cloned();
+        if let Err(error) = taken {
+            self.refuse(self.line, error);
+        }
     }
 
     /// Writes what is left, and returns the report.
@@ -387,14 +348,5 @@ impl From<HashError> for LineError {
     }
 }
 
-impl From<GrantLine> for NewGrant {
-    fn from(line: GrantLine) -> Self {
-        let mut actions = line.actions;
-        actions.sort();
-        actions.dedup();
-        Self {
-            room: line.room,
-            actions,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -95,8 +95,19 @@ impl Service {
         (service, id)
     }
 
+    /// Adds an account whose address nobody has verified.
     pub(crate) async fn add_user(&self, username: &str) -> String {
+        self.add(username, None).await
+    }
+
+    /// Adds an account whose address the operator vouches for.
+    pub(crate) async fn add_verified_user(&self, username: &str) -> String {
+        self.add(username, Some(true)).await
+    }
+
+    async fn add(&self, username: &str, email_verified: Option<bool>) -> String {
         let mut user = NewUser::parse(username, PASSWORD).expect("a user");
+        user.profile.email_verified = email_verified;
         user.profile.name = Some("A Name".to_owned());
         user.profile.email = Some(format!("{username}@example.org"));
         users::add_user(&self.config.settings, user)

@@ -3,16 +3,19 @@
 use serde_json::json;
 use shared_claims::authorization::Action;
 
+use tokio::task::JoinSet;
+
 use super::{
     OwnStore,
     sessions::{NOW, ending, start},
 };
 use crate::{
     store::{
-        Deleted, EndReason, NewGrant, StoreError,
+        Challenged, Deleted, EndReason, NewGrant, NewLink, Store, StoreError,
         audit::StoredEvent,
         database::{Pool, on_pool},
     },
+    users::email::Email,
     vault::Hash,
 };
 
@@ -21,6 +24,7 @@ super::on_both!(
     what_was_erased_without_a_deletion_is_found,
     events_from_before_are_erased_and_sealed,
     an_event_cannot_be_changed_otherwise,
+    a_deletion_and_clean_up_at_once_never_deadlock,
 );
 
 /// A text in everything that names alice.
@@ -241,6 +245,72 @@ async fn an_event_cannot_be_changed_otherwise(own: OwnStore) {
     ] {
         let changed = own.try_execute(refused).await;
         assert!(changed.is_err(), "{refused}");
+    }
+    assert!(own.verified().await.is_ok());
+}
+
+/// Adds an account with rows of every kind that both a deletion and clean-up remove.
+async fn add_crowded(own: &OwnStore, name: &str) {
+    for number in 0..6 {
+        let token = Hash::of(&format!("{name} {number}"));
+        start(own, name, &token).await;
+        let challenged = Challenged {
+            user_id: name.to_owned(),
+            password_version: 0,
+        };
+        let written = own.insert_challenge(&token, &challenged, NOW + 1).await;
+        written.expect("a write");
+        let addressed = "update users set email = id || '@example.org', email_verified_at = 1, \
+                                          email_normal = id || '@example.org' \
+                         where deleted_at is null";
+        own.try_execute(addressed).await.expect(addressed);
+        let link = NewLink {
+            id: format!("{name} {number}"),
+            hash: token,
+            email: Email::parse(&format!("{name}@example.org")).expect("an address"),
+            now: NOW,
+            expires_at: NOW + 1,
+        };
+        let asked = own.request_password_reset(&link).await;
+        asked.expect("a write");
+    }
+    let stored = own.put_totp_secret(name, b"sealed", NOW).await;
+    stored.expect("a write");
+}
+
+/// Clean-up here takes all sessions for old ones, so that it meets those of the account.
+async fn a_deletion_and_clean_up_at_once_never_deadlock(own: OwnStore) {
+    for round in 0..50 {
+        let name = format!("user{round}");
+        add_crowded(&own, &name).await;
+        let mut changing = JoinSet::new();
+        for number in 0..3 {
+            let store = Store::clone(&own);
+            changing.spawn(async move {
+                let removed = store.remove_expired(NOW + 1, NOW + 200_000, 100).await;
+                removed.map(|_| ())
+            });
+            let store = Store::clone(&own);
+            changing.spawn(async move {
+                let removed = store.remove_expired_messages(NOW + 1, 4).await;
+                removed.map(|_| ())
+            });
+            let (store, name) = (Store::clone(&own), name.clone());
+            changing.spawn(async move {
+                let ending = ending(EndReason::AccountDeleted, &[]);
+                match number {
+                    1 => store.delete_account(&name, ending).await.map(|_| ()),
+                    _ => {
+                        let codes = [Hash::of(&format!("{name} {number}"))];
+                        let confirmed = store.confirm_totp(&name, 1, &codes, NOW).await;
+                        confirmed.map(|_| ())
+                    }
+                }
+            });
+        }
+        for outcome in changing.join_all().await {
+            outcome.expect("no deadlock");
+        }
     }
     assert!(own.verified().await.is_ok());
 }

@@ -104,6 +104,7 @@ async fn nothing_that_waits_names_a_person_who_was_deleted(own: OwnStore) {
         let email = Email::parse(&format!("{name}@example.org")).expect("an address");
         let mut new = account(name, name, name);
         new.email = Some(email.clone());
+        new.profile.email_verified = Some(true);
         store.insert_account(&new).await.expect("a write");
         let link = NewLink {
             id: name.to_owned(),

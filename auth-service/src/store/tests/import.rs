@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     store::{
-        AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, ManagedAccount,
-        NewGrant,
+        AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, Link, LinkPurpose,
+        ManagedAccount, NewGrant, NewLink, Which,
     },
     users::{email::Email, hash::StoredHash},
     vault::Hash,
@@ -21,6 +21,7 @@ super::on_both!(
     pages_have_every_account_once_and_a_search_its_own,
     an_edit_sees_the_account_that_it_changes,
     an_account_is_shut_and_opened_again,
+    of_replaced_rights_those_that_differ_are_events,
     a_hash_of_ours_takes_the_place_of_an_imported_one,
 );
 
@@ -132,7 +133,7 @@ fn named(name: &str, email: Option<&str>) -> EditedProfile {
         name: Some(name.to_owned()),
         given_name: None,
         family_name: None,
-        email: email.map(|text| Email::parse(text).expect("an address")),
+        email: Some(email.map(|text| Email::parse(text).expect("an address"))),
         email_verified_at: None,
     }
 }
@@ -171,6 +172,23 @@ async fn an_edit_sees_the_account_that_it_changes(own: OwnStore) {
     assert_eq!(found.account.email.as_deref(), Some("new@example.org"));
     let events = "select count(*) from audit_events where event = 'account_edited'";
     assert_eq!(own.count(events).await, 1);
+    // Addresses from before they were checked: no address, and one of another account too.
+    for older in [
+        "update users set email = 'no address', email_normal = null where id = 'id-a'",
+        "update users set email = 'bob@example.org', email_normal = null where id = 'id-a'",
+    ] {
+        own.try_execute(older).await.expect(older);
+        let kept = EditedProfile {
+            email: None,
+            ..named("C", None)
+        };
+        let edited = own.edit_profile("id-a", NOW, fine(kept)).await;
+        let Ok(Edit::Fine(edited)) = edited else {
+            panic!("{older}: {edited:?}");
+        };
+        let email = edited.account.email.expect("as it was");
+        assert!(older.contains(&format!("'{email}'")), "{email}");
+    }
 }
 
 async fn an_account_is_shut_and_opened_again(own: OwnStore) {
@@ -188,23 +206,76 @@ async fn an_account_is_shut_and_opened_again(own: OwnStore) {
         assert!(own.enable_account("alice", NOW).await.expect("a write"));
         assert_eq!(disabled().await, None);
     }
-    let events = "select count(*) from audit_events where event = 'account_enabled'";
-    assert_eq!(own.count(events).await, 1);
+    for events in [
+        "select count(*) from audit_events where event = 'account_disabled'",
+        "select count(*) from audit_events where event = 'account_enabled'",
+    ] {
+        assert_eq!(own.count(events).await, 1, "{events}");
+    }
     assert!(!own.enable_account("nobody", NOW).await.expect("a read"));
     let ending = ending(EndReason::AccountDisabled, &[]);
     assert!(!own.disable_account("nobody", ending).await.expect("a read"));
 }
 
+async fn of_replaced_rights_those_that_differ_are_events(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    let grant = |room: &str, actions: &[Action]| NewGrant {
+        room: room.to_owned(),
+        actions: actions.to_vec(),
+    };
+    let (one, two) = ([Action::Publish], [Action::Publish, Action::Subscribe]);
+    for (grants, counts) in [
+        (vec![grant("a", &one), grant("b", &one)], (2, 0)),
+        (vec![grant("b", &one), grant("a", &one)], (2, 0)),
+        (vec![grant("a", &two), grant("b", &one)], (3, 0)),
+        (vec![grant("a", &two)], (3, 1)),
+        (vec![], (3, 2)),
+    ] {
+        let written = own.replace_grants("alice", &grants, NOW).await;
+        assert!(written.expect("a write"));
+        let stored = own.list_grants("alice").await.expect("a read");
+        assert_eq!(stored.len(), grants.len());
+        let added = "select count(*) from audit_events where event = 'grant_added'";
+        let removed = "select count(*) from audit_events where event = 'grant_removed'";
+        assert_eq!((own.count(added).await, own.count(removed).await), counts);
+    }
+}
+
+/// Asks for a link that resets a password.
+async fn reset_link(own: &OwnStore, email: &str) -> (Link, Hash) {
+    let hash = Hash::of(email);
+    let asked = NewLink {
+        id: email.to_owned(),
+        hash,
+        email: Email::parse(email).expect("an address"),
+        now: NOW,
+        expires_at: NOW + 1_800,
+    };
+    let written = own.request_password_reset(&asked).await;
+    written.expect("a write");
+    let found = own.find_link(LinkPurpose::ResetPassword, &hash, NOW).await;
+    (found.expect("a read").expect("a link"), hash)
+}
+
 async fn a_hash_of_ours_takes_the_place_of_an_imported_one(own: OwnStore) {
-    for (name, replace) in [("alice", true), ("bob", false)] {
-        let batch = [imported(name, name, None)];
+    for name in ["anew", "set", "changed", "reset"] {
+        let email = format!("{name}@example.org");
+        let mut batch = [imported(name, name, Some(&email))];
+        batch[0].account.profile.email_verified = Some(true);
         own.import_accounts(&batch, NOW).await.expect("a write");
         let (old, new) = (StoredHash::from("a hash"), StoredHash::from("ours"));
-        let replaced = if replace {
-            own.replace_hash(name, &old, &new).await
-        } else {
-            let ending = ending(EndReason::PasswordChanged, &[]);
-            own.set_password_hash(name, &new, ending).await
+        let ending = ending(EndReason::PasswordChanged, &[]);
+        let replaced = match name {
+            "anew" => own.replace_hash(name, &old, &new).await,
+            "set" => own.set_password_hash(name, &new, ending).await,
+            "changed" => {
+                let change = own.change_password(name, 0, &new, Which::All, ending);
+                change.await
+            }
+            _ => {
+                let (link, hash) = reset_link(&own, &email).await;
+                own.reset_password(&link, &hash, &new, ending).await
+            }
         };
         assert!(replaced.expect("a write"));
         assert_eq!(own.count_hash_schemes().await.expect("a read"), []);

@@ -1,11 +1,12 @@
 //! The outbox, and the links in mails.
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::{OwnStore, conformance::account};
 use crate::{
     store::{
-        Added, Destination, EndReason, Ending, Link, LinkPurpose, NewLink, Verified,
+        Added, Destination, EndReason, Ending, Link, LinkPurpose, NewLink, Store, Verified,
         event::{Event, EventKind},
     },
     users::{email::Email, hash::StoredHash},
@@ -17,6 +18,7 @@ super::on_both!(
     an_address_becomes_the_accounts_when_its_link_is_followed,
     another_address_is_told_to_the_old_one_and_the_newer_link_counts,
     an_address_of_another_account_is_refused_at_the_link_and_not_before,
+    of_links_to_one_address_that_are_followed_at_once_one_counts,
     a_link_that_resets_a_password_is_used_once_and_dies_with_the_password,
     a_request_for_an_unknown_address_writes_as_much_and_keeps_no_address,
     what_has_expired_is_removed_and_named,
@@ -229,6 +231,29 @@ async fn an_address_of_another_account_is_refused_at_the_link_and_not_before(own
     assert_eq!(verify().await, Verified::Fine);
 }
 
+async fn of_links_to_one_address_that_are_followed_at_once_one_counts(own: OwnStore) {
+    for round in 0..20 {
+        let address = format!("address{round}@example.org");
+        let mut following = JoinSet::new();
+        for number in 0..4 {
+            let name = format!("name{round}x{number}");
+            let asked = link(&name, &address);
+            let new = account(&name, &name, &name);
+            let added = own.register_account(&new, &asked).await;
+            assert_eq!(added.expect("a write"), Added::Fine);
+            let found = find(&own, LinkPurpose::VerifyEmail, &name).await;
+            let (store, found) = (Store::clone(&own), found.expect("a link"));
+            following.spawn(async move { store.verify_email(&found, &asked.hash, NOW).await });
+        }
+        let outcomes = following.join_all().await;
+        let outcomes = outcomes
+            .into_iter()
+            .map(|outcome| outcome.expect("no failure"));
+        let (fine, taken): (Vec<_>, Vec<_>) = outcomes.partition(|one| *one == Verified::Fine);
+        assert_eq!((fine.len(), taken), (1, vec![Verified::EmailTaken; 3]));
+    }
+}
+
 async fn a_link_that_resets_a_password_is_used_once_and_dies_with_the_password(own: OwnStore) {
     add(&own, "alice", "alice@example.org").await;
     for id in ["one", "two", "moved"] {
@@ -257,6 +282,14 @@ async fn a_link_that_resets_a_password_is_used_once_and_dies_with_the_password(o
         ..one.clone()
     };
     assert!(!reset(&moved, "moved").await);
+    // Nobody vouches for the address any more.
+    let (doubted, vouched) = (
+        "update users set email_verified_at = null",
+        "update users set email_verified_at = 1",
+    );
+    own.try_execute(doubted).await.expect(doubted);
+    assert!(!reset(&one, "one").await);
+    own.try_execute(vouched).await.expect(vouched);
     assert!(reset(&one, "one").await);
     assert!(!reset(&one, "one").await);
     assert!(!reset(&two, "two").await);
@@ -272,14 +305,21 @@ async fn a_link_that_resets_a_password_is_used_once_and_dies_with_the_password(o
 
 async fn a_request_for_an_unknown_address_writes_as_much_and_keeps_no_address(own: OwnStore) {
     add(&own, "alice", "alice@example.org").await;
-    add(&own, "gone", "gone@example.org").await;
-    own.try_execute("update users set disabled_at = 1 where id = 'gone'")
-        .await
-        .expect("a write");
+    for (name, change) in [
+        ("gone", "update users set disabled_at = 1 where id = 'gone'"),
+        (
+            "unverified",
+            "update users set email_verified_at = null where id = 'unverified'",
+        ),
+    ] {
+        add(&own, name, &format!("{name}@example.org")).await;
+        own.try_execute(change).await.expect(change);
+    }
     for email in [
         "alice@example.org",
         "nobody@example.org",
         "gone@example.org",
+        "unverified@example.org",
     ] {
         let asked = own.request_password_reset(&link(email, email)).await;
         asked.expect("a write");
@@ -288,14 +328,19 @@ async fn a_request_for_an_unknown_address_writes_as_much_and_keeps_no_address(ow
         "select count(*) from mail_links",
         "select count(*) from outbox",
     ] {
-        assert_eq!(own.count(table).await, 3);
+        assert_eq!(own.count(table).await, 4);
     }
     let kind = || "reset_password".to_owned();
     let alice = (kind(), Some("alice@example.org".to_owned()));
-    assert_eq!(mails(&own).await, [alice, (kind(), None), (kind(), None)]);
+    let nobody = || (kind(), None);
+    assert_eq!(mails(&own).await, [alice, nobody(), nobody(), nobody()]);
     let kept = "select count(*) from mail_links where email is not null";
     assert_eq!(own.count(kept).await, 1);
-    for id in ["nobody@example.org", "gone@example.org"] {
+    for id in [
+        "nobody@example.org",
+        "gone@example.org",
+        "unverified@example.org",
+    ] {
         assert!(
             find(&own, LinkPurpose::ResetPassword, id).await.is_none(),
             "{id}"
