@@ -158,7 +158,7 @@ impl AppState {
         &self.waiting
     }
 
-    /// What sends mail, if the settings name a way.
+    /// The sender of mail, if the settings name a way.
     #[must_use]
     pub fn mailer(&self) -> Option<&Mailer> {
         self.mailer.as_ref()

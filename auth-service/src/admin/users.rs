@@ -103,7 +103,7 @@ pub(super) struct ListQuery {
     search: Option<String>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
-    /// How many accounts at most, 1 to 500; 50 if it is left out.
+    /// Maximum number of accounts, 1 to 500; 50 if it is left out.
     limit: Option<i64>,
 }
 

@@ -17,7 +17,7 @@ pub struct EventSettings {
     /// File with the secrets that sign: `whsec_` and base64, one a line, two at most. It is read for each
     /// event. `AUTH__EVENTS__SECRET_FILE`, default ``.
     pub secret_file: PathBuf,
-    /// How long an event is tried, in seconds, up to 30 days. `AUTH__EVENTS__RETENTION_SECS`, default
+    /// Time for which an event is tried, in seconds, up to 30 days. `AUTH__EVENTS__RETENTION_SECS`, default
     /// 259200, three days.
     pub retention_secs: u64,
     /// Number of waiting events beyond which the oldest are dropped, every ten minutes.
@@ -37,7 +37,7 @@ impl Default for EventSettings {
 }
 
 impl EventSettings {
-    /// How long an event is kept, in seconds; `None` when nobody is told.
+    /// Time for which an event is kept, in seconds; `None` when nobody is told.
     pub(crate) fn retention(&self) -> Option<i64> {
         let secs = i64::try_from(self.retention_secs).unwrap_or(i64::MAX);
         self.url.is_on().then_some(secs)

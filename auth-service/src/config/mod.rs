@@ -164,7 +164,7 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// What signs tokens.
     pub keys: KeySettings,
-    /// What goes into a token.
+    /// Contents of a token.
     pub token: TokenSettings,
     /// The threads that hash passwords.
     pub password: PasswordSettings,

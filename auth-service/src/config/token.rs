@@ -7,11 +7,11 @@ use shared_claims::claims::{
 
 use super::{ConfigError, check, parse};
 
-/// What goes into a token.
+/// Contents of a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenSettings {
-    /// How long a token is accepted, in seconds, 1 to 86400. `AUTH__TOKEN__LIFETIME_SECS`,
+    /// Time for which a token is accepted, in seconds, 1 to 86400. `AUTH__TOKEN__LIFETIME_SECS`,
     /// default 900.
     pub lifetime_secs: u64,
     /// Whether a token tells the person's names and address for mail. `AUTH__TOKEN__PROFILE`,

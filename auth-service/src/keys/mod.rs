@@ -147,7 +147,7 @@ impl Keys {
 }
 
 impl Ring {
-    /// What a token says that is accepted anywhere: by the gateway's sockets, its API, or the
+    /// Claims of a token that is accepted anywhere: by the gateway's sockets, its API, or the
     /// operator's API.
     #[must_use]
     pub fn verify_any(&self, token: &str, now: SystemTime) -> Option<VerifiedClaims> {

@@ -32,7 +32,7 @@ pub struct AccountPage {
     pub search: Option<String>,
     /// Only those whose name comes after this one; the empty text is before all names.
     pub after: String,
-    /// How many at most.
+    /// Maximum number.
     pub limit: i64,
 }
 
