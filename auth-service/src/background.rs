@@ -141,7 +141,7 @@ async fn purge_outbox(state: &AppState, now: i64) -> anyhow::Result<()> {
             .iter()
             .filter(|(destination, _)| destination == Destination::Mail.name())
         {
-            if let Ok(Mail { kind, to: Some(_) }) = serde_json::from_str(payload) {
+            if let Ok(Mail { kind, .. }) = serde_json::from_str(payload) {
                 state.metrics().mail(kind, MailOutcome::Expired);
                 given_up += 1;
             }

@@ -11,8 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     body::{Body, Parsed},
     error::{ApiError, PROBLEM_TYPE, Problem},
-    mail::RESET_SECS,
-    mail_request::{new_link, refuse_link},
+    mail_request::{new_reset_request, refuse_link},
     sessions,
     state::AppState,
     store::{EndReason, LinkPurpose},
@@ -71,9 +70,8 @@ pub(crate) async fn post_forgot(
 ) -> Result<HttpResponse, ApiError> {
     let email = Email::parse(&body.email)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
-    let link = new_link(&state, &visitor, email, RESET_SECS).await?;
-    state.store().request_password_reset(&link).await?;
-    state.outbox().wake();
+    let request = new_reset_request(&state, &visitor, email).await?;
+    state.store().request_password_reset(&request).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 

@@ -24,6 +24,7 @@ use crate::{
 mod events;
 mod gateway;
 mod post;
+mod resets;
 
 /// Time between two looks for messages of other processes, and for messages that are due again.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +57,9 @@ trait Carrier: Sync {
 
     /// Whether a message waits for all earlier ones of its user.
     const IS_ORDERED: bool = false;
+
+    /// Whether a message is delivered when it was written, and not at the next look at the table.
+    const IS_WOKEN: bool = true;
 
     /// The destination.
     fn destination(&self) -> Destination<'_>;
@@ -93,6 +97,7 @@ pub(crate) async fn run(
     if let Some(mailer) = state.mailer() {
         let post = post::Post::new(&state, mailer);
         serving.push(serve(&state, post, stopping.clone()).boxed());
+        serving.push(serve(&state, resets::Resets(&state), stopping.clone()).boxed());
     }
     if let Some(hook) = state.event_hook() {
         let events = events::Events::new(&state, hook);
@@ -117,7 +122,7 @@ async fn serve<C: Carrier>(state: &AppState, carrier: C, mut stopping: watch::Re
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         tokio::select! {
-            () = woken => {}
+            () = woken, if C::IS_WOKEN => {}
             () = tokio::time::sleep(POLL_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
         }
@@ -233,7 +238,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::{config::DatabaseUrl, store::NewLink, users::email::Email, vault::Hash};
+    use crate::{config::DatabaseUrl, store::ResetRequest, users::email::Email};
 
     #[test]
     fn the_wait_doubles_up_to_the_longest() {
@@ -254,7 +259,7 @@ mod tests {
         const BACKOFF_SECS: (i64, i64) = (5, 300);
 
         fn destination(&self) -> Destination<'_> {
-            Destination::Mail
+            Destination::PasswordResets
         }
 
         async fn deliver(&self, _: &Message) -> Outcome {
@@ -266,7 +271,9 @@ mod tests {
     }
 
     async fn count_due(store: &Store, now: i64) -> usize {
-        let due = store.due_messages(Destination::Mail, false, now, 10).await;
+        let due = store
+            .due_messages(Destination::PasswordResets, false, now, 10)
+            .await;
         due.expect("a list").len()
     }
 
@@ -276,17 +283,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
         let store = Store::open(&url).await.expect("a store");
-        let link = NewLink {
+        let request = ResetRequest {
             id: "one".to_owned(),
-            hash: Hash::of("one"),
             email: Email::parse("nobody@example.org").expect("an address"),
             now: NOW,
             expires_at: NOW + 10_000,
         };
-        let asked = store.request_password_reset(&link).await;
+        let asked = store.request_password_reset(&request).await;
         asked.expect("a write");
         let due = store
-            .due_messages(Destination::Mail, false, NOW, 10)
+            .due_messages(Destination::PasswordResets, false, NOW, 10)
             .await
             .expect("a list");
         let [message] = due.try_into().expect("one");

@@ -25,10 +25,10 @@ impl<'a> Post<'a> {
         Self { state, mailer }
     }
 
-    /// Returns the mail to be sent, or `None` when there is nobody to write to, or the link has ended
+    /// Returns the mail to be sent, or `None` when the account is gone or disabled, or the link has ended
     /// before it was sent.
     async fn write(&self, message: &Message, mail: &Mail) -> anyhow::Result<Option<Letter>> {
-        let (Some(to), Some(user_id)) = (&mail.to, &message.user_id) else {
+        let Some(user_id) = &message.user_id else {
             return Ok(None);
         };
         let now = seconds_since_epoch(SystemTime::now())?;
@@ -49,7 +49,7 @@ impl<'a> Post<'a> {
         Ok(Some(Letter {
             id: message.id.clone(),
             kind: mail.kind,
-            to: to.clone(),
+            to: mail.to.clone(),
             username: account.username,
             name: account.name,
             token,

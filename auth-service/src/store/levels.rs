@@ -7,7 +7,7 @@ use super::{Destination, Store, StoreError, database::on_pool};
 pub struct Pending {
     /// Revocations that a gateway has not acknowledged.
     pub revocations: i64,
-    /// Mails that the mail server has not taken.
+    /// Mails that the mail server has not taken, and requests for one.
     pub mails: i64,
     /// Events that the operator's service has not taken.
     pub events: i64,
@@ -27,7 +27,9 @@ impl Store {
         .await?);
         let mut pending = Pending::default();
         for (destination, count) in counts {
-            if destination == Destination::Mail.name() {
+            if [Destination::Mail.name(), Destination::PasswordResets.name()]
+                .contains(&destination.as_str())
+            {
                 pending.mails += count;
             } else if destination == Destination::Events.name() {
                 pending.events += count;

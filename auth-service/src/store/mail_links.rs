@@ -8,6 +8,7 @@ use super::{
     database::{OpenTransaction, in_time, on_pool, on_transaction},
     event::EventKind,
     mails::{self, MailKind},
+    outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
 use crate::{users::email::Email, vault::Hash};
@@ -67,12 +68,25 @@ pub struct Link {
     pub password_version: i64,
 }
 
+/// A request for the mail with which a forgotten password is replaced.
+#[derive(Clone, Debug)]
+pub struct ResetRequest {
+    /// The identifier of the request, and of the link and its mail.
+    pub id: String,
+    /// The address that was typed.
+    pub email: Email,
+    /// The time of the request, in seconds since the epoch.
+    pub now: i64,
+    /// When the link ends, in seconds since the epoch.
+    pub expires_at: i64,
+}
+
 /// The columns of an account that a mail needs.
 #[derive(FromRow)]
 struct Addressed {
-    id: Option<String>,
+    id: String,
     email: Option<String>,
-    password_version: Option<i64>,
+    password_version: i64,
 }
 
 impl Store {
@@ -90,7 +104,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         let added = insert_account(&mut transaction, account).await?;
         if added == Added::Fine {
-            let owner = (Some(account.id.as_str()), 0);
+            let owner = (account.id.as_str(), 0);
             insert_link(&mut transaction, LinkPurpose::VerifyEmail, owner, link).await?;
             transaction.commit().await?;
         }
@@ -126,7 +140,7 @@ impl Store {
             .execute(connection)
             .await?;
         });
-        let owner = (Some(account.id.as_str()), version);
+        let owner = (account.id.as_str(), version);
         insert_link(&mut transaction, LinkPurpose::VerifyEmail, owner, link).await?;
         let old = account.email.as_deref().map(Email::parse);
         if let Some(Ok(old)) = old
@@ -135,8 +149,8 @@ impl Store {
             let mail = mails::NewMail {
                 id: notice_id,
                 kind: MailKind::EmailChangeRequested,
-                user_id: Some(&account.id),
-                to: Some(&old),
+                user_id: &account.id,
+                to: &old,
                 expires_at: link.now.saturating_add(mails::NOTICE_SECS),
                 now: link.now,
             };
@@ -148,37 +162,61 @@ impl Store {
         Ok(true)
     }
 
-    /// Writes the mail with which the owner of a verified address sets a new password. The statements are
-    /// the same when no account has the address, or has it unverified, so that all take the same time;
-    /// the mail then has no receiver.
+    /// Writes a request for the mail with which the owner of an address sets a new password. The statements
+    /// and what they write are the same whether or not an account has the address, so that all take the
+    /// same time: the account is looked up by [`Self::mail_password_reset`].
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn request_password_reset(&self, link: &NewLink) -> Result<(), StoreError> {
+    pub async fn request_password_reset(&self, request: &ResetRequest) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        let message = NewMessage {
+            id: &request.id,
+            destination: Destination::PasswordResets,
+            user_id: None,
+            payload: request.email.as_str(),
+            expires_at: request.expires_at,
+            due_at: request.now,
+        };
+        outbox::put(&mut transaction, message).await?;
+        transaction.commit().await
+    }
+
+    /// Writes the mail that was asked for by the request with the link's identifier, if an enabled account
+    /// has verified the address, and removes the request. Does nothing when another process has done it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn mail_password_reset(&self, link: &NewLink) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        if !outbox::take(&mut transaction, Destination::PasswordResets, &link.id).await? {
+            return Ok(());
+        }
         lock_receiver(&mut transaction, &link.email).await?;
-        let found: Addressed = on_transaction!(&mut transaction, |connection| {
+        let found: Option<Addressed> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_as(
-                "select users.id, users.email, users.password_version \
-                 from (select 1 as one) as always \
-                 left join users on email_normal = $1 and email_verified_at is not null \
-                                    and disabled_at is null",
+                "select id, email, password_version from users \
+                 where email_normal = $1 and email_verified_at is not null and disabled_at is null",
             )
             .bind(link.email.normal())
-            .fetch_one(connection)
+            .fetch_optional(connection)
             .await?
         });
-        let owner = (found.id.as_deref(), found.password_version.unwrap_or(0));
-        // The mail goes to the address as the account has it, and not as a stranger writes it.
-        let link = match found.email.as_deref().map(Email::parse) {
-            Some(Ok(email)) => &NewLink {
-                email,
-                ..link.clone()
-            },
-            _ => link,
-        };
-        insert_link(&mut transaction, LinkPurpose::ResetPassword, owner, link).await?;
+        if let Some(account) = found {
+            // The mail goes to the address as the account has it, and not as a stranger writes it.
+            let own = account.email.as_deref().map(Email::parse);
+            let link = match own {
+                Some(Ok(email)) => &NewLink {
+                    email,
+                    ..link.clone()
+                },
+                _ => link,
+            };
+            let owner = (account.id.as_str(), account.password_version);
+            insert_link(&mut transaction, LinkPurpose::ResetPassword, owner, link).await?;
+        }
         transaction.commit().await
     }
 
@@ -227,8 +265,7 @@ impl Store {
 }
 
 /// Locks the account with an address, if there is one, until the transaction ends: a deletion that runs
-/// at the same time is seen whole, or waits. SQLite has one writer, and needs no lock of a row, whose
-/// time would tell a known address from an unknown one.
+/// at the same time is seen whole, or waits. SQLite has one writer, and needs no lock of a row.
 async fn lock_receiver(transaction: &mut Transaction, email: &Email) -> Result<(), StoreError> {
     if let OpenTransaction::Postgres(transaction) = transaction.as_mut() {
         in_time(async {
@@ -264,15 +301,13 @@ pub(super) async fn lock_account(
     Ok(locked == 1)
 }
 
-/// Writes a link and its mail. The `owner` is the account and the number of its password; without an
-/// account there is nobody to send the mail to, and the address is not kept.
+/// Writes a link and its mail. The `owner` is the account and the number of its password.
 async fn insert_link(
     transaction: &mut Transaction,
     purpose: LinkPurpose,
-    (user_id, password_version): (Option<&str>, i64),
+    (user_id, password_version): (&str, i64),
     link: &NewLink,
 ) -> Result<(), StoreError> {
-    let email = user_id.map(|_| &link.email);
     on_transaction!(transaction, |connection| {
         sqlx::query(
             "insert into mail_links (id, hash, purpose, user_id, email, email_normal, \
@@ -283,8 +318,8 @@ async fn insert_link(
         .bind(link.hash.as_bytes())
         .bind(purpose.name())
         .bind(user_id)
-        .bind(email.map(Email::as_str))
-        .bind(email.map(Email::normal))
+        .bind(link.email.as_str())
+        .bind(link.email.normal())
         .bind(password_version)
         .bind(link.expires_at)
         .execute(connection)
@@ -294,7 +329,7 @@ async fn insert_link(
         id: &link.id,
         kind: purpose.mail_kind(),
         user_id,
-        to: email,
+        to: &link.email,
         expires_at: link.expires_at,
         now: link.now,
     };

@@ -48,16 +48,16 @@ impl MailKind {
 pub struct Mail {
     /// Contents.
     pub kind: MailKind,
-    /// The address; `None` when there is nobody to write to.
-    pub to: Option<String>,
+    /// The address.
+    pub to: String,
 }
 
 /// A mail to be written into the outbox.
 pub(super) struct NewMail<'a> {
     pub(super) id: &'a str,
     pub(super) kind: MailKind,
-    pub(super) user_id: Option<&'a str>,
-    pub(super) to: Option<&'a Email>,
+    pub(super) user_id: &'a str,
+    pub(super) to: &'a Email,
     pub(super) expires_at: i64,
     pub(super) now: i64,
 }
@@ -66,14 +66,14 @@ pub(super) struct NewMail<'a> {
 pub(super) async fn put(transaction: &mut Transaction, new: NewMail<'_>) -> Result<(), StoreError> {
     let mail = Mail {
         kind: new.kind,
-        to: new.to.map(Email::mailbox),
+        to: new.to.mailbox(),
     };
     let payload =
         serde_json::to_string(&mail).map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
     let message = NewMessage {
         id: new.id,
         destination: Destination::Mail,
-        user_id: new.user_id,
+        user_id: Some(new.user_id),
         payload: &payload,
         expires_at: new.expires_at,
         due_at: new.now,

@@ -44,7 +44,7 @@ pub use failure::{SchemaError, StoreError, Trouble};
 pub use followed_links::Verified;
 pub use import::ImportedAccount;
 pub use levels::Pending;
-pub use mail_links::{Link, LinkPurpose, NewLink};
+pub use mail_links::{Link, LinkPurpose, NewLink, ResetRequest};
 pub use mails::{Mail, MailKind};
 pub use outbox::{Destination, Message};
 pub use readiness::NotReady;

@@ -18,6 +18,8 @@ pub enum Destination<'a> {
     Mail,
     /// The operator's service that is told what happened.
     Events,
+    /// The service itself: requests for a new password, whose account is looked up after the answer.
+    PasswordResets,
 }
 
 impl<'a> Destination<'a> {
@@ -28,6 +30,7 @@ impl<'a> Destination<'a> {
             Self::Gateway(url) => url,
             Self::Mail => "mail",
             Self::Events => "events",
+            Self::PasswordResets => "password_resets",
         }
     }
 }
@@ -40,7 +43,8 @@ pub struct Message {
     pub id: String,
     /// The account that the message is about.
     pub user_id: Option<String>,
-    /// The content: for a gateway the session that ended, and else JSON.
+    /// The content: for a gateway the session that ended, for a request for a new password the address,
+    /// and else JSON.
     pub payload: String,
     /// When nobody needs the message any more, in seconds since the epoch.
     pub expires_at: i64,
@@ -81,6 +85,23 @@ pub(super) async fn put(
         .await?;
     });
     Ok(())
+}
+
+/// Removes a message in the transaction that does what it asks for. Returns `false` when it is gone.
+pub(super) async fn take(
+    transaction: &mut impl AsMut<OpenTransaction>,
+    destination: Destination<'_>,
+    id: &str,
+) -> Result<bool, StoreError> {
+    let taken = on_transaction!(transaction, |connection| {
+        sqlx::query("delete from outbox where destination = $1 and id = $2")
+            .bind(destination.name())
+            .bind(id)
+            .execute(connection)
+            .await?
+            .rows_affected()
+    });
+    Ok(taken == 1)
 }
 
 impl Store {
@@ -248,20 +269,17 @@ impl Store {
             .rows_affected()))
     }
 
-    /// Returns whether at least `count` messages wait for a destination, however many more there are.
+    /// Returns whether at least `count` mails and requests for one wait, however many more there are.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn is_outbox_full(
-        &self,
-        destination: Destination<'_>,
-        count: i64,
-    ) -> Result<bool, StoreError> {
+    pub async fn is_mail_queue_full(&self, count: i64) -> Result<bool, StoreError> {
         let last: Option<(i64,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select number from outbox where destination = $1 limit 1 offset $2",
+            "select number from outbox where destination in ($1, $2) limit 1 offset $3",
         )
-        .bind(destination.name())
+        .bind(Destination::Mail.name())
+        .bind(Destination::PasswordResets.name())
         .bind(count.saturating_sub(1))
         .fetch_optional(pool)
         .await?);

@@ -271,7 +271,7 @@ async fn add_crowded(own: &OwnStore, name: &str) {
             now: NOW,
             expires_at: NOW + 1,
         };
-        let asked = own.request_password_reset(&link).await;
+        let asked = own.mail_reset(&link).await;
         asked.expect("a write");
     }
     let stored = own.put_totp_secret(name, b"sealed", NOW).await;

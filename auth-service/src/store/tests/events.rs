@@ -113,7 +113,7 @@ async fn nothing_that_waits_names_a_person_who_was_deleted(own: OwnStore) {
             now: NOW,
             expires_at: NOW + 50,
         };
-        own.request_password_reset(&link).await.expect("a write");
+        own.mail_reset(&link).await.expect("a write");
         let mut transaction = store.begin().await.expect("a transaction");
         transaction.record(Event {
             kind: EventKind::LoggedIn,

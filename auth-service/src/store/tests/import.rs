@@ -251,7 +251,7 @@ async fn reset_link(own: &OwnStore, email: &str) -> (Link, Hash) {
         now: NOW,
         expires_at: NOW + 1_800,
     };
-    let written = own.request_password_reset(&asked).await;
+    let written = own.mail_reset(&asked).await;
     written.expect("a write");
     let found = own.find_link(LinkPurpose::ResetPassword, &hash, NOW).await;
     (found.expect("a read").expect("a link"), hash)

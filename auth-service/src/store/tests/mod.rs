@@ -81,6 +81,18 @@ impl std::ops::Deref for OwnStore {
 }
 
 impl OwnStore {
+    /// Asks for the mail that resets a password, and writes it.
+    async fn mail_reset(&self, link: &NewLink) -> Result<(), StoreError> {
+        let request = ResetRequest {
+            id: link.id.clone(),
+            email: link.email.clone(),
+            now: link.now,
+            expires_at: link.expires_at,
+        };
+        self.request_password_reset(&request).await?;
+        self.mail_password_reset(link).await
+    }
+
     async fn sqlite() -> Self {
         let (url, directory) = sqlite_url();
         Self {
