@@ -13,11 +13,11 @@ use tokio::{
 };
 
 use crate::{
+    clock::seconds_since_epoch,
     metrics::{EventOutcome, MailOutcome},
     outbox,
     state::AppState,
     store::{Destination, Mail},
-    users::seconds_since_epoch,
 };
 
 /// How often what is old is looked for.
@@ -36,7 +36,7 @@ const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (own, stop) = (Arc::clone(state), stopping.clone());
-    tasks.spawn(async move { report("outbox", outbox::run(own, stop).await) });
+    tasks.spawn(async move { report("outbox", outbox::run(own.delivery(), stop).await) });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { purge_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());

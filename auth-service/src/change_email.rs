@@ -9,18 +9,19 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::{Attempt, own_device},
     body::{Body, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
+    credentials::email::Email,
+    current_user::CurrentUser,
+    device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    ids::random_id,
     mail::VERIFY_SECS,
     mail_request::{new_link, refuse_link},
-    signed_in::SignedIn,
     state::AppState,
     store::{LinkPurpose, Verified},
-    tokens::random_id,
-    users::{email::Email, seconds_since_epoch},
     vault::Hash,
-    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -74,8 +75,8 @@ impl Body for VerifyBody {
 pub(crate) async fn post_email(
     request: HttpRequest,
     state: web::Data<AppState>,
-    signed_in: SignedIn,
-    visitor: Visitor,
+    current_user: CurrentUser,
+    client_info: ClientInfo,
     Parsed(body): Parsed<EmailBody>,
 ) -> Result<HttpResponse, ApiError> {
     if state.mailer().is_none() {
@@ -83,28 +84,23 @@ pub(crate) async fn post_email(
     }
     let email = Email::parse(&body.email)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
-    let account = &signed_in.account;
-    let now = seconds_since_epoch(SystemTime::now())?;
-    let device = own_device(
+    let password = body.current_password;
+    let attempt = attempt_again(
         &state,
-        request.headers(),
+        &request,
+        &client_info,
+        &current_user,
+        password,
         body.device_token,
-        &signed_in,
-        now,
-    );
-    let attempt = Attempt {
-        visitor: &visitor,
-        username: &account.username,
-        password: body.current_password,
-        device: Some(device),
-    };
-    let change = attempt.judge_and(&state, async |found| {
+    )?;
+    let judge = state.judge();
+    let change = attempt.judge_and(&judge, async |found| {
         // Only now: whoever does not know the password sends no mail.
-        let link = new_link(&state, &visitor, email.clone(), VERIFY_SECS).await?;
+        let link = new_link(&state, &client_info, email.clone(), VERIFY_SECS).await?;
         let (version, notice) = (found.password_version, random_id()?);
         let store = state.store();
         let asked = store.request_email_change(&found.account, version, &link, &notice);
-        Ok(asked.await?.then_some(()))
+        Ok::<_, ApiError>(asked.await?.then_some(()))
     });
     change.await?;
     state.outbox().wake();
@@ -130,7 +126,7 @@ pub(crate) async fn post_email(
 )]
 pub(crate) async fn post_verify(
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<VerifyBody>,
 ) -> Result<HttpResponse, ApiError> {
     if state.mailer().is_none() {
@@ -143,7 +139,7 @@ pub(crate) async fn post_verify(
         .find_link(LinkPurpose::VerifyEmail, &hash, now)
         .await?
     else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &client_info));
     };
     match store.verify_email(&link, &hash, now).await? {
         Verified::Fine => {
@@ -152,6 +148,6 @@ pub(crate) async fn post_verify(
         }
         // No secret for the one who reads the mail of the address.
         Verified::EmailTaken => Err(ApiError::EmailTaken),
-        Verified::Refused => Err(refuse_link(&state, &visitor)),
+        Verified::Refused => Err(refuse_link(&state, &client_info)),
     }
 }

@@ -8,15 +8,16 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::{Attempt, own_device},
     body::{Body, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
+    credentials::Password,
+    current_user::CurrentUser,
+    device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    sessions,
-    signed_in::SignedIn,
     state::AppState,
-    store::{EndReason, Which},
-    users::{self, ChangeError, credentials::Password, seconds_since_epoch},
-    visitor::Visitor,
+    store::{EndReason, Ending, SessionFilter},
+    users::{self, ChangeError},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -58,30 +59,27 @@ impl Body for PasswordBody {
 pub(crate) async fn post_password(
     request: HttpRequest,
     state: web::Data<AppState>,
-    signed_in: SignedIn,
-    visitor: Visitor,
+    current_user: CurrentUser,
+    client_info: ClientInfo,
     Parsed(body): Parsed<PasswordBody>,
 ) -> Result<HttpResponse, ApiError> {
     let new = Password::parse(body.new_password)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
-    let account = &signed_in.account;
+    let account = &current_user.account;
     let now = seconds_since_epoch(SystemTime::now())?;
-    let device = own_device(
+    let password = body.current_password;
+    let attempt = attempt_again(
         &state,
-        request.headers(),
+        &request,
+        &client_info,
+        &current_user,
+        password,
         body.device_token,
-        &signed_in,
-        now,
-    );
-    let attempt = Attempt {
-        visitor: &visitor,
-        username: &account.username,
-        password: body.current_password,
-        device: Some(device),
-    };
-    let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
-    let keep = Which::AllBut(&signed_in.session_id);
-    let change = attempt.judge_and(&state, async |found| {
+    )?;
+    let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
+    let keep = SessionFilter::AllBut(&current_user.session_id);
+    let judge = state.judge();
+    let change = attempt.judge_and(&judge, async |found| {
         // Only now, since to judge a password takes some time of a thread.
         let profile = account.profile();
         users::check_password(state.settings(), &new, &account.username, &profile)
@@ -91,7 +89,7 @@ pub(crate) async fn post_password(
         let version = found.password_version;
         let store = state.store();
         let changed = store.change_password(&account.id, version, &hash, keep, ending);
-        Ok(changed.await?.then_some(()))
+        Ok::<_, ApiError>(changed.await?.then_some(()))
     });
     change.await?;
     state.outbox().wake();

@@ -6,10 +6,10 @@ use shared_claims::ids::MAXIMUM_IDENTIFIER_BYTES;
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::seconds_since_epoch,
     config::Settings,
-    store::Client,
-    tokens::random_token,
-    users::{open_store, seconds_since_epoch},
+    ids::random_token,
+    store::{Client, open_for_command},
     vault::Hash,
 };
 
@@ -89,7 +89,7 @@ pub async fn add_client(
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
     let secret = random_token()?;
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let added = store.insert_client(&client, &Hash::of(&secret)).await;
     store.close().await;
     match added.map_err(anyhow::Error::from)? {
@@ -104,7 +104,7 @@ pub async fn add_client(
 ///
 /// When the database does not answer.
 pub async fn list_clients(settings: &Settings) -> anyhow::Result<Vec<Client>> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let clients = store.list_clients().await;
     store.close().await;
     Ok(clients?)
@@ -126,7 +126,7 @@ pub async fn rotate_client(
     let now = seconds_since_epoch(SystemTime::now())?;
     let times = (now, now + i64::from(overlap_secs));
     let secret = random_token()?;
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let rotated = store.rotate_client(id, &Hash::of(&secret), times).await;
     store.close().await;
     match rotated.map_err(anyhow::Error::from)? {
@@ -142,7 +142,7 @@ pub async fn rotate_client(
 /// When there is no such client.
 pub async fn remove_client(settings: &Settings, id: &str) -> Result<(), ClientError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let removed = store.remove_client(id, now).await;
     store.close().await;
     match removed.map_err(anyhow::Error::from)? {

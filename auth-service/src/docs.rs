@@ -1,4 +1,5 @@
 //! `GET /docs/`: a page that shows the description of the endpoints, and calls them.
+//! The setting `docs` turns it on.
 //!
 //! The page is Swagger UI out of the binary. It loads nothing from elsewhere, and may not: its
 //! policy says so too.
@@ -8,7 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 use actix_web::{HttpResponse, http::header, web};
 use utoipa_swagger_ui::Config;
 
-use crate::{error::ApiError, openapi::KEEP_FOR_MINUTES};
+use crate::{error::ApiError, openapi::KEEP_FOR_MINUTES, state::AppState};
 
 /// The files that the page consists of. There are more, such as one that passes tokens between
 /// windows, which nobody here needs.
@@ -30,24 +31,30 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 
 /// Sends a browser that forgot the slash to the page, whose links are relative. So is the redirect:
 /// the public URL can have a path.
-pub(crate) async fn redirect_to_docs() -> HttpResponse {
-    HttpResponse::PermanentRedirect()
+pub(crate) async fn redirect_to_docs(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
+    if !state.settings().docs {
+        return Err(ApiError::NotFound);
+    }
+    Ok(HttpResponse::PermanentRedirect()
         .insert_header((header::LOCATION, "docs/"))
-        .finish()
+        .finish())
 }
 
 /// Answers the page.
-pub(crate) async fn show_docs() -> Result<HttpResponse, ApiError> {
-    answer("index.html")
+pub(crate) async fn show_docs(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
+    answer(&state, "index.html")
 }
 
 /// Answers a file of the page.
-pub(crate) async fn show_docs_file(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    answer(&file)
+pub(crate) async fn show_docs_file(
+    state: web::Data<AppState>,
+    file: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    answer(&state, &file)
 }
 
-fn answer(file: &str) -> Result<HttpResponse, ApiError> {
-    if !FILES.contains(&file) {
+fn answer(state: &AppState, file: &str) -> Result<HttpResponse, ApiError> {
+    if !state.settings().docs || !FILES.contains(&file) {
         return Err(ApiError::NotFound);
     }
     // The address of a validator elsewhere is there by default.

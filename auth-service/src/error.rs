@@ -12,8 +12,11 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    limits::Limit,
-    store::{StoreError, Trouble},
+    guard::{
+        attempts::AttemptError,
+        limits::{Limit, LimitReached},
+    },
+    store::{FailureKind, StoreError},
     users::password::PoolError,
 };
 
@@ -120,6 +123,25 @@ pub(crate) struct Problem<'a> {
     challenge: Option<&'a str>,
 }
 
+impl From<LimitReached> for ApiError {
+    fn from(LimitReached { limit, secs }: LimitReached) -> Self {
+        Self::RateLimited { limit, secs }
+    }
+}
+
+impl From<AttemptError> for ApiError {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::Limited(reached) => reached.into(),
+            AttemptError::Crowded => Self::Overloaded,
+            AttemptError::NoPassword(error) => Self::InvalidRequest(error.to_string().into()),
+            AttemptError::Refused => Self::InvalidCredentials,
+            AttemptError::Pool(error) => error.into(),
+            AttemptError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl ApiError {
     /// The status and the stable code.
     fn status_and_code(&self) -> (StatusCode, &'static str) {
@@ -156,7 +178,7 @@ impl ApiError {
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Store(error) if error.trouble() != Trouble::Defect => {
+            Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
             Self::Store(_) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -211,7 +233,7 @@ impl ApiError {
                 .into(),
             Self::Overloaded => "too many logins at once; try again in a moment".into(),
             Self::Unavailable => "a dependency does not answer".into(),
-            Self::Store(error) if error.trouble() != Trouble::Defect => {
+            Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 "a dependency does not answer".into()
             }
             Self::Store(_) | Self::Internal(_) => "something went wrong on our side".into(),
@@ -251,7 +273,7 @@ impl ApiError {
             Self::Overloaded | Self::Unavailable => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECS));
             }
-            Self::Store(error) if error.trouble() != Trouble::Defect => {
+            Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 response.insert_header((header::RETRY_AFTER, DATABASE_RETRY_AFTER_SECS));
             }
             // A 401 must name a way to prove who one is (RFC 9110, section 15.5.2). This one is no

@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    clock::seconds_since_epoch,
     error::{ApiError, PROBLEM_TYPE, Problem},
     state::AppState,
-    users::seconds_since_epoch,
 };
 
 /// How long the database may take to answer before we say that it does not.

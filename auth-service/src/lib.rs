@@ -5,23 +5,27 @@
 //! and nowhere else. [`serve`] is the front door for the binary and for tests alike.
 
 mod admin;
-mod attempts;
 mod background;
 pub mod bearer;
 mod body;
 mod change_email;
 mod change_password;
 pub mod cli;
+mod client_info;
 pub mod clients;
+mod clock;
 pub mod config;
 mod cookies;
-mod devices;
+pub mod credentials;
+mod current_user;
+mod device_proof;
 mod discovery;
 mod docs;
 pub mod error;
+pub mod guard;
 pub mod health;
+pub mod ids;
 pub mod keys;
-pub mod limits;
 pub mod login;
 mod mail;
 mod mail_request;
@@ -39,7 +43,6 @@ pub mod routes;
 mod second_factor;
 mod server;
 mod sessions;
-mod signed_in;
 pub mod state;
 pub mod store;
 pub mod telemetry;
@@ -47,8 +50,6 @@ pub mod tls;
 pub mod tokens;
 pub mod users;
 pub mod vault;
-mod visitor;
-mod waiting;
 mod webhook;
 
 pub use config::{Config, Settings};

@@ -2,22 +2,31 @@
 
 use std::time::SystemTime;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{
+    Error, HttpMessage as _, HttpRequest, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::Method,
+    middleware::Next,
+    web,
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    attempts::{self, Attempt},
-    body::{Body, BodyKind, Parsed},
+    body::{self, Body, BodyKind, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
     cookies,
+    device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    guard::attempts::Attempt,
     metrics::LoginOutcome,
     second_factor,
     sessions::{self, TokenAnswer},
     state::AppState,
-    users::seconds_since_epoch,
-    visitor::Visitor,
+    store::AccountWithHash,
 };
 
 /// What a client sends, as JSON or as a form.
@@ -64,7 +73,7 @@ impl Body for LoginBody {
 pub(crate) async fn post_login(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<LoginBody>,
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
@@ -73,21 +82,43 @@ pub(crate) async fn post_login(
     }
     let now = seconds_since_epoch(SystemTime::now())?;
     let attempt = Attempt {
-        visitor: &visitor,
+        address: client_info.address,
         username: &body.username,
         password: body.password,
-        device: attempts::known_device(&state, request.headers(), body.device_token, now),
+        device: known_device(&state, request.headers(), body.device_token, now),
     };
-    let signed_in = attempt.judge_and(&state, async |account| {
+    let judge = state.judge();
+    let login = attempt.judge_and(&judge, async |account: AccountWithHash| {
         second_factor::require(&state, &account, now).await?;
         let version = account.password_version;
-        let is_new = !attempts::is_own(attempt.device.as_ref(), &account.account);
-        let answer = sessions::start(&state, &account.account, version, &visitor, is_new).await?;
-        Ok(answer.map(|answer| (account.account.id, answer)))
+        let is_new = !attempt.is_own(&account.account);
+        let answer =
+            sessions::start(&state, &account.account, version, &client_info, is_new).await?;
+        Ok::<_, ApiError>(answer.map(|answer| (account.account.id, answer)))
     });
-    let (user_id, answer) = signed_in.await?;
+    let (user_id, answer) = login.await?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);
     tracing::info!(outcome = outcome.name(), user = user_id, "login");
     Ok(answer.into_response(body.cookie))
+}
+
+/// Turns a login away before anything of it is looked at when there is no room for its password: a
+/// flood should cost little more than saying no.
+pub(crate) async fn require_room<B: MessageBody>(
+    state: web::Data<AppState>,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if request.method() != Method::POST || state.users().passwords().has_room() {
+        let answer = next.call(request).await?;
+        return Ok(answer.map_into_left_body());
+    }
+    // What is left unread would end the connection, and a new one costs more than a login that is
+    // refused.
+    let payload = request.take_payload();
+    body::discard(request.request(), payload).await;
+    state.metrics().login(LoginOutcome::Overloaded);
+    let refusal = ApiError::Overloaded;
+    Ok(request.error_response(refusal).map_into_right_body())
 }

@@ -4,15 +4,16 @@
 use std::time::SystemTime;
 
 use crate::{
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
+    credentials::email::Email,
     error::ApiError,
-    limits::Limit,
+    guard::limits::Limit,
+    ids::random_id,
     mail::{RESET_SECS, new_link_token},
     state::AppState,
     store::{NewLink, ResetRequest},
-    tokens::random_id,
-    users::{email::Email, seconds_since_epoch},
     vault::Hash,
-    visitor::Visitor,
 };
 
 /// Admits a request for a mail to `email`.
@@ -21,12 +22,15 @@ use crate::{
 ///
 /// [`ApiError::MailOff`] when the service sends no mail, [`ApiError::RateLimited`] when the client or
 /// the mailbox had too many, and [`ApiError::Unavailable`] when too many wait for the mail server.
-async fn admit(state: &AppState, visitor: &Visitor, email: &Email) -> Result<(), ApiError> {
+async fn admit(state: &AppState, client_info: &ClientInfo, email: &Email) -> Result<(), ApiError> {
     if state.mailer().is_none() {
         return Err(ApiError::MailOff);
     }
     let limits = state.limits();
-    limits.take(Limit::MailsOfAddress, limits.address_key(visitor.address))?;
+    limits.take(
+        Limit::MailsOfAddress,
+        limits.address_key(client_info.address),
+    )?;
     limits.take(Limit::MailsOfMailbox, limits.text_key(email.normal()))?;
     let queue = i64::from(state.settings().mail.queue);
     match state.store().is_mail_queue_full(queue).await? {
@@ -42,11 +46,11 @@ async fn admit(state: &AppState, visitor: &Visitor, email: &Email) -> Result<(),
 /// Those of [`admit`].
 pub(crate) async fn new_link(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     email: Email,
     lifetime_secs: i64,
 ) -> Result<NewLink, ApiError> {
-    admit(state, visitor, &email).await?;
+    admit(state, client_info, &email).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
     let id = random_id()?;
     let token = new_link_token(&state.ring().vault, &id)?;
@@ -66,10 +70,10 @@ pub(crate) async fn new_link(
 /// Those of [`admit`].
 pub(crate) async fn new_reset_request(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     email: Email,
 ) -> Result<ResetRequest, ApiError> {
-    admit(state, visitor, &email).await?;
+    admit(state, client_info, &email).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
     Ok(ResetRequest {
         id: random_id()?,
@@ -80,9 +84,9 @@ pub(crate) async fn new_reset_request(
 }
 
 /// Counts a link that cannot be followed, for the address that tried it.
-pub(crate) fn refuse_link(state: &AppState, visitor: &Visitor) -> ApiError {
+pub(crate) fn refuse_link(state: &AppState, client_info: &ClientInfo) -> ApiError {
     let limits = state.limits();
-    let address = limits.address_key(visitor.address);
+    let address = limits.address_key(client_info.address);
     let counted = limits.take(Limit::TokensOfAddress, address);
-    counted.err().unwrap_or(ApiError::LinkRefused)
+    counted.err().map_or(ApiError::LinkRefused, ApiError::from)
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    current_user::CurrentUser,
     error::{ApiError, PROBLEM_TYPE, Problem},
     second_factor,
-    signed_in::SignedIn,
     state::AppState,
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Me<'a> {
 )]
 pub(crate) async fn show_me(
     state: web::Data<AppState>,
-    SignedIn { account, .. }: SignedIn,
+    CurrentUser { account, .. }: CurrentUser,
 ) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(Me {
         sub: &account.id,

@@ -15,10 +15,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    limits::Limit,
-    store::{MailKind, Pending, Trouble},
-};
+use crate::store::{FailureKind, MailKind, Pending};
 
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -157,7 +154,7 @@ impl EventOutcome {
 
 /// What others keep count of, as it is when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Levels {
+pub struct Gauges {
     /// Passwords that were hashed since the start.
     pub passwords_hashed: u64,
     /// Messages that wait in the outbox; `None` when the database does not say.
@@ -295,13 +292,13 @@ impl Metrics {
         self.refreshes.get_or_create(&labels).inc();
     }
 
-    /// A request was refused for a limit.
-    pub fn limited(&self, limit: Limit) {
-        self.limited.get_or_create(&[("limit", limit.name())]).inc();
+    /// A request was refused for the limit of this name.
+    pub fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// The database failed on a request.
-    pub fn store_failure(&self, trouble: Trouble) {
+    pub fn store_failure(&self, trouble: FailureKind) {
         let labels = [("trouble", trouble.name())];
         self.store_failures.get_or_create(&labels).inc();
     }
@@ -324,10 +321,10 @@ impl Metrics {
     /// # Errors
     ///
     /// None that can happen: a text takes whatever is written to it.
-    pub fn render(&self, levels: Levels) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, gauges: Gauges) -> Result<String, std::fmt::Error> {
         let hashed: &AtomicU64 = self.passwords_hashed.inner();
-        hashed.store(levels.passwords_hashed, Ordering::Relaxed);
-        if let Some(pending) = levels.pending {
+        hashed.store(gauges.passwords_hashed, Ordering::Relaxed);
+        if let Some(pending) = gauges.pending {
             self.revocations_pending.set(pending.revocations);
             self.mails_pending.set(pending.mails);
             self.events_pending.set(pending.events);
@@ -359,10 +356,10 @@ mod tests {
         metrics.request(None, 404, Duration::ZERO);
         metrics.login(LoginOutcome::Success);
         metrics.refresh(RefreshOutcome::Reused);
-        metrics.limited(Limit::LoginsOfAddress);
-        metrics.store_failure(Trouble::Full);
+        metrics.limited("logins_of_address");
+        metrics.store_failure(FailureKind::Full);
         metrics.mail(MailKind::ResetPassword, MailOutcome::Sent);
-        let levels = Levels {
+        let gauges = Gauges {
             passwords_hashed: 7,
             pending: Some(Pending {
                 revocations: 3,
@@ -370,7 +367,7 @@ mod tests {
                 events: 4,
             }),
         };
-        let text = metrics.render(levels).expect("text");
+        let text = metrics.render(gauges).expect("text");
         for line in [
             r#"latchkey_auth_requests_total{route="/login",status="2xx"} 1"#,
             r#"latchkey_auth_requests_total{route="none",status="4xx"} 1"#,

@@ -13,7 +13,7 @@ use actix_web::{
 };
 
 use crate::{
-    error::ApiError, metrics::LoginOutcome, oauth::OAuthError, state::AppState, store::Trouble,
+    error::ApiError, metrics::LoginOutcome, oauth::OAuthError, state::AppState, store::FailureKind,
 };
 
 /// Counts the answer. When the database has failed at it, readiness has to look again.
@@ -54,11 +54,11 @@ fn count_failure(state: &AppState, error: &ApiError) {
     match error {
         ApiError::Store(failure) => {
             metrics.store_failure(failure.trouble());
-            if failure.trouble() != Trouble::Defect {
+            if failure.trouble() != FailureKind::Defect {
                 state.store().doubt_writes();
             }
         }
-        ApiError::RateLimited { limit, .. } => metrics.limited(*limit),
+        ApiError::RateLimited { limit, .. } => metrics.limited(limit.name()),
         ApiError::SecondFactorRequired(_) => metrics.login(LoginOutcome::SecondFactorAsked),
         ApiError::CodeRefused => metrics.login(LoginOutcome::WrongCode),
         _ => {}

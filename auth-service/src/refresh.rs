@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, BodyKind, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    limits::Limit,
+    guard::limits::Limit,
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{EndReason, Exchange, Exchanged, Refreshed, Rotation},
-    users::seconds_since_epoch,
+    store::{EndReason, Ending, Exchange, Exchanged, Refreshed, Rotation},
     vault::{Hash, Purpose},
-    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -101,11 +101,11 @@ impl FromRequest for Presented {
 )]
 pub(crate) async fn post_refresh(
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     presented: Presented,
 ) -> Result<HttpResponse, ApiError> {
     let now = SystemTime::now();
-    let answer = rotate(&state, &visitor, &presented.token, LOGIN_CLIENT_ID, now).await;
+    let answer = rotate(&state, &client_info, &presented.token, LOGIN_CLIENT_ID, now).await;
     match answer {
         Ok(answer) => Ok(answer.into_response(presented.is_cookie)),
         // A cookie that is worth nothing any more is taken back.
@@ -135,7 +135,7 @@ const MAXIMUM_ROUNDS: usize = 3;
 /// from the address were refused.
 pub(crate) async fn rotate(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     presented: &str,
     client_id: &str,
     now: SystemTime,
@@ -149,7 +149,7 @@ pub(crate) async fn rotate(
         presented: Hash::of(presented),
         successor: Hash::of(&successor),
         client_id: client_id.to_owned(),
-        address: visitor.address.to_string(),
+        address: client_info.address.to_string(),
         idle_secs: i64::try_from(settings.session.idle_secs).context("a lifetime")?,
         now: now_secs,
         token_expires_at: now_secs.saturating_add(token_secs),
@@ -166,28 +166,28 @@ pub(crate) async fn rotate(
                 now,
             )
         }
-        Exchanged::Refused => Err(refuse(state, visitor, RefreshOutcome::Refused)),
-        Exchanged::Undecided => rotate_alone(state, visitor, presented, client_id, now).await,
+        Exchanged::Refused => Err(refuse(state, client_info, RefreshOutcome::Refused)),
+        Exchanged::Undecided => rotate_alone(state, client_info, presented, client_id, now).await,
     }
 }
 
 /// Exchanges a refresh token in a transaction of its own, whether or not it was spent before.
 async fn rotate_alone(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     presented: &str,
     client_id: &str,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
     let now_secs = seconds_since_epoch(now)?;
     let settings = state.settings();
-    let ending = sessions::ending(settings, EndReason::RefreshTokenReused, now_secs)?;
-    let (hash, address) = (Hash::of(presented), visitor.address.to_string());
+    let ending = Ending::new(settings, EndReason::RefreshTokenReused, now_secs)?;
+    let (hash, address) = (Hash::of(presented), client_info.address.to_string());
     let store = state.store();
     for _ in 0..MAXIMUM_ROUNDS {
         let generation = store.find_successor_generation(&hash, client_id, now_secs);
         let Some(generation) = generation.await? else {
-            return Err(refuse(state, visitor, RefreshOutcome::Refused));
+            return Err(refuse(state, client_info, RefreshOutcome::Refused));
         };
         let mut successors = successors(state, presented, generation);
         let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
@@ -215,9 +215,9 @@ async fn rotate_alone(
                     "a spent refresh token came again; its session has been ended"
                 );
                 state.outbox().wake();
-                return Err(refuse(state, visitor, RefreshOutcome::Reused));
+                return Err(refuse(state, client_info, RefreshOutcome::Reused));
             }
-            Refreshed::Refused => return Err(refuse(state, visitor, RefreshOutcome::Refused)),
+            Refreshed::Refused => return Err(refuse(state, client_info, RefreshOutcome::Refused)),
             Refreshed::Outdated => continue,
         };
         state.metrics().refresh(RefreshOutcome::Rotated);
@@ -246,12 +246,12 @@ fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizi
 }
 
 /// Counts a token that is refused, for its address.
-fn refuse(state: &AppState, visitor: &Visitor, outcome: RefreshOutcome) -> ApiError {
+fn refuse(state: &AppState, client_info: &ClientInfo, outcome: RefreshOutcome) -> ApiError {
     state.metrics().refresh(outcome);
     let limits = state.limits();
-    let address = limits.address_key(visitor.address);
+    let address = limits.address_key(client_info.address);
     match limits.take(Limit::TokensOfAddress, address) {
         Ok(()) => ApiError::InvalidGrant,
-        Err(limited) => limited,
+        Err(reached) => reached.into(),
     }
 }

@@ -10,22 +10,20 @@ use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
     config::Registration,
     cookies,
+    credentials::{CredentialError, Password, Username},
     error::{ApiError, PROBLEM_TYPE, Problem},
-    limits::Limit,
+    guard::limits::Limit,
+    ids::random_id,
     mail::VERIFY_SECS,
     mail_request::new_link,
     sessions::{self, TokenAnswer},
     state::AppState,
     store::{Added, NewAccount},
-    tokens::random_id,
-    users::{
-        self, ChangeError,
-        credentials::{Password, Username},
-        seconds_since_epoch,
-    },
-    visitor::Visitor,
+    users::{self, ChangeError},
 };
 
 /// What a client sends. Nothing else of an account is theirs to set.
@@ -76,7 +74,7 @@ impl Body for RegisterBody {
 pub(crate) async fn post_register(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<RegisterBody>,
 ) -> Result<HttpResponse, ApiError> {
     let settings = state.settings();
@@ -87,15 +85,11 @@ pub(crate) async fn post_register(
         cookies::require_listed_page(&request, state.origins())?;
     }
     let limits = state.limits();
-    let address = limits.address_key(visitor.address);
-    let _place = state
-        .waiting()
-        .enter(address, settings.limits.waiting_per_address)?;
+    let address = limits.address_key(client_info.address);
+    let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
     limits.take(Limit::RegistrationsOfAddress, address)?;
 
-    let parse = |error: users::credentials::CredentialError| {
-        ApiError::InvalidRequest(error.to_string().into())
-    };
+    let parse = |error: CredentialError| ApiError::InvalidRequest(error.to_string().into());
     let username = Username::parse(&body.username).map_err(parse)?;
     let password = Password::parse(body.password).map_err(parse)?;
     let profile = Profile {
@@ -119,12 +113,12 @@ pub(crate) async fn post_register(
         email,
         created_at: seconds_since_epoch(SystemTime::now())?,
     };
-    let account = insert(&state, &visitor, account).await?;
+    let account = insert(&state, &client_info, account).await?;
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
     let version = found.password_version;
     // The device of a new account is no news.
-    let answer = sessions::start(&state, &found.account, version, &visitor, false).await?;
+    let answer = sessions::start(&state, &found.account, version, &client_info, false).await?;
     let answer = answer.ok_or(ApiError::AccountUnavailable)?;
     tracing::info!(user = account.id, "registered");
     let mut response = answer.into_response(body.cookie);
@@ -136,13 +130,13 @@ pub(crate) async fn post_register(
 /// the link: nobody learns here whether another account has it, and nobody can keep it from its owner.
 async fn insert(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     mut account: NewAccount,
 ) -> Result<NewAccount, ApiError> {
     let added = match account.email.take_if(|_| state.mailer().is_some()) {
         Some(email) => {
             account.profile.email = None;
-            let link = new_link(state, visitor, email, VERIFY_SECS).await?;
+            let link = new_link(state, client_info, email, VERIFY_SECS).await?;
             state.store().register_account(&account, &link).await?
         }
         None => state.store().insert_account(&account).await?,

@@ -10,14 +10,15 @@ use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
+    credentials::{Password, email::Email},
     error::{ApiError, PROBLEM_TYPE, Problem},
     mail_request::{new_reset_request, refuse_link},
-    sessions,
     state::AppState,
-    store::{EndReason, LinkPurpose},
-    users::{self, ChangeError, credentials::Password, email::Email, seconds_since_epoch},
+    store::{EndReason, Ending, LinkPurpose},
+    users::{self, ChangeError},
     vault::Hash,
-    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -65,12 +66,12 @@ impl Body for ResetBody {
 )]
 pub(crate) async fn post_forgot(
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<ForgotBody>,
 ) -> Result<HttpResponse, ApiError> {
     let email = Email::parse(&body.email)
         .map_err(|error| ApiError::InvalidRequest(error.to_string().into()))?;
-    let request = new_reset_request(&state, &visitor, email).await?;
+    let request = new_reset_request(&state, &client_info, email).await?;
     state.store().request_password_reset(&request).await?;
     Ok(HttpResponse::Accepted().finish())
 }
@@ -95,7 +96,7 @@ pub(crate) async fn post_forgot(
 )]
 pub(crate) async fn post_reset(
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<ResetBody>,
 ) -> Result<HttpResponse, ApiError> {
     if state.mailer().is_none() {
@@ -111,14 +112,13 @@ pub(crate) async fn post_reset(
         .await?;
     // The password is judged and hashed for a link that can be followed alone.
     let Some(link) = link else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &client_info));
     };
     let Some(account) = state.users().find_active(&link.user_id).await? else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &client_info));
     };
-    let address = state.limits().address_key(visitor.address);
-    let most = state.settings().limits.waiting_per_address;
-    let _place = state.waiting().enter(address, most)?;
+    let address = state.limits().address_key(client_info.address);
+    let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
     users::check_password(
         state.settings(),
         &new,
@@ -128,9 +128,9 @@ pub(crate) async fn post_reset(
     .await
     .map_err(refuse)?;
     let new = state.users().hash(new).await?;
-    let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
+    let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
     if !store.reset_password(&link, &hash, &new, ending).await? {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &client_info));
     }
     state.outbox().wake();
     tracing::info!(user = account.id, "the password was reset by a link");

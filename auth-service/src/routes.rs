@@ -9,7 +9,6 @@ use actix_web::{
 };
 
 use crate::{
-    attempts::require_room,
     change_email::{post_email, post_verify},
     change_password::post_password,
     config::Settings,
@@ -17,7 +16,7 @@ use crate::{
     docs::{redirect_to_docs, show_docs, show_docs_file},
     error::ApiError,
     health::{show_live, show_ready},
-    login::post_login,
+    login::{post_login, require_room},
     me::show_me,
     oauth::{introspect::post_introspect, revoke::post_revoke, token::post_token},
     openapi::show_openapi,
@@ -157,7 +156,7 @@ where
         .default_service(web::to(only_delete))
 }
 
-/// Which pages may call us: the ones in the list, with their cookies.
+/// The pages that may call the service: those in the list, with their cookies.
 pub(crate) fn cors(state: Data<AppState>) -> Cors {
     Cors::default()
         .allowed_methods(["GET", "POST", "DELETE"])

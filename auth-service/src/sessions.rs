@@ -15,17 +15,18 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Settings,
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
     cookies::{self, DEVICE_COOKIE, REFRESH_COOKIE},
-    devices::{self, KnownDevice},
+    current_user::CurrentUser,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    signed_in::SignedIn,
+    guard::devices::{self, KnownDevice},
+    ids::{random_id, random_token},
     state::AppState,
-    store::{Account, EndReason, Ending, NewSession, Session, Which},
-    tokens::{NewToken, random_id, random_token},
-    users::{grants, seconds_since_epoch},
+    store::{Account, EndReason, Ending, NewSession, Session, SessionFilter},
+    tokens::NewToken,
+    users::grants,
     vault::Hash,
-    visitor::Visitor,
 };
 
 /// What a client gets (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
@@ -75,24 +76,6 @@ impl TokenAnswer {
     }
 }
 
-/// How sessions end for `reason`, after the settings.
-///
-/// # Errors
-///
-/// When a lifetime is no number of seconds.
-pub(crate) fn ending(
-    settings: &Settings,
-    reason: EndReason,
-    now: i64,
-) -> anyhow::Result<Ending<'_>> {
-    Ok(Ending {
-        reason,
-        now,
-        gateways: &settings.revocation.gateways,
-        token_lifetime_secs: i64::try_from(settings.token.lifetime_secs)?,
-    })
-}
-
 /// Starts a session for somebody who has proved the password of this version, on a device that has
 /// signed in to the account before or on a new one. Returns `None` when the
 /// password has been changed since, or the account disabled.
@@ -104,7 +87,7 @@ pub(crate) async fn start(
     state: &AppState,
     owner: &Account,
     password_version: i64,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     is_new_device: bool,
 ) -> Result<Option<TokenAnswer>, ApiError> {
     let now = SystemTime::now();
@@ -120,8 +103,8 @@ pub(crate) async fn start(
         created_at: now_secs,
         used_at: now_secs,
         expires_at: now_secs.saturating_add(absolute_secs),
-        device: visitor.device.clone(),
-        address: visitor.address.to_string(),
+        device: client_info.device.clone(),
+        address: client_info.address.to_string(),
     };
     let refresh_token = random_token()?;
     let new = NewSession {
@@ -225,10 +208,10 @@ pub(crate) struct Listed<'a> {
 )]
 pub(crate) async fn list_sessions(
     state: web::Data<AppState>,
-    signed_in: SignedIn,
+    current_user: CurrentUser,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let owner = &signed_in.account.id;
+    let owner = &current_user.account.id;
     let sessions = state.store().list_live_sessions(owner, now).await?;
     let listed: Vec<Listed> = sessions
         .iter()
@@ -239,7 +222,7 @@ pub(crate) async fn list_sessions(
             created_at: session.created_at,
             used_at: session.used_at,
             expires_at: session.expires_at,
-            current: session.id == signed_in.session_id,
+            current: session.id == current_user.session_id,
         })
         .collect();
     Ok(HttpResponse::Ok().json(SessionList { sessions: listed }))
@@ -263,14 +246,14 @@ pub(crate) async fn list_sessions(
 )]
 pub(crate) async fn delete_session(
     state: web::Data<AppState>,
-    signed_in: SignedIn,
+    current_user: CurrentUser,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     // What can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
     if !is_identifier(&id) {
         return Err(ApiError::NotFound);
     }
-    match end(&state, &signed_in, Which::One(&id)).await? {
+    match end(&state, &current_user, SessionFilter::One(&id)).await? {
         0 => Err(ApiError::NotFound),
         _ => Ok(HttpResponse::NoContent().finish()),
     }
@@ -292,9 +275,14 @@ pub(crate) async fn delete_session(
 )]
 pub(crate) async fn post_logout(
     state: web::Data<AppState>,
-    signed_in: SignedIn,
+    current_user: CurrentUser,
 ) -> Result<HttpResponse, ApiError> {
-    end(&state, &signed_in, Which::One(&signed_in.session_id)).await?;
+    end(
+        &state,
+        &current_user,
+        SessionFilter::One(&current_user.session_id),
+    )
+    .await?;
     Ok(signed_out())
 }
 
@@ -314,9 +302,9 @@ pub(crate) async fn post_logout(
 )]
 pub(crate) async fn post_logout_all(
     state: web::Data<AppState>,
-    signed_in: SignedIn,
+    current_user: CurrentUser,
 ) -> Result<HttpResponse, ApiError> {
-    end(&state, &signed_in, Which::All).await?;
+    end(&state, &current_user, SessionFilter::All).await?;
     Ok(signed_out())
 }
 
@@ -328,10 +316,14 @@ fn signed_out() -> HttpResponse {
 }
 
 /// Ends sessions of somebody at their own wish, tells the gateways, and says how many they were.
-async fn end(state: &AppState, signed_in: &SignedIn, which: Which<'_>) -> Result<usize, ApiError> {
+async fn end(
+    state: &AppState,
+    current_user: &CurrentUser,
+    which: SessionFilter<'_>,
+) -> Result<usize, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = ending(state.settings(), EndReason::LoggedOut, now)?;
-    let owner = &signed_in.account.id;
+    let ending = Ending::new(state.settings(), EndReason::LoggedOut, now)?;
+    let owner = &current_user.account.id;
     let ended = state.store().end_sessions(owner, which, ending).await?;
     state.outbox().wake();
     Ok(ended.len())

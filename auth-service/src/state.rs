@@ -10,15 +10,18 @@ use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 
 use crate::{
     config::{Config, Reload, Settings},
-    keys::{Keys, Ring},
-    limits::Limits,
+    guard::{
+        attempts::Judge,
+        limits::{Key, Limits},
+        waiting::{Place, Waiting},
+    },
+    keys::{KeyRing, Keys},
     mail::Mailer,
     metrics::Metrics,
-    outbox::Outbox,
+    outbox::{Delivery, Outbox},
     store::Store,
     tls::Certificate,
-    users::{Users, email, password::PasswordPool},
-    waiting::Waiting,
+    users::{Users, normalize_emails, password::PasswordPool},
     webhook::Webhook,
 };
 
@@ -63,7 +66,7 @@ impl AppState {
             .context("events.url")?;
         let store = Store::open(&settings.database_url).await?;
         let store = store.telling_events(settings.events.retention());
-        email::normalize_stored(&store).await?;
+        normalize_emails(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
         let users = Users::new(store, passwords);
@@ -106,7 +109,7 @@ impl AppState {
 
     /// What signs, verifies and encrypts at this moment.
     #[must_use]
-    pub fn ring(&self) -> Arc<Ring> {
+    pub fn ring(&self) -> Arc<KeyRing> {
         self.keys.ring()
     }
 
@@ -153,20 +156,42 @@ impl AppState {
         &self.limits
     }
 
-    /// Who waits for a password thread.
-    pub(crate) fn waiting(&self) -> &Waiting {
-        &self.waiting
+    /// Takes a place among the requests of an address that wait for a password thread. Returns `None` when
+    /// too many of it wait.
+    pub(crate) fn wait(&self, address: Key) -> Option<Place<'_>> {
+        let most = self.settings.limits.waiting_per_address;
+        self.waiting.enter(address, most)
+    }
+
+    /// What judges an attempt to sign in.
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge {
+            users: &self.users,
+            limits: &self.limits,
+            waiting: &self.waiting,
+            waiting_per_address: self.settings.limits.waiting_per_address,
+            ring: self.ring(),
+            metrics: &self.metrics,
+        }
+    }
+
+    /// What the delivery of the outbox takes.
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            users: &self.users,
+            keys: &self.keys,
+            outbox: &self.outbox,
+            mailer: self.mailer.as_ref(),
+            event_hook: self.event_hook.as_ref(),
+            gateways: &self.settings.revocation.gateways,
+            metrics: &self.metrics,
+        }
     }
 
     /// The sender of mail, if the settings name a way.
     #[must_use]
     pub fn mailer(&self) -> Option<&Mailer> {
         self.mailer.as_ref()
-    }
-
-    /// The operator's service that is told what happened, if there is one.
-    pub(crate) fn event_hook(&self) -> Option<&Webhook> {
-        self.event_hook.as_ref()
     }
 
     /// Messages that wait for their delivery.

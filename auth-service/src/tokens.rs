@@ -8,12 +8,11 @@ use shared_claims::{
     Claims,
     authorization::AuthorizationDetail,
     claims::{ACCESS_TOKEN_TYPE, Audience, Profile, REALTIME_AUDIENCE},
-    ids,
     revocation::{Events, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE, LogoutClaims},
 };
 use zeroize::Zeroizing;
 
-use crate::config::Settings;
+use crate::{config::Settings, ids::random_id};
 
 /// What a token is to say; the rest is the signer's to know.
 #[derive(Debug)]
@@ -43,28 +42,6 @@ pub struct SignedToken {
     pub token: Zeroizing<String>,
     /// How long it is accepted, in seconds.
     pub expires_in: u64,
-}
-
-/// A new token that says nothing, of 256 random bits: a refresh token, a client's secret.
-///
-/// # Errors
-///
-/// When the operating system has no randomness to give.
-pub fn random_token() -> anyhow::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).context("no randomness from the operating system")?;
-    Ok(Zeroizing::new(ids::token_from(&bytes)))
-}
-
-/// A new identifier of 22 characters, for a subject, a session or a token.
-///
-/// # Errors
-///
-/// When the operating system has no randomness to give.
-pub fn random_id() -> anyhow::Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).context("no randomness from the operating system")?;
-    Ok(ids::from_random(bytes))
 }
 
 /// Signs access tokens (RFC 9068) with one key.

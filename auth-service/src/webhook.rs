@@ -13,8 +13,8 @@ use reqwest::{Client, header::CONTENT_TYPE, redirect::Policy};
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::seconds_since_epoch,
     config::{WebhookUrl, read_secret_file},
-    users::seconds_since_epoch,
 };
 
 /// Maximum time that a receiver takes to accept a connection, and to answer.

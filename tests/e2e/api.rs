@@ -365,7 +365,7 @@ async fn a_back_end_that_calls_too_often_is_told_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_description_and_its_page_come_from_the_listener_for_back_ends_alone() {
-    let api = WithApi::start().await;
+    let api = WithApi::start_with(Options::default().gateway("api.docs", true)).await;
     let description = api.get("/openapi.json").await.ok();
     assert!(description["paths"]["/v1/publish"]["post"].is_object());
     let page = api
@@ -380,6 +380,9 @@ async fn the_description_and_its_page_come_from_the_listener_for_back_ends_alone
     assert!(policy.expect("a text").contains("default-src 'none'"));
     let page = page.text().await.expect("a text");
     assert!(!page.contains("https://"), "{page}");
+    let without = WithApi::start().await;
+    without.get("/openapi.json").await.ok();
+    assert_eq!(without.get("/docs/").await.code(), "not_found");
     for path in ["/v1/rooms", "/openapi.json", "/docs/"] {
         let url = format!("{}{path}", api.stack.gateway_url);
         let answer = api.stack.http().get(url).send().await.expect("an answer");

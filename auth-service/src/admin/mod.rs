@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     error::ApiError,
-    metrics::{Levels, METRICS_TYPE},
+    metrics::{Gauges, METRICS_TYPE},
     observe::observe,
     routes::answer_headers,
     state::AppState,
@@ -73,13 +73,13 @@ pub(crate) fn start(
 async fn show_metrics(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
     let counting = state.store().count_pending();
     let pending = tokio::time::timeout(LEVELS_DEADLINE, counting).await;
-    let levels = Levels {
+    let gauges = Gauges {
         passwords_hashed: state.users().passwords().verified(),
         pending: pending.ok().and_then(Result::ok),
     };
     let text = state
         .metrics()
-        .render(levels)
+        .render(gauges)
         .context("the metrics cannot be written")?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, METRICS_TYPE))

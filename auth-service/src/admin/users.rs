@@ -16,13 +16,11 @@ use zeroize::Zeroizing;
 use super::caller::{Caller, Read, Write};
 use crate::{
     body::{Body, Parsed},
+    credentials::{CredentialError, Password, Username},
     error::{ApiError, PROBLEM_TYPE, Problem},
     state::AppState,
     store::{AccountPage, ManagedAccount},
-    users::{
-        self, ChangeError,
-        credentials::{CredentialError, Password, Username},
-    },
+    users::{self, ChangeError},
 };
 
 /// Number of accounts on a page, unless the request says otherwise.

@@ -3,7 +3,10 @@
 use clap::Subcommand;
 
 use super::{Failure, print_line, user};
-use crate::{config::Settings, store::Store, users::open_store};
+use crate::{
+    config::Settings,
+    store::{Store, open_for_command},
+};
 
 /// What can be asked of the audit log.
 #[derive(Debug, Subcommand)]
@@ -22,7 +25,7 @@ pub(super) enum AuditCommand {
 }
 
 pub(super) async fn run(settings: &Settings, command: AuditCommand) -> Result<(), Failure> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let done = match command {
         AuditCommand::List { limit, user } => list(&store, limit, user).await,
         AuditCommand::Verify => verify(&store).await,

@@ -18,7 +18,7 @@ use crate::{
     server::serve_and_tell,
     store::Store,
     telemetry,
-    users::email,
+    users::normalize_emails,
     webhook::Webhook,
 };
 
@@ -282,7 +282,7 @@ fn settings_with_database(file: Option<&Path>) -> Result<Settings, Failure> {
 async fn migrate(settings: &Settings) -> Result<(), Failure> {
     let store = Store::open(&settings.database_url).await;
     let store = store.map_err(Failure::other)?;
-    let normalized = email::normalize_stored(&store).await;
+    let normalized = normalize_emails(&store).await;
     store.close().await;
     normalized.map_err(|error| Failure::Other(error.story()))?;
     print_line("the database is up to date")

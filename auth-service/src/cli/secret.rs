@@ -11,7 +11,7 @@ use shared_claims::secret::{SECRET_FILE_VARIABLE, Secrets, from_random};
 use zeroize::Zeroizing;
 
 use super::{Failure, print_line};
-use crate::tokens::random_id;
+use crate::ids::random_id;
 
 /// The owner writes, the gateway's group reads, and nobody else does either.
 const SECRET_MODE: u32 = 0o640;

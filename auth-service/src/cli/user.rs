@@ -10,12 +10,9 @@ use super::{
 };
 use crate::{
     config::Settings,
+    credentials::{MAXIMUM_PASSWORD_BYTES, MAXIMUM_USERNAME_BYTES, Password, Username},
     store::Account,
-    users::{
-        self, Administration, ChangeError, NewUser, ProfileEdit,
-        credentials::{MAXIMUM_PASSWORD_BYTES, MAXIMUM_USERNAME_BYTES, Password, Username},
-        grants::Subject,
-    },
+    users::{self, Administration, ChangeError, NewUser, ProfileEdit, grants::Subject},
 };
 
 pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use super::{
     parse::{self, TextValue},
     webhook::WebhookUrl,
 };
-use crate::users::email::Email;
+use crate::credentials::email::Email;
 
 /// Stands in place of a password.
 const REDACTED: &str = "[redacted]";

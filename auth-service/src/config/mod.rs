@@ -87,6 +87,7 @@ impl Config {
         let settings = Settings {
             database_url: DatabaseUrl::sqlite(database_path),
             workers: 1,
+            docs: true,
             ..Settings::default()
         };
         let same = secrets.clone();
@@ -146,6 +147,9 @@ pub struct Settings {
     /// How long open requests may take to end after that, in seconds. `AUTH__SHUTDOWN_SECS`, default
     /// 3.
     pub shutdown_secs: u64,
+    /// Whether `/docs/` serves a page that shows the description at `/openapi.json` and calls the endpoints:
+    /// `true` or `false`. `cargo dev` turns it on. `AUTH__DOCS`, default `false`.
+    pub docs: bool,
     /// The shape of log lines: `text` or `json`. `AUTH__LOG_FORMAT`, default `text`.
     #[serde(deserialize_with = "parse::from_text")]
     pub log_format: LogFormat,
@@ -200,6 +204,7 @@ impl Default for Settings {
             keep_alive_secs: 75,
             drain_secs: 0,
             shutdown_secs: 3,
+            docs: false,
             log_format: LogFormat::Text,
             registration: Registration::Closed,
             trusted_proxies: Vec::new(),

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check, or_one_per_core};
-use crate::users::hash::{Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES};
+use crate::credentials::hash::{Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES};
 
 /// What passwords must be, and what it costs to verify one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,16 +21,16 @@ use shared_claims::{
 pub use self::stored::{RotationError, list_keys, rotate_now};
 use self::stored::{Unreadable, is_readable, open_keys, reseal_keys, rotate, waiting_secs};
 use crate::{
+    clock::seconds_since_epoch,
     config::{KeyMode, Settings},
-    second_factor,
+    ids::random_id,
     store::{SigningKey, Store, event::Actor},
-    tokens::{NewToken, Signer, random_id},
-    users::seconds_since_epoch,
+    tokens::{NewToken, Signer},
     vault::{Purpose, Vault},
 };
 
 /// Everything that comes from the keys of one moment.
-pub struct Ring {
+pub struct KeyRing {
     /// The only signer.
     pub signer: Signer,
     /// Accepts tokens for the gateway's sockets.
@@ -50,7 +50,7 @@ pub struct Ring {
 
 /// The keys of the moment, in a place where they can be replaced.
 pub struct Keys {
-    ring: ArcSwap<Ring>,
+    ring: ArcSwap<KeyRing>,
     secrets: ArcSwap<Secrets>,
     settings: Settings,
     store: Store,
@@ -81,7 +81,7 @@ impl Keys {
 
     /// The keys of this moment. Whoever holds them uses the same ones to the end.
     #[must_use]
-    pub fn ring(&self) -> Arc<Ring> {
+    pub fn ring(&self) -> Arc<KeyRing> {
         self.ring.load_full()
     }
 
@@ -99,7 +99,7 @@ impl Keys {
 
     /// Loads the keys beside a service that runs. A key that cannot be decrypted is refused: another
     /// process can have encrypted it under a secret that this one is about to be given.
-    async fn load(&self, secrets: &Secrets) -> anyhow::Result<Ring> {
+    async fn load(&self, secrets: &Secrets) -> anyhow::Result<KeyRing> {
         load(&self.settings, secrets, &self.store, Unreadable::Refuse).await
     }
 
@@ -146,7 +146,7 @@ impl Keys {
     }
 }
 
-impl Ring {
+impl KeyRing {
     /// Claims of a token that is accepted anywhere: by the gateway's sockets, its API, or the
     /// operator's API.
     #[must_use]
@@ -183,9 +183,9 @@ async fn load(
     secrets: &Secrets,
     store: &Store,
     unreadable: Unreadable,
-) -> anyhow::Result<Ring> {
+) -> anyhow::Result<KeyRing> {
     let vault = Vault::new(secrets)?;
-    second_factor::reseal(store, &vault).await?;
+    reseal_second_factors(store, &vault).await?;
     let ring = match settings.keys.mode {
         KeyMode::Shared => {
             // The keys of another mode are kept readable, for the day on which the mode changes.
@@ -233,11 +233,11 @@ fn ring(
     keys: KeySet,
     vault: Vault,
     (jwks, stored): (String, Vec<SigningKey>),
-) -> Ring {
+) -> KeyRing {
     let keys = Arc::new(keys);
     let verifier = |audience| Verifier::new(&settings.public_url, audience, Arc::clone(&keys));
     let tag = URL_SAFE_NO_PAD.encode(digest(&SHA256, jwks.as_bytes()));
-    Ring {
+    KeyRing {
         signer,
         verifier: verifier(REALTIME_AUDIENCE),
         api_verifier: verifier(API_AUDIENCE),
@@ -247,4 +247,22 @@ fn ring(
         jwks,
         stored,
     }
+}
+
+/// Encrypts every secret of a second factor anew that was encrypted under another than the first of ours.
+///
+/// # Errors
+///
+/// When the database fails, or a secret was encrypted under one that is not there any more.
+async fn reseal_second_factors(store: &Store, vault: &Vault) -> anyhow::Result<()> {
+    for (user_id, sealed) in store.list_totp_secrets().await? {
+        if vault.is_outdated(&sealed) {
+            let plain = vault
+                .open(Purpose::SecondFactor, &user_id, &sealed)
+                .context("cannot decrypt a second factor in the database")?;
+            let anew = vault.seal(Purpose::SecondFactor, &user_id, &plain)?;
+            store.reseal_totp_secret(&user_id, &sealed, &anew).await?;
+        }
+    }
+    Ok(())
 }

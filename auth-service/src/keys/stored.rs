@@ -15,9 +15,9 @@ use shared_claims::secret::Secrets;
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::seconds_since_epoch,
     config::{KeyMode, Settings},
-    store::{NewSigningKey, SigningKey, Store},
-    users::{open_store, seconds_since_epoch},
+    store::{NewSigningKey, SigningKey, Store, open_for_command},
     vault::{Purpose, Vault},
 };
 
@@ -227,7 +227,7 @@ pub async fn rotate_now(
     if settings.keys.mode == KeyMode::Shared {
         return Err(RotationError::Shared);
     }
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let rotated = async {
         let vault = Vault::new(secrets)?;
         let now = seconds_since_epoch(SystemTime::now())?;
@@ -255,7 +255,7 @@ pub async fn rotate_now(
 ///
 /// When the database does not answer.
 pub async fn list_keys(settings: &Settings) -> anyhow::Result<Vec<(String, String, i64)>> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let stored = store.list_signing_keys().await;
     store.close().await;
     let keys = stored?.into_iter();

@@ -1,11 +1,14 @@
-//! Which client asks, and whether it is the one (RFC 6749, section 2.3.1).
+//! The client that asks, and its proof that it is the one (RFC 6749, section 2.3.1).
 
 use actix_web::{HttpRequest, http::header};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use headers::{Authorization, Header as _, authorization::Basic};
+use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::{OAuthError, Parameters};
-use crate::{limits::Limit, state::AppState, store::Client, vault::Hash, visitor::Visitor};
+use crate::{
+    client_info::ClientInfo, guard::limits::Limit, state::AppState, store::Client, vault::Hash,
+};
 
 /// The longest id or secret that is looked at, in bytes.
 const MAXIMUM_BYTES: usize = 256;
@@ -39,11 +42,7 @@ pub(super) fn claimed(
     }
     let claimed = match (header, body) {
         (Some(header), (id_in_body, _)) => {
-            let (id, secret) = header
-                .to_str()
-                .ok()
-                .and_then(basic)
-                .ok_or(OAuthError::InvalidClient)?;
+            let (id, secret) = basic(header.as_bytes()).ok_or(OAuthError::InvalidClient)?;
             if id_in_body.is_some_and(|other| other != id) {
                 return Err(OAuthError::InvalidRequest("there are two clients".into()));
             }
@@ -61,19 +60,19 @@ pub(super) fn claimed(
     Ok(claimed)
 }
 
-/// The id and secret of a header: both are form-encoded before they are joined.
-fn basic(header: &str) -> Option<(String, Zeroizing<String>)> {
-    let (scheme, value) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("Basic") || value.len() > 4 * MAXIMUM_BYTES {
+/// Returns the id and the secret of a header: each is form-encoded before they are joined (RFC 6749,
+/// section 2.3.1).
+fn basic(header: &[u8]) -> Option<(String, Zeroizing<String>)> {
+    if header.len() > 4 * MAXIMUM_BYTES {
         return None;
     }
-    let text = Zeroizing::new(STANDARD.decode(value.trim()).ok()?);
-    let (id, secret) = str::from_utf8(&text).ok()?.split_once(':')?;
+    let header = HeaderValue::from_bytes(header).ok()?;
+    let Authorization(basic) = Authorization::<Basic>::decode(&mut [header].iter()).ok()?;
     let decode = |text: &str| {
         let (decoded, _) = form_urlencoded::parse(text.as_bytes()).next()?;
         Some(decoded.into_owned())
     };
-    Some((decode(id)?, decode(secret)?.into()))
+    Some((decode(basic.username())?, decode(basic.password())?.into()))
 }
 
 /// The client that proves who it is with its secret.
@@ -84,7 +83,7 @@ fn basic(header: &str) -> Option<(String, Zeroizing<String>)> {
 /// of it when too many from the address were.
 pub(super) async fn authenticate(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     claimed: Claimed,
     now: i64,
 ) -> Result<Client, OAuthError> {
@@ -102,7 +101,7 @@ pub(super) async fn authenticate(
         // A secret has 256 random bits, so the limit bounds the work and no guessing: a right secret
         // is never refused for what others did.
         let limits = state.limits();
-        let address = limits.address_key(visitor.address);
+        let address = limits.address_key(client_info.address);
         limits.take(Limit::ClientsOfAddress, address)?;
     }
     found.ok_or(OAuthError::InvalidClient)
@@ -110,12 +109,14 @@ pub(super) async fn authenticate(
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
     use super::*;
 
     #[test]
     fn id_and_secret_are_decoded_each_for_itself() {
         let header = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        let (id, secret) = basic(&header("my%3Aid:a+b%25")).expect("a client");
+        let (id, secret) = basic(header("my%3Aid:a+b%25").as_bytes()).expect("a client");
         assert_eq!((id.as_str(), secret.as_str()), ("my:id", "a b%"));
         for bad in [
             "",
@@ -125,7 +126,7 @@ mod tests {
             &header("no colon"),
             &header(":x"),
         ] {
-            assert!(basic(bad).is_none(), "{bad}");
+            assert!(basic(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 }

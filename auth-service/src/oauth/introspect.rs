@@ -8,7 +8,8 @@ use shared_claims::VerifiedClaims;
 
 use super::{OAuthError, OAuthProblem, Parameters, TokenParameter, client_auth};
 use crate::{
-    clients::client_of, state::AppState, users::seconds_since_epoch, vault::Hash, visitor::Visitor,
+    client_info::ClientInfo, clients::client_of, clock::seconds_since_epoch, state::AppState,
+    vault::Hash,
 };
 
 /// The scope that lets a client ask about tokens of others.
@@ -34,13 +35,13 @@ pub(super) const INTROSPECTION_SCOPE: &str = "introspect";
 pub(crate) async fn post_introspect(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     parameters: Parameters,
 ) -> Result<HttpResponse, OAuthError> {
     let now = SystemTime::now();
     let now_secs = seconds_since_epoch(now)?;
     let claimed = client_auth::claimed(&request, &parameters)?;
-    let client = client_auth::authenticate(&state, &visitor, claimed, now_secs).await?;
+    let client = client_auth::authenticate(&state, &client_info, claimed, now_secs).await?;
     if !client
         .scopes
         .split(' ')

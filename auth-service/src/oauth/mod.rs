@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{body, error::ApiError, store::StoreError};
+use crate::{body, error::ApiError, guard::limits::LimitReached, store::StoreError};
 
 mod client_auth;
 pub(crate) mod introspect;
@@ -161,6 +161,12 @@ impl From<ApiError> for OAuthError {
             ApiError::InvalidGrant => Self::InvalidGrant,
             other => Self::Other(other),
         }
+    }
+}
+
+impl From<LimitReached> for OAuthError {
+    fn from(reached: LimitReached) -> Self {
+        Self::Other(reached.into())
     }
 }
 

@@ -10,14 +10,13 @@ use super::{
     client_auth::{self, Claimed},
 };
 use crate::{
+    client_info::ClientInfo,
     clients::client_of,
-    limits::Limit,
-    sessions,
+    clock::seconds_since_epoch,
+    guard::limits::Limit,
     state::AppState,
-    store::{EndReason, Which},
-    users::seconds_since_epoch,
+    store::{EndReason, Ending, SessionFilter},
     vault::Hash,
-    visitor::Visitor,
 };
 
 /// Ends the session of a token (RFC 7009).
@@ -40,7 +39,7 @@ use crate::{
 pub(crate) async fn post_revoke(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     parameters: Parameters,
 ) -> Result<HttpResponse, OAuthError> {
     let now = SystemTime::now();
@@ -49,7 +48,7 @@ pub(crate) async fn post_revoke(
         Claimed::Nobody => return Err(OAuthError::InvalidRequest("client_id is missing".into())),
         Claimed::Public(id) if id == LOGIN_CLIENT_ID => true,
         claimed => {
-            client_auth::authenticate(&state, &visitor, claimed, now_secs).await?;
+            client_auth::authenticate(&state, &client_info, claimed, now_secs).await?;
             false
         }
     };
@@ -66,15 +65,18 @@ pub(crate) async fn post_revoke(
     };
     let Some((user_id, session_id, reason)) = found else {
         let limits = state.limits();
-        limits.take(Limit::TokensOfAddress, limits.address_key(visitor.address))?;
+        limits.take(
+            Limit::TokensOfAddress,
+            limits.address_key(client_info.address),
+        )?;
         return Ok(HttpResponse::Ok().finish());
     };
     if !is_login_client {
         // The token was given to another client (RFC 7009, section 2.1).
         return Err(OAuthError::UnauthorizedClient);
     }
-    let ending = sessions::ending(state.settings(), reason, now_secs)?;
-    let which = Which::One(&session_id);
+    let ending = Ending::new(state.settings(), reason, now_secs)?;
+    let which = SessionFilter::One(&session_id);
     state.store().end_sessions(&user_id, which, ending).await?;
     state.outbox().wake();
     Ok(HttpResponse::Ok().finish())

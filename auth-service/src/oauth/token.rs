@@ -11,13 +11,15 @@ use super::{
     client_auth::{self, Claimed},
 };
 use crate::{
+    client_info::ClientInfo,
     clients::{self, ADMIN_SCOPES},
+    clock::seconds_since_epoch,
+    ids::random_id,
     refresh,
     state::AppState,
     store::Client,
-    tokens::{NewToken, random_id},
-    users::{grants, seconds_since_epoch},
-    visitor::Visitor,
+    tokens::NewToken,
+    users::grants,
 };
 
 /// Gives a token to a client, or for a refresh token (RFC 6749).
@@ -39,7 +41,7 @@ use crate::{
 pub(crate) async fn post_token(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     parameters: Parameters,
 ) -> Result<HttpResponse, OAuthError> {
     let claimed = client_auth::claimed(&request, &parameters)?;
@@ -47,10 +49,10 @@ pub(crate) async fn post_token(
     match parameters.require("grant_type")? {
         "client_credentials" => {
             let now_secs = seconds_since_epoch(now)?;
-            let client = client_auth::authenticate(&state, &visitor, claimed, now_secs).await?;
+            let client = client_auth::authenticate(&state, &client_info, claimed, now_secs).await?;
             grant_to_client(&state, &client, &parameters, now).await
         }
-        "refresh_token" => refresh(&state, &visitor, claimed, &parameters, now).await,
+        "refresh_token" => refresh(&state, &client_info, claimed, &parameters, now).await,
         _ => Err(OAuthError::UnsupportedGrantType),
     }
 }
@@ -137,7 +139,7 @@ fn asked_audience(parameters: &Parameters) -> Result<Option<&str>, OAuthError> {
 /// Tokens of people belong to the one public client; another's refresh token is nobody's.
 async fn refresh(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     claimed: Claimed,
     parameters: &Parameters,
     now: SystemTime,
@@ -147,7 +149,7 @@ async fn refresh(
         Claimed::Public(id) => id,
         confidential @ Claimed::Confidential(..) => {
             let now = seconds_since_epoch(now)?;
-            client_auth::authenticate(state, visitor, confidential, now)
+            client_auth::authenticate(state, client_info, confidential, now)
                 .await?
                 .id
         }
@@ -160,6 +162,6 @@ async fn refresh(
     if client_id != LOGIN_CLIENT_ID {
         return Err(OAuthError::InvalidGrant);
     }
-    let answer = refresh::rotate(state, visitor, presented, &client_id, now).await?;
+    let answer = refresh::rotate(state, client_info, presented, &client_id, now).await?;
     Ok(HttpResponse::Ok().json(answer.as_oauth()))
 }

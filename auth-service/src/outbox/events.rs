@@ -2,24 +2,23 @@
 
 use zeroize::Zeroizing;
 
-use super::{Carrier, Outcome};
+use super::{Carrier, Delivery, Outcome};
 use crate::{
     metrics::EventOutcome,
-    state::AppState,
     store::{Destination, Message},
     webhook::Webhook,
 };
 
 /// The way to the receiver of events.
 pub(super) struct Events<'a> {
-    state: &'a AppState,
+    delivery: &'a Delivery<'a>,
     hook: &'a Webhook,
 }
 
 impl<'a> Events<'a> {
     /// The way through `hook`.
-    pub(super) fn new(state: &'a AppState, hook: &'a Webhook) -> Self {
-        Self { state, hook }
+    pub(super) fn new(delivery: &'a Delivery<'a>, hook: &'a Webhook) -> Self {
+        Self { delivery, hook }
     }
 }
 
@@ -39,11 +38,11 @@ impl Carrier for Events<'_> {
         let body = Zeroizing::new(message.payload.clone());
         match self.hook.post(&message.id, body).await {
             Ok(()) => {
-                self.state.metrics().event(EventOutcome::Delivered);
+                self.delivery.metrics.event(EventOutcome::Delivered);
                 Outcome::Delivered(None)
             }
             Err(error) => {
-                self.state.metrics().event(EventOutcome::Failed);
+                self.delivery.metrics.event(EventOutcome::Failed);
                 Outcome::Failed(error)
             }
         }

@@ -6,11 +6,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use reqwest::{Client, redirect::Policy};
 
-use super::{Carrier, Outcome};
-use crate::{
-    state::AppState,
-    store::{Destination, Message},
-};
+use super::{Carrier, Delivery, Outcome};
+use crate::store::{Destination, Message};
 
 /// Maximum time that a gateway takes to accept a connection, and to answer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -21,7 +18,7 @@ const LOGOUT_PATH: &str = "/oidc/backchannel-logout";
 
 /// The way to one gateway.
 pub(super) struct Gateway<'a> {
-    state: &'a AppState,
+    delivery: &'a Delivery<'a>,
     client: &'a Client,
     url: &'a str,
 }
@@ -41,12 +38,16 @@ pub(super) fn client() -> reqwest::Result<Client> {
 
 impl<'a> Gateway<'a> {
     /// The way to the gateway at `url`.
-    pub(super) fn new(state: &'a AppState, client: &'a Client, url: &'a str) -> Self {
-        Self { state, client, url }
+    pub(super) fn new(delivery: &'a Delivery<'a>, client: &'a Client, url: &'a str) -> Self {
+        Self {
+            delivery,
+            client,
+            url,
+        }
     }
 
     async fn send(&self, message: &Message) -> anyhow::Result<()> {
-        let signer = &self.state.ring().signer;
+        let signer = &self.delivery.keys.ring().signer;
         let token = signer.sign_logout(&message.id, &message.payload, SystemTime::now())?;
         let answer = self
             .client

@@ -3,22 +3,23 @@
 //! A message is never lost: it is removed only after its destination has taken it. After a crash
 //! between the two it is sent again, under the same identifier.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    state::AppState,
+    clock::seconds_since_epoch,
+    keys::Keys,
+    mail::Mailer,
+    metrics::Metrics,
     store::{
         Destination, Message, Store, StoreError,
         event::{Event, EventKind},
     },
-    users::seconds_since_epoch,
+    users::Users,
+    webhook::Webhook,
 };
 
 mod events;
@@ -78,6 +79,24 @@ enum Outcome {
     Failed(anyhow::Error),
 }
 
+/// The parts of the service that the delivery takes.
+pub(crate) struct Delivery<'a> {
+    /// The accounts, and the database with the messages.
+    pub(crate) users: &'a Users,
+    /// The keys that sign logout tokens and make links.
+    pub(crate) keys: &'a Keys,
+    /// The alarm of new messages.
+    pub(crate) outbox: &'a Outbox,
+    /// The sender of mail, if there is one.
+    pub(crate) mailer: Option<&'a Mailer>,
+    /// The operator's service that is told what happened, if there is one.
+    pub(crate) event_hook: Option<&'a Webhook>,
+    /// The gateways, by their URLs.
+    pub(crate) gateways: &'a [String],
+    /// The counts of outcomes.
+    pub(crate) metrics: &'a Metrics,
+}
+
 /// Delivers until `stopping` turns true. Each destination is served for itself, so that one that does
 /// not answer delays no other.
 ///
@@ -85,36 +104,41 @@ enum Outcome {
 ///
 /// When an HTTP client cannot be made.
 pub(crate) async fn run(
-    state: Arc<AppState>,
+    delivery: Delivery<'_>,
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let client = gateway::client().context("cannot make an HTTP client")?;
+    let delivery = &delivery;
     let mut serving = Vec::new();
-    for url in &state.settings().revocation.gateways {
-        let gateway = gateway::Gateway::new(&state, &client, url);
-        serving.push(serve(&state, gateway, stopping.clone()).boxed());
+    for url in delivery.gateways {
+        let gateway = gateway::Gateway::new(delivery, &client, url);
+        serving.push(serve(delivery, gateway, stopping.clone()).boxed());
     }
-    if let Some(mailer) = state.mailer() {
-        let post = post::Post::new(&state, mailer);
-        serving.push(serve(&state, post, stopping.clone()).boxed());
-        serving.push(serve(&state, resets::Resets(&state), stopping.clone()).boxed());
+    if let Some(mailer) = delivery.mailer {
+        let post = post::Post::new(delivery, mailer);
+        serving.push(serve(delivery, post, stopping.clone()).boxed());
+        serving.push(serve(delivery, resets::Resets(delivery), stopping.clone()).boxed());
     }
-    if let Some(hook) = state.event_hook() {
-        let events = events::Events::new(&state, hook);
-        serving.push(serve(&state, events, stopping.clone()).boxed());
+    if let Some(hook) = delivery.event_hook {
+        let events = events::Events::new(delivery, hook);
+        serving.push(serve(delivery, events, stopping.clone()).boxed());
     }
     join_all(serving).await;
     Ok(())
 }
 
-async fn serve<C: Carrier>(state: &AppState, carrier: C, mut stopping: watch::Receiver<bool>) {
+async fn serve<C: Carrier>(
+    delivery: &Delivery<'_>,
+    carrier: C,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut is_failing = false;
     loop {
         // From before the table is read, so that nothing written meanwhile waits for the next poll.
-        let woken = state.outbox().0.notified();
+        let woken = delivery.outbox.0.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        let deliver = deliver_due(state, &carrier, &mut is_failing);
+        let deliver = deliver_due(delivery.users.store(), &carrier, &mut is_failing);
         tokio::select! {
             outcome = deliver => if let Err(error) = outcome {
                 tracing::warn!("the outbox cannot be read: {:#}", anyhow::Error::from(error));
@@ -131,7 +155,7 @@ async fn serve<C: Carrier>(state: &AppState, carrier: C, mut stopping: watch::Re
 
 /// Sends the messages that are due, and logs when the destination stops or starts to take them.
 async fn deliver_due<C: Carrier>(
-    state: &AppState,
+    store: &Store,
     carrier: &C,
     is_failing: &mut bool,
 ) -> Result<(), StoreError> {
@@ -139,13 +163,12 @@ async fn deliver_due<C: Carrier>(
         let Some(now) = clock() else {
             return Ok(());
         };
-        let due = state
-            .store()
+        let due = store
             .due_messages(carrier.destination(), C::IS_ORDERED, now, BATCH)
             .await?;
         let count = due.len();
         let mut outcomes = stream::iter(due)
-            .map(|message| attempt(state.store(), carrier, message, clock))
+            .map(|message| attempt(store, carrier, message, clock))
             .buffer_unordered(C::CONCURRENCY);
         let mut is_more_due = i64::try_from(count) == Ok(BATCH);
         while let Some(outcome) = outcomes.next().await {
@@ -238,7 +261,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::{config::DatabaseUrl, store::ResetRequest, users::email::Email};
+    use crate::{config::DatabaseUrl, credentials::email::Email, store::ResetRequest};
 
     #[test]
     fn the_wait_doubles_up_to_the_longest() {

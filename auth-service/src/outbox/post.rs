@@ -4,25 +4,24 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 
-use super::{Carrier, Outcome};
+use super::{Carrier, Delivery, Outcome};
 use crate::{
+    clock::seconds_since_epoch,
     mail::{Letter, MailError, Mailer, link_token},
     metrics::MailOutcome,
-    state::AppState,
     store::{Destination, Mail, MailKind, Message, event::EventKind},
-    users::seconds_since_epoch,
 };
 
 /// The way to the mail server.
 pub(super) struct Post<'a> {
-    state: &'a AppState,
+    delivery: &'a Delivery<'a>,
     mailer: &'a Mailer,
 }
 
 impl<'a> Post<'a> {
     /// The way through `mailer`.
-    pub(super) fn new(state: &'a AppState, mailer: &'a Mailer) -> Self {
-        Self { state, mailer }
+    pub(super) fn new(delivery: &'a Delivery<'a>, mailer: &'a Mailer) -> Self {
+        Self { delivery, mailer }
     }
 
     /// Returns the mail to be sent, or `None` when the account is gone or disabled, or the link has ended
@@ -32,17 +31,22 @@ impl<'a> Post<'a> {
             return Ok(None);
         };
         let now = seconds_since_epoch(SystemTime::now())?;
-        let Some(account) = self.state.users().find_active(user_id).await? else {
+        let Some(account) = self.delivery.users.find_active(user_id).await? else {
             return Ok(None);
         };
         let token = match mail.kind {
             MailKind::EmailChangeRequested => None,
             MailKind::VerifyEmail | MailKind::ResetPassword => {
-                let hash = self.state.store().find_link_hash(&message.id, now).await?;
+                let hash = self
+                    .delivery
+                    .users
+                    .store()
+                    .find_link_hash(&message.id, now)
+                    .await?;
                 let Some(hash) = hash else {
                     return Ok(None);
                 };
-                let token = link_token(&self.state.ring().vault, &message.id, &hash);
+                let token = link_token(&self.delivery.keys.ring().vault, &message.id, &hash);
                 Some(token.context("the link was made under a secret that is gone")?)
             }
         };
@@ -84,7 +88,7 @@ impl<'a> Post<'a> {
     }
 
     fn count(&self, mail: &Mail, counted: MailOutcome, outcome: Outcome) -> Outcome {
-        self.state.metrics().mail(mail.kind, counted);
+        self.delivery.metrics.mail(mail.kind, counted);
         outcome
     }
 }

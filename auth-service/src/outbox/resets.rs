@@ -5,21 +5,20 @@
 
 use anyhow::Context as _;
 
-use super::{Carrier, Outcome};
+use super::{Carrier, Delivery, Outcome};
 use crate::{
+    credentials::email::Email,
     mail::{RESET_SECS, new_link_token},
-    state::AppState,
     store::{Destination, Message, NewLink},
-    users::email::Email,
     vault::Hash,
 };
 
 /// The way from a request to the mail.
-pub(super) struct Resets<'a>(pub(super) &'a AppState);
+pub(super) struct Resets<'a>(pub(super) &'a Delivery<'a>);
 
 impl Resets<'_> {
     async fn mail(&self, message: &Message) -> anyhow::Result<()> {
-        let token = new_link_token(&self.0.ring().vault, &message.id)?;
+        let token = new_link_token(&self.0.keys.ring().vault, &message.id)?;
         let link = NewLink {
             id: message.id.clone(),
             hash: Hash::of(&token),
@@ -27,7 +26,7 @@ impl Resets<'_> {
             now: message.expires_at.saturating_sub(RESET_SECS),
             expires_at: message.expires_at,
         };
-        Ok(self.0.store().mail_password_reset(&link).await?)
+        Ok(self.0.users.store().mail_password_reset(&link).await?)
     }
 }
 
@@ -44,7 +43,7 @@ impl Carrier for Resets<'_> {
     async fn deliver(&self, message: &Message) -> Outcome {
         match self.mail(message).await {
             Ok(()) => {
-                self.0.outbox().wake();
+                self.0.outbox.wake();
                 Outcome::Delivered(None)
             }
             Err(error) => Outcome::Failed(error),

@@ -12,16 +12,15 @@ use super::{
     RECOVERY_CODES, authenticator, new_secret, qr::QrImage, recovery_code, step_of, use_code,
 };
 use crate::{
-    attempts::{Attempt, own_device},
     body::{Body, Parsed},
-    devices::KnownDevice,
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
+    current_user::CurrentUser,
+    device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    limits::Limit,
-    signed_in::SignedIn,
+    guard::limits::Limit,
     state::AppState,
-    users::seconds_since_epoch,
     vault::{Hash, Purpose},
-    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -107,20 +106,21 @@ pub(crate) struct RecoveryCodes {
 pub(crate) async fn post_start(
     request: HttpRequest,
     state: web::Data<AppState>,
-    signed_in: SignedIn,
-    visitor: Visitor,
+    current_user: CurrentUser,
+    client_info: ClientInfo,
     Parsed(body): Parsed<StartBody>,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let device = own_device(
+    let attempt = attempt_again(
         &state,
-        request.headers(),
+        &request,
+        &client_info,
+        &current_user,
+        body.password,
         body.device_token,
-        &signed_in,
-        now,
-    );
-    judge_password(&state, &visitor, &signed_in, body.password, device).await?;
-    let account = &signed_in.account;
+    )?;
+    attempt.judge(&state.judge()).await?;
+    let account = &current_user.account;
     let secret = new_secret()?;
     let sealed = state
         .ring()
@@ -146,25 +146,6 @@ pub(crate) async fn post_start(
     }))
 }
 
-/// Judges the password of somebody who is signed in: a stolen access token is not enough to change what
-/// guards the account.
-async fn judge_password(
-    state: &AppState,
-    visitor: &Visitor,
-    signed_in: &SignedIn,
-    password: Zeroizing<String>,
-    device: KnownDevice,
-) -> Result<(), ApiError> {
-    let attempt = Attempt {
-        visitor,
-        username: &signed_in.account.username,
-        password,
-        device: Some(device),
-    };
-    attempt.judge(state).await?;
-    Ok(())
-}
-
 /// Sets the second factor up, by a first code.
 ///
 /// Takes the first code, and shows the recovery codes this once.
@@ -184,11 +165,11 @@ async fn judge_password(
 )]
 pub(crate) async fn post_confirm(
     state: web::Data<AppState>,
-    signed_in: SignedIn,
+    current_user: CurrentUser,
     Parsed(body): Parsed<ConfirmBody>,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let user_id = &signed_in.account.id;
+    let user_id = &current_user.account.id;
     let step = confirming_step(&state, user_id, &body.code, now).await?;
     let codes = (0..RECOVERY_CODES)
         .map(|_| recovery_code())
@@ -240,20 +221,21 @@ async fn confirming_step(
 pub(crate) async fn post_disable(
     request: HttpRequest,
     state: web::Data<AppState>,
-    signed_in: SignedIn,
-    visitor: Visitor,
+    current_user: CurrentUser,
+    client_info: ClientInfo,
     Parsed(body): Parsed<DisableBody>,
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
-    let device = own_device(
+    let attempt = attempt_again(
         &state,
-        request.headers(),
+        &request,
+        &client_info,
+        &current_user,
+        body.password,
         body.device_token,
-        &signed_in,
-        now,
-    );
-    judge_password(&state, &visitor, &signed_in, body.password, device).await?;
-    let user_id = &signed_in.account.id;
+    )?;
+    attempt.judge(&state.judge()).await?;
+    let user_id = &current_user.account.id;
     use_code(&state, user_id, &body.code, now).await?;
     state.store().delete_totp(user_id, now).await?;
     Ok(HttpResponse::NoContent().finish())

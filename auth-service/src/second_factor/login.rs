@@ -9,18 +9,17 @@ use zeroize::Zeroizing;
 
 use super::{CHALLENGE_ATTEMPTS, use_code};
 use crate::{
-    attempts::{is_own, known_device},
     body::{Body, Parsed},
+    client_info::ClientInfo,
+    clock::seconds_since_epoch,
     cookies,
-    devices::KnownDevice,
+    device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    limits::Limit,
+    guard::{devices::KnownDevice, limits::Limit},
     metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    users::seconds_since_epoch,
     vault::Hash,
-    visitor::Visitor,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -63,7 +62,7 @@ impl Body for CodeBody {
 pub(crate) async fn post_code(
     request: HttpRequest,
     state: web::Data<AppState>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     Parsed(body): Parsed<CodeBody>,
 ) -> Result<HttpResponse, ApiError> {
     if body.cookie {
@@ -71,11 +70,11 @@ pub(crate) async fn post_code(
     }
     let now = seconds_since_epoch(SystemTime::now())?;
     let limits = state.limits();
-    let address = limits.address_key(visitor.address);
+    let address = limits.address_key(client_info.address);
     limits.take(Limit::LoginsOfAddress, address)?;
     let proof = body.device_token.clone();
     let device = known_device(&state, request.headers(), proof, now);
-    let outcome = answer(&state, &visitor, &body, device.as_ref(), now).await;
+    let outcome = answer(&state, &client_info, &body, device.as_ref(), now).await;
     let is_failure = matches!(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
@@ -97,7 +96,7 @@ pub(crate) async fn post_code(
 /// Starts the session that a challenge and a code stand for. Returns the account's id with it.
 async fn answer(
     state: &AppState,
-    visitor: &Visitor,
+    client_info: &ClientInfo,
     body: &CodeBody,
     device: Option<&KnownDevice>,
     now: i64,
@@ -118,8 +117,8 @@ async fn answer(
         return Err(ApiError::CodeRefused);
     };
     let version = challenged.password_version;
-    let is_new = !is_own(device, &account);
-    let answer = sessions::start(state, &account, version, visitor, is_new).await?;
+    let is_new = !device.is_some_and(|device| device.is_of(&account));
+    let answer = sessions::start(state, &account, version, client_info, is_new).await?;
     // The password has been changed since, so the first half of the login counts for nothing.
     let answer = answer.ok_or(ApiError::InvalidCredentials)?;
     Ok((account.id, answer))

@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::ApiError,
-    limits::Limit,
+    guard::limits::Limit,
+    ids::random_token,
     state::AppState,
-    store::{AccountWithHash, Challenged, Store},
-    tokens::random_token,
-    vault::{Hash, Purpose, Vault},
+    store::{AccountWithHash, Challenged},
+    vault::{Hash, Purpose},
 };
 
 pub(crate) mod enrolment;
@@ -136,24 +136,6 @@ fn recovery_code() -> anyhow::Result<String> {
         .iter()
         .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
         .collect())
-}
-
-/// Encrypts every secret anew that was encrypted under another than the first of ours.
-///
-/// # Errors
-///
-/// When the database fails, or a secret was encrypted under one that is not there any more.
-pub(crate) async fn reseal(store: &Store, vault: &Vault) -> anyhow::Result<()> {
-    for (user_id, sealed) in store.list_totp_secrets().await? {
-        if vault.is_outdated(&sealed) {
-            let plain = vault
-                .open(Purpose::SecondFactor, &user_id, &sealed)
-                .context("cannot decrypt a second factor in the database")?;
-            let anew = vault.seal(Purpose::SecondFactor, &user_id, &plain)?;
-            store.reseal_totp_secret(&user_id, &sealed, &anew).await?;
-        }
-    }
-    Ok(())
 }
 
 /// A new shared secret.

@@ -11,7 +11,7 @@ use super::{
     event::{Event, EventKind},
     transaction::Transaction,
 };
-use crate::users::{email::Email, hash::StoredHash};
+use crate::credentials::{email::Email, hash::StoredHash};
 
 /// An account, without what proves that it is somebody's.
 #[derive(Clone, Debug, Deserialize, FromRow)]

@@ -9,10 +9,10 @@ use super::{
     accounts::record,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
-    sessions::{self, Ending, Which},
+    sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
-use crate::users::email::Email;
+use crate::credentials::email::Email;
 
 /// An account as an operator sees it.
 #[derive(Clone, Debug, FromRow)]
@@ -176,7 +176,7 @@ impl Store {
         if shut > 0 {
             record(&mut transaction, EventKind::AccountDisabled, id, ending.now);
         }
-        sessions::end(&mut transaction, id, Which::All, ending).await?;
+        sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
     }

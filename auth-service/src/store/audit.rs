@@ -21,7 +21,7 @@ use super::{
     database::{OpenTransaction, in_time, on_pool, on_transaction},
     event::RecordedEvent,
 };
-use crate::tokens::random_token;
+use crate::ids::random_token;
 
 /// What the first event is chained to.
 pub(super) const BEGINNING: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];

@@ -1,4 +1,4 @@
-//! Which database there is: an SQLite file with one writer and a few readers, or PostgreSQL.
+//! The database: an SQLite file with one writer and a few readers, or PostgreSQL.
 //!
 //! The text of a statement is the same for both, but sqlx makes it a different type for each. So a
 //! statement is written once, and [`on_pool`] and [`on_transaction`] compile it for either.

@@ -13,7 +13,7 @@ use super::{
     audit_walk::{ERASED, Seal},
     database::{OpenTransaction, in_time, on_transaction},
     event::{Event, EventKind, PERSONAL_MEMBERS},
-    sessions::{self, Ending, Which},
+    sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
 
@@ -66,7 +66,7 @@ impl Store {
             return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
         }
         lock_sessions(&mut transaction, id).await?;
-        sessions::end(&mut transaction, id, Which::All, ending).await?;
+        sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
         for statement in STATEMENTS {
             on_transaction!(&mut transaction, |connection| {
                 sqlx::query(statement)

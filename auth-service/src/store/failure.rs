@@ -10,7 +10,7 @@ pub enum StoreError {
     /// The file cannot be made.
     #[error("cannot make the database {path}")]
     File {
-        /// Which file.
+        /// The file.
         path: String,
         /// What the operating system says.
         source: io::Error,
@@ -18,7 +18,7 @@ pub enum StoreError {
     /// There is something, but not a database that can be used.
     #[error("cannot open the database {database}: {}", cause.story())]
     Open {
-        /// Which, without a password.
+        /// The server, without a password.
         database: String,
         /// Why.
         cause: Box<StoreError>,
@@ -72,7 +72,7 @@ pub enum SchemaError {
 
 /// The kinds of failure that an operator can do something about, and the one that is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trouble {
+pub enum FailureKind {
     /// Nothing answers, or nobody lets us in.
     Unreachable,
     /// Somebody else holds what we need.
@@ -89,7 +89,7 @@ pub enum Trouble {
     Defect,
 }
 
-impl Trouble {
+impl FailureKind {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Unreachable,
@@ -119,14 +119,14 @@ impl Trouble {
 impl StoreError {
     /// What kind of failure it is.
     #[must_use]
-    pub fn trouble(&self) -> Trouble {
+    pub fn trouble(&self) -> FailureKind {
         match self {
-            Self::File { .. } => Trouble::Failing,
+            Self::File { .. } => FailureKind::Failing,
             Self::Open { cause, .. } => cause.trouble(),
             Self::Query(error) => trouble_of(error),
-            Self::Migration(_) | Self::Schema(_) => Trouble::Defect,
-            Self::TooSlow => Trouble::Unreachable,
-            Self::QueueFull => Trouble::Busy,
+            Self::Migration(_) | Self::Schema(_) => FailureKind::Defect,
+            Self::TooSlow => FailureKind::Unreachable,
+            Self::QueueFull => FailureKind::Busy,
             Self::Batch(error) => error.trouble(),
         }
     }
@@ -181,7 +181,7 @@ fn repeats_values(error: &(dyn DatabaseError + 'static)) -> bool {
 /// PostgreSQL's codes have five characters; SQLite's are numbers of at most four digits.
 const SQLSTATE_LENGTH: usize = 5;
 
-fn trouble_of(error: &Error) -> Trouble {
+fn trouble_of(error: &Error) -> FailureKind {
     match error {
         Error::Database(error) => {
             let code = error.code().unwrap_or_default();
@@ -202,47 +202,47 @@ fn trouble_of(error: &Error) -> Trouble {
         | Error::PoolTimedOut
         | Error::PoolClosed
         | Error::WorkerCrashed
-        | Error::BeginFailed => Trouble::Unreachable,
-        _ => Trouble::Defect,
+        | Error::BeginFailed => FailureKind::Unreachable,
+        _ => FailureKind::Defect,
     }
 }
 
 /// After the lowest byte of an extended result code (sqlite.org/rescode.html).
-fn trouble_of_sqlite(code: u32) -> Trouble {
+fn trouble_of_sqlite(code: u32) -> FailureKind {
     match code & 0xff {
         // BUSY, LOCKED, PROTOCOL
-        5 | 6 | 15 => Trouble::Busy,
+        5 | 6 | 15 => FailureKind::Busy,
         // PERM, READONLY
-        3 | 8 => Trouble::ReadOnly,
+        3 | 8 => FailureKind::ReadOnly,
         // NOMEM, IOERR
-        7 | 10 => Trouble::Failing,
+        7 | 10 => FailureKind::Failing,
         // CORRUPT, NOTADB
-        11 | 26 => Trouble::Damaged,
+        11 | 26 => FailureKind::Damaged,
         // FULL
-        13 => Trouble::Full,
+        13 => FailureKind::Full,
         // CANTOPEN
-        14 => Trouble::Unreachable,
-        _ => Trouble::Defect,
+        14 => FailureKind::Unreachable,
+        _ => FailureKind::Defect,
     }
 }
 
 /// After PostgreSQL's appendix A, "error codes".
-fn trouble_of_postgres(code: &str) -> Trouble {
+fn trouble_of_postgres(code: &str) -> FailureKind {
     match code {
         // Too many connections, cancelled, locked by another, deadlock, serialization.
-        "53300" | "57014" | "55P03" | "40P01" | "40001" => Trouble::Busy,
+        "53300" | "57014" | "55P03" | "40P01" | "40001" => FailureKind::Busy,
         // A standby, or a server whose operator wants it so.
-        "25006" => Trouble::ReadOnly,
-        "53100" => Trouble::Full,
-        "53000" | "53200" | "53400" | "58000" | "58030" => Trouble::Failing,
-        "XX001" | "XX002" => Trouble::Damaged,
+        "25006" => FailureKind::ReadOnly,
+        "53100" => FailureKind::Full,
+        "53000" | "53200" | "53400" | "58000" | "58030" => FailureKind::Failing,
+        "XX001" | "XX002" => FailureKind::Damaged,
         // No such database.
-        "3D000" => Trouble::Unreachable,
+        "3D000" => FailureKind::Unreachable,
         // Connection, authorization, and an operator's intervention.
         code if ["08", "28", "57"].contains(&code.get(..2).unwrap_or_default()) => {
-            Trouble::Unreachable
+            FailureKind::Unreachable
         }
-        _ => Trouble::Defect,
+        _ => FailureKind::Defect,
     }
 }
 
@@ -253,31 +253,31 @@ mod tests {
     #[test]
     fn a_code_tells_what_the_operator_can_do() {
         for (code, trouble) in [
-            (5, Trouble::Busy),
-            (517, Trouble::Busy),
-            (8, Trouble::ReadOnly),
-            (1032, Trouble::ReadOnly),
-            (13, Trouble::Full),
-            (778, Trouble::Failing),
-            (11, Trouble::Damaged),
-            (26, Trouble::Damaged),
-            (14, Trouble::Unreachable),
-            (1, Trouble::Defect),
-            (2067, Trouble::Defect),
+            (5, FailureKind::Busy),
+            (517, FailureKind::Busy),
+            (8, FailureKind::ReadOnly),
+            (1032, FailureKind::ReadOnly),
+            (13, FailureKind::Full),
+            (778, FailureKind::Failing),
+            (11, FailureKind::Damaged),
+            (26, FailureKind::Damaged),
+            (14, FailureKind::Unreachable),
+            (1, FailureKind::Defect),
+            (2067, FailureKind::Defect),
         ] {
             assert_eq!(trouble_of_sqlite(code), trouble, "{code}");
         }
         for (code, trouble) in [
-            ("57P01", Trouble::Unreachable),
-            ("08006", Trouble::Unreachable),
-            ("28P01", Trouble::Unreachable),
-            ("53300", Trouble::Busy),
-            ("25006", Trouble::ReadOnly),
-            ("53100", Trouble::Full),
-            ("58030", Trouble::Failing),
-            ("XX001", Trouble::Damaged),
-            ("42P01", Trouble::Defect),
-            ("", Trouble::Defect),
+            ("57P01", FailureKind::Unreachable),
+            ("08006", FailureKind::Unreachable),
+            ("28P01", FailureKind::Unreachable),
+            ("53300", FailureKind::Busy),
+            ("25006", FailureKind::ReadOnly),
+            ("53100", FailureKind::Full),
+            ("58030", FailureKind::Failing),
+            ("XX001", FailureKind::Damaged),
+            ("42P01", FailureKind::Defect),
+            ("", FailureKind::Defect),
         ] {
             assert_eq!(trouble_of_postgres(code), trouble, "{code}");
         }

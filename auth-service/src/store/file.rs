@@ -33,7 +33,7 @@ fn warn_if_readable(path: &Path) {
     }
 }
 
-/// Which file it is, whatever its name becomes.
+/// Identity of the file, whatever its name becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenedFile {
     path: PathBuf,

@@ -9,10 +9,10 @@ use super::{
     database::on_transaction,
     event::{Event, EventKind},
     mail_links::{Link, lock_account},
-    sessions::{self, Ending, Which},
+    sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
-use crate::{users::hash::StoredHash, vault::Hash};
+use crate::{credentials::hash::StoredHash, vault::Hash};
 
 /// Outcome of the verification of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Store {
             session_id: None,
             detail: json!({"way": "reset"}),
         });
-        sessions::end(&mut transaction, &link.user_id, Which::All, ending).await?;
+        sessions::end(&mut transaction, &link.user_id, SessionFilter::All, ending).await?;
         if !use_link(&mut transaction, hash, ending.now).await? {
             return Ok(false);
         }

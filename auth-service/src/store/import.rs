@@ -13,7 +13,7 @@ use super::{
     event::{Event, EventKind},
     transaction::Transaction,
 };
-use crate::users::email::Email;
+use crate::credentials::email::Email;
 
 /// An account from a dump.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::{
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
-use crate::{users::email::Email, vault::Hash};
+use crate::{credentials::email::Email, vault::Hash};
 
 /// Purpose of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

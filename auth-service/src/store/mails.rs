@@ -7,7 +7,7 @@ use super::{
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
-use crate::users::email::Email;
+use crate::credentials::email::Email;
 
 /// Time for which the delivery of a mail without a link is tried, in seconds: three days.
 pub(super) const NOTICE_SECS: i64 = 3 * 24 * 60 * 60;

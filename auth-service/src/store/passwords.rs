@@ -5,9 +5,9 @@ use super::{
     accounts::record,
     database::{on_pool, on_transaction},
     event::EventKind,
-    sessions::{self, Ending, Which},
+    sessions::{self, Ending, SessionFilter},
 };
-use crate::users::hash::StoredHash;
+use crate::credentials::hash::StoredHash;
 
 impl Store {
     /// Returns the number of an account's password. The query has one row whether or not there is such
@@ -37,7 +37,7 @@ impl Store {
         user_id: &str,
         version: i64,
         new: &StoredHash,
-        keep: Which<'_>,
+        keep: SessionFilter<'_>,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
@@ -125,7 +125,7 @@ impl Store {
             &id,
             ending.now,
         );
-        sessions::end(&mut transaction, &id, Which::All, ending).await?;
+        sessions::end(&mut transaction, &id, SessionFilter::All, ending).await?;
         transaction.commit().await?;
         Ok(true)
     }

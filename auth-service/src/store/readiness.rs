@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Store, StoreError, Trouble, database::on_pool};
+use super::{FailureKind, Store, StoreError, database::on_pool};
 
 /// How long a write that succeeded speaks for the next one. Without visitors who write, this is
 /// how often a row is written only to see whether it can be.
@@ -25,13 +25,13 @@ enum Outcome {
     #[default]
     Unknown,
     Succeeded(Instant),
-    Failed(Instant, Trouble),
+    Failed(Instant, FailureKind),
 }
 
 /// What is to be done to know whether the database can be written.
 enum Known {
     Fine,
-    Broken(Trouble),
+    Broken(FailureKind),
     TryIt,
 }
 
@@ -47,7 +47,7 @@ impl LastWrite {
         }
     }
 
-    fn failed(&self, trouble: Trouble) {
+    fn failed(&self, trouble: FailureKind) {
         *self.lock() = Outcome::Failed(Instant::now(), trouble);
     }
 
@@ -78,16 +78,16 @@ pub enum NotReady {
     Lost,
     /// It could not be written a moment ago.
     #[error("the database could not be written a moment ago")]
-    StillNotWriting(Trouble),
+    StillNotWriting(FailureKind),
 }
 
 impl NotReady {
     /// What kind of failure it is.
     #[must_use]
-    pub fn trouble(&self) -> Trouble {
+    pub fn trouble(&self) -> FailureKind {
         match self {
             Self::Reading(error) | Self::Writing(error) => error.trouble(),
-            Self::Lost => Trouble::Damaged,
+            Self::Lost => FailureKind::Damaged,
             Self::StillNotWriting(trouble) => *trouble,
         }
     }

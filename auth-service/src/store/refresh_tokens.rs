@@ -4,7 +4,7 @@
 use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
-    sessions::{Ending, Session, Which, end},
+    sessions::{Ending, Session, SessionFilter, end, insert_refresh_token},
     transaction::Transaction,
 };
 use crate::vault::Hash;
@@ -136,7 +136,7 @@ impl Store {
                 false => Refreshed::Reissued(session),
             });
         }
-        let which = Which::One(&session.id);
+        let which = SessionFilter::One(&session.id);
         end(&mut transaction, &session.user_id, which, ending).await?;
         transaction.commit().await?;
         Ok(Refreshed::Reused(session))
@@ -257,28 +257,6 @@ async fn replace_successor(
     });
     let token = (rotation.replacement, rotation.expiry(session, now));
     insert_refresh_token(transaction, &session.id, token, now).await
-}
-
-/// Writes a refresh token of a session.
-pub(super) async fn insert_refresh_token(
-    transaction: &mut Transaction,
-    session_id: &str,
-    (hash, expires_at): (&Hash, i64),
-    now: i64,
-) -> Result<(), StoreError> {
-    on_transaction!(transaction, |connection| {
-        sqlx::query(
-            "insert into refresh_tokens (hash, session_id, issued_at, expires_at) \
-             values ($1, $2, $3, $4)",
-        )
-        .bind(hash.as_bytes())
-        .bind(session_id)
-        .bind(now)
-        .bind(expires_at)
-        .execute(connection)
-        .await?;
-    });
-    Ok(())
 }
 
 /// Returns when a refresh token was used last, and the generation of its successor; `None` when it was

@@ -10,10 +10,9 @@ use super::{
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
     outbox::{self, Destination, NewMessage},
-    refresh_tokens::insert_refresh_token,
     transaction::Transaction,
 };
-use crate::{tokens::random_id, vault::Hash};
+use crate::{config::Settings, ids::random_id, vault::Hash};
 
 /// Somebody's stay between a login and a logout.
 #[derive(Clone, Debug, Deserialize, FromRow)]
@@ -86,9 +85,9 @@ impl EndReason {
     }
 }
 
-/// Which of a user's sessions.
+/// Selection of a user's sessions.
 #[derive(Clone, Copy, Debug)]
-pub enum Which<'a> {
+pub enum SessionFilter<'a> {
     /// This one.
     One(&'a str),
     /// All but this one.
@@ -108,6 +107,22 @@ pub struct Ending<'a> {
     pub gateways: &'a [String],
     /// Lifetime of an access token that is signed now, in seconds.
     pub token_lifetime_secs: i64,
+}
+
+impl<'a> Ending<'a> {
+    /// Returns how sessions end for `reason`, as the settings have it.
+    ///
+    /// # Errors
+    ///
+    /// When a lifetime is no number of seconds.
+    pub(crate) fn new(settings: &'a Settings, reason: EndReason, now: i64) -> anyhow::Result<Self> {
+        Ok(Self {
+            reason,
+            now,
+            gateways: &settings.revocation.gateways,
+            token_lifetime_secs: i64::try_from(settings.token.lifetime_secs)?,
+        })
+    }
 }
 
 impl Ending<'_> {
@@ -238,7 +253,7 @@ impl Store {
     pub async fn end_sessions(
         &self,
         user_id: &str,
-        which: Which<'_>,
+        which: SessionFilter<'_>,
         ending: Ending<'_>,
     ) -> Result<Vec<String>, StoreError> {
         let mut transaction = self.begin().await?;
@@ -267,13 +282,13 @@ async fn lock_owner(transaction: &mut Transaction, user_id: &str) -> Result<(), 
 pub(super) async fn end(
     transaction: &mut Transaction,
     user_id: &str,
-    which: Which<'_>,
+    which: SessionFilter<'_>,
     ending: Ending<'_>,
 ) -> Result<Vec<String>, StoreError> {
     let (only, but) = match which {
-        Which::One(id) => (Some(id), None),
-        Which::AllBut(id) => (None, Some(id)),
-        Which::All => (None, None),
+        SessionFilter::One(id) => (Some(id), None),
+        SessionFilter::AllBut(id) => (None, Some(id)),
+        SessionFilter::All => (None, None),
     };
     if only.is_none() {
         lock_owner(transaction, user_id).await?;
@@ -337,5 +352,27 @@ async fn revoke(
         };
         outbox::put(transaction, message).await?;
     }
+    Ok(())
+}
+
+/// Writes a refresh token of a session.
+pub(super) async fn insert_refresh_token(
+    transaction: &mut Transaction,
+    session_id: &str,
+    (hash, expires_at): (&Hash, i64),
+    now: i64,
+) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query(
+            "insert into refresh_tokens (hash, session_id, issued_at, expires_at) \
+             values ($1, $2, $3, $4)",
+        )
+        .bind(hash.as_bytes())
+        .bind(session_id)
+        .bind(now)
+        .bind(expires_at)
+        .execute(connection)
+        .await?;
+    });
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{
     outbox::{self, Destination, NewMessage},
     outgoing::{self, OutgoingEvent},
 };
-use crate::tokens::random_id;
+use crate::ids::random_id;
 
 /// A transaction that collects its audit events and appends them when it commits. Dropped without a
 /// commit, it is rolled back.

@@ -6,20 +6,17 @@ use shared_claims::{authorization::AuthorizationDetail, claims::Profile, ids::is
 
 use super::{
     change::{ChangeError, check_profile},
-    credentials::{CredentialError, Username},
-    email::Email,
     grants,
-    hash::StoredHash,
-    seconds_since_epoch,
 };
 use crate::{
+    clock::seconds_since_epoch,
     config::Settings,
-    sessions,
+    credentials::{CredentialError, Username, email::Email, hash::StoredHash},
+    ids::random_id,
     store::{
         Account, AccountPage, Added, Deleted, Edit, EditedProfile, EndReason, Ending,
-        ManagedAccount, NewAccount, NewGrant, Store, Which, event::Actor,
+        ManagedAccount, NewAccount, NewGrant, SessionFilter, Store, event::Actor,
     },
-    tokens::random_id,
 };
 
 /// Manages accounts in the name of one actor, whom the audit log names.
@@ -173,7 +170,11 @@ impl<'a> Administration<'a> {
     pub async fn end_sessions(&self, id: &str) -> Result<usize, ChangeError> {
         self.find(id).await?;
         let ending = self.ending(EndReason::OperatorEnded)?;
-        Ok(self.store.end_sessions(id, Which::All, ending).await?.len())
+        Ok(self
+            .store
+            .end_sessions(id, SessionFilter::All, ending)
+            .await?
+            .len())
     }
 
     /// Takes the second factor of an account away; `false` when it has none.
@@ -226,7 +227,7 @@ impl<'a> Administration<'a> {
     }
 
     fn ending(&self, reason: EndReason) -> Result<Ending<'_>, ChangeError> {
-        Ok(sessions::ending(self.settings, reason, now()?)?)
+        Ok(Ending::new(self.settings, reason, now()?)?)
     }
 }
 

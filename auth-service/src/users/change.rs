@@ -2,8 +2,11 @@
 
 use shared_claims::{claims::Profile, ids::is_identifier};
 
-use super::{credentials::CredentialError, email::Email, grants::GrantError};
-use crate::store::StoreError;
+use super::grants::GrantError;
+use crate::{
+    credentials::{CredentialError, email::Email},
+    store::StoreError,
+};
 
 /// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
 /// the gateway reads, and one with characters that reorder text would show another name than it has.

@@ -6,8 +6,10 @@
 
 use arc_swap::ArcSwap;
 
-use super::{hash::StoredHash, schemes};
-use crate::store::Store;
+use crate::{
+    credentials::{hash::StoredHash, schemes},
+    store::Store,
+};
 
 /// The most schemes that are told apart, the most frequent first.
 const MAXIMUM_SCHEMES: usize = 32;

@@ -5,15 +5,16 @@ use std::time::SystemTime;
 use serde_json::json;
 use shared_claims::authorization::{Action, AuthorizationDetail, is_room_pattern};
 
-use super::{command_store::open_store, seconds_since_epoch};
 use crate::{
     clients,
+    clock::seconds_since_epoch,
     config::Settings,
+    credentials::{CredentialError, Username},
     store::{
         NewGrant, Store, StoreError,
         event::{Event, EventKind},
+        open_for_command,
     },
-    users::credentials::{CredentialError, Username},
 };
 
 /// The most grants of one subject, besides those of everybody: with patterns of the longest kind
@@ -118,7 +119,7 @@ pub async fn add_grant(
     if !is_room_pattern(room) {
         return Err(GrantError::Pattern);
     }
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let added = put(&store, subject, room, actions).await;
     store.close().await;
     added
@@ -161,7 +162,7 @@ pub async fn remove_grant(
     subject: &Subject,
     room: &str,
 ) -> Result<(), GrantError> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let removed = async {
         let id = id_of(&store, subject).await?;
         let event = event(
@@ -188,7 +189,7 @@ pub async fn list_grants(
     settings: &Settings,
     subject: &Subject,
 ) -> Result<Vec<AuthorizationDetail>, GrantError> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let grants = async { Ok(store.list_grants(&id_of(&store, subject).await?).await?) };
     let grants = grants.await;
     store.close().await;

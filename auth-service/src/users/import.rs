@@ -11,19 +11,18 @@ use serde::Serialize;
 use shared_claims::{claims::Profile, ids::is_identifier, json};
 use utoipa::ToSchema;
 
-use super::{
-    Administration,
-    change::check_profile,
-    credentials::{CredentialError, Username},
-    foreign::{FirebaseParameters, ForeignHash},
-    grants,
-    hash::{Cost, HashError, StoredHash},
-    schemes, seconds_since_epoch,
-};
+use super::{Administration, change::check_profile, grants};
 use crate::{
     clients::client_of,
+    clock::seconds_since_epoch,
+    credentials::{
+        CredentialError, Username,
+        foreign::{FirebaseParameters, ForeignHash},
+        hash::{Cost, HashError, StoredHash},
+        schemes,
+    },
+    ids::random_id,
     store::{Added, ImportedAccount, NewAccount, NewGrant, Store, StoreError},
-    tokens::random_id,
 };
 
 /// The longest line, in bytes.

@@ -1,39 +1,31 @@
 //! The accounts: who may sign in, and whether it is them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use anyhow::Context as _;
-
-use crate::store::{Account, AccountWithHash, Store, StoreError};
+use crate::{
+    credentials::{Password, Username, hash::StoredHash},
+    store::{Account, AccountWithHash, Store, StoreError},
+};
 
 mod administration;
 mod change;
-mod command_store;
-pub mod credentials;
 mod decoys;
-pub mod email;
+mod emails;
 mod export;
-mod foreign;
 pub mod grants;
-pub mod hash;
 mod import;
 mod operator;
 pub mod password;
-mod schemes;
 
 pub use administration::{Administration, ProfileEdit};
 pub use change::ChangeError;
 pub(crate) use change::check_profile;
-pub(crate) use command_store::open_store;
+pub(crate) use emails::normalize_emails;
 pub use import::{Import, ImportReport, LineError, RefusedLine};
 pub use operator::{
     NewUser, add_user, administer, check_password, disable_user, list_users, reset_second_factor,
     set_password,
 };
 
-use credentials::{Password, Username};
 use decoys::Decoys;
-use hash::StoredHash;
 use password::{PasswordPool, Place, PoolError};
 
 /// How often one attempt is judged, when the password is changed again and again meanwhile.
@@ -242,13 +234,6 @@ impl Users {
         let found = self.store.find_account_by_id(id).await?;
         Ok(found.filter(|account| account.disabled_at.is_none()))
     }
-}
-
-pub(crate) fn seconds_since_epoch(now: SystemTime) -> anyhow::Result<i64> {
-    let since = now
-        .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?;
-    Ok(i64::try_from(since.as_secs())?)
 }
 
 #[cfg(test)]

@@ -8,15 +8,15 @@ use shared_claims::claims::Profile;
 use super::{
     Administration,
     change::{ChangeError, check_profile},
-    command_store::open_store,
-    credentials::{CredentialError, Password, Username},
-    hash::{self, StoredHash},
-    seconds_since_epoch,
 };
 use crate::{
+    clock::seconds_since_epoch,
     config::Settings,
-    sessions,
-    store::{Account, EndReason, StoreError, event::Actor},
+    credentials::{
+        CredentialError, Password, Username,
+        hash::{self, StoredHash},
+    },
+    store::{Account, EndReason, Ending, StoreError, event::Actor, open_for_command},
 };
 
 /// An account to be made.
@@ -70,7 +70,7 @@ pub async fn add_user(settings: &Settings, user: NewUser) -> Result<String, Chan
 ///
 /// When the database does not answer.
 pub async fn list_users(settings: &Settings) -> anyhow::Result<Vec<Account>> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let accounts = store.list_accounts().await;
     store.close().await;
     Ok(accounts?)
@@ -89,8 +89,8 @@ pub async fn set_password(
     let name = username.as_str();
     let hash = new_hash(settings, name, &Profile::default(), password).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = sessions::ending(settings, EndReason::PasswordChanged, now)?;
-    let store = open_store(settings).await?;
+    let ending = Ending::new(settings, EndReason::PasswordChanged, now)?;
+    let store = open_for_command(settings).await?;
     let changed = store
         .set_password_hash(username.as_str(), &hash, ending)
         .await;
@@ -107,7 +107,7 @@ pub async fn administer<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(Administration<'_>) -> Result<T, ChangeError>,
 ) -> Result<T, ChangeError> {
-    let store = open_store(settings).await?;
+    let store = open_for_command(settings).await?;
     let done = work(Administration::new(&store, Actor::Command, settings)).await;
     store.close().await;
     done

@@ -2,11 +2,11 @@ use tempfile::TempDir;
 
 use crate::{
     config::{DatabaseUrl, Settings},
-    sessions,
-    store::EndReason,
+    store::{EndReason, Ending},
 };
 
-use super::{credentials::CredentialError, *};
+use super::*;
+use crate::credentials::CredentialError;
 
 struct Fixture {
     settings: Settings,
@@ -172,7 +172,7 @@ async fn an_audit_event_names_its_actor() {
     let fixture = fixture().await;
     let id = fixture.add("alice", "open sesame").await.expect("added");
     let now = 1_000;
-    let ending = sessions::ending(&fixture.settings, EndReason::PasswordChanged, now);
+    let ending = Ending::new(&fixture.settings, EndReason::PasswordChanged, now);
     let hash = StoredHash::from("a hash");
     let store = fixture.users.store();
     let by_owner = store.set_password_hash("alice", &hash, ending.expect("an ending"));

@@ -1,4 +1,4 @@
-//! Which pages may call the service.
+//! The pages that may call the service.
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::json;

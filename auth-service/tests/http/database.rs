@@ -1,7 +1,7 @@
 //! A database for one service: an SQLite file, or a database of its own on the PostgreSQL server
 //! that `tests/postgres` starts.
 
-use auth_service::{config::DatabaseUrl, tokens::random_id};
+use auth_service::{config::DatabaseUrl, ids::random_id};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use std::{
 
 use auth_service::{
     Config, Settings,
-    users::{self, NewUser, credentials::Username},
+    credentials::Username,
+    users::{self, NewUser},
 };
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};

@@ -4,10 +4,8 @@ use std::time::SystemTime;
 
 use auth_service::{
     clients,
-    users::{
-        credentials::Username,
-        grants::{self, Subject},
-    },
+    credentials::Username,
+    users::grants::{self, Subject},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{Response, StatusCode};

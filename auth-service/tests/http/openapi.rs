@@ -69,6 +69,23 @@ async fn a_problem_is_described_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_page_is_there_when_the_setting_says_so() {
+    let service = Service::start_with(|settings| settings.docs = false).await;
+    for path in ["/docs", "/docs/", "/docs/swagger-ui.css"] {
+        let answer = get(&service, path).await;
+        problem(answer, StatusCode::NOT_FOUND, "not_found").await;
+    }
+    let description = get(&service, "/openapi.json").await;
+    assert_eq!(description.status(), StatusCode::OK);
+    let service = service
+        .restart_with(|config| config.settings.docs = true)
+        .await;
+    for path in ["/docs", "/docs/", "/docs/swagger-ui.css"] {
+        assert_eq!(get(&service, path).await.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn the_page_has_all_its_files_and_a_policy_that_lets_it_load_no_others() {
     let service = Service::start().await;
     let page = get(&service, "/docs/").await;

@@ -109,7 +109,7 @@ fn routes(state: Arc<AppState>, config: &Config) -> Router {
         .route_layer(from_fn_with_state(api.clone(), caller::authenticate))
         .with_state(api);
     for_back_ends
-        .merge(openapi::routes())
+        .merge(openapi::routes(config.api.docs))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(most))

@@ -84,10 +84,13 @@ impl Modify for BearerScheme {
     }
 }
 
-/// The paths of both.
-pub(super) fn routes() -> Router {
-    Router::new()
-        .route("/openapi.json", get(show_openapi))
+/// The paths of the description and, if `docs` says so, of the page.
+pub(super) fn routes(docs: bool) -> Router {
+    let description = Router::new().route("/openapi.json", get(show_openapi));
+    if !docs {
+        return description;
+    }
+    description
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(async || show_file("index.html")))
         .route(

@@ -11,6 +11,10 @@ pub struct ApiSettings {
     /// Address and port of the listener for back ends, such as `127.0.0.1:9001`, or `off`. It
     /// speaks TLS when the listener for clients does. `REALTIME__API__LISTEN`, default `off`.
     pub listen: OptionalAddress,
+    /// Whether the listener serves a page at `/docs/` that shows the description at `/openapi.json` and
+    /// calls the endpoints: `true` or `false`. `cargo dev` turns it on. `REALTIME__API__DOCS`, default
+    /// `false`.
+    pub docs: bool,
     /// Requests per second that one back end may send continuously.
     /// `REALTIME__API__REQUESTS_PER_SEC`, default 100.
     pub requests_per_sec: u32,
@@ -22,6 +26,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: OptionalAddress::default(),
+            docs: false,
             requests_per_sec: 100,
             requests_burst: 200,
         }

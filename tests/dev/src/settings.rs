@@ -107,6 +107,7 @@ impl Settings {
             ("listen", "AUTH__LISTEN", self.auth.listen()),
             ("public_url", "AUTH__PUBLIC_URL", self.auth.url()),
             ("database_url", "AUTH__DATABASE_URL", self.database_url()),
+            ("docs", "AUTH__DOCS", "true".to_owned()),
         ] {
             if !made.has(name) {
                 command.env(variable, own);
@@ -132,6 +133,7 @@ impl Settings {
         for (name, variable, own) in [
             ("listen", "REALTIME__LISTEN", self.realtime.listen()),
             ("api.listen", "REALTIME__API__LISTEN", self.api.listen()),
+            ("api.docs", "REALTIME__API__DOCS", "true".to_owned()),
             ("issuer", "REALTIME__ISSUER", self.issuer()),
             (
                 "revocations.file",

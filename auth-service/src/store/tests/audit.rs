@@ -5,7 +5,7 @@ use super::{
     sessions::{ending, start},
 };
 use crate::{
-    store::{EndReason, Which, database::Pool},
+    store::{EndReason, SessionFilter, database::Pool},
     vault::Hash,
 };
 
@@ -73,7 +73,7 @@ async fn a_change_of_any_field_of_any_event_is_found(own: OwnStore) {
     for name in ["alice", "bob", "carol"] {
         start(&own, name, &Hash::of(name)).await;
     }
-    let ended = own.end_sessions("bob", Which::All, ending(EndReason::LoggedOut, &[]));
+    let ended = own.end_sessions("bob", SessionFilter::All, ending(EndReason::LoggedOut, &[]));
     assert_eq!(ended.await.expect("a write").len(), 1);
     let check = async || own.check_events().await.expect("an answer");
     assert_eq!(check().await, Ok(7));

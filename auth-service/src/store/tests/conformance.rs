@@ -2,11 +2,8 @@
 
 use super::OwnStore;
 use crate::{
+    credentials::{email::Email, hash::StoredHash},
     store::{Added, NewAccount},
-    users::{
-        email::{self, Email},
-        hash::StoredHash,
-    },
 };
 
 super::on_both!(
@@ -85,7 +82,9 @@ async fn an_address_for_mail_is_of_one_account_however_it_is_written(store: OwnS
         store.try_execute(statement).await.expect(statement);
     }
     for _ in 0..2 {
-        email::normalize_stored(&store).await.expect("a write");
+        crate::users::normalize_emails(&store)
+            .await
+            .expect("a write");
         let left = store.list_emails_without_normal_form().await;
         let left: Vec<String> = left
             .expect("a list")

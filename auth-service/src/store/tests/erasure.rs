@@ -10,12 +10,12 @@ use super::{
     sessions::{NOW, ending, start},
 };
 use crate::{
+    credentials::email::Email,
     store::{
         Challenged, Deleted, EndReason, NewGrant, NewLink, Store, StoreError,
         audit::StoredEvent,
         database::{Pool, on_pool},
     },
-    users::email::Email,
     vault::Hash,
 };
 

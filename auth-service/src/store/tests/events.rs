@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::{OwnStore, conformance::account};
 use crate::{
+    credentials::email::Email,
     store::{
         Deleted, Destination, EndReason, Ending, Message, NewLink, Store,
         event::{Event, EventKind},
     },
-    users::email::Email,
     vault::Hash,
 };
 

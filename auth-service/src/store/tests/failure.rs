@@ -9,7 +9,7 @@ use super::{
     super::{database::OpenTransaction, *},
     OwnStore,
 };
-use crate::{store::NewAccount, users::hash::StoredHash, vault::Hash};
+use crate::{credentials::hash::StoredHash, store::NewAccount, vault::Hash};
 
 const NOW: i64 = 1_000;
 
@@ -70,11 +70,11 @@ async fn with_alice() -> OwnStore {
     store
 }
 
-fn trouble<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Trouble {
+fn trouble<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> FailureKind {
     outcome.expect_err("a failure").trouble()
 }
 
-async fn readiness(store: &Store) -> Option<Trouble> {
+async fn readiness(store: &Store) -> Option<FailureKind> {
     store
         .check_ready(NOW)
         .await
@@ -91,7 +91,7 @@ async fn a_full_database_is_said_to_be_full_and_takes_writes_when_there_is_space
         set(&store, "pragma max_page_count = 1").await;
         assert_eq!(
             trouble(add_session(&store, round, &long).await),
-            Trouble::Full
+            FailureKind::Full
         );
         assert!(add_session(&store, round, &long).await.expect("a write"));
     }
@@ -102,16 +102,19 @@ async fn a_database_that_is_only_read_is_not_ready_until_it_is_written_again() {
     let store = with_alice().await;
     assert_eq!(readiness(&store).await, None);
     set(&store, "pragma query_only = on").await;
-    assert_eq!(trouble(add_account(&store, "bob").await), Trouble::ReadOnly);
+    assert_eq!(
+        trouble(add_account(&store, "bob").await),
+        FailureKind::ReadOnly
+    );
     assert_eq!(
         trouble(add_session(&store, "one", "").await),
-        Trouble::ReadOnly
+        FailureKind::ReadOnly
     );
     // A write has succeeded a moment ago, which counts until somebody says otherwise.
     assert_eq!(readiness(&store).await, None);
     store.doubt_writes();
-    assert_eq!(readiness(&store).await, Some(Trouble::ReadOnly));
-    assert_eq!(readiness(&store).await, Some(Trouble::ReadOnly));
+    assert_eq!(readiness(&store).await, Some(FailureKind::ReadOnly));
+    assert_eq!(readiness(&store).await, Some(FailureKind::ReadOnly));
 
     set(&store, "pragma query_only = off").await;
     store.forget_last_write();
@@ -132,8 +135,11 @@ async fn a_database_that_another_process_keeps_locked_is_busy_and_says_so_in_tim
         .await
         .expect("a transaction");
     let started = Instant::now();
-    assert_eq!(trouble(add_session(&store, "one", "").await), Trouble::Busy);
-    assert_eq!(trouble(add_account(&store, "bob").await), Trouble::Busy);
+    assert_eq!(
+        trouble(add_session(&store, "one", "").await),
+        FailureKind::Busy
+    );
+    assert_eq!(trouble(add_account(&store, "bob").await), FailureKind::Busy);
     assert!(started.elapsed() < Duration::from_secs(4));
     lock.rollback().await.expect("unlocked");
     assert!(add_session(&store, "one", "").await.expect("a write"));
@@ -218,7 +224,7 @@ async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
             .expect(statement);
     }
     let outcome = transaction.commit().await;
-    assert_eq!(trouble(outcome), Trouble::Defect);
+    assert_eq!(trouble(outcome), FailureKind::Defect);
     let left: i64 = sqlx::query_scalar("select count(*) from totp_secrets")
         .fetch_one(writer(&store))
         .await

@@ -8,11 +8,11 @@ use super::{
     sessions::{NOW, ending, start},
 };
 use crate::{
+    credentials::{email::Email, hash::StoredHash},
     store::{
         AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, Link, LinkPurpose,
-        ManagedAccount, NewGrant, NewLink, Which,
+        ManagedAccount, NewGrant, NewLink, SessionFilter,
     },
-    users::{email::Email, hash::StoredHash},
     vault::Hash,
 };
 
@@ -269,7 +269,7 @@ async fn a_hash_of_ours_takes_the_place_of_an_imported_one(own: OwnStore) {
             "anew" => own.replace_hash(name, &old, &new).await,
             "set" => own.set_password_hash(name, &new, ending).await,
             "changed" => {
-                let change = own.change_password(name, 0, &new, Which::All, ending);
+                let change = own.change_password(name, 0, &new, SessionFilter::All, ending);
                 change.await
             }
             _ => {

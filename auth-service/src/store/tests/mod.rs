@@ -59,7 +59,7 @@ fn sqlite_url() -> (DatabaseUrl, TempDir) {
 /// A new database without tables on the server.
 async fn postgres_url() -> DatabaseUrl {
     let server = std::env::var(SERVER_VARIABLE).expect("a server; see tests/postgres");
-    let name = crate::tokens::random_id().expect("randomness");
+    let name = crate::ids::random_id().expect("randomness");
     let name = format!("test_{}", name.replace('-', "_").to_lowercase());
     let administrator = sqlx::PgPool::connect(&format!("{server}/postgres"))
         .await

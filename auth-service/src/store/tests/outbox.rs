@@ -5,11 +5,11 @@ use tokio::task::JoinSet;
 
 use super::{OwnStore, conformance::account};
 use crate::{
+    credentials::{email::Email, hash::StoredHash},
     store::{
         Added, Destination, EndReason, Ending, Link, LinkPurpose, NewLink, Store, Verified,
         event::{Event, EventKind},
     },
-    users::{email::Email, hash::StoredHash},
     vault::Hash,
 };
 

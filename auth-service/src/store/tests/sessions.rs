@@ -5,12 +5,12 @@ use tokio::task::JoinSet;
 
 use super::{OwnStore, conformance::account};
 use crate::{
+    credentials::hash::StoredHash,
+    ids::random_id,
     store::{
-        Destination, EndReason, Ending, NewSession, Refreshed, Rotation, Session, Store,
-        StoreError, Which,
+        Destination, EndReason, Ending, NewSession, Refreshed, Rotation, Session, SessionFilter,
+        Store, StoreError,
     },
-    tokens::random_id,
-    users::hash::StoredHash,
     vault::Hash,
 };
 
@@ -133,13 +133,17 @@ async fn changes_of_one_account_at_once_never_deadlock(own: OwnStore) {
             let store = Store::clone(&own);
             changing.spawn(async move {
                 let ending = ending(EndReason::LoggedOut, &[]);
-                let ended = store.end_sessions("alice", Which::One(&left), ending).await;
+                let ended = store
+                    .end_sessions("alice", SessionFilter::One(&left), ending)
+                    .await;
                 ended.map(|_| ())
             });
             let store = Store::clone(&own);
             changing.spawn(async move {
                 let ending = ending(EndReason::LoggedOut, &[]);
-                let ended = store.end_sessions("alice", Which::All, ending).await;
+                let ended = store
+                    .end_sessions("alice", SessionFilter::All, ending)
+                    .await;
                 ended.map(|_| ())
             });
             for (presented, successor) in [
@@ -175,7 +179,7 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
     let (old, new) = (StoredHash::from("a hash"), StoredHash::from("another hash"));
     let change = || {
         let ending = ending(EndReason::PasswordChanged, &[]);
-        own.change_password("alice", 0, &new, Which::All, ending)
+        own.change_password("alice", 0, &new, SessionFilter::All, ending)
     };
     // The same password, hashed with other parameters, is the same password.
     let anew = StoredHash::from("the same anew");
@@ -239,7 +243,7 @@ async fn a_revocation_is_told_until_the_last_token_of_its_session_has_expired(ow
         ..ending(EndReason::LoggedOut, &gateways)
     };
     rotate(&own, &Hash::of("first"), Hash::of("second"), lowered).await;
-    let ended = own.end_sessions("alice", Which::One(&id), lowered);
+    let ended = own.end_sessions("alice", SessionFilter::One(&id), lowered);
     assert_eq!(ended.await.expect("a write").len(), 1);
     for (now, count) in [(NOW + 60, 1), (NOW + 899, 1), (NOW + 900, 0)] {
         let due = own
@@ -257,20 +261,17 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
         ids.push(start(&own, "alice", &Hash::of(&number.to_string())).await);
     }
     let bob = start(&own, "bob", &Hash::of("bob")).await;
-    let end = |which| own.end_sessions("alice", which, logout());
-    assert_eq!(
-        end(Which::One(&ids[0])).await.expect("a write"),
-        [ids[0].clone()]
-    );
-    assert!(end(Which::One(&ids[0])).await.expect("a write").is_empty());
-    assert!(end(Which::One(&bob)).await.expect("a write").is_empty());
-    assert_eq!(end(Which::AllBut(&ids[1])).await.expect("a write").len(), 2);
-    assert_eq!(end(Which::All).await.expect("a write"), [ids[1].clone()]);
-    assert!(
-        own.is_session_live(&bob, "bob", NOW)
-            .await
-            .expect("an answer")
-    );
+    let end = async |which| {
+        let ended = own.end_sessions("alice", which, logout()).await;
+        ended.expect("a write")
+    };
+    assert_eq!(end(SessionFilter::One(&ids[0])).await, [ids[0].clone()]);
+    assert!(end(SessionFilter::One(&ids[0])).await.is_empty());
+    assert!(end(SessionFilter::One(&bob)).await.is_empty());
+    assert_eq!(end(SessionFilter::AllBut(&ids[1])).await.len(), 2);
+    assert_eq!(end(SessionFilter::All).await, [ids[1].clone()]);
+    let is_live = own.is_session_live(&bob, "bob", NOW).await;
+    assert!(is_live.expect("an answer"));
     for gateway in &gateways {
         let due = own
             .due_messages(Destination::Gateway(gateway), false, NOW, 10)
@@ -324,7 +325,7 @@ async fn clean_up_removes_a_bounded_number_of_rows_and_only_old_ones(own: OwnSto
     }
     let live = start(&own, "alice", &Hash::of("live")).await;
     let ending = ending(EndReason::LoggedOut, &gateways);
-    own.end_sessions("alice", Which::One(&ended), ending)
+    own.end_sessions("alice", SessionFilter::One(&ended), ending)
         .await
         .expect("a write");
     let remove = async |now, before| own.remove_expired(now, before, 10).await.expect("a write");

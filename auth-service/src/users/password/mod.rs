@@ -19,12 +19,14 @@ use anyhow::Context as _;
 use argon2::Block;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{
-    credentials::Password,
-    hash::{self, Cost, HashError, StoredHash},
-    schemes::verify_password,
+use crate::{
+    config::PasswordSettings,
+    credentials::{
+        Password,
+        hash::{self, Cost, HashError, StoredHash},
+        schemes::verify_password,
+    },
 };
-use crate::config::PasswordSettings;
 
 /// Verifies passwords; see the module's text.
 pub struct PasswordPool {
@@ -205,7 +207,7 @@ fn yield_to_others() {
 
 /// The hash that stands in for an account that does not exist: of a password nobody knows.
 fn decoy_hash(cost: &Cost) -> anyhow::Result<StoredHash> {
-    let password = Password::parse(crate::tokens::random_id()?)?;
+    let password = Password::parse(crate::ids::random_id()?)?;
     make(&password, cost)
 }
 

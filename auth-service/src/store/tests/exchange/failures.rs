@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{OwnStore, done, exchange, exchange_at_once, is_refused, is_undecided, start};
 use crate::{
-    store::{Store, Trouble},
+    store::{FailureKind, Store},
     vault::Hash,
 };
 
@@ -22,7 +22,7 @@ async fn a_failure_is_the_failure_of_its_batch_alone() {
         match outcome {
             Ok(outcome) => assert!(is_refused(&outcome)),
             Err(error) => {
-                assert_eq!(error.trouble(), Trouble::ReadOnly);
+                assert_eq!(error.trouble(), FailureKind::ReadOnly);
                 assert!(
                     error.story().starts_with("the database failed: "),
                     "{}",
@@ -39,7 +39,10 @@ async fn a_failure_is_the_failure_of_its_batch_alone() {
     }
     own.close().await;
     for outcome in exchange_at_once(&own, ["one", "two"].map(exchange)).await {
-        assert_eq!(outcome.expect_err("closed").trouble(), Trouble::Unreachable);
+        assert_eq!(
+            outcome.expect_err("closed").trouble(),
+            FailureKind::Unreachable
+        );
     }
 }
 

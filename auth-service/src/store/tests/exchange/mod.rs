@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     store::{
-        EndReason, Ending, Exchange, Exchanged, ExchangedFor, Pool, Refreshed, Store, StoreError,
-        Which,
+        EndReason, Ending, Exchange, Exchanged, ExchangedFor, Pool, Refreshed, SessionFilter,
+        Store, StoreError,
         event::{Event, EventKind},
         exchange::{EXCHANGE, ExchangeQueue, FIND},
     },
@@ -252,7 +252,7 @@ async fn each_reason_to_refuse_a_token_spares_its_neighbour() {
     // A spent token does not expire by itself, but with its session.
     done(Ok(exchange_one(&own, exchange("outlived")).await));
     let ended = start(&own, "alice", &Hash::of("of an ended session")).await;
-    let which = Which::One(&ended);
+    let which = SessionFilter::One(&ended);
     own.end_sessions("alice", which, ending)
         .await
         .expect("a write");

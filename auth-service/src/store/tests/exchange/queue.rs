@@ -9,7 +9,7 @@ use super::{OwnStore, done, exchange, exchange_one, is_refused, is_undecided, st
 use crate::{
     error::ApiError,
     store::{
-        Exchanged, StoreError, Trouble,
+        Exchanged, FailureKind, StoreError,
         exchange::queue::{ExchangeQueue, MAXIMUM_BATCH, MAXIMUM_WAITING, Pending, Runner},
     },
     vault::Hash,
@@ -99,7 +99,7 @@ async fn a_full_queue_has_room_again_after_a_batch_and_after_the_deadline() {
     };
     let full = fill(&mut waiting);
     assert!(matches!(full, StoreError::QueueFull), "{full}");
-    assert_eq!(full.trouble(), Trouble::Busy);
+    assert_eq!(full.trouble(), FailureKind::Busy);
     assert_eq!(waiting.len(), MAXIMUM_WAITING);
 
     assert_eq!(refuse_batch(&mut runner), MAXIMUM_BATCH);
@@ -127,7 +127,7 @@ async fn a_runner_that_is_dropped_leaves_no_request_waiting() {
     drop((batch, runner));
     for pending in [taken, waiting] {
         let error = outcome(pending).await.expect_err("no runner");
-        assert_eq!(error.trouble(), Trouble::Unreachable);
+        assert_eq!(error.trouble(), FailureKind::Unreachable);
         assert!(!matches!(error, StoreError::TooSlow));
     }
     let (next, mut runner) = push_first(&queue, "next");

@@ -1,5 +1,10 @@
 //! Names and passwords, as far as they can be judged without looking into the database.
 
+pub mod email;
+pub(crate) mod foreign;
+pub mod hash;
+pub(crate) mod schemes;
+
 use std::fmt;
 
 use precis_core::profile::PrecisFastInvocation as _;

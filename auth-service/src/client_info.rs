@@ -21,14 +21,14 @@ const MAXIMUM_DEVICE_CHARACTERS: usize = 200;
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub(crate) struct Visitor {
+pub(crate) struct ClientInfo {
     /// Where the request comes from.
     pub(crate) address: IpAddr,
     /// What the device calls itself, shortened, and without characters that hide or reorder text.
     pub(crate) device: String,
 }
 
-impl FromRequest for Visitor {
+impl FromRequest for ClientInfo {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 

@@ -9,10 +9,10 @@ use argon2::{
 };
 use zeroize::Zeroize as _;
 
-use super::credentials::Password;
+use super::Password;
 
 /// Random bytes in front of each password, so that equal passwords have different hashes.
-pub(super) const SALT_BYTES: usize = 16;
+pub(crate) const SALT_BYTES: usize = 16;
 
 /// The most that a stored hash may ask for: what the database says must not cost all memory.
 pub(crate) const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
@@ -60,12 +60,12 @@ pub enum HashError {
 }
 
 /// Room for one hash.
-pub(super) fn new_memory(cost: &Cost) -> Vec<Block> {
+pub(crate) fn new_memory(cost: &Cost) -> Vec<Block> {
     vec![Block::new(); cost.block_count()]
 }
 
 /// Returns whether a stored hash has the algorithm, version, cost and sizes of a new one.
-pub(super) fn is_current(stored: &StoredHash, cost: &Cost) -> bool {
+pub(crate) fn is_current(stored: &StoredHash, cost: &Cost) -> bool {
     PasswordHash::new(stored.as_str()).is_ok_and(|stored| {
         stored.algorithm.as_str() == "argon2id"
             && stored.version == Some(Version::V0x13.into())
@@ -83,14 +83,14 @@ pub(super) fn is_current(stored: &StoredHash, cost: &Cost) -> bool {
 }
 
 /// A salt from the operating system.
-pub(super) fn random_salt() -> anyhow::Result<[u8; SALT_BYTES]> {
+pub(crate) fn random_salt() -> anyhow::Result<[u8; SALT_BYTES]> {
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt).context("no randomness from the operating system")?;
     Ok(salt)
 }
 
 /// Hashes a password that is being set.
-pub(super) fn hash_password(
+pub(crate) fn hash_password(
     password: &Password,
     salt: [u8; SALT_BYTES],
     cost: &Cost,
@@ -104,15 +104,15 @@ pub(super) fn hash_password(
 }
 
 /// A hash of Argon2, parsed.
-pub(super) struct Argon2Hash {
-    pub(super) parsed: PasswordHash,
+pub(crate) struct Argon2Hash {
+    pub(crate) parsed: PasswordHash,
     algorithm: Algorithm,
     version: Version,
-    pub(super) parameters: Params,
+    pub(crate) parameters: Params,
 }
 
 /// Parses a hash of Argon2 whose cost is not above the ceiling.
-pub(super) fn parse_argon2(stored: &StoredHash) -> Result<Argon2Hash, HashError> {
+pub(crate) fn parse_argon2(stored: &StoredHash) -> Result<Argon2Hash, HashError> {
     let parsed = PasswordHash::new(stored.as_str()).map_err(|_| HashError::Malformed)?;
     let algorithm = Algorithm::try_from(parsed.algorithm.as_str());
     let version = parsed.version.map(Version::try_from).transpose();
@@ -133,7 +133,7 @@ pub(super) fn parse_argon2(stored: &StoredHash) -> Result<Argon2Hash, HashError>
 
 /// Whether `password` has the hash of Argon2 `stored`. `memory` is used for hashes with our parameters, and
 /// overwritten by the next; an older hash that needs more gets its own for the moment.
-pub(super) fn verify_argon2(
+pub(crate) fn verify_argon2(
     password: &Password,
     stored: &StoredHash,
     memory: &mut [Block],

@@ -1,4 +1,4 @@
-//! Levels of the database's queues, for the operator.
+//! Gauges of the queues in the database, for the operator.
 
 use super::{Destination, Store, StoreError, database::on_pool};
 

@@ -20,7 +20,7 @@ use base64::{
 use zeroize::Zeroizing;
 
 use super::{
-    credentials::Password,
+    Password,
     hash::{HashError, MAXIMUM_MEMORY_KIB, StoredHash},
 };
 
@@ -44,14 +44,14 @@ const MINIMUM_ROUNDS: u32 = 8;
 
 /// The hash function of PBKDF2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Digest {
+pub(crate) enum Digest {
     Sha256,
     Sha512,
 }
 
 /// The parameters of a Firebase project, as its console shows them.
 #[derive(Clone)]
-pub(super) struct FirebaseParameters {
+pub(crate) struct FirebaseParameters {
     signer_key: Vec<u8>,
     salt_separator: Vec<u8>,
     rounds: u32,
@@ -59,7 +59,7 @@ pub(super) struct FirebaseParameters {
 }
 
 /// A hash of another system.
-pub(super) enum ForeignHash {
+pub(crate) enum ForeignHash {
     /// The text as it is, and its cost.
     Bcrypt(String, u32),
     /// RFC 8018, section 5.2.
@@ -115,7 +115,7 @@ impl FirebaseParameters {
     /// # Errors
     ///
     /// When a text is no base64, or the costs are below the floor or above the ceiling.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         signer_key: &str,
         salt_separator: &str,
         rounds: u32,
@@ -148,7 +148,7 @@ impl ForeignHash {
     /// # Errors
     ///
     /// When it is another text, or its cost is out of bounds.
-    pub(super) fn parse(text: &str) -> Result<Self, HashError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, HashError> {
         let parts: Vec<&str> = text.split('$').collect();
         match parts[..] {
             ["", "2a" | "2b" | "2y", cost, _] => bcrypt(text, cost),
@@ -190,7 +190,7 @@ impl ForeignHash {
     /// # Errors
     ///
     /// When one is no base64, or has another size.
-    pub(super) fn firebase(
+    pub(crate) fn firebase(
         parameters: &FirebaseParameters,
         salt: &str,
         hash: &str,
@@ -208,7 +208,7 @@ impl ForeignHash {
     }
 
     /// The scheme and its cost: hashes of one scheme take the same time.
-    pub(super) fn scheme(&self) -> String {
+    pub(crate) fn scheme(&self) -> String {
         match self {
             Self::Bcrypt(_, cost) => format!("bcrypt:{cost}"),
             Self::Pbkdf2 {
@@ -221,7 +221,7 @@ impl ForeignHash {
     }
 
     /// The text that is stored.
-    pub(super) fn stored(&self) -> StoredHash {
+    pub(crate) fn stored(&self) -> StoredHash {
         let text = match self {
             Self::Bcrypt(text, _) => text.clone(),
             Self::Pbkdf2 {
@@ -257,7 +257,7 @@ impl ForeignHash {
     /// # Errors
     ///
     /// When the library does not take it.
-    pub(super) fn verify(&self, password: &Password) -> Result<bool, HashError> {
+    pub(crate) fn verify(&self, password: &Password) -> Result<bool, HashError> {
         match self {
             // As every implementation does, the crate reads 72 bytes of a password.
             Self::Bcrypt(text, _) => {

@@ -6,7 +6,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use shared_claims::ids;
 
 use crate::{
-    tokens::random_id,
+    ids::random_id,
+    store::Account,
     vault::{Purpose, Vault},
 };
 
@@ -21,7 +22,7 @@ const MAXIMUM_BYTES: usize = 256;
 pub(crate) struct KnownDevice {
     /// The account.
     pub(crate) user_id: String,
-    /// Which device: each has its own counter.
+    /// The device: each has its own counter.
     pub(crate) device_id: String,
 }
 
@@ -36,6 +37,11 @@ impl KnownDevice {
         let macs = vault.macs(Purpose::KnownDevice, body.as_bytes());
         let mac = macs.first().map(ids::token_from).unwrap_or_default();
         Ok(format!("{body}.{mac}"))
+    }
+
+    /// Returns whether the device has signed in to this account before.
+    pub(crate) fn is_of(&self, account: &Account) -> bool {
+        self.user_id == account.id
     }
 
     /// The device that a proof names, if it is one of ours and not too old. What is none is left

@@ -6,8 +6,7 @@ use precis_profiles::OpaqueString;
 use shared_claims::ids::is_identifier;
 use url::Host;
 
-use super::credentials::CredentialError;
-use crate::store::{Store, StoreError};
+use super::CredentialError;
 
 /// An address for mail (RFC 5321, section 4.1.2), as it is written and in its normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,28 +68,6 @@ impl Email {
     pub fn normal(&self) -> &str {
         &self.normal
     }
-}
-
-/// Fills the normal form of addresses from before there was one. A text that is no address, and the
-/// second account of one address, stay without.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn normalize_stored(store: &Store) -> Result<(), StoreError> {
-    for (user_id, text) in store.list_emails_without_normal_form().await? {
-        let is_set = match Email::parse(&text) {
-            Ok(email) => store.set_normal_email(&user_id, email.normal()).await?,
-            Err(_) => false,
-        };
-        if !is_set {
-            tracing::warn!(
-                user = user_id,
-                "the account's email is no address, or another account has it"
-            );
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 
 use shared_claims::address::{AddressKey, SiteKey};
 
-use crate::{config::LimitSettings, error::ApiError};
+use crate::config::LimitSettings;
 
 /// The counters beyond the bound of one limit: whoever comes when it is reached shares one of these
 /// with others, so that filling the memory resets nobody's counter, least of all one's own.
@@ -59,6 +59,15 @@ impl Limit {
 }
 
 const LIMITS: usize = 9;
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// The limit.
+    pub limit: Limit,
+    /// When the next attempt is taken, in seconds from now.
+    pub secs: u64,
+}
 
 /// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
 /// outside can choose texts that collide.
@@ -128,9 +137,8 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`ApiError::RateLimited`] with the time to wait, and without counting it, when there were too
-    /// many.
-    pub fn take(&self, limit: Limit, key: Key) -> Result<(), ApiError> {
+    /// [`LimitReached`] with the time to wait, and without counting it, when there were too many.
+    pub fn take(&self, limit: Limit, key: Key) -> Result<(), LimitReached> {
         let (now, rate) = (self.now_ms(), self.rate(limit));
         let most = self.settings.entries;
         let take = |table: &mut Table| {
@@ -141,11 +149,10 @@ impl Limits {
             let taken = table.take(site, self.site_rate(rate), now, most);
             taken.inspect_err(|_| table.give_back(key.own, rate, now))
         };
-        self.table(limit, take)
-            .map_err(|wait_ms| ApiError::RateLimited {
-                limit,
-                secs: wait_ms.div_ceil(1000),
-            })
+        self.table(limit, take).map_err(|wait_ms| LimitReached {
+            limit,
+            secs: wait_ms.div_ceil(1000),
+        })
     }
 
     /// Takes back an attempt that turned out well, or did not take place. It undoes no other.

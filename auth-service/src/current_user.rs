@@ -6,19 +6,19 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use anyhow::Context as _;
 
 use crate::{
-    bearer::Bearer, error::ApiError, state::AppState, store::Account, users::seconds_since_epoch,
+    bearer::Bearer, clock::seconds_since_epoch, error::ApiError, state::AppState, store::Account,
 };
 
 /// Somebody whose token we accept, whose session lives, and whose account is not shut. A token
 /// alone proves what was so when it was signed.
-pub(crate) struct SignedIn {
+pub(crate) struct CurrentUser {
     /// The account.
     pub(crate) account: Account,
     /// The session of the token.
     pub(crate) session_id: String,
 }
 
-impl FromRequest for SignedIn {
+impl FromRequest for CurrentUser {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{error::ApiError, limits::Key};
+use super::limits::Key;
 
 /// How many requests of each address wait. It holds no more than waits.
 #[derive(Default)]
@@ -18,19 +18,15 @@ pub(crate) struct Place<'a> {
 }
 
 impl Waiting {
-    /// A place for one more request of `key`.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError::Overloaded`] when so many of it wait already.
-    pub(crate) fn enter(&self, key: Key, most: u32) -> Result<Place<'_>, ApiError> {
+    /// Takes a place for one more request of `key`. Returns `None` when `most` of it wait already.
+    pub(crate) fn enter(&self, key: Key, most: u32) -> Option<Place<'_>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_default();
         if *count >= most {
-            return Err(ApiError::Overloaded);
+            return None;
         }
         *count += 1;
-        Ok(Place { waiting: self, key })
+        Some(Place { waiting: self, key })
     }
 }
 
@@ -53,7 +49,7 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::LimitSettings, limits::Limits};
+    use crate::{config::LimitSettings, guard::limits::Limits};
 
     #[test]
     fn one_address_waits_with_so_many_and_another_is_not_held_up() {
@@ -62,10 +58,10 @@ mod tests {
         let waiting = Waiting::default();
         let first = waiting.enter(key("192.0.2.1"), 2).expect("a place");
         let _second = waiting.enter(key("192.0.2.1"), 2).expect("a place");
-        assert!(waiting.enter(key("192.0.2.1"), 2).is_err());
+        assert!(waiting.enter(key("192.0.2.1"), 2).is_none());
         let other = waiting.enter(key("192.0.2.2"), 2).expect("a place");
         drop((first, other));
-        assert!(waiting.enter(key("192.0.2.1"), 2).is_ok());
+        assert!(waiting.enter(key("192.0.2.1"), 2).is_some());
         assert_eq!(waiting.0.lock().expect("a lock").len(), 1);
     }
 }

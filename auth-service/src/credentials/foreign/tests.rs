@@ -1,5 +1,5 @@
 use super::*;
-use crate::users::{
+use crate::credentials::{
     hash::{Cost, new_memory},
     schemes::{self, decoy_of, verify_password},
 };

@@ -6,7 +6,7 @@ use argon2::Block;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
 use super::{
-    credentials::Password,
+    Password,
     foreign::ForeignHash,
     hash::{Cost, HashError, StoredHash, is_current, parse_argon2, verify_argon2},
 };
@@ -16,7 +16,7 @@ use super::{
 /// # Errors
 ///
 /// When the hash is of no scheme that is known, or costs more than the ceiling.
-pub(super) fn verify_password(
+pub(crate) fn verify_password(
     password: &Password,
     stored: &StoredHash,
     memory: &mut [Block],
@@ -39,7 +39,7 @@ const MINIMUM_ARGON2_MEMORY_KIB: u32 = 4 * 1024;
 /// # Errors
 ///
 /// When the scheme is not known, or the cost is below the floor or above the ceiling.
-pub(super) fn import(text: &str, cost: &Cost) -> Result<(StoredHash, Option<String>), HashError> {
+pub(crate) fn import(text: &str, cost: &Cost) -> Result<(StoredHash, Option<String>), HashError> {
     if !is_argon2(text) {
         let foreign = ForeignHash::parse(text)?;
         return Ok((foreign.stored(), Some(foreign.scheme())));
@@ -64,7 +64,7 @@ pub(super) fn import(text: &str, cost: &Cost) -> Result<(StoredHash, Option<Stri
 
 /// A hash of a scheme and cost as [`import`] names them that is no password's: verifying it takes as
 /// long as verifying another of the scheme.
-pub(super) fn decoy_of(scheme: &str) -> anyhow::Result<StoredHash> {
+pub(crate) fn decoy_of(scheme: &str) -> anyhow::Result<StoredHash> {
     let (name, cost) = scheme.split_once(':').context("a scheme has a cost")?;
     let random = |bytes: usize| -> anyhow::Result<String> {
         let mut random = vec![0; bytes];

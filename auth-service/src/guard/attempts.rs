@@ -1,0 +1,236 @@
+//! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use super::{
+    devices::KnownDevice,
+    limits::{Key, Limit, LimitReached, Limits},
+    waiting::Waiting,
+};
+use crate::{
+    credentials::{CredentialError, Password, hash::StoredHash},
+    keys::KeyRing,
+    metrics::{LoginOutcome, Metrics},
+    store::{Account, AccountWithHash, StoreError},
+    users::{
+        AuthenticationError, MAXIMUM_JUDGEMENTS, Users,
+        password::{Place, PoolError},
+    },
+    vault::Purpose,
+};
+
+/// The parts of the service that judge an attempt.
+#[derive(Clone)]
+pub(crate) struct Judge<'a> {
+    /// The accounts.
+    pub(crate) users: &'a Users,
+    /// The counters.
+    pub(crate) limits: &'a Limits,
+    /// The requests that wait for a password thread.
+    pub(crate) waiting: &'a Waiting,
+    /// The number of requests of one address that may wait.
+    pub(crate) waiting_per_address: u32,
+    /// The keys of the moment.
+    pub(crate) ring: Arc<KeyRing>,
+    /// The count of outcomes.
+    pub(crate) metrics: &'a Metrics,
+}
+
+impl Judge<'_> {
+    /// Counts the reason, and logs it with the account's id if there is one: the text that was typed as a
+    /// name may be a password.
+    fn refuse(&self, error: AuthenticationError) -> AttemptError {
+        let (outcome, user) = match error {
+            AuthenticationError::Unknown => (LoginOutcome::UnknownUser, None),
+            AuthenticationError::WrongPassword { id } => (LoginOutcome::WrongPassword, Some(id)),
+            AuthenticationError::Disabled { id } => (LoginOutcome::Disabled, Some(id)),
+            AuthenticationError::Locked { id } => (LoginOutcome::Locked, id),
+            AuthenticationError::Pool(error) => {
+                self.metrics.login(match error {
+                    PoolError::Overloaded => LoginOutcome::Overloaded,
+                    PoolError::Failed => LoginOutcome::Failed,
+                });
+                return AttemptError::Pool(error);
+            }
+            AuthenticationError::Store(error) => {
+                self.metrics.login(LoginOutcome::Failed);
+                return AttemptError::Store(error);
+            }
+        };
+        self.metrics.login(outcome);
+        tracing::info!(outcome = outcome.name(), user, "login");
+        AttemptError::Refused
+    }
+}
+
+/// Reason that an attempt was refused.
+#[derive(Debug)]
+pub(crate) enum AttemptError {
+    /// Too many attempts of the address have failed.
+    Limited(LimitReached),
+    /// Too many attempts of the address wait.
+    Crowded,
+    /// The text can be nobody's password.
+    NoPassword(CredentialError),
+    /// The name, the password or the account is not accepted. A visitor is not told which.
+    Refused,
+    /// The password could not be verified.
+    Pool(PoolError),
+    /// The database failed.
+    Store(StoreError),
+}
+
+/// A name and a password, and who presents them.
+pub(crate) struct Attempt<'a> {
+    /// The address that it comes from.
+    pub(crate) address: IpAddr,
+    /// The name, as it was typed.
+    pub(crate) username: &'a str,
+    /// The password, as it was typed.
+    pub(crate) password: Zeroizing<String>,
+    /// The device, if it has signed in before.
+    pub(crate) device: Option<KnownDevice>,
+}
+
+impl Attempt<'_> {
+    /// The account, when the password is right and neither the account nor the name is shut.
+    ///
+    /// A name for which too many attempts have failed is shut for everybody but the devices that its
+    /// owner has signed in with. That looks and takes the same as a wrong password: who guesses does
+    /// not learn that a guess was right.
+    ///
+    /// # Errors
+    ///
+    /// [`AttemptError::Limited`] when too many of the address have failed, [`AttemptError::Crowded`] when
+    /// too many wait, and [`AttemptError::Refused`] whatever is wrong with the name, the password or the
+    /// account.
+    pub(crate) async fn judge(&self, judge: &Judge<'_>) -> Result<AccountWithHash, AttemptError> {
+        let limits = judge.limits;
+        let address = limits.address_key(self.address);
+        let waiting = judge.waiting.enter(address, judge.waiting_per_address);
+        let _waiting = waiting.ok_or(AttemptError::Crowded)?;
+        if let Err(reached) = limits.take(Limit::LoginsOfAddress, address) {
+            judge.metrics.login(LoginOutcome::Limited);
+            return Err(AttemptError::Limited(reached));
+        }
+
+        let place = match judge.users.passwords().enter() {
+            Ok(place) => place,
+            Err(error) => {
+                limits.give_back(Limit::LoginsOfAddress, address);
+                return Err(judge.refuse(error.into()));
+            }
+        };
+        // What follows is large, and most attempts of a flood never come to it: on the heap, it is
+        // not carried along by those.
+        Box::pin(self.judge_at(place, address, judge)).await
+    }
+
+    /// Judges the attempt and does `work` with the account. `work` returns `None` when the password
+    /// has been changed since: then the attempt is judged again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::judge`] and of `work`, and [`PoolError::Overloaded`] when the password is changed
+    /// again and again.
+    pub(crate) async fn judge_and<T, E: From<AttemptError>>(
+        &self,
+        judge: &Judge<'_>,
+        work: impl AsyncFn(AccountWithHash) -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
+        for _ in 0..MAXIMUM_JUDGEMENTS {
+            let account = self.judge(judge).await?;
+            // On the heap for the same reason as in `judge`.
+            if let Some(done) = Box::pin(work(account)).await? {
+                return Ok(done);
+            }
+        }
+        Err(judge.refuse(PoolError::Overloaded.into()).into())
+    }
+
+    /// The same with a place in the queue, for somebody whose attempt was counted.
+    async fn judge_at(
+        &self,
+        place: Place<'_>,
+        address: Key,
+        judge: &Judge<'_>,
+    ) -> Result<AccountWithHash, AttemptError> {
+        let limits = judge.limits;
+        let (password, found) = match self.prepare(judge).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                limits.give_back(Limit::LoginsOfAddress, address);
+                return Err(error);
+            }
+        };
+        let (lane, lane_key) = self.lane(judge, found.as_ref());
+        // Asked after the password was verified, and moved by failures alone: attempts that run at the
+        // same time do not shut the name for each other, and no more than the limit can fail before a
+        // right one is refused.
+        let is_shut = || limits.is_used_up(lane, lane_key);
+        let decoy = self.decoy(judge);
+        let judging = judge.users.judge(place, found, decoy, password, is_shut);
+        let outcome = judging.await;
+        let is_failure = matches!(
+            &outcome,
+            Err(AuthenticationError::Unknown
+                | AuthenticationError::WrongPassword { .. }
+                | AuthenticationError::Disabled { .. }
+                | AuthenticationError::Locked { .. })
+        );
+        if is_failure {
+            // Refused when it is used up already, which is no other answer.
+            let _ = limits.take(lane, lane_key);
+        } else {
+            limits.give_back(Limit::LoginsOfAddress, address);
+        }
+        outcome.map_err(|error| judge.refuse(error))
+    }
+
+    /// Returns whether the attempt comes from a device that has signed in to the account before.
+    pub(crate) fn is_own(&self, account: &Account) -> bool {
+        self.device
+            .as_ref()
+            .is_some_and(|device| device.is_of(account))
+    }
+
+    /// The password, if it can be one, and the account, if there is one.
+    async fn prepare(
+        &self,
+        judge: &Judge<'_>,
+    ) -> Result<(Password, Option<AccountWithHash>), AttemptError> {
+        let password = Password::parse(self.password.clone()).map_err(AttemptError::NoPassword)?;
+        let found = judge.users.find(self.username).await;
+        Ok((password, found.map_err(|error| judge.refuse(error.into()))?))
+    }
+
+    /// Returns what the password is compared with when nobody has the name. The key keeps a stranger from
+    /// knowing which scheme a name has.
+    fn decoy(&self, judge: &Judge<'_>) -> Option<StoredHash> {
+        let name = judge.users.canonical_name(self.username);
+        let macs = judge.ring.vault.macs(Purpose::Decoy, name.as_bytes());
+        let (draw, _) = macs.first()?.split_first_chunk()?;
+        judge.users.decoy(u64::from_be_bytes(*draw))
+    }
+
+    /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
+    /// often itself, or that of the name.
+    fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> (Limit, Key) {
+        let limits = judge.limits;
+        let own = self
+            .device
+            .as_ref()
+            .filter(|device| found.is_some_and(|found| device.is_of(&found.account)))
+            .map(|device| limits.text_key(&device.device_id))
+            .filter(|key| !limits.is_used_up(Limit::LoginsOfDevice, *key));
+        match own {
+            Some(key) => (Limit::LoginsOfDevice, key),
+            None => {
+                let name = judge.users.canonical_name(self.username);
+                (Limit::LoginsOfName, limits.text_key(&name))
+            }
+        }
+    }
+}

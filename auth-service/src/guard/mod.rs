@@ -1,0 +1,7 @@
+//! The guard of passwords and codes: counted attempts, places in the queue, known devices, and the one
+//! judgement of a name and a password.
+
+pub(crate) mod attempts;
+pub(crate) mod devices;
+pub mod limits;
+pub(crate) mod waiting;
