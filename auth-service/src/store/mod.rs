@@ -10,6 +10,7 @@ mod accounts;
 mod administration;
 pub mod audit;
 mod audit_walk;
+mod claims;
 mod clients;
 mod database;
 mod erasure;

@@ -2,7 +2,7 @@
 
 use shared_claims::{claims::Profile, ids::is_identifier};
 
-use super::{credentials::CredentialError, email::Email, grants::GrantError};
+use super::{claims::ClaimsError, credentials::CredentialError, email::Email, grants::GrantError};
 use crate::store::StoreError;
 
 /// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
@@ -44,6 +44,9 @@ pub enum ChangeError {
     /// The rights to rooms cannot be given.
     #[error(transparent)]
     Grants(GrantError),
+    /// The roles or the custom claims cannot be given.
+    #[error(transparent)]
+    Claims(ClaimsError),
     /// The database failed.
     #[error("{}", .0.story())]
     Store(#[from] StoreError),

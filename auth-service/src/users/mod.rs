@@ -8,6 +8,7 @@ use crate::store::{Account, AccountWithHash, Store, StoreError};
 
 mod administration;
 mod change;
+pub mod claims;
 mod command_store;
 pub mod credentials;
 mod decoys;

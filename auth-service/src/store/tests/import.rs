@@ -12,7 +12,7 @@ use crate::{
         AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, Link, LinkPurpose,
         ManagedAccount, NewGrant, NewLink, Which,
     },
-    users::{email::Email, hash::StoredHash},
+    users::{claims::UserClaims, email::Email, hash::StoredHash},
     vault::Hash,
 };
 
@@ -33,6 +33,7 @@ fn imported(id: &str, name: &str, email: Option<&str>) -> ImportedAccount {
         hash_scheme: Some("bcrypt:12".to_owned()),
         is_disabled: false,
         grants: Vec::new(),
+        claims: UserClaims::default(),
     }
 }
 
