@@ -12,9 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     body, cookies,
+    counters::{self, Counter},
     devices::KnownDevice,
     error::ApiError,
-    limits::{Key, Limit},
+    limits::Limit,
     metrics::LoginOutcome,
     signed_in::SignedIn,
     state::AppState,
@@ -72,11 +73,11 @@ impl Attempt<'_> {
     /// [`ApiError::RateLimited`] when too many of the address have failed, [`ApiError::Overloaded`]
     /// when too many wait, and else [`ApiError::InvalidCredentials`] whatever the reason.
     pub(crate) async fn judge(&self, state: &AppState) -> Result<AccountWithHash, ApiError> {
-        let limits = state.limits();
-        let address = limits.address_key(self.visitor.address);
+        let address = self.visitor.address;
+        let address = Counter::of_address(state, Limit::LoginsOfAddress, address);
         let most = state.settings().limits.waiting_per_address;
-        let _waiting = state.waiting().enter(address, most)?;
-        if let Err(error) = limits.take(Limit::LoginsOfAddress, address) {
+        let _waiting = state.waiting().enter(address.key(), most)?;
+        if let Err(error) = address.take_here(state) {
             state.metrics().login(LoginOutcome::Limited);
             return Err(error);
         }
@@ -84,13 +85,13 @@ impl Attempt<'_> {
         let place = match state.users().passwords().enter() {
             Ok(place) => place,
             Err(error) => {
-                limits.give_back(Limit::LoginsOfAddress, address);
+                address.give_back_here(state);
                 return Err(refuse(state, error.into()));
             }
         };
         // What follows is large, and most attempts of a flood never come to it: on the heap, it is
         // not carried along by those.
-        Box::pin(self.judge_at(place, address, state)).await
+        Box::pin(self.judge_at(place, &address, state)).await
     }
 
     /// Judges the attempt and does `work` with the account. `work` returns `None` when the password
@@ -119,22 +120,30 @@ impl Attempt<'_> {
     async fn judge_at(
         &self,
         place: Place<'_>,
-        address: Key,
+        address: &Counter,
         state: &AppState,
     ) -> Result<AccountWithHash, ApiError> {
-        let limits = state.limits();
         let (password, found) = match self.prepare(state).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                limits.give_back(Limit::LoginsOfAddress, address);
+                address.give_back_here(state);
                 return Err(error);
             }
         };
-        let (lane, lane_key) = self.lane(state, found.as_ref());
+        let lane = self.lane(state, found.as_ref());
         // Asked after the password was verified, and moved by failures alone: attempts that run at the
         // same time do not shut the name for each other, and no more than the limit can fail before a
         // right one is refused.
-        let is_shut = || limits.is_used_up(lane, lane_key);
+        let mut limited = None;
+        let is_shut = async || {
+            if lane.is_used_up_here(state) {
+                return Ok(true);
+            }
+            let used_up = counters::find_used_up(state, &[address, &lane]).await?;
+            let is_shut = used_up.is_some();
+            limited = used_up;
+            Ok(is_shut)
+        };
         let decoy = self.decoy(state);
         let users = state.users();
         let outcome = users.judge(place, found, decoy, password, is_shut).await;
@@ -145,11 +154,21 @@ impl Attempt<'_> {
                 | AuthenticationError::Disabled { .. }
                 | AuthenticationError::Locked { .. })
         );
-        if is_failure {
-            // Refused when it is used up already, which is no other answer.
-            let _ = limits.take(lane, lane_key);
-        } else {
-            limits.give_back(Limit::LoginsOfAddress, address);
+        if !is_failure {
+            address.give_back_here(state);
+            return outcome.map_err(|error| refuse(state, error));
+        }
+        // Refused when it is used up already, which is no other answer.
+        let _ = lane.take_here(state);
+        let counted = counters::count(state, &[address, &lane]).await;
+        let counted = counted.map_err(|error| refuse(state, error.into()))?;
+        let of_address = |error: &ApiError| {
+            let limit = Limit::LoginsOfAddress;
+            matches!(error, ApiError::RateLimited { limit: other, .. } if *other == limit)
+        };
+        if let Some(error) = limited.or(counted).filter(of_address) {
+            state.metrics().login(LoginOutcome::Limited);
+            return Err(error);
         }
         outcome.map_err(|error| refuse(state, error))
     }
@@ -179,21 +198,17 @@ impl Attempt<'_> {
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
     /// often itself, or that of the name.
-    fn lane(&self, state: &AppState, found: Option<&AccountWithHash>) -> (Limit, Key) {
-        let limits = state.limits();
+    fn lane(&self, state: &AppState, found: Option<&AccountWithHash>) -> Counter {
         let own = self
             .device
             .as_ref()
             .filter(|device| found.is_some_and(|found| found.account.id == device.user_id))
-            .map(|device| limits.text_key(&device.device_id))
-            .filter(|key| !limits.is_used_up(Limit::LoginsOfDevice, *key));
-        match own {
-            Some(key) => (Limit::LoginsOfDevice, key),
-            None => {
-                let name = state.users().canonical_name(self.username);
-                (Limit::LoginsOfName, limits.text_key(&name))
-            }
-        }
+            .map(|device| Counter::of_text(state, Limit::LoginsOfDevice, &device.device_id))
+            .filter(|device| !device.is_used_up_here(state));
+        own.unwrap_or_else(|| {
+            let name = state.users().canonical_name(self.username);
+            Counter::of_text(state, Limit::LoginsOfName, &name)
+        })
     }
 }
 

@@ -143,7 +143,7 @@ pub(crate) async fn post_verify(
         .find_link(LinkPurpose::VerifyEmail, &hash, now)
         .await?
     else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &visitor).await);
     };
     match store.verify_email(&link, &hash, now).await? {
         Verified::Fine => {
@@ -152,6 +152,6 @@ pub(crate) async fn post_verify(
         }
         // No secret for the one who reads the mail of the address.
         Verified::EmailTaken => Err(ApiError::EmailTaken),
-        Verified::Refused => Err(refuse_link(&state, &visitor)),
+        Verified::Refused => Err(refuse_link(&state, &visitor).await),
     }
 }

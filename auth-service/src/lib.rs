@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 mod cookies;
+mod counters;
 mod devices;
 mod discovery;
 mod docs;

@@ -86,6 +86,17 @@ struct Table {
     purged_at: u64,
 }
 
+/// What an attempt adds to counters, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Costs {
+    /// Added to the counter of a key.
+    pub(crate) own_ms: u64,
+    /// Added to the counter of its site.
+    pub(crate) site_ms: u64,
+    /// The window of both.
+    pub(crate) window_ms: u64,
+}
+
 /// So many attempts in a window.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -159,6 +170,25 @@ impl Limits {
         });
     }
 
+    /// Returns what an attempt adds to the counter of a key, and to that of its site, with the window, in
+    /// milliseconds.
+    pub(crate) fn costs(&self, limit: Limit) -> Costs {
+        let rate = self.rate(limit);
+        Costs {
+            own_ms: rate.step(),
+            site_ms: self.site_rate(rate).step(),
+            window_ms: rate.window_ms,
+        }
+    }
+
+    /// Raises the counter of a key, or that of its site, to a level that was found elsewhere: empty in so
+    /// many milliseconds.
+    pub(crate) fn learn(&self, limit: Limit, key: Key, of_site: bool, empty_in_ms: u64) {
+        let (now, most) = (self.now_ms(), self.settings.entries);
+        let key = key.site.filter(|_| of_site).unwrap_or(key.own);
+        self.table(limit, |table| table.raise(key, now, empty_in_ms, most));
+    }
+
     /// Whether the next attempt would be refused.
     #[must_use]
     pub fn is_used_up(&self, limit: Limit, key: Key) -> bool {
@@ -226,6 +256,16 @@ impl Table {
                 *empty_at = next;
                 Ok(())
             }
+        }
+    }
+
+    /// Raises a counter, unless it would be one more than there may be: then strangers share none for what
+    /// one of them did elsewhere.
+    fn raise(&mut self, key: u64, now: u64, empty_in_ms: u64, most: usize) {
+        self.make_room(now, most);
+        if self.empty_at.len() < most || self.empty_at.contains_key(&key) {
+            let empty_at = self.empty_at.entry(key).or_insert(now);
+            *empty_at = (*empty_at).max(now.saturating_add(empty_in_ms));
         }
     }
 

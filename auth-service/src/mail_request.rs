@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use crate::{
+    counters::Counter,
     error::ApiError,
     limits::Limit,
     mail::new_link_token,
@@ -30,9 +31,10 @@ pub(crate) async fn new_link(
     if state.mailer().is_none() {
         return Err(ApiError::MailOff);
     }
-    let limits = state.limits();
-    limits.take(Limit::MailsOfAddress, limits.address_key(visitor.address))?;
-    limits.take(Limit::MailsOfMailbox, limits.text_key(email.normal()))?;
+    let address = Counter::of_address(state, Limit::MailsOfAddress, visitor.address);
+    address.take(state).await?;
+    let mailbox = Counter::of_text(state, Limit::MailsOfMailbox, email.normal());
+    mailbox.take(state).await?;
     let queue = i64::from(state.settings().mail.queue);
     let store = state.store();
     if store.is_outbox_full(Destination::Mail, queue).await? {
@@ -51,9 +53,8 @@ pub(crate) async fn new_link(
 }
 
 /// Counts a link that cannot be followed, for the address that tried it.
-pub(crate) fn refuse_link(state: &AppState, visitor: &Visitor) -> ApiError {
-    let limits = state.limits();
-    let address = limits.address_key(visitor.address);
-    let counted = limits.take(Limit::TokensOfAddress, address);
+pub(crate) async fn refuse_link(state: &AppState, visitor: &Visitor) -> ApiError {
+    let address = Counter::of_address(state, Limit::TokensOfAddress, visitor.address);
+    let counted = address.take(state).await;
     counted.err().unwrap_or(ApiError::LinkRefused)
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     body::{Body, BodyKind, Parsed},
     cookies,
+    counters::Counter,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
     metrics::RefreshOutcome,
@@ -166,7 +167,7 @@ pub(crate) async fn rotate(
                 now,
             )
         }
-        Exchanged::Refused => Err(refuse(state, visitor, RefreshOutcome::Refused)),
+        Exchanged::Refused => Err(refuse(state, visitor, RefreshOutcome::Refused).await),
         Exchanged::Undecided => rotate_alone(state, visitor, presented, client_id, now).await,
     }
 }
@@ -187,7 +188,7 @@ async fn rotate_alone(
     for _ in 0..MAXIMUM_ROUNDS {
         let generation = store.find_successor_generation(&hash, client_id, now_secs);
         let Some(generation) = generation.await? else {
-            return Err(refuse(state, visitor, RefreshOutcome::Refused));
+            return Err(refuse(state, visitor, RefreshOutcome::Refused).await);
         };
         let mut successors = successors(state, presented, generation);
         let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
@@ -215,9 +216,9 @@ async fn rotate_alone(
                     "a spent refresh token came again; its session has been ended"
                 );
                 state.outbox().wake();
-                return Err(refuse(state, visitor, RefreshOutcome::Reused));
+                return Err(refuse(state, visitor, RefreshOutcome::Reused).await);
             }
-            Refreshed::Refused => return Err(refuse(state, visitor, RefreshOutcome::Refused)),
+            Refreshed::Refused => return Err(refuse(state, visitor, RefreshOutcome::Refused).await),
             Refreshed::Outdated => continue,
         };
         state.metrics().refresh(RefreshOutcome::Rotated);
@@ -246,12 +247,9 @@ fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizi
 }
 
 /// Counts a token that is refused, for its address.
-fn refuse(state: &AppState, visitor: &Visitor, outcome: RefreshOutcome) -> ApiError {
+async fn refuse(state: &AppState, visitor: &Visitor, outcome: RefreshOutcome) -> ApiError {
     state.metrics().refresh(outcome);
-    let limits = state.limits();
-    let address = limits.address_key(visitor.address);
-    match limits.take(Limit::TokensOfAddress, address) {
-        Ok(()) => ApiError::InvalidGrant,
-        Err(limited) => limited,
-    }
+    let address = Counter::of_address(state, Limit::TokensOfAddress, visitor.address);
+    let counted = address.take(state).await;
+    counted.err().unwrap_or(ApiError::InvalidGrant)
 }

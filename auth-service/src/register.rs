@@ -12,6 +12,7 @@ use crate::{
     body::{Body, Parsed},
     config::Registration,
     cookies,
+    counters::Counter,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
     mail::VERIFY_SECS,
@@ -86,12 +87,11 @@ pub(crate) async fn post_register(
     if body.cookie {
         cookies::require_listed_page(&request, state.origins())?;
     }
-    let limits = state.limits();
-    let address = limits.address_key(visitor.address);
+    let address = Counter::of_address(&state, Limit::RegistrationsOfAddress, visitor.address);
     let _place = state
         .waiting()
-        .enter(address, settings.limits.waiting_per_address)?;
-    limits.take(Limit::RegistrationsOfAddress, address)?;
+        .enter(address.key(), settings.limits.waiting_per_address)?;
+    address.take(&state).await?;
 
     let parse = |error: users::credentials::CredentialError| {
         ApiError::InvalidRequest(error.to_string().into())

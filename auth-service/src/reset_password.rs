@@ -113,10 +113,10 @@ pub(crate) async fn post_reset(
         .await?;
     // The password is judged and hashed for a link that can be followed alone.
     let Some(link) = link else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &visitor).await);
     };
     let Some(account) = state.users().find_active(&link.user_id).await? else {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &visitor).await);
     };
     let address = state.limits().address_key(visitor.address);
     let most = state.settings().limits.waiting_per_address;
@@ -132,7 +132,7 @@ pub(crate) async fn post_reset(
     let new = state.users().hash(new).await?;
     let ending = sessions::ending(state.settings(), EndReason::PasswordChanged, now)?;
     if !store.reset_password(&link, &hash, &new, ending).await? {
-        return Err(refuse_link(&state, &visitor));
+        return Err(refuse_link(&state, &visitor).await);
     }
     state.outbox().wake();
     tracing::info!(user = account.id, "the password was reset by a link");

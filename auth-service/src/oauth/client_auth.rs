@@ -5,7 +5,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{OAuthError, Parameters};
-use crate::{limits::Limit, state::AppState, store::Client, vault::Hash, visitor::Visitor};
+use crate::{
+    counters::Counter, limits::Limit, state::AppState, store::Client, vault::Hash, visitor::Visitor,
+};
 
 /// The longest id or secret that is looked at, in bytes.
 const MAXIMUM_BYTES: usize = 256;
@@ -101,9 +103,8 @@ pub(super) async fn authenticate(
     if found.is_none() {
         // A secret has 256 random bits, so the limit bounds the work and no guessing: a right secret
         // is never refused for what others did.
-        let limits = state.limits();
-        let address = limits.address_key(visitor.address);
-        limits.take(Limit::ClientsOfAddress, address)?;
+        let address = Counter::of_address(state, Limit::ClientsOfAddress, visitor.address);
+        address.take(state).await?;
     }
     found.ok_or(OAuthError::InvalidClient)
 }

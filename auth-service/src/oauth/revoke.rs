@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clients::client_of,
+    counters::Counter,
     limits::Limit,
     sessions,
     state::AppState,
@@ -65,8 +66,8 @@ pub(crate) async fn post_revoke(
         None => find_refresh_token(&state, token, now_secs).await?,
     };
     let Some((user_id, session_id, reason)) = found else {
-        let limits = state.limits();
-        limits.take(Limit::TokensOfAddress, limits.address_key(visitor.address))?;
+        let address = Counter::of_address(&state, Limit::TokensOfAddress, visitor.address);
+        address.take(&state).await?;
         return Ok(HttpResponse::Ok().finish());
     };
     if !is_login_client {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     attempts::{Attempt, own_device},
     body::{Body, Parsed},
+    counters::Counter,
     devices::KnownDevice,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
@@ -213,11 +214,11 @@ async fn confirming_step(
     code: &str,
     now: i64,
 ) -> Result<i64, ApiError> {
-    let key = state.limits().text_key(user_id);
-    state.limits().take(Limit::CodesOfAccount, key)?;
+    let counter = Counter::of_text(state, Limit::CodesOfAccount, user_id);
+    counter.take(state).await?;
     let step = step_of(state, user_id, code, now).await?;
     let step = step.ok_or(ApiError::CodeRefused)?;
-    state.limits().give_back(Limit::CodesOfAccount, key);
+    counter.give_back(state).await;
     Ok(step)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     attempts::{is_own, known_device},
     body::{Body, Parsed},
     cookies,
+    counters::{self, Counter},
     devices::KnownDevice,
     error::{ApiError, PROBLEM_TYPE, Problem},
     limits::Limit,
@@ -70,9 +71,8 @@ pub(crate) async fn post_code(
         cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
-    let limits = state.limits();
-    let address = limits.address_key(visitor.address);
-    limits.take(Limit::LoginsOfAddress, address)?;
+    let address = Counter::of_address(&state, Limit::LoginsOfAddress, visitor.address);
+    address.take_here(&state)?;
     let proof = body.device_token.clone();
     let device = known_device(&state, request.headers(), proof, now);
     let outcome = answer(&state, &visitor, &body, device.as_ref(), now).await;
@@ -80,8 +80,10 @@ pub(crate) async fn post_code(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
     );
-    if !is_failure {
-        limits.give_back(Limit::LoginsOfAddress, address);
+    if is_failure {
+        counters::count(&state, &[&address]).await?;
+    } else {
+        address.give_back_here(&state);
     }
     let (user_id, answer) = outcome?;
     let outcome = LoginOutcome::Success;

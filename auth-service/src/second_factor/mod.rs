@@ -5,6 +5,7 @@ use totp_rs::{Builder, Totp};
 use zeroize::Zeroizing;
 
 use crate::{
+    counters::Counter,
     error::ApiError,
     limits::Limit,
     state::AppState,
@@ -72,8 +73,8 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
 /// [`ApiError::CodeRefused`] when it is none, or was used before; [`ApiError::RateLimited`] when too
 /// many were.
 async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Result<(), ApiError> {
-    let key = state.limits().text_key(user_id);
-    state.limits().take(Limit::CodesOfAccount, key)?;
+    let counter = Counter::of_text(state, Limit::CodesOfAccount, user_id);
+    counter.take(state).await?;
     let store = state.store();
     let is_right = match step_of(state, user_id, code, now).await? {
         Some(step) => store.use_totp_step(user_id, step).await?,
@@ -85,7 +86,7 @@ async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Resu
     if !is_right {
         return Err(ApiError::CodeRefused);
     }
-    state.limits().give_back(Limit::CodesOfAccount, key);
+    counter.give_back(state).await;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use crate::config::DatabaseUrl;
 
 mod accounts;
 mod administration;
+mod attempt_counters;
 pub mod audit;
 mod audit_walk;
 mod claims;
@@ -38,6 +39,7 @@ mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use administration::{AccountPage, Edit, EditedProfile, ManagedAccount, NewGrant};
+pub use attempt_counters::{AttemptCounter, Level};
 pub use clients::Client;
 pub use erasure::Deleted;
 pub use exchange::{Exchange, Exchanged, ExchangedFor};
