@@ -139,7 +139,7 @@ pub(crate) async fn post_verify(
         .find_link(LinkPurpose::VerifyEmail, &hash, now)
         .await?
     else {
-        return Err(refuse_link(&state, &client_info));
+        return Err(refuse_link(&state, &client_info).await);
     };
     match store.verify_email(&link, &hash, now).await? {
         Verified::Fine => {
@@ -148,6 +148,6 @@ pub(crate) async fn post_verify(
         }
         // No secret for the one who reads the mail of the address.
         Verified::EmailTaken => Err(ApiError::EmailTaken),
-        Verified::Refused => Err(refuse_link(&state, &client_info)),
+        Verified::Refused => Err(refuse_link(&state, &client_info).await),
     }
 }

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     guard::{
         attempts::AttemptError,
+        counters::CountError,
         limits::{Limit, LimitReached},
     },
     store::{FailureKind, StoreError},
@@ -126,6 +127,15 @@ pub(crate) struct Problem<'a> {
 impl From<LimitReached> for ApiError {
     fn from(LimitReached { limit, secs }: LimitReached) -> Self {
         Self::RateLimited { limit, secs }
+    }
+}
+
+impl From<CountError> for ApiError {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Reached(reached) => reached.into(),
+            CountError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
+pub mod user_claims;
 pub mod users;
 pub mod vault;
 mod webhook;

@@ -8,6 +8,7 @@ use crate::{
     clock::seconds_since_epoch,
     credentials::email::Email,
     error::ApiError,
+    guard::counters::Counter,
     guard::limits::Limit,
     ids::random_id,
     mail::{RESET_SECS, new_link_token},
@@ -26,12 +27,10 @@ async fn admit(state: &AppState, client_info: &ClientInfo, email: &Email) -> Res
     if state.mailer().is_none() {
         return Err(ApiError::MailOff);
     }
-    let limits = state.limits();
-    limits.take(
-        Limit::MailsOfAddress,
-        limits.address_key(client_info.address),
-    )?;
-    limits.take(Limit::MailsOfMailbox, limits.text_key(email.normal()))?;
+    let address = Counter::of_address(state.limits(), Limit::MailsOfAddress, client_info.address);
+    address.take(&state.counting()).await?;
+    let mailbox = Counter::of_text(state.limits(), Limit::MailsOfMailbox, email.normal());
+    mailbox.take(&state.counting()).await?;
     let queue = i64::from(state.settings().mail.queue);
     match state.store().is_mail_queue_full(queue).await? {
         true => Err(ApiError::Unavailable),
@@ -84,9 +83,8 @@ pub(crate) async fn new_reset_request(
 }
 
 /// Counts a link that cannot be followed, for the address that tried it.
-pub(crate) fn refuse_link(state: &AppState, client_info: &ClientInfo) -> ApiError {
-    let limits = state.limits();
-    let address = limits.address_key(client_info.address);
-    let counted = limits.take(Limit::TokensOfAddress, address);
+pub(crate) async fn refuse_link(state: &AppState, client_info: &ClientInfo) -> ApiError {
+    let address = Counter::of_address(state.limits(), Limit::TokensOfAddress, client_info.address);
+    let counted = address.take(&state.counting()).await;
     counted.err().map_or(ApiError::LinkRefused, ApiError::from)
 }

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
@@ -30,6 +31,12 @@ pub(crate) struct Me<'a> {
     family_name: Option<&'a str>,
     /// Whether a login asks for a code.
     second_factor: bool,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    roles: &'a [String],
+    /// Custom claims, without the prefix that they have in a token.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    claims: &'a Map<String, Value>,
 }
 
 /// Shows who the token's owner is.
@@ -59,5 +66,7 @@ pub(crate) async fn show_me(
         given_name: account.given_name.as_deref(),
         family_name: account.family_name.as_deref(),
         second_factor: second_factor::is_confirmed(&state, &account.id).await?,
+        roles: &account.claims.roles,
+        claims: &account.claims.custom,
     }))
 }

@@ -15,6 +15,7 @@ use crate::{
     clock::seconds_since_epoch,
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    guard::counters::Counter,
     guard::limits::Limit,
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
@@ -166,7 +167,7 @@ pub(crate) async fn rotate(
                 now,
             )
         }
-        Exchanged::Refused => Err(refuse(state, client_info, RefreshOutcome::Refused)),
+        Exchanged::Refused => Err(refuse(state, client_info, RefreshOutcome::Refused).await),
         Exchanged::Undecided => rotate_alone(state, client_info, presented, client_id, now).await,
     }
 }
@@ -187,7 +188,7 @@ async fn rotate_alone(
     for _ in 0..MAXIMUM_ROUNDS {
         let generation = store.find_successor_generation(&hash, client_id, now_secs);
         let Some(generation) = generation.await? else {
-            return Err(refuse(state, client_info, RefreshOutcome::Refused));
+            return Err(refuse(state, client_info, RefreshOutcome::Refused).await);
         };
         let mut successors = successors(state, presented, generation);
         let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
@@ -215,9 +216,11 @@ async fn rotate_alone(
                     "a spent refresh token came again; its session has been ended"
                 );
                 state.outbox().wake();
-                return Err(refuse(state, client_info, RefreshOutcome::Reused));
+                return Err(refuse(state, client_info, RefreshOutcome::Reused).await);
             }
-            Refreshed::Refused => return Err(refuse(state, client_info, RefreshOutcome::Refused)),
+            Refreshed::Refused => {
+                return Err(refuse(state, client_info, RefreshOutcome::Refused).await);
+            }
             Refreshed::Outdated => continue,
         };
         state.metrics().refresh(RefreshOutcome::Rotated);
@@ -246,12 +249,9 @@ fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizi
 }
 
 /// Counts a token that is refused, for its address.
-fn refuse(state: &AppState, client_info: &ClientInfo, outcome: RefreshOutcome) -> ApiError {
+async fn refuse(state: &AppState, client_info: &ClientInfo, outcome: RefreshOutcome) -> ApiError {
     state.metrics().refresh(outcome);
-    let limits = state.limits();
-    let address = limits.address_key(client_info.address);
-    match limits.take(Limit::TokensOfAddress, address) {
-        Ok(()) => ApiError::InvalidGrant,
-        Err(reached) => reached.into(),
-    }
+    let address = Counter::of_address(state.limits(), Limit::TokensOfAddress, client_info.address);
+    let counted = address.take(&state.counting()).await;
+    counted.err().map_or(ApiError::InvalidGrant, ApiError::from)
 }

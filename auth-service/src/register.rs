@@ -16,7 +16,7 @@ use crate::{
     cookies,
     credentials::{CredentialError, Password, Username},
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::limits::Limit,
+    guard::{counters::Counter, limits::Limit},
     ids::random_id,
     mail::VERIFY_SECS,
     mail_request::new_link,
@@ -84,10 +84,13 @@ pub(crate) async fn post_register(
     if body.cookie {
         cookies::require_listed_page(&request, state.origins())?;
     }
-    let limits = state.limits();
-    let address = limits.address_key(client_info.address);
-    let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
-    limits.take(Limit::RegistrationsOfAddress, address)?;
+    let address = Counter::of_address(
+        state.limits(),
+        Limit::RegistrationsOfAddress,
+        client_info.address,
+    );
+    let _place = state.wait(address.key()).ok_or(ApiError::Overloaded)?;
+    address.take(&state.counting()).await?;
 
     let parse = |error: CredentialError| ApiError::InvalidRequest(error.to_string().into());
     let username = Username::parse(&body.username).map_err(parse)?;

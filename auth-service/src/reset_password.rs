@@ -112,10 +112,10 @@ pub(crate) async fn post_reset(
         .await?;
     // The password is judged and hashed for a link that can be followed alone.
     let Some(link) = link else {
-        return Err(refuse_link(&state, &client_info));
+        return Err(refuse_link(&state, &client_info).await);
     };
     let Some(account) = state.users().find_active(&link.user_id).await? else {
-        return Err(refuse_link(&state, &client_info));
+        return Err(refuse_link(&state, &client_info).await);
     };
     let address = state.limits().address_key(client_info.address);
     let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
@@ -130,7 +130,7 @@ pub(crate) async fn post_reset(
     let new = state.users().hash(new).await?;
     let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
     if !store.reset_password(&link, &hash, &new, ending).await? {
-        return Err(refuse_link(&state, &client_info));
+        return Err(refuse_link(&state, &client_info).await);
     }
     state.outbox().wake();
     tracing::info!(user = account.id, "the password was reset by a link");

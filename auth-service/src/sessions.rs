@@ -152,6 +152,7 @@ pub(crate) fn answer(
         scope: None,
         authorization_details: grants::merge(everybody, own_grants),
         profile: Some(account.profile()),
+        further: account.claims.in_token(&state.settings().token),
         expires_by: u64::try_from(session.expires_at).ok(),
     };
     let signed = state.ring().signer.sign(token, now)?;

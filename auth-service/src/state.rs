@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Reload, Settings},
     guard::{
         attempts::Judge,
+        counters::Counting,
         limits::{Key, Limits},
         waiting::{Place, Waiting},
     },
@@ -163,14 +164,22 @@ impl AppState {
         self.waiting.enter(address, most)
     }
 
+    /// What counts attempts.
+    pub(crate) fn counting(&self) -> Counting<'_> {
+        Counting {
+            limits: &self.limits,
+            store: self.users.store(),
+            ring: self.ring(),
+        }
+    }
+
     /// What judges an attempt to sign in.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
             users: &self.users,
-            limits: &self.limits,
+            counting: self.counting(),
             waiting: &self.waiting,
             waiting_per_address: self.settings.limits.waiting_per_address,
-            ring: self.ring(),
             metrics: &self.metrics,
         }
     }

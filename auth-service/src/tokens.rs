@@ -2,17 +2,23 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use shared_claims::{
     Claims,
     authorization::AuthorizationDetail,
     claims::{ACCESS_TOKEN_TYPE, Audience, Profile, REALTIME_AUDIENCE},
     revocation::{Events, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE, LogoutClaims},
+    verify::MAXIMUM_TOKEN_BYTES,
 };
 use zeroize::Zeroizing;
 
-use crate::{config::Settings, ids::random_id};
+use crate::{
+    config::{RESERVED_CLAIMS, Settings},
+    ids::random_id,
+};
 
 /// What a token is to say; the rest is the signer's to know.
 #[derive(Debug)]
@@ -31,8 +37,19 @@ pub struct NewToken<'a> {
     pub authorization_details: Vec<AuthorizationDetail>,
     /// The person, which goes in when the settings let it.
     pub profile: Option<Profile>,
+    /// Roles and custom claims. Reserved ones are left out.
+    pub further: Map<String, Value>,
     /// The second by which it ends at the latest, since the epoch: that of its session.
     pub expires_by: Option<u64>,
+}
+
+/// The claims of a token, with those that the issuer does not decide on.
+#[derive(Serialize)]
+struct Contents<'a> {
+    #[serde(flatten)]
+    claims: &'a Claims,
+    #[serde(flatten)]
+    further: &'a Map<String, Value>,
 }
 
 /// A token that was signed.
@@ -107,9 +124,23 @@ impl Signer {
                 .filter(|_| self.with_profile)
                 .unwrap_or_default(),
         };
-        let token = jsonwebtoken::encode(&self.header, &claims, &self.key);
+        let mut further = new.further;
+        further.retain(|name, _| name == "roles" || !RESERVED_CLAIMS.contains(&name.as_str()));
+        let contents = Contents {
+            claims: &claims,
+            further: &further,
+        };
+        let token = jsonwebtoken::encode(&self.header, &contents, &self.key);
+        let token = Zeroizing::new(token.context("cannot sign a token")?);
+        let (subject, length) = (new.subject, token.len());
+        // Every verifier would refuse it, our own as well.
+        ensure!(
+            length <= MAXIMUM_TOKEN_BYTES,
+            "the token of {subject} has {length} bytes, more than {MAXIMUM_TOKEN_BYTES}: its grants, \
+             roles and claims are too long"
+        );
         Ok(SignedToken {
-            token: Zeroizing::new(token.context("cannot sign a token")?),
+            token,
             expires_in: expires_at.saturating_sub(issued_at),
         })
     }

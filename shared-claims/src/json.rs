@@ -120,6 +120,20 @@ pub fn unambiguous_object(json: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
+/// Reads an object in which no member stands twice, at any depth, for serde's `deserialize_with`.
+///
+/// # Errors
+///
+/// When the value is no object, or a member stands twice.
+pub fn unambiguous_members<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Map<String, Value>, D::Error> {
+    match Unambiguous::deserialize(deserializer)? {
+        Unambiguous(Value::Object(members)) => Ok(members),
+        Unambiguous(_) => Err(D::Error::custom("not an object")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;

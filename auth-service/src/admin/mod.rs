@@ -18,6 +18,7 @@ use crate::{
 
 mod account;
 mod caller;
+mod claims;
 mod import;
 mod openapi;
 mod routes;

@@ -31,6 +31,8 @@ use crate::error::ApiError;
         super::account::delete_account,
         super::account::show_grants,
         super::account::put_grants,
+        super::claims::show_claims,
+        super::claims::put_claims,
         super::account::post_disable,
         super::account::post_enable,
         super::account::delete_sessions,

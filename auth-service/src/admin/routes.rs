@@ -7,6 +7,7 @@ use super::{
         delete_account, delete_second_factor, delete_sessions, edit_account, post_disable,
         post_enable, put_grants, show_account, show_grants,
     },
+    claims::{put_claims, show_claims},
     import::post_import,
     openapi::show_openapi,
     show_metrics,
@@ -49,6 +50,12 @@ fn configure_accounts(app: &mut ServiceConfig) {
         web::resource("/v1/users/{id}/grants")
             .route(web::get().to(show_grants))
             .route(web::put().to(put_grants))
+            .default_service(web::to(only_get_and_put)),
+    )
+    .service(
+        web::resource("/v1/users/{id}/claims")
+            .route(web::get().to(show_claims))
+            .route(web::put().to(put_claims))
             .default_service(web::to(only_get_and_put)),
     )
     .service(

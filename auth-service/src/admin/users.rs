@@ -261,6 +261,7 @@ pub(super) fn refuse(error: ChangeError) -> ApiError {
         ChangeError::Changed => ApiError::PreconditionFailed,
         ChangeError::Credential(error) => ApiError::InvalidRequest(error.to_string().into()),
         ChangeError::Grants(error) => ApiError::InvalidRequest(error.to_string().into()),
+        ChangeError::Claims(error) => ApiError::InvalidRequest(error.to_string().into()),
         ChangeError::Store(error) => error.into(),
         ChangeError::Other(error) => error.into(),
         error @ ChangeError::NoSecondFactor(_) => ApiError::Internal(error.into()),

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod audit;
+mod claims;
 mod client;
 mod database;
 mod dump;
@@ -128,6 +129,8 @@ enum UserCommand {
     },
     #[command(flatten)]
     Grant(grant::GrantCommand),
+    #[command(flatten)]
+    Claims(claims::ClaimsCommand),
 }
 
 #[derive(Debug, Args)]

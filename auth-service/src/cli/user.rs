@@ -6,7 +6,8 @@ use shared_claims::claims::Profile;
 use zeroize::Zeroizing;
 
 use super::{
-    EditUserArgs, Failure, NewUserArgs, PasswordSource, UserCommand, dump, grant, print_line,
+    EditUserArgs, Failure, NewUserArgs, PasswordSource, UserCommand, claims, dump, grant,
+    print_line,
 };
 use crate::{
     config::Settings,
@@ -38,6 +39,7 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
             let subject = |name: String| parse_name(&name).map(Subject::User);
             grant::run(settings, command, subject).await
         }
+        UserCommand::Claims(command) => claims::run(settings, command, parse_name).await,
         UserCommand::Import {
             file,
             firebase_config,

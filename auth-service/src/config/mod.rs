@@ -41,7 +41,7 @@ pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
 pub use tls::TlsSettings;
-pub use token::TokenSettings;
+pub use token::{RESERVED_CLAIMS, TokenSettings};
 pub use webhook::WebhookUrl;
 
 pub(crate) use secret_file::read as read_secret_file;

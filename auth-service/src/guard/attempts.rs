@@ -1,17 +1,17 @@
 //! One attempt to sign in: counted, queued, and judged the same whatever is wrong with it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
 use super::{
+    counters::{self, Counter, Counting},
     devices::KnownDevice,
-    limits::{Key, Limit, LimitReached, Limits},
+    limits::{Limit, LimitReached},
     waiting::Waiting,
 };
 use crate::{
     credentials::{CredentialError, Password, hash::StoredHash},
-    keys::KeyRing,
     metrics::{LoginOutcome, Metrics},
     store::{Account, AccountWithHash, StoreError},
     users::{
@@ -27,13 +27,11 @@ pub(crate) struct Judge<'a> {
     /// The accounts.
     pub(crate) users: &'a Users,
     /// The counters.
-    pub(crate) limits: &'a Limits,
+    pub(crate) counting: Counting<'a>,
     /// The requests that wait for a password thread.
     pub(crate) waiting: &'a Waiting,
     /// The number of requests of one address that may wait.
     pub(crate) waiting_per_address: u32,
-    /// The keys of the moment.
-    pub(crate) ring: Arc<KeyRing>,
     /// The count of outcomes.
     pub(crate) metrics: &'a Metrics,
 }
@@ -107,11 +105,13 @@ impl Attempt<'_> {
     /// too many wait, and [`AttemptError::Refused`] whatever is wrong with the name, the password or the
     /// account.
     pub(crate) async fn judge(&self, judge: &Judge<'_>) -> Result<AccountWithHash, AttemptError> {
-        let limits = judge.limits;
-        let address = limits.address_key(self.address);
-        let waiting = judge.waiting.enter(address, judge.waiting_per_address);
+        let counting = &judge.counting;
+        let address = Counter::of_address(counting.limits, Limit::LoginsOfAddress, self.address);
+        let waiting = judge
+            .waiting
+            .enter(address.key(), judge.waiting_per_address);
         let _waiting = waiting.ok_or(AttemptError::Crowded)?;
-        if let Err(reached) = limits.take(Limit::LoginsOfAddress, address) {
+        if let Err(reached) = address.take_here(counting) {
             judge.metrics.login(LoginOutcome::Limited);
             return Err(AttemptError::Limited(reached));
         }
@@ -119,13 +119,13 @@ impl Attempt<'_> {
         let place = match judge.users.passwords().enter() {
             Ok(place) => place,
             Err(error) => {
-                limits.give_back(Limit::LoginsOfAddress, address);
+                address.give_back_here(counting);
                 return Err(judge.refuse(error.into()));
             }
         };
         // What follows is large, and most attempts of a flood never come to it: on the heap, it is
         // not carried along by those.
-        Box::pin(self.judge_at(place, address, judge)).await
+        Box::pin(self.judge_at(place, &address, judge)).await
     }
 
     /// Judges the attempt and does `work` with the account. `work` returns `None` when the password
@@ -154,22 +154,29 @@ impl Attempt<'_> {
     async fn judge_at(
         &self,
         place: Place<'_>,
-        address: Key,
+        address: &Counter,
         judge: &Judge<'_>,
     ) -> Result<AccountWithHash, AttemptError> {
-        let limits = judge.limits;
+        let counting = &judge.counting;
         let (password, found) = match self.prepare(judge).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                limits.give_back(Limit::LoginsOfAddress, address);
+                address.give_back_here(counting);
                 return Err(error);
             }
         };
-        let (lane, lane_key) = self.lane(judge, found.as_ref());
+        let lane = self.lane(judge, found.as_ref());
         // Asked after the password was verified, and moved by failures alone: attempts that run at the
         // same time do not shut the name for each other, and no more than the limit can fail before a
         // right one is refused.
-        let is_shut = || limits.is_used_up(lane, lane_key);
+        let mut limited = None;
+        let is_shut = async || {
+            if lane.is_used_up_here(counting) {
+                return Ok(true);
+            }
+            limited = counters::find_used_up(counting, &[address, &lane]).await?;
+            Ok(limited.is_some())
+        };
         let decoy = self.decoy(judge);
         let judging = judge.users.judge(place, found, decoy, password, is_shut);
         let outcome = judging.await;
@@ -180,11 +187,18 @@ impl Attempt<'_> {
                 | AuthenticationError::Disabled { .. }
                 | AuthenticationError::Locked { .. })
         );
-        if is_failure {
-            // Refused when it is used up already, which is no other answer.
-            let _ = limits.take(lane, lane_key);
-        } else {
-            limits.give_back(Limit::LoginsOfAddress, address);
+        if !is_failure {
+            address.give_back_here(counting);
+            return outcome.map_err(|error| judge.refuse(error));
+        }
+        // Refused when it is used up already, which is no other answer.
+        let _ = lane.take_here(counting);
+        let counted = counters::count(counting, &[address, &lane]).await;
+        let counted = counted.map_err(|error| judge.refuse(error.into()))?;
+        let of_address = |reached: &LimitReached| reached.limit == Limit::LoginsOfAddress;
+        if let Some(reached) = limited.or(counted).filter(of_address) {
+            judge.metrics.login(LoginOutcome::Limited);
+            return Err(AttemptError::Limited(reached));
         }
         outcome.map_err(|error| judge.refuse(error))
     }
@@ -210,27 +224,28 @@ impl Attempt<'_> {
     /// knowing which scheme a name has.
     fn decoy(&self, judge: &Judge<'_>) -> Option<StoredHash> {
         let name = judge.users.canonical_name(self.username);
-        let macs = judge.ring.vault.macs(Purpose::Decoy, name.as_bytes());
+        let macs = judge
+            .counting
+            .ring
+            .vault
+            .macs(Purpose::Decoy, name.as_bytes());
         let (draw, _) = macs.first()?.split_first_chunk()?;
         judge.users.decoy(u64::from_be_bytes(*draw))
     }
 
     /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
     /// often itself, or that of the name.
-    fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> (Limit, Key) {
-        let limits = judge.limits;
+    fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> Counter {
+        let limits = judge.counting.limits;
         let own = self
             .device
             .as_ref()
             .filter(|device| found.is_some_and(|found| device.is_of(&found.account)))
-            .map(|device| limits.text_key(&device.device_id))
-            .filter(|key| !limits.is_used_up(Limit::LoginsOfDevice, *key));
-        match own {
-            Some(key) => (Limit::LoginsOfDevice, key),
-            None => {
-                let name = judge.users.canonical_name(self.username);
-                (Limit::LoginsOfName, limits.text_key(&name))
-            }
-        }
+            .map(|device| Counter::of_text(limits, Limit::LoginsOfDevice, &device.device_id))
+            .filter(|device| !device.is_used_up_here(&judge.counting));
+        own.unwrap_or_else(|| {
+            let name = judge.users.canonical_name(self.username);
+            Counter::of_text(limits, Limit::LoginsOfName, &name)
+        })
     }
 }

@@ -168,6 +168,7 @@ impl KeyRing {
             scope: None,
             authorization_details: Vec::new(),
             profile: None,
+            further: serde_json::Map::new(),
             expires_by: None,
         };
         let signed = self.signer.sign(token, now)?;

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{OAuthError, Parameters};
 use crate::{
-    client_info::ClientInfo, guard::limits::Limit, state::AppState, store::Client, vault::Hash,
+    client_info::ClientInfo, guard::counters::Counter, guard::limits::Limit, state::AppState,
+    store::Client, vault::Hash,
 };
 
 /// The longest id or secret that is looked at, in bytes.
@@ -100,9 +101,9 @@ pub(super) async fn authenticate(
     if found.is_none() {
         // A secret has 256 random bits, so the limit bounds the work and no guessing: a right secret
         // is never refused for what others did.
-        let limits = state.limits();
-        let address = limits.address_key(client_info.address);
-        limits.take(Limit::ClientsOfAddress, address)?;
+        let address =
+            Counter::of_address(state.limits(), Limit::ClientsOfAddress, client_info.address);
+        address.take(&state.counting()).await?;
     }
     found.ok_or(OAuthError::InvalidClient)
 }

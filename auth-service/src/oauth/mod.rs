@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{body, error::ApiError, guard::limits::LimitReached, store::StoreError};
+use crate::{body, error::ApiError, guard::counters::CountError, store::StoreError};
 
 mod client_auth;
 pub(crate) mod introspect;
@@ -164,9 +164,9 @@ impl From<ApiError> for OAuthError {
     }
 }
 
-impl From<LimitReached> for OAuthError {
-    fn from(reached: LimitReached) -> Self {
-        Self::Other(reached.into())
+impl From<CountError> for OAuthError {
+    fn from(error: CountError) -> Self {
+        Self::Other(error.into())
     }
 }
 

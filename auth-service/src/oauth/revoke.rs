@@ -13,6 +13,7 @@ use crate::{
     client_info::ClientInfo,
     clients::client_of,
     clock::seconds_since_epoch,
+    guard::counters::Counter,
     guard::limits::Limit,
     state::AppState,
     store::{EndReason, Ending, SessionFilter},
@@ -64,11 +65,9 @@ pub(crate) async fn post_revoke(
         None => find_refresh_token(&state, token, now_secs).await?,
     };
     let Some((user_id, session_id, reason)) = found else {
-        let limits = state.limits();
-        limits.take(
-            Limit::TokensOfAddress,
-            limits.address_key(client_info.address),
-        )?;
+        let address =
+            Counter::of_address(state.limits(), Limit::TokensOfAddress, client_info.address);
+        address.take(&state.counting()).await?;
         return Ok(HttpResponse::Ok().finish());
     };
     if !is_login_client {

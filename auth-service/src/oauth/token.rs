@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::json;
+use serde_json::{Map, json};
 use shared_claims::claims::{ADMIN_AUDIENCE, API_AUDIENCE, LOGIN_CLIENT_ID};
 
 use super::{
@@ -74,6 +74,7 @@ async fn grant_to_client(
         scope: (!scope.is_empty()).then(|| scope.clone()),
         authorization_details: grants::merge(Vec::new(), own),
         profile: None,
+        further: Map::new(),
         expires_by: None,
     };
     let signed = state.ring().signer.sign(token, now)?;

@@ -18,6 +18,7 @@ use crate::{
     current_user::CurrentUser,
     device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    guard::counters::Counter,
     guard::limits::Limit,
     state::AppState,
     vault::{Hash, Purpose},
@@ -194,11 +195,11 @@ async fn confirming_step(
     code: &str,
     now: i64,
 ) -> Result<i64, ApiError> {
-    let key = state.limits().text_key(user_id);
-    state.limits().take(Limit::CodesOfAccount, key)?;
+    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
+    counter.take(&state.counting()).await?;
     let step = step_of(state, user_id, code, now).await?;
     let step = step.ok_or(ApiError::CodeRefused)?;
-    state.limits().give_back(Limit::CodesOfAccount, key);
+    counter.give_back(&state.counting()).await;
     Ok(step)
 }
 

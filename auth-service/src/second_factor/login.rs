@@ -15,7 +15,11 @@ use crate::{
     cookies,
     device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::{devices::KnownDevice, limits::Limit},
+    guard::{
+        counters::{self, Counter},
+        devices::KnownDevice,
+        limits::Limit,
+    },
     metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
@@ -69,9 +73,8 @@ pub(crate) async fn post_code(
         cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
-    let limits = state.limits();
-    let address = limits.address_key(client_info.address);
-    limits.take(Limit::LoginsOfAddress, address)?;
+    let address = Counter::of_address(state.limits(), Limit::LoginsOfAddress, client_info.address);
+    address.take_here(&state.counting())?;
     let proof = body.device_token.clone();
     let device = known_device(&state, request.headers(), proof, now);
     let outcome = answer(&state, &client_info, &body, device.as_ref(), now).await;
@@ -79,8 +82,10 @@ pub(crate) async fn post_code(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
     );
-    if !is_failure {
-        limits.give_back(Limit::LoginsOfAddress, address);
+    if is_failure {
+        counters::count(&state.counting(), &[&address]).await?;
+    } else {
+        address.give_back_here(&state.counting());
     }
     let (user_id, answer) = outcome?;
     let outcome = LoginOutcome::Success;

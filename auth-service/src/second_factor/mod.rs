@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::ApiError,
+    guard::counters::Counter,
     guard::limits::Limit,
     ids::random_token,
     state::AppState,
@@ -72,8 +73,8 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
 /// [`ApiError::CodeRefused`] when it is none, or was used before; [`ApiError::RateLimited`] when too
 /// many were.
 async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Result<(), ApiError> {
-    let key = state.limits().text_key(user_id);
-    state.limits().take(Limit::CodesOfAccount, key)?;
+    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
+    counter.take(&state.counting()).await?;
     let store = state.store();
     let is_right = match step_of(state, user_id, code, now).await? {
         Some(step) => store.use_totp_step(user_id, step).await?,
@@ -85,7 +86,7 @@ async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Resu
     if !is_right {
         return Err(ApiError::CodeRefused);
     }
-    state.limits().give_back(Limit::CodesOfAccount, key);
+    counter.give_back(&state.counting()).await;
     Ok(())
 }
 

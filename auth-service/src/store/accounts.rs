@@ -11,7 +11,10 @@ use super::{
     event::{Event, EventKind},
     transaction::Transaction,
 };
-use crate::credentials::{email::Email, hash::StoredHash};
+use crate::{
+    credentials::{email::Email, hash::StoredHash},
+    user_claims::UserClaims,
+};
 
 /// An account, without what proves that it is somebody's.
 #[derive(Clone, Debug, Deserialize, FromRow)]
@@ -34,6 +37,9 @@ pub struct Account {
     pub created_at: i64,
     /// When it was shut, in seconds since the epoch.
     pub disabled_at: Option<i64>,
+    /// The roles and the custom claims.
+    #[sqlx(try_from = "Option<String>")]
+    pub claims: UserClaims,
 }
 
 impl Account {
@@ -161,12 +167,13 @@ impl Store {
     ) -> Result<Option<AccountWithHash>, StoreError> {
         let found: AccountWithHash = on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
-                    created_at, disabled_at, password_hash, password_version \
+                    created_at, disabled_at, password_hash, password_version, claims \
              from users where username = $1 \
              union all \
              select '', cast($1 as text), cast(null as text), cast(null as text), \
                     cast(null as text), cast(null as text), cast(null as bigint), \
-                    cast(0 as bigint), cast(null as bigint), cast($1 as text), cast(0 as bigint) \
+                    cast(0 as bigint), cast(null as bigint), cast($1 as text), cast(0 as bigint), \
+                    cast(null as text) \
              where not exists (select 1 from users where username = $1)",
         )
         .bind(username)
@@ -183,7 +190,7 @@ impl Store {
     pub async fn find_account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
-                    created_at, disabled_at \
+                    created_at, disabled_at, claims \
              from users where id = $1 and deleted_at is null",
         )
         .bind(id)
@@ -199,7 +206,7 @@ impl Store {
     pub async fn list_accounts(&self) -> Result<Vec<Account>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
-                    created_at, disabled_at \
+                    created_at, disabled_at, claims \
              from users where deleted_at is null order by username",
         )
         .fetch_all(pool)

@@ -89,7 +89,7 @@ impl Store {
         let folded = pattern.as_deref().map(str::to_lowercase);
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
-                    created_at, disabled_at, \
+                    created_at, disabled_at, claims, \
                     exists (select 1 from totp_secrets \
                             where user_id = users.id and confirmed_at is not null) \
                     as second_factor \
@@ -276,7 +276,7 @@ impl Store {
 
 /// The statement that finds one account for an operator.
 const MANAGED_BY_ID: &str = "select id, username, name, given_name, family_name, email, email_verified_at, created_at, \
-            disabled_at, \
+            disabled_at, claims, \
             exists (select 1 from totp_secrets \
                     where user_id = users.id and confirmed_at is not null) as second_factor \
      from users where id = $1 and deleted_at is null";
@@ -306,7 +306,7 @@ pub(super) async fn lock_account(
     Ok(found == 1)
 }
 
-async fn find_locked(
+pub(super) async fn find_locked(
     transaction: &mut Transaction,
     id: &str,
 ) -> Result<ManagedAccount, StoreError> {

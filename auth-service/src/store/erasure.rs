@@ -100,7 +100,7 @@ async fn erase_account(
         sqlx::query(
             "update users set username = 'deleted:' || id, skeleton = 'deleted:' || id, \
                               password_hash = '', hash_scheme = null, name = null, \
-                              given_name = null, family_name = null, email = null, \
+                              given_name = null, family_name = null, email = null, claims = null, \
                               email_normal = null, email_verified_at = null, \
                               password_version = password_version + 1, \
                               disabled_at = coalesce(disabled_at, $2), deleted_at = $2 \

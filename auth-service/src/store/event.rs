@@ -7,7 +7,7 @@ pub(super) const ACCOUNT_DELETED: &str = "account_deleted";
 
 /// The members of a detail that name a person. They are stored beside the hash, so that they can be
 /// erased.
-pub(super) const PERSONAL_MEMBERS: [&str; 3] = ["address", "device", "room"];
+pub(super) const PERSONAL_MEMBERS: [&str; 5] = ["address", "claims", "device", "roles", "room"];
 
 /// What can happen that is worth keeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum EventKind {
     AccountEnabled,
     /// The profile of an account was changed.
     AccountEdited,
+    /// The roles or the custom claims of an account were changed.
+    ClaimsChanged,
     /// An account was deleted, and what names the person was erased.
     AccountDeleted,
     /// An account was made from a dump of another system.
@@ -67,6 +69,7 @@ impl EventKind {
             Self::AccountDisabled => "account_disabled",
             Self::AccountEnabled => "account_enabled",
             Self::AccountEdited => "account_edited",
+            Self::ClaimsChanged => "claims_changed",
             Self::AccountDeleted => ACCOUNT_DELETED,
             Self::AccountImported => "account_imported",
             Self::PasswordChanged => "password_changed",

@@ -13,7 +13,7 @@ use super::{
     event::{Event, EventKind},
     transaction::Transaction,
 };
-use crate::credentials::email::Email;
+use crate::{credentials::email::Email, user_claims::UserClaims};
 
 /// An account from a dump.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct ImportedAccount {
     pub is_disabled: bool,
     /// Its rights to rooms.
     pub grants: Vec<NewGrant>,
+    /// Its roles and custom claims.
+    pub claims: UserClaims,
 }
 
 impl Store {
@@ -80,7 +82,7 @@ impl Store {
     ) -> Result<Vec<AccountWithHash>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
             "select id, username, name, given_name, family_name, email, email_verified_at, \
-                    created_at, disabled_at, password_hash, password_version \
+                    created_at, disabled_at, password_hash, password_version, claims \
              from users where deleted_at is null and username > $1 order by username limit $2",
         )
         .bind(after)
@@ -127,7 +129,7 @@ async fn insert(
         let mut query = QueryBuilder::new(
             "insert into users (id, username, skeleton, password_hash, hash_scheme, name, \
                                 given_name, family_name, email, email_normal, \
-                                email_verified_at, created_at, disabled_at) ",
+                                email_verified_at, created_at, disabled_at, claims) ",
         );
         query.push_values(accounts, |mut row, imported| {
             let account = &imported.account;
@@ -143,7 +145,8 @@ async fn insert(
                 .push_bind(account.email.as_ref().map(Email::normal))
                 .push_bind(account.verified_at())
                 .push_bind(account.created_at)
-                .push_bind(imported.is_disabled.then_some(now));
+                .push_bind(imported.is_disabled.then_some(now))
+                .push_bind(imported.claims.stored());
         });
         query.push(" on conflict do nothing returning id");
         query.build_query_scalar().fetch_all(connection).await?

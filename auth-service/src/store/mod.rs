@@ -8,8 +8,10 @@ use crate::config::DatabaseUrl;
 
 mod accounts;
 mod administration;
+mod attempt_counters;
 pub mod audit;
 mod audit_walk;
+mod claims;
 mod clients;
 mod command;
 mod database;
@@ -38,6 +40,7 @@ mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};
 pub use administration::{AccountPage, Edit, EditedProfile, ManagedAccount, NewGrant};
+pub use attempt_counters::{AttemptCounter, Level};
 pub use clients::Client;
 pub(crate) use command::open_for_command;
 pub use erasure::Deleted;

@@ -32,7 +32,7 @@ pub struct Challenged {
 
 impl Store {
     /// Writes a secret that is yet to be confirmed, in place of another such one; `false` when a
-    /// confirmed one is there.
+    /// confirmed one is there, or no such account.
     ///
     /// # Errors
     ///
@@ -43,7 +43,13 @@ impl Store {
         sealed: &[u8],
         now: i64,
     ) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
+        let mut transaction = self.begin().await?;
+        // A deletion that runs meanwhile comes before or after this, and finds the secret in the latter
+        // case.
+        if !lock_account(&mut transaction, user_id).await? {
+            return Ok(false);
+        }
+        let written = on_transaction!(&mut transaction, |connection| sqlx::query(
             "insert into totp_secrets (user_id, sealed, created_at) values ($1, $2, $3) \
              on conflict (user_id) do update \
              set sealed = excluded.sealed, created_at = excluded.created_at, last_step = 0 \
@@ -52,9 +58,10 @@ impl Store {
         .bind(user_id)
         .bind(sealed)
         .bind(now)
-        .execute(pool)
+        .execute(connection)
         .await?
         .rows_affected());
+        transaction.commit().await?;
         Ok(written == 1)
     }
 
@@ -244,7 +251,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets a login wait for its second factor until `expires_at`.
+    /// Lets a login wait for its second factor until `expires_at`; without an effect when the account was
+    /// deleted, whose challenge nobody meets.
     ///
     /// # Errors
     ///
@@ -255,7 +263,11 @@ impl Store {
         challenged: &Challenged,
         expires_at: i64,
     ) -> Result<(), StoreError> {
-        on_pool!(&self.writer, |pool| sqlx::query(
+        let mut transaction = self.begin().await?;
+        if !lock_account(&mut transaction, &challenged.user_id).await? {
+            return Ok(());
+        }
+        on_transaction!(&mut transaction, |connection| sqlx::query(
             "insert into login_challenges (hash, user_id, password_version, expires_at) \
              values ($1, $2, $3, $4)",
         )
@@ -263,10 +275,10 @@ impl Store {
         .bind(&challenged.user_id)
         .bind(challenged.password_version)
         .bind(expires_at)
-        .execute(pool)
+        .execute(connection)
         .await?
         .rows_affected());
-        Ok(())
+        transaction.commit().await
     }
 
     /// Returns whether a challenge can be met now. It only reads, so that a challenge that nobody has

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use serde_json::{Map, Value};
 use shared_claims::{authorization::AuthorizationDetail, claims::Profile, ids::is_identifier};
 
 use super::{
@@ -17,6 +18,7 @@ use crate::{
         Account, AccountPage, Added, Deleted, Edit, EditedProfile, EndReason, Ending,
         ManagedAccount, NewAccount, NewGrant, SessionFilter, Store, event::Actor,
     },
+    user_claims::{ClaimsError, UserClaims},
 };
 
 /// Manages accounts in the name of one actor, whom the audit log names.
@@ -214,6 +216,39 @@ impl<'a> Administration<'a> {
         Ok(self.store.list_grants(id).await?)
     }
 
+    /// Gives an account other roles, other custom claims, or both; `None` leaves them as they are. New
+    /// tokens say so at once.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such account, one of them cannot be what it is, or a token has no room for all.
+    pub async fn set_claims(
+        &self,
+        id: &str,
+        roles: Option<Vec<String>>,
+        custom: Option<Map<String, Value>>,
+    ) -> Result<ManagedAccount, ChangeError> {
+        if !is_identifier(id) {
+            return Err(unknown(id));
+        }
+        let edit = |current: &UserClaims, grant_bytes| {
+            let claims = UserClaims {
+                roles: roles.unwrap_or_else(|| current.roles.clone()),
+                custom: custom.unwrap_or_else(|| current.custom.clone()),
+            };
+            claims.check(&self.settings.token)?;
+            match grants::fit(grant_bytes, &claims) {
+                true => Ok(claims),
+                false => Err(ClaimsError::TooLong),
+            }
+        };
+        match self.store.edit_claims(id, now()?, edit).await? {
+            Edit::Fine(account) => Ok(*account),
+            Edit::Refused(error) => Err(ChangeError::Claims(error)),
+            Edit::Unknown | Edit::EmailTaken => Err(unknown(id)),
+        }
+    }
+
     /// Gives an account these rights to rooms, and no others. New tokens say so at once.
     ///
     /// # Errors
@@ -221,8 +256,8 @@ impl<'a> Administration<'a> {
     /// When there is no such account, a pattern is none or stands twice, or a token has no room for
     /// them.
     pub async fn set_grants(&self, id: &str, grants: &[NewGrant]) -> Result<(), ChangeError> {
-        grants::check_new(grants)?;
-        self.find(id).await?;
+        let found = self.find(id).await?;
+        grants::check_new(grants, &found.account.claims)?;
         require(id, self.store.replace_grants(id, grants, now()?).await?)
     }
 
@@ -304,6 +339,7 @@ mod tests {
             email_verified_at: Some(7),
             created_at: 1,
             disabled_at: None,
+            claims: UserClaims::default(),
         };
         let edit = |email: Option<&str>| ProfileEdit {
             name: Some(Some("Alice".to_owned())),

@@ -6,6 +6,7 @@ use super::grants::GrantError;
 use crate::{
     credentials::{CredentialError, email::Email},
     store::StoreError,
+    user_claims::ClaimsError,
 };
 
 /// Checks a profile, and returns its address for mail. A token with a longer profile might be more than
@@ -47,6 +48,9 @@ pub enum ChangeError {
     /// The rights to rooms cannot be given.
     #[error(transparent)]
     Grants(GrantError),
+    /// The roles or the custom claims cannot be given.
+    #[error(transparent)]
+    Claims(ClaimsError),
     /// The database failed.
     #[error("{}", .0.story())]
     Store(#[from] StoreError),

@@ -59,6 +59,12 @@ impl Administration<'_> {
         add("email_verified", json!(account.profile().email_verified));
         add("created_at", json!(account.created_at));
         add("disabled", json!(account.disabled_at.map(|_| true)));
+        if !account.claims.roles.is_empty() {
+            add("roles", json!(account.claims.roles));
+        }
+        if !account.claims.custom.is_empty() {
+            add("claims", json!(account.claims.custom));
+        }
         let details = self.store.list_grants(&account.id).await?;
         let grants: Vec<Value> = details
             .iter()

@@ -15,15 +15,16 @@ use crate::{
         event::{Event, EventKind},
         open_for_command,
     },
+    user_claims::UserClaims,
 };
 
 /// The most grants of one subject, besides those of everybody: with patterns of the longest kind
 /// they would not fit into a token, so their length counts too.
 const MAXIMUM_GRANTS: i64 = 32;
 
-/// The most bytes that the patterns of one subject have together. With the rest of a token, in
-/// base64, they stay below what a verifier reads.
-const MAXIMUM_PATTERN_BYTES: usize = 3 * 1024;
+/// The most bytes that the patterns, the roles and the custom claims of one subject have together. With
+/// the rest of a token, in base64, they stay below what a verifier reads.
+const MAXIMUM_BYTES: usize = 3 * 1024;
 
 /// Whose rights.
 #[derive(Clone, Debug)]
@@ -73,8 +74,9 @@ impl From<StoreError> for GrantError {
 ///
 /// # Errors
 ///
-/// When a pattern is none or stands twice, has no action, or a token has no room for all of them.
-pub(super) fn check_new(grants: &[NewGrant]) -> Result<(), GrantError> {
+/// When a pattern is none or stands twice, has no action, or a token has no room for all of them and
+/// `claims`.
+pub(super) fn check_new(grants: &[NewGrant], claims: &UserClaims) -> Result<(), GrantError> {
     let mut rooms: Vec<&str> = grants.iter().map(|grant| grant.room.as_str()).collect();
     let bytes: usize = rooms.iter().map(|room| room.len()).sum();
     rooms.sort_unstable();
@@ -86,10 +88,15 @@ pub(super) fn check_new(grants: &[NewGrant]) -> Result<(), GrantError> {
         return Err(GrantError::Actions);
     }
     let most = usize::try_from(MAXIMUM_GRANTS).unwrap_or(usize::MAX);
-    if grants.len() > most || bytes > MAXIMUM_PATTERN_BYTES {
+    if grants.len() > most || !fit(bytes, claims) {
         return Err(GrantError::TooMany);
     }
     Ok(())
+}
+
+/// Returns whether a token has room for patterns of so many bytes and for `claims`.
+pub(super) fn fit(pattern_bytes: usize, claims: &UserClaims) -> bool {
+    pattern_bytes.saturating_add(claims.bytes()) <= MAXIMUM_BYTES
 }
 
 /// The actions that a list such as `sub,pub` names.
@@ -131,7 +138,7 @@ async fn put(
     room: &str,
     actions: &[Action],
 ) -> Result<(), GrantError> {
-    let id = id_of(store, subject).await?;
+    let (id, claims) = find_subject(store, subject).await?;
     let others = store.list_grants(&id).await?;
     let bytes: usize = others
         .iter()
@@ -139,7 +146,7 @@ async fn put(
         .filter(|other| *other != room)
         .map(String::len)
         .sum();
-    if bytes + room.len() > MAXIMUM_PATTERN_BYTES {
+    if !fit(bytes + room.len(), &claims) {
         return Err(GrantError::TooMany);
     }
     let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
@@ -164,7 +171,7 @@ pub async fn remove_grant(
 ) -> Result<(), GrantError> {
     let store = open_for_command(settings).await?;
     let removed = async {
-        let id = id_of(&store, subject).await?;
+        let (id, _) = find_subject(&store, subject).await?;
         let event = event(
             EventKind::GrantRemoved,
             user_of(subject, &id),
@@ -190,7 +197,10 @@ pub async fn list_grants(
     subject: &Subject,
 ) -> Result<Vec<AuthorizationDetail>, GrantError> {
     let store = open_for_command(settings).await?;
-    let grants = async { Ok(store.list_grants(&id_of(&store, subject).await?).await?) };
+    let grants = async {
+        let (id, _) = find_subject(&store, subject).await?;
+        Ok(store.list_grants(&id).await?)
+    };
     let grants = grants.await;
     store.close().await;
     grants
@@ -216,18 +226,22 @@ pub fn merge(
     merged
 }
 
-async fn id_of(store: &Store, subject: &Subject) -> Result<String, GrantError> {
-    let id = match subject {
+/// Returns the `sub` of a subject, and the roles and claims in its tokens.
+async fn find_subject(
+    store: &Store,
+    subject: &Subject,
+) -> Result<(String, UserClaims), GrantError> {
+    let found = match subject {
         Subject::User(name) => {
             let found = store.find_account_by_name(name.as_str()).await?;
-            found.map(|found| found.account.id)
+            found.map(|found| (found.account.id, found.account.claims))
         }
         Subject::Client(id) => {
             let found = store.find_client(id).await?;
-            found.map(|client| clients::subject_of(&client.id))
+            found.map(|client| (clients::subject_of(&client.id), UserClaims::default()))
         }
     };
-    id.ok_or(GrantError::NoSuchSubject)
+    found.ok_or(GrantError::NoSuchSubject)
 }
 
 /// The account that an event about a grant of `subject` is about.

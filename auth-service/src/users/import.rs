@@ -4,10 +4,10 @@
 //! each in one transaction that is short enough for logins to pass between two. A repetition finds its
 //! names taken and changes nothing.
 
-use std::time::SystemTime;
+use std::{collections::HashMap, time::SystemTime};
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 use shared_claims::{claims::Profile, ids::is_identifier, json};
 use utoipa::ToSchema;
 
@@ -15,6 +15,7 @@ use super::{Administration, change::check_profile, grants};
 use crate::{
     clients::client_of,
     clock::seconds_since_epoch,
+    config::TokenSettings,
     credentials::{
         CredentialError, Username,
         foreign::{FirebaseParameters, ForeignHash},
@@ -23,6 +24,7 @@ use crate::{
     },
     ids::random_id,
     store::{Added, ImportedAccount, NewAccount, NewGrant, Store, StoreError},
+    user_claims::UserClaims,
 };
 
 /// The longest line, in bytes.
@@ -39,7 +41,7 @@ const MAXIMUM_ID_BYTES: usize = 64;
 
 mod line;
 
-use line::{AccountLine, ConfigLine, ConfigMember, FirebaseHash, HashConfig};
+use line::{AccountLine, CONFIG_MEMBER, ConfigLine, FirebaseHash, HashConfig};
 
 /// Reason that a line was not imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
@@ -68,6 +70,11 @@ pub enum LineError {
     /// The rights to rooms cannot be given.
     #[error("a grant is none, stands twice, or a token has no room for all of them")]
     Grants,
+    /// The roles or the custom claims cannot be given.
+    #[error(
+        "a role or a claim is none, stands twice, is reserved, or a token has no room for all of them"
+    )]
+    Claims,
     /// A time before 1970, or far off.
     #[error("created_at is no time in seconds since 1970 that has passed")]
     CreatedAt,
@@ -120,6 +127,7 @@ pub struct ImportReport {
 pub struct Import {
     store: Store,
     cost: Cost,
+    token: TokenSettings,
     firebase: Option<FirebaseParameters>,
     line: u64,
     /// The beginning of a line whose end has not come yet.
@@ -140,6 +148,7 @@ impl Administration<'_> {
         Ok(Import {
             store: self.store.clone(),
             cost: self.settings.password.cost()?,
+            token: self.settings.token.clone(),
             firebase: None,
             line: 0,
             rest: Vec::new(),
@@ -193,7 +202,8 @@ impl Import {
         if line.is_empty() {
             return Ok(());
         }
-        if json::from_object::<ConfigMember>(line).is_some() {
+        let members = json::from_object::<HashMap<String, IgnoredAny>>(line);
+        if members.is_some_and(|members| members.contains_key(CONFIG_MEMBER)) {
             self.take_config(line);
             return Ok(());
         }
@@ -296,7 +306,12 @@ impl Import {
             return Err(LineError::CreatedAt);
         }
         let grants: Vec<NewGrant> = line.grants.into_iter().map(NewGrant::from).collect();
-        grants::check_new(&grants).map_err(|_| LineError::Grants)?;
+        let claims = UserClaims {
+            roles: line.roles,
+            custom: line.claims,
+        };
+        claims.check(&self.token).map_err(|_| LineError::Claims)?;
+        grants::check_new(&grants, &claims).map_err(|_| LineError::Grants)?;
         Ok(ImportedAccount {
             account: NewAccount {
                 id,
@@ -310,6 +325,7 @@ impl Import {
             hash_scheme,
             is_disabled: line.disabled,
             grants,
+            claims,
         })
     }
 

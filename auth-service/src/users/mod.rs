@@ -147,10 +147,10 @@ impl Users {
         found: Option<AccountWithHash>,
         decoy: Option<StoredHash>,
         password: Password,
-        is_shut: impl FnOnce() -> bool,
+        is_shut: impl AsyncFnOnce() -> Result<bool, StoreError>,
     ) -> Result<AccountWithHash, AuthenticationError> {
         let (found, matches) = self.verify(place, found, decoy, &password).await?;
-        if is_shut() {
+        if is_shut().await? {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });
         }

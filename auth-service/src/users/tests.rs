@@ -48,7 +48,7 @@ impl Fixture {
         let found = self.users.find(username).await?;
         let found = self
             .users
-            .judge(place, found, None, password, || false)
+            .judge(place, found, None, password, async || Ok(false))
             .await?;
         Ok(found.account)
     }

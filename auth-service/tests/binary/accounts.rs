@@ -204,3 +204,35 @@ fn a_dump_comes_in_and_goes_out() {
     let printed = bench.run_with(firebase, &import).printed();
     assert_eq!(printed, "imported 1 accounts, refused 0 lines\n");
 }
+
+#[test]
+fn roles_and_claims_are_set_shown_and_left_as_they_were() {
+    let bench = Workbench::with_database();
+    bench
+        .run_with(PASSWORD, &["user", "add", "alice"])
+        .printed();
+    let shown = || bench.run(&["user", "claims", "alice"]).printed();
+    assert_eq!(shown(), "{\"claims\":{},\"roles\":[]}\n");
+    let set = |arguments: &[&str]| {
+        let command = ["user", "set-claims", "alice"];
+        bench.run(&[&command[..], arguments].concat())
+    };
+    set(&["--roles", "editor, billing"]).printed();
+    set(&["--claims", r#"{"org": "acme"}"#]).printed();
+    assert_eq!(
+        shown(),
+        "{\"claims\":{\"org\":\"acme\"},\"roles\":[\"editor\",\"billing\"]}\n"
+    );
+    for (refused, reason) in [
+        (r#"{"sub": "bob"}"#, "the claim sub is reserved"),
+        (r#"{"a": 1, "a": 2}"#, "no member stands twice"),
+        ("[]", "must be a JSON object"),
+    ] {
+        let line = set(&["--claims", refused]).refused(1);
+        assert!(line.contains(reason), "{line}");
+    }
+    set(&["--roles", "", "--claims", "{}"]).printed();
+    assert_eq!(shown(), "{\"claims\":{},\"roles\":[]}\n");
+    let line = bench.run(&["user", "claims", "nobody"]).refused(1);
+    assert_eq!(line, "auth-service: there is no user nobody\n");
+}

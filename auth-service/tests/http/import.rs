@@ -134,6 +134,8 @@ fn refused_lines() -> Vec<(&'static str, String)> {
             "grants",
             line(&json!({"grants": [{"room": "a::b", "actions": ["sub"]}]})),
         ),
+        ("claims", line(&json!({"roles": ["a", "a"]}))),
+        ("claims", line(&json!({"claims": {"sub": "bob"}}))),
         ("created_at", line(&json!({"created_at": -1}))),
         (
             "created_at",
@@ -258,6 +260,10 @@ async fn what_was_exported_comes_in_elsewhere() {
     operated
         .change(Method::PUT, &format!("{path}/grants"), &grants)
         .await;
+    let claims = json!({"roles": ["editor"], "claims": {"org": {"id": 7}}});
+    operated
+        .change(Method::PUT, &format!("{path}/claims"), &claims)
+        .await;
     operated.import(PASSLIB).await;
     let lines = async |with_hashes: bool| {
         let mut dump = String::new();
@@ -287,6 +293,7 @@ async fn what_was_exported_comes_in_elsewhere() {
     assert_eq!(accounts(&report), (&json!(9), &json!(0)), "{report}");
     assert_eq!(elsewhere.read(&path).await, operated.read(&path).await);
     assert_eq!(elsewhere.read(&format!("{path}/grants")).await, grants);
+    assert_eq!(elsewhere.read(&format!("{path}/claims")).await, claims);
     assert!(elsewhere.signs_in("alice", PASSWORD).await);
     assert!(elsewhere.signs_in("django", "old password django").await);
     assert_eq!(elsewhere.foreign_hashes().await, 7);

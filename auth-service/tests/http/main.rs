@@ -5,6 +5,7 @@ mod admin_accounts;
 mod admin_api;
 mod bearer;
 mod change_email;
+mod claims;
 mod cookie;
 mod cors;
 mod database;

@@ -8,7 +8,7 @@ use auth_service::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared_claims::{
     claims::{LOGIN_CLIENT_ID, REALTIME_AUDIENCE},
     secret::Secrets,
@@ -68,6 +68,7 @@ fn sign(
         scope: None,
         authorization_details: Vec::new(),
         profile: None,
+        further: Map::new(),
         expires_by: None,
     };
     let signed = signer.sign(token, now).expect("a token");

@@ -3,4 +3,5 @@
 
 mod outage;
 mod server;
+mod shared_limits;
 mod start;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use auth_service::{
-    Config,
+    Config, Settings,
+    store::StoreError,
     users::{self, NewUser},
 };
 use reqwest::{Client, Response, StatusCode};
@@ -26,7 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::server::Server;
 
-const PASSWORD: &str = "open sesame";
+pub(crate) const PASSWORD: &str = "open sesame";
 
 /// Who cannot be served is told so within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,39 +36,51 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const RECOVERY: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
-struct Service {
-    url: String,
+pub(crate) struct Service {
+    pub(crate) url: String,
     config: Config,
-    client: Client,
+    pub(crate) client: Client,
     /// Dropped with the last clone, which ends the service.
     _stop: Arc<oneshot::Sender<()>>,
 }
 
 impl Service {
     async fn start(server: &Server) -> Self {
+        let service = Self::join(server, |_| {});
+        service.add_user("alice").await;
+        service
+    }
+
+    /// Starts a service on the database that others may use too.
+    pub(crate) fn join(server: &Server, change: impl FnOnce(&mut Settings)) -> Self {
         let text = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
         let secrets = Secrets::parse(SECRET_VARIABLE, text, ',').expect("a secret");
         let mut config = Config::for_testing(Path::new("unused"), secrets);
         config.settings.database_url = server.url().parse().expect("a URL");
         config.settings.password.threads = 2;
+        change(&mut config.settings);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
             let _ = stopped.await;
         };
-        tokio::spawn(auth_service::serve(config.clone(), listener, shutdown));
-        let service = Self {
+        let serving = auth_service::serve(config.clone(), listener, shutdown);
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                let story = error.downcast_ref().map(StoreError::story);
+                panic!("{}", story.unwrap_or_else(|| format!("{error:#}")));
+            }
+        });
+        Self {
             url,
             config,
             client: Client::new(),
             _stop: Arc::new(stop),
-        };
-        service.add_user("alice").await;
-        service
+        }
     }
 
-    async fn add_user(&self, name: &str) {
+    pub(crate) async fn add_user(&self, name: &str) {
         let user = NewUser::parse(name, PASSWORD).expect("a user");
         users::add_user(&self.config.settings, user)
             .await

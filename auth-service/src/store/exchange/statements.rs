@@ -16,7 +16,7 @@ pub(in crate::store) const FIND: &str = "\
         'account', json_object( \
             'id', users.id, 'username', username, 'name', name, 'given_name', given_name, \
             'family_name', family_name, 'email', email, 'email_verified_at', email_verified_at, \
-            'created_at', users.created_at, 'disabled_at', disabled_at), \
+            'created_at', users.created_at, 'disabled_at', disabled_at, 'claims', claims), \
         'grants', (select json_group_array(json_array(room, actions) order by room) \
                    from grants where subject = users.id))) \
     from json_each($1) as item \

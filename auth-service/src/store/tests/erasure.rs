@@ -12,10 +12,11 @@ use super::{
 use crate::{
     credentials::email::Email,
     store::{
-        Challenged, Deleted, EndReason, NewGrant, NewLink, Store, StoreError,
+        Challenged, Deleted, Edit, EndReason, NewGrant, NewLink, Store, StoreError,
         audit::StoredEvent,
         database::{Pool, on_pool},
     },
+    user_claims::UserClaims,
     vault::Hash,
 };
 
@@ -25,6 +26,7 @@ super::on_both!(
     events_from_before_are_erased_and_sealed,
     an_event_cannot_be_changed_otherwise,
     a_deletion_and_clean_up_at_once_never_deadlock,
+    a_second_factor_that_meets_a_deletion_leaves_no_row,
 );
 
 /// A text in everything that names alice.
@@ -35,6 +37,7 @@ async fn add_alice(own: &OwnStore) -> &'static str {
     start(own, NAME, &Hash::of("token")).await;
     for statement in [
         "update users set name = 'alice', given_name = 'alice', family_name = 'alice', \
+                          claims = '{\"claims\":{\"nick\":\"alice\"}}', \
                           email = 'alice@example.org', email_normal = 'alice@example.org'",
         "update sessions set device = 'alice''s phone', address = '192.0.2.1'",
         "insert into mail_links (id, hash, purpose, user_id, email, password_version, expires_at) \
@@ -46,6 +49,14 @@ async fn add_alice(own: &OwnStore) -> &'static str {
         own.try_execute(statement).await.expect(statement);
     }
     own.set_totp("alice", b"sealed").await;
+    let edited = own.edit_claims("alice", NOW, |current, _| {
+        let roles = vec!["home of alice".to_owned()];
+        Ok::<_, StoreError>(UserClaims {
+            roles,
+            ..current.clone()
+        })
+    });
+    assert!(matches!(edited.await.expect("a write"), Edit::Fine(_)));
     let room = NewGrant {
         room: "home:alice".to_owned(),
         actions: vec![Action::Publish],
@@ -130,7 +141,8 @@ impl OwnStore {
 const TEXTS: [&str; 6] = [
     "select count(*) from users where username like '%lice%' and username <> 'deleted:alice' \
      or name is not null or given_name is not null or family_name is not null \
-     or email is not null or email_normal is not null or password_hash <> ''",
+     or email is not null or email_normal is not null or password_hash <> '' \
+     or claims is not null",
     "select count(*) from sessions where device <> '' or address <> ''",
     "select count(*) from grants",
     "select (select count(*) from mail_links) \
@@ -313,4 +325,34 @@ async fn a_deletion_and_clean_up_at_once_never_deadlock(own: OwnStore) {
         }
     }
     assert!(own.verified().await.is_ok());
+}
+
+/// A deletion of the account comes before, between or after the writes of a second factor.
+async fn a_second_factor_that_meets_a_deletion_leaves_no_row(own: OwnStore) {
+    let rows =
+        "select (select count(*) from totp_secrets) + (select count(*) from login_challenges)";
+    for round in 0..30 {
+        let name = format!("user{round}");
+        start(&own, &name, &Hash::of(&name)).await;
+        let challenged = Challenged {
+            user_id: name.clone(),
+            password_version: 0,
+        };
+        let token = Hash::of(&name);
+        let (stored, waits, deleted) = tokio::join!(
+            own.put_totp_secret(&name, b"sealed", NOW),
+            own.insert_challenge(&token, &challenged, NOW + 1),
+            own.delete_account(&name, ending(EndReason::AccountDeleted, &[])),
+        );
+        assert_eq!(deleted.expect("a write"), Deleted::Now);
+        stored.expect("a write");
+        waits.expect("a write");
+        assert_eq!(own.count(rows).await, 0, "{round}");
+        // Long after.
+        let late = own.put_totp_secret(&name, b"sealed", NOW).await;
+        assert!(!late.expect("a write"));
+        let late = own.insert_challenge(&token, &challenged, NOW + 1).await;
+        late.expect("nothing");
+        assert_eq!(own.count(rows).await, 0, "{round}");
+    }
 }

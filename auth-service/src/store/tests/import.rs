@@ -13,6 +13,7 @@ use crate::{
         AccountPage, Added, Edit, EditedProfile, EndReason, ImportedAccount, Link, LinkPurpose,
         ManagedAccount, NewGrant, NewLink, SessionFilter,
     },
+    user_claims::UserClaims,
     vault::Hash,
 };
 
@@ -33,6 +34,7 @@ fn imported(id: &str, name: &str, email: Option<&str>) -> ImportedAccount {
         hash_scheme: Some("bcrypt:12".to_owned()),
         is_disabled: false,
         grants: Vec::new(),
+        claims: UserClaims::default(),
     }
 }
 

@@ -25,6 +25,7 @@ macro_rules! on_both {
 
 use on_both;
 
+mod attempt_counters;
 mod audit;
 mod conformance;
 mod erasure;

@@ -1,7 +1,8 @@
 //! The lines of a dump as JSON.
 
-use serde::{Deserialize, de::IgnoredAny};
-use shared_claims::authorization::Action;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use shared_claims::{authorization::Action, json};
 
 use crate::store::NewGrant;
 
@@ -24,6 +25,10 @@ pub(super) struct AccountLine {
     pub(super) disabled: bool,
     #[serde(default)]
     pub(super) grants: Vec<GrantLine>,
+    #[serde(default)]
+    pub(super) roles: Vec<String>,
+    #[serde(default, deserialize_with = "json::unambiguous_members")]
+    pub(super) claims: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +53,8 @@ pub(super) struct ConfigLine {
     pub(super) hash_config: HashConfig,
 }
 
-/// A line of which only the presence of the member `hash_config` counts.
-#[derive(Deserialize)]
-pub(super) struct ConfigMember {
-    #[serde(rename = "hash_config")]
-    _hash_config: IgnoredAny,
-}
+/// The member that makes a line one of parameters, also where it stands twice.
+pub(super) const CONFIG_MEMBER: &str = "hash_config";
 
 #[derive(Deserialize)]
 pub(super) struct HashConfig {

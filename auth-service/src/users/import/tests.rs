@@ -29,6 +29,10 @@ async fn a_refused_hash_config_leaves_the_lines_after_it_without_one() {
             Some(LineError::Malformed),
         ),
         (
+            CONFIG.replacen('{', &format!("{},", &CONFIG[..CONFIG.len() - 1]), 1),
+            Some(LineError::Malformed),
+        ),
+        (
             r#"{"hash_config": null}"#.to_owned(),
             Some(LineError::Malformed),
         ),

@@ -1,0 +1,2 @@
+-- The roles and the custom claims of an account, as JSON, or null when there are none.
+alter table users add column claims text;
