@@ -11,6 +11,7 @@ pub mod bearer;
 mod body;
 mod change_email;
 mod change_password;
+mod claims_webhook;
 pub mod cli;
 pub mod clients;
 pub mod config;

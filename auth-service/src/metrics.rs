@@ -20,6 +20,10 @@ use crate::{
     store::{MailKind, Pending, Trouble},
 };
 
+mod hooks;
+
+pub use hooks::{ClaimsOutcome, EventOutcome};
+
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -132,29 +136,6 @@ impl MailOutcome {
     }
 }
 
-/// Outcome of an event that the operator's service is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// The service took it.
-    Delivered,
-    /// The service did not; it is tried again.
-    Failed,
-    /// It was given up: too old, or too many waited.
-    Dropped,
-}
-
-impl EventOutcome {
-    /// The name in metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
 /// What others keep count of, as it is when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {
@@ -178,6 +159,7 @@ pub struct Metrics {
     mails: Family<Labels<2>, Counter>,
     mails_pending: Gauge,
     events: Family<Labels<1>, Counter>,
+    claims: Family<Labels<1>, Counter>,
     events_pending: Gauge,
 }
 
@@ -198,6 +180,7 @@ impl Metrics {
             mails: Family::default(),
             mails_pending: Gauge::default(),
             events: Family::default(),
+            claims: Family::default(),
             events_pending: Gauge::default(),
         };
         metrics.register();
@@ -253,16 +236,7 @@ impl Metrics {
             "Mails that the mail server has not taken yet",
             self.mails_pending.clone(),
         );
-        registry.register(
-            "events",
-            "Attempts to tell an event, by outcome",
-            self.events.clone(),
-        );
-        registry.register(
-            "events_pending",
-            "Events that the operator's service has not taken yet",
-            self.events_pending.clone(),
-        );
+        self.register_hooks();
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -314,9 +288,8 @@ impl Metrics {
 
     /// An event was tried, or given up.
     pub fn event(&self, outcome: EventOutcome) {
-        self.events
-            .get_or_create(&[("outcome", outcome.name())])
-            .inc();
+        let labels = [("outcome", outcome.name())];
+        self.events.get_or_create(&labels).inc();
     }
 
     /// Everything as OpenMetrics text.

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
+    claims_webhook::{self, Occasion},
     config::Settings,
     cookies::{self, DEVICE_COOKIE, REFRESH_COOKIE},
     devices::{self, KnownDevice},
@@ -99,7 +100,7 @@ pub(crate) fn ending(
 ///
 /// # Errors
 ///
-/// When the database, the clock or the signer fails.
+/// When the claims webhook refuses the login, and when it, the database, the clock or the signer fails.
 pub(crate) async fn start(
     state: &AppState,
     owner: &Account,
@@ -107,6 +108,12 @@ pub(crate) async fn start(
     visitor: &Visitor,
     is_new_device: bool,
 ) -> Result<Option<TokenAnswer>, ApiError> {
+    // Before there is a session, which a refused login does not have.
+    let claims = claims_webhook::claims_of(state, owner, Occasion::Login).await?;
+    let owner = &Account {
+        claims,
+        ..owner.clone()
+    };
     let now = SystemTime::now();
     let now_secs = seconds_since_epoch(now)?;
     let settings = &state.settings().session;
@@ -146,7 +153,8 @@ pub(crate) async fn start(
     Ok(Some(answer))
 }
 
-/// Returns an access token of `session` for its owner, who has these grants, and the refresh token.
+/// Returns an access token of `session` for its owner, with the owner's claims and these grants, and the
+/// refresh token.
 ///
 /// # Errors
 ///

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 
 use crate::{
+    claims_webhook::ClaimsWebhook,
     config::{Config, Reload, Settings},
     keys::{Keys, Ring},
     limits::Limits,
@@ -29,6 +30,7 @@ pub struct AppState {
     outbox: Outbox,
     mailer: Option<Mailer>,
     event_hook: Option<Webhook>,
+    claims_webhook: Option<ClaimsWebhook>,
     limits: Limits,
     waiting: Waiting,
     metrics: Metrics,
@@ -61,8 +63,10 @@ impl AppState {
             .then(|| Webhook::open(&settings.events.url, &settings.events.secret_file))
             .transpose()
             .context("events.url")?;
+        let claims_webhook = ClaimsWebhook::open(&settings.token.claims_webhook)?;
         let store = Store::open(&settings.database_url).await?;
         let store = store.telling_events(settings.events.retention());
+        let store = store.sending_mail(settings.mail.waiting());
         email::normalize_stored(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
@@ -74,6 +78,7 @@ impl AppState {
             outbox: Outbox::default(),
             mailer,
             event_hook,
+            claims_webhook,
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
             metrics: Metrics::new(),
@@ -167,6 +172,11 @@ impl AppState {
     /// The operator's service that is told what happened, if there is one.
     pub(crate) fn event_hook(&self) -> Option<&Webhook> {
         self.event_hook.as_ref()
+    }
+
+    /// The operator's service that adds claims to tokens, if there is one.
+    pub(crate) fn claims_webhook(&self) -> Option<&ClaimsWebhook> {
+        self.claims_webhook.as_ref()
     }
 
     /// Messages that wait for their delivery.

@@ -36,7 +36,7 @@ impl<'a> Post<'a> {
             return Ok(None);
         };
         let token = match mail.kind {
-            MailKind::EmailChangeRequested => None,
+            MailKind::EmailChangeRequested | MailKind::PasswordChanged => None,
             MailKind::VerifyEmail | MailKind::ResetPassword => {
                 let hash = self.state.store().find_link_hash(&message.id, now).await?;
                 let Some(hash) = hash else {

@@ -9,5 +9,6 @@ use crate::{
 pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let store = Store::open_by(&settings.database_url, Opener::Command).await?;
     let store = store.telling_events(settings.events.retention());
+    let store = store.sending_mail(settings.mail.waiting());
     Ok(store.acting_as(Actor::Command))
 }
