@@ -128,6 +128,7 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
             break;
         }
     }
+    state.store().resume_erasures().await?;
     while state.store().remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
     purge_outbox(state, now).await
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
+    claims_webhook::TokenRefused,
     guard::{
         attempts::AttemptError,
         counters::CountError,
@@ -73,6 +74,8 @@ pub enum ApiError {
     CodeRefused,
     /// What was asked about a second factor does not fit its state; says what that is.
     SecondFactorState(&'static str),
+    /// The operator's claims webhook refuses the login, with this text.
+    LoginRefused(Cow<'static, str>),
     /// Nobody can make an account by themselves.
     RegistrationClosed,
     /// Somebody has the name, or one that looks the same.
@@ -139,6 +142,15 @@ impl From<CountError> for ApiError {
     }
 }
 
+impl From<TokenRefused> for ApiError {
+    fn from(refused: TokenRefused) -> Self {
+        match refused {
+            TokenRefused::Because(text) => Self::LoginRefused(text.into()),
+            TokenRefused::NoAnswer => Self::Unavailable,
+        }
+    }
+}
+
 impl From<AttemptError> for ApiError {
     fn from(error: AttemptError) -> Self {
         match error {
@@ -179,6 +191,7 @@ impl ApiError {
             Self::CodeRefused => (StatusCode::UNAUTHORIZED, "code_refused"),
             Self::SecondFactorState(_) => (StatusCode::CONFLICT, "second_factor_state"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::LoginRefused(_) => (StatusCode::FORBIDDEN, "login_refused"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::MailOff => (StatusCode::NOT_FOUND, "mail_off"),
@@ -205,7 +218,9 @@ impl ApiError {
             Self::RateLimited { secs, .. } => {
                 format!("too many attempts; try again in {secs} seconds").into()
             }
-            Self::InvalidRequest(detail) | Self::PasswordRefused(detail) => detail.clone(),
+            Self::InvalidRequest(detail)
+            | Self::PasswordRefused(detail)
+            | Self::LoginRefused(detail) => detail.clone(),
             Self::UnsupportedMediaType => "the body must be of a kind that this path takes, \
                 application/json, application/x-www-form-urlencoded or, for an import, \
                 application/x-ndjson, in UTF-8 and without a content coding"

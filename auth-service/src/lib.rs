@@ -10,6 +10,7 @@ pub mod bearer;
 mod body;
 mod change_email;
 mod change_password;
+mod claims_webhook;
 pub mod cli;
 mod client_info;
 pub mod clients;

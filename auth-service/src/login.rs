@@ -65,7 +65,7 @@ impl Body for LoginBody {
         (status = 200, description = "a session, and its tokens", body = TokenAnswer),
         (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "they do not belong together", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 403, description = "a cookie for a page that is not listed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "a cookie for a page that is not listed, or the claims webhook refuses the login", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "too many logins at once, or no database; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
     )

@@ -17,6 +17,10 @@ use prometheus_client::{
 
 use crate::store::{FailureKind, MailKind, Pending};
 
+mod hooks;
+
+pub use hooks::{ClaimsOutcome, EventOutcome};
+
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -129,29 +133,6 @@ impl MailOutcome {
     }
 }
 
-/// Outcome of an event that the operator's service is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// The service took it.
-    Delivered,
-    /// The service did not; it is tried again.
-    Failed,
-    /// It was given up: too old, or too many waited.
-    Dropped,
-}
-
-impl EventOutcome {
-    /// The name in metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
 /// What others keep count of, as it is when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
@@ -175,6 +156,7 @@ pub struct Metrics {
     mails: Family<Labels<2>, Counter>,
     mails_pending: Gauge,
     events: Family<Labels<1>, Counter>,
+    claims: Family<Labels<1>, Counter>,
     events_pending: Gauge,
 }
 
@@ -195,6 +177,7 @@ impl Metrics {
             mails: Family::default(),
             mails_pending: Gauge::default(),
             events: Family::default(),
+            claims: Family::default(),
             events_pending: Gauge::default(),
         };
         metrics.register();
@@ -250,16 +233,7 @@ impl Metrics {
             "Mails that the mail server has not taken yet",
             self.mails_pending.clone(),
         );
-        registry.register(
-            "events",
-            "Attempts to tell an event, by outcome",
-            self.events.clone(),
-        );
-        registry.register(
-            "events_pending",
-            "Events that the operator's service has not taken yet",
-            self.events_pending.clone(),
-        );
+        self.register_hooks();
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -311,9 +285,8 @@ impl Metrics {
 
     /// An event was tried, or given up.
     pub fn event(&self, outcome: EventOutcome) {
-        self.events
-            .get_or_create(&[("outcome", outcome.name())])
-            .inc();
+        let labels = [("outcome", outcome.name())];
+        self.events.get_or_create(&labels).inc();
     }
 
     /// Everything as OpenMetrics text.

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     body::{Body, BodyKind, Parsed},
+    claims_webhook::Occasion,
     client_info::ClientInfo,
     clock::seconds_since_epoch,
     cookies,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::counters::Counter,
-    guard::limits::Limit,
+    guard::{counters::Counter, limits::Limit},
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
@@ -96,7 +96,7 @@ impl FromRequest for Presented {
         (status = 400, description = "no refresh token, or more than one", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "the refresh token is not accepted", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many tokens of this address were refused; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 403, description = "a cookie from a page that is not listed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "a cookie from a page that is not listed, or the claims webhook refuses the refresh", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
@@ -156,8 +156,10 @@ pub(crate) async fn rotate(
         token_expires_at: now_secs.saturating_add(token_secs),
     };
     match state.store().exchange_refresh_token(exchange).await? {
-        Exchanged::Done(done) => {
+        Exchanged::Done(mut done) => {
             state.metrics().refresh(RefreshOutcome::Rotated);
+            // The exchange is committed: a client whose refresh fails here repeats it.
+            done.account.claims = state.claims_of(&done.account, Occasion::Refresh).await?;
             sessions::answer(
                 state,
                 &done.account,
@@ -225,7 +227,8 @@ async fn rotate_alone(
         };
         state.metrics().refresh(RefreshOutcome::Rotated);
         let account = state.users().find_active(&session.user_id).await?;
-        let account = account.ok_or(ApiError::InvalidGrant)?;
+        let mut account = account.ok_or(ApiError::InvalidGrant)?;
+        account.claims = state.claims_of(&account, Occasion::Refresh).await?;
         let grants = store.list_grants(&account.id).await?;
         return sessions::answer(state, &account, &session, grants, token, now);
     }

@@ -64,7 +64,7 @@ impl Body for RegisterBody {
     responses(
         (status = 201, description = "the account, signed in", body = TokenAnswer),
         (status = 400, description = "no name and password", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 403, description = "registration is closed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "registration is closed, or the claims webhook refuses the login", body = Problem, content_type = PROBLEM_TYPE),
         (status = 409, description = "the name or the email is taken", body = Problem, content_type = PROBLEM_TYPE),
         (status = 422, description = "the password cannot be one", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),

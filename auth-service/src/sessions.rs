@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
+    claims_webhook::Occasion,
     client_info::ClientInfo,
     clock::seconds_since_epoch,
     cookies::{self, DEVICE_COOKIE, REFRESH_COOKIE},
@@ -82,7 +83,7 @@ impl TokenAnswer {
 ///
 /// # Errors
 ///
-/// When the database, the clock or the signer fails.
+/// When the claims webhook refuses the login, and when it, the database, the clock or the signer fails.
 pub(crate) async fn start(
     state: &AppState,
     owner: &Account,
@@ -90,6 +91,12 @@ pub(crate) async fn start(
     client_info: &ClientInfo,
     is_new_device: bool,
 ) -> Result<Option<TokenAnswer>, ApiError> {
+    // Before there is a session, which a refused login does not have.
+    let claims = state.claims_of(owner, Occasion::Login).await?;
+    let owner = &Account {
+        claims,
+        ..owner.clone()
+    };
     let now = SystemTime::now();
     let now_secs = seconds_since_epoch(now)?;
     let settings = &state.settings().session;
@@ -129,7 +136,8 @@ pub(crate) async fn start(
     Ok(Some(answer))
 }
 
-/// Returns an access token of `session` for its owner, who has these grants, and the refresh token.
+/// Returns an access token of `session` for its owner, with the owner's claims and these grants, and the
+/// refresh token.
 ///
 /// # Errors
 ///

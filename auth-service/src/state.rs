@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use shared_claims::{forwarded::ReportInterval, origin::OriginList};
 
 use crate::{
+    claims_webhook::{self, ClaimsWebhook, Occasion, TokenRefused},
     config::{Config, Reload, Settings},
     guard::{
         attempts::Judge,
@@ -20,8 +21,9 @@ use crate::{
     mail::Mailer,
     metrics::Metrics,
     outbox::{Delivery, Outbox},
-    store::Store,
+    store::{Account, Store},
     tls::Certificate,
+    user_claims::UserClaims,
     users::{Users, normalize_emails, password::PasswordPool},
     webhook::Webhook,
 };
@@ -33,6 +35,7 @@ pub struct AppState {
     outbox: Outbox,
     mailer: Option<Mailer>,
     event_hook: Option<Webhook>,
+    claims_webhook: Option<ClaimsWebhook>,
     limits: Limits,
     waiting: Waiting,
     metrics: Metrics,
@@ -65,8 +68,10 @@ impl AppState {
             .then(|| Webhook::open(&settings.events.url, &settings.events.secret_file))
             .transpose()
             .context("events.url")?;
+        let claims_webhook = ClaimsWebhook::open(&settings.token.claims_webhook)?;
         let store = Store::open(&settings.database_url).await?;
         let store = store.telling_events(settings.events.retention());
+        let store = store.sending_mail(settings.mail.waiting());
         normalize_emails(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;
@@ -78,6 +83,7 @@ impl AppState {
             outbox: Outbox::default(),
             mailer,
             event_hook,
+            claims_webhook,
             limits: Limits::new(settings.limits.clone()),
             waiting: Waiting::default(),
             metrics: Metrics::new(),
@@ -201,6 +207,24 @@ impl AppState {
     #[must_use]
     pub fn mailer(&self) -> Option<&Mailer> {
         self.mailer.as_ref()
+    }
+
+    /// Returns the roles and the claims of the next token of an account: its own, and those of the claims
+    /// webhook, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the webhook refuses the login, or gives no answer.
+    pub(crate) async fn claims_of(
+        &self,
+        account: &Account,
+        occasion: Occasion,
+    ) -> Result<UserClaims, TokenRefused> {
+        let Some(webhook) = &self.claims_webhook else {
+            return Ok(account.claims.clone());
+        };
+        let settings = &self.settings.token;
+        claims_webhook::claims_of(webhook, &self.metrics, settings, account, occasion).await
     }
 
     /// Messages that wait for their delivery.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{Client, header::CONTENT_TYPE, redirect::Policy};
+use reqwest::{Client, Response, header::CONTENT_TYPE, redirect::Policy};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -65,6 +65,33 @@ impl Webhook {
     ///
     /// When the receiver does not answer 2xx.
     pub(crate) async fn post(&self, id: &str, body: Zeroizing<String>) -> anyhow::Result<()> {
+        self.send(id, body).await?;
+        Ok(())
+    }
+
+    /// Posts a message of JSON, and returns the body of the answer, of up to `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the receiver does not answer 2xx, or the body is longer.
+    pub(crate) async fn ask(
+        &self,
+        id: &str,
+        body: Zeroizing<String>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut answer = self.send(id, body).await?;
+        let mut read = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
+            if read.len() + chunk.len() > limit {
+                bail!("its answer has more than {limit} bytes");
+            }
+            read.extend_from_slice(&chunk);
+        }
+        Ok(read)
+    }
+
+    async fn send(&self, id: &str, body: Zeroizing<String>) -> anyhow::Result<Response> {
         let keys = read_keys(&self.secrets)?;
         let timestamp = seconds_since_epoch(SystemTime::now())?;
         let signature = sign(&keys, id, timestamp, &body);
@@ -82,7 +109,7 @@ impl Webhook {
         if !answer.status().is_success() {
             bail!("it answered {}", answer.status());
         }
-        Ok(())
+        Ok(answer)
     }
 }
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 const AUDIENCE: &str = "https://api.example.org";
 
-/// Asks the service for what it shows to people who are signed in.
-async fn get(service: &Recipe, token: Option<&str>) -> (StatusCode, Value) {
-    let request = reqwest::Client::new().get(format!("{}/orders", service.url));
+/// Asks the service for what it shows at `path` to people who are signed in.
+async fn get(service: &Recipe, path: &str, token: Option<&str>) -> (StatusCode, Value) {
+    let request = reqwest::Client::new().get(format!("{}{path}", service.url));
     let request = match token {
         Some(token) => request.bearer_auth(token),
         None => request,
@@ -35,17 +35,31 @@ async fn run_services(language: &str) {
     };
     let service = start(AUDIENCE).await;
     let token = stack.login("alice").await;
-    let (status, body) = get(&service, Some(&token)).await;
+    let (status, body) = get(&service, "/orders", Some(&token)).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     assert_eq!(body["user"], "alice", "{body}");
+    let (status, _) = get(&service, "/refunds", Some(&token)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    for (roles, expected) in [
+        (["editor", "billing2"], StatusCode::FORBIDDEN),
+        (["editor", "billing"], StatusCode::OK),
+    ] {
+        stack.set_roles("alice", &roles).await;
+        let token = stack.login("alice").await;
+        let (status, body) = get(&service, "/refunds", Some(&token)).await;
+        assert_eq!(status, expected, "{body}");
+    }
     let (signed, signature) = token.rsplit_once('.').expect("a token");
     let other = if signature.starts_with('A') { "B" } else { "A" };
     let forged = format!("{signed}.{other}{}", &signature[1..]);
     for refused in [None, Some("x"), Some(forged.as_str())] {
-        assert_eq!(get(&service, refused).await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            get(&service, "/orders", refused).await.0,
+            StatusCode::UNAUTHORIZED
+        );
     }
     let elsewhere = start("https://other.example.org").await;
-    let (status, _) = get(&elsewhere, Some(&token)).await;
+    let (status, _) = get(&elsewhere, "/orders", Some(&token)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
@@ -59,4 +73,10 @@ async fn a_service_on_express_verifies_the_tokens() {
 #[ignore = "needs python"]
 async fn a_service_on_fastapi_verifies_the_tokens() {
     run_services("python").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_service_on_axum_verifies_the_tokens() {
+    run_services("rust").await;
 }

@@ -290,7 +290,7 @@ pub async fn run(
 }
 
 /// Beside the test's own directory, where cargo puts both.
-fn path_of(name: &str) -> PathBuf {
+pub(crate) fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let directory = test
         .parent()

@@ -8,7 +8,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{eventually, free_address, stock::installed};
+use crate::{binary::path_of as built, eventually, free_address, stock::installed};
 
 /// Maximum time to compile a program, with the standard library of its language.
 const BUILD_DEADLINE: Duration = Duration::from_secs(180);
@@ -42,7 +42,8 @@ impl Recipe {
     ///
     /// # Panics
     ///
-    /// When the language or its packages are missing, or the program does not listen.
+    /// When the language or its packages are missing, or the program does not listen; in Rust, when the
+    /// program differs from the example of its name that cargo has built.
     pub async fn start(page: &str, language: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
@@ -72,6 +73,13 @@ impl Recipe {
                 let complaints = String::from_utf8_lossy(&built.stderr);
                 assert!(built.status.success(), "{complaints}");
                 Command::new(path("program"))
+            }
+            "rust" => {
+                let name = page.trim_end_matches(".md").replace('-', "_");
+                let source = format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+                let source = fs::read_to_string(source).expect("an example");
+                assert_eq!(source, program, "{page} has another program");
+                Command::new(built(&format!("examples/{name}")))
             }
             other => panic!("{other}: no such language"),
         };

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use auth_service::users::NewUser;
+use auth_service::{
+    credentials::Username,
+    users::{self, NewUser},
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
@@ -208,6 +211,22 @@ impl Stack {
         run("auth-service", arguments, &self.variables.auth, None).await
     }
 
+    /// Gives an account these roles and no others, when the auth-service runs in this process.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such account, or a role cannot be one.
+    pub async fn set_roles(&self, name: &str, roles: &[&str]) {
+        let settings = self.auth_settings().expect("an issuer in this process");
+        let name = Username::parse(name).expect("a name");
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        let set = users::administer(&settings, async |users| {
+            let account = users.find_by_name(&name).await?;
+            users.set_claims(&account.id, Some(roles), None).await
+        });
+        set.await.expect("roles");
+    }
+
     /// What the auth-service's commands have to know, when it runs in this process.
     pub(crate) fn auth_settings(&self) -> Option<auth_service::config::Settings> {
         let in_process = self.plan.options.mode == Mode::InProcess;
@@ -272,7 +291,7 @@ impl Plan {
             .expect("settings of the auth-service");
         for (name, password) in &passwords.0 {
             let user = NewUser::parse(name, password).expect("a user");
-            let added = auth_service::users::add_user(&config.settings, user);
+            let added = users::add_user(&config.settings, user);
             soon("an account", added).await.expect("an account");
         }
         Service::in_process(|stopped| {

@@ -1,6 +1,11 @@
 -- The roles and the custom claims of an account, as JSON, or null when there are none.
 alter table users add column claims text;
 
+-- When the deletion of the account began, in seconds since the epoch, while rows that name the person are
+-- yet to be erased; null otherwise.
+alter table users add column erasing_since bigint;
+create index users_being_erased on users (id) where erasing_since is not null;
+
 -- Counters of attempts, which all issuers on this database share. Unlogged: a counter costs no write to
 -- the log, and a crash of the server empties them.
 create unlogged table attempt_counters (

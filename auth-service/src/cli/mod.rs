@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    claims_webhook::ClaimsWebhook,
     config::{Config, ConfigError, Settings},
     keys,
     mail::Mailer,
@@ -346,6 +347,7 @@ fn print_settings(config: &Config) -> Result<(), Failure> {
     if events.url.is_on() {
         Webhook::open(&events.url, &events.secret_file).map_err(failed)?;
     }
+    ClaimsWebhook::open(&config.settings.token.claims_webhook).map_err(failed)?;
     let settings = serde_json::to_value(&config.settings).map_err(Failure::other)?;
     let mut lines = Vec::new();
     flatten("", &settings, &mut lines);

@@ -75,6 +75,11 @@ impl MailSettings {
         self.url.get().is_some() || self.webhook.is_on()
     }
 
+    /// Returns the maximum number of mails that wait; `None` when no mail is sent.
+    pub(crate) fn waiting(&self) -> Option<i64> {
+        self.is_on().then_some(self.queue.into())
+    }
+
     /// Checks the settings. `app_url` is needed for the links.
     pub(super) fn check(&self, app_url: &str) -> Result<(), ConfigError> {
         let is_url = |url: &Url| {

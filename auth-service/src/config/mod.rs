@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::Secrets};
 
 mod admin;
+mod claims_webhook;
 mod database;
 mod events;
 mod grants;
@@ -30,6 +31,7 @@ mod token;
 mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
+pub use claims_webhook::{ClaimsWebhookSettings, OnFailure};
 pub use database::DatabaseUrl;
 pub use events::EventSettings;
 pub use grants::GrantRule;

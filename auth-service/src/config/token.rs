@@ -5,7 +5,8 @@ use shared_claims::claims::{
     ADMIN_AUDIENCE, API_AUDIENCE, MAXIMUM_LIFETIME_SECS, REALTIME_AUDIENCE,
 };
 
-use super::{ConfigError, check, parse};
+use super::{ClaimsWebhookSettings, ConfigError, check, parse};
+
 /// Names that no custom claim has: the claims of the issuer (RFC 7519, RFC 9068, RFC 9396, OpenID Connect
 /// Core 1.0, section 5.1), and those by which a verifier tells kinds of tokens and their holders apart.
 pub const RESERVED_CLAIMS: [&str; 39] = [
@@ -70,6 +71,8 @@ pub struct TokenSettings {
     /// Prefix of the names of custom claims in tokens, such as `https://app.example/`.
     /// `AUTH__TOKEN__CLAIMS_PREFIX`, default ``.
     pub claims_prefix: String,
+    /// The service that adds claims.
+    pub claims_webhook: ClaimsWebhookSettings,
 }
 
 impl TokenSettings {
@@ -95,7 +98,8 @@ impl TokenSettings {
         check("token.roles_claim", is_name && !is_reserved, rule)?;
         let is_prefix = self.claims_prefix.len() <= 128 && is_visible(&self.claims_prefix);
         let rule = "must be at most 128 visible ASCII characters";
-        check("token.claims_prefix", is_prefix, rule)
+        check("token.claims_prefix", is_prefix, rule)?;
+        self.claims_webhook.check()
     }
 }
 
@@ -107,6 +111,7 @@ impl Default for TokenSettings {
             audiences: Vec::new(),
             roles_claim: "roles".to_owned(),
             claims_prefix: String::new(),
+            claims_webhook: ClaimsWebhookSettings::default(),
         }
     }
 }

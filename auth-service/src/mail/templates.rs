@@ -143,6 +143,11 @@ fn built_in(kind: MailKind, part: &str) -> &'static str {
             include_str!("templates/email_change_requested.txt"),
             include_str!("templates/email_change_requested.html"),
         ],
+        MailKind::PasswordChanged => [
+            include_str!("templates/password_changed.subject.txt"),
+            include_str!("templates/password_changed.txt"),
+            include_str!("templates/password_changed.html"),
+        ],
     };
     match part {
         "html" => html,
@@ -175,7 +180,8 @@ mod tests {
         let templates = Templates::open(Path::new("")).expect("templates");
         for kind in MailKind::ALL {
             let text = templates.render(kind, &WORDS).expect("a text");
-            let has_link = kind != MailKind::EmailChangeRequested;
+            let notices = [MailKind::EmailChangeRequested, MailKind::PasswordChanged];
+            let has_link = !notices.contains(&kind);
             assert!(!text.subject.is_empty() && !text.subject.contains("T0ken"));
             assert_eq!(text.plain.contains(WORDS.link), has_link, "{kind:?}");
             assert_eq!(text.html.contains("#reset=T0ken"), has_link, "{kind:?}");

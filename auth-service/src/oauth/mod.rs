@@ -102,6 +102,7 @@ impl OAuthError {
                     StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                         "temporarily_unavailable"
                     }
+                    StatusCode::FORBIDDEN => "access_denied",
                     _ => "invalid_request",
                 };
                 (status, name)

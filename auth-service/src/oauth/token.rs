@@ -34,6 +34,7 @@ use crate::{
         (status = 200, description = "a token", body = serde_json::Value),
         (status = 400, description = "a parameter is missing or cannot be what it is", body = OAuthProblem),
         (status = 401, description = "the client does not prove who it is", body = OAuthProblem),
+        (status = 403, description = "the claims webhook refuses the refresh", body = OAuthProblem),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = OAuthProblem),
         (status = 503, description = "no database", body = OAuthProblem),
     )

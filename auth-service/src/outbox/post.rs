@@ -35,7 +35,7 @@ impl<'a> Post<'a> {
             return Ok(None);
         };
         let token = match mail.kind {
-            MailKind::EmailChangeRequested => None,
+            MailKind::EmailChangeRequested | MailKind::PasswordChanged => None,
             MailKind::VerifyEmail | MailKind::ResetPassword => {
                 let hash = self
                     .delivery

@@ -59,6 +59,7 @@ impl Body for CodeBody {
         (status = 200, description = "a session, and its tokens", body = TokenAnswer),
         (status = 400, description = "no challenge and code", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "a wrong code, or no such challenge", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "a cookie for a page that is not listed, or the claims webhook refuses the login", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )

@@ -11,5 +11,6 @@ use crate::config::Settings;
 pub(crate) async fn open_for_command(settings: &Settings) -> anyhow::Result<Store> {
     let store = Store::open_by(&settings.database_url, Opener::Command).await?;
     let store = store.telling_events(settings.events.retention());
+    let store = store.sending_mail(settings.mail.waiting());
     Ok(store.acting_as(Actor::Command))
 }

@@ -1,5 +1,10 @@
 //! Deletion of an account: erases what names the person from every table.
 //!
+//! One transaction deletes the account: from then on nobody finds it or signs in, and the audit log has the
+//! deletion. The rows that can be many, of its sessions and its events, are erased after it in slices, each in
+//! a transaction of its own, so that nobody waits long for SQLite's writer. If the process ends between two
+//! slices, the service goes on at its next clean-up ([`Store::resume_erasures`]).
+//!
 //! The row of the account stays, with its id and its times, so that the id is not given again and
 //! nothing that refers to it is left without an owner. The audit chain stays valid: what is erased of an
 //! event stands beside its hash, and an event from before that was so is sealed by the event of the
@@ -11,7 +16,7 @@ use super::{
     Store, StoreError,
     audit::StoredEvent,
     audit_walk::{ERASED, Seal},
-    database::{OpenTransaction, in_time, on_transaction},
+    database::{OpenTransaction, in_time, on_pool, on_transaction},
     event::{Event, EventKind, PERSONAL_MEMBERS},
     sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
@@ -28,10 +33,25 @@ pub enum Deleted {
     Unknown,
 }
 
-/// Statements that erase the person's data, in tables with one column for the account, in the order of
-/// locks (see [`super::audit`]).
-const STATEMENTS: [&str; 8] = [
-    "update sessions set device = '', address = '' where user_id = $1",
+/// Number of rows that one slice erases.
+const SLICE_ROWS: u64 = 200;
+
+/// Number of deletions that clean-up resumes at a time.
+const RESUMED: i64 = 100;
+
+/// Statements that erase up to `$2` rows of the account `$1`.
+const SLICES: [&str; 2] = [
+    "update sessions set device = '', address = '' where id in ( \
+         select id from sessions where user_id = $1 and (device <> '' or address <> '') \
+         order by id limit $2)",
+    "update audit_events set personal = null where number in ( \
+         select number from audit_events where user_id = $1 and personal is not null \
+         order by number limit $2)",
+];
+
+/// Statements that erase the person's data, in tables with few rows of one account, in the order of locks
+/// (see [`super::audit`]).
+const STATEMENTS: [&str; 6] = [
     "delete from totp_secrets where user_id = $1",
     "delete from recovery_codes where user_id = $1",
     "delete from login_challenges where user_id = $1",
@@ -41,16 +61,86 @@ const STATEMENTS: [&str; 8] = [
      and (destination = 'mail' \
           or destination = 'events' and payload like '%\"type\":\"login.new_device\"%')",
     "delete from grants where subject = $1",
-    "update audit_events set personal = null where user_id = $1 and personal is not null",
 ];
 
 impl Store {
-    /// Deletes an account: ends its sessions and erases what names the person.
+    /// Deletes an account: ends its sessions and erases what names the person. A repetition erases what a
+    /// deletion that broke off has left.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn delete_account(
+        &self,
+        id: &str,
+        ending: Ending<'_>,
+    ) -> Result<Deleted, StoreError> {
+        let deleted = self.start_erasure(id, ending).await?;
+        if deleted != Deleted::Unknown {
+            self.finish_erasure(id).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Erases what deletions that broke off have left.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn resume_erasures(&self) -> Result<(), StoreError> {
+        let ids: Vec<String> = on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select id from users where erasing_since is not null order by id limit $1",
+        )
+        .bind(RESUMED)
+        .fetch_all(pool)
+        .await?);
+        for id in ids {
+            self.finish_erasure(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// Erases what is left of a deleted account, slice by slice.
+    async fn finish_erasure(&self, id: &str) -> Result<(), StoreError> {
+        let found: Option<String> = on_pool!(&self.readers, |pool| sqlx::query_scalar(
+            "select id from users where id = $1 and erasing_since is not null",
+        )
+        .bind(id)
+        .fetch_optional(pool)
+        .await?);
+        if found.is_none() {
+            return Ok(());
+        }
+        for statement in SLICES {
+            while self.erase_slice(statement, id).await? == SLICE_ROWS {}
+        }
+        on_pool!(&self.writer, |pool| sqlx::query(
+            "update users set erasing_since = null where id = $1",
+        )
+        .bind(id)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    async fn erase_slice(&self, statement: &'static str, id: &str) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        lock_sessions(&mut transaction, id).await?;
+        let erased = on_transaction!(&mut transaction, |connection| {
+            sqlx::query(statement)
+                .bind(id)
+                .bind(i64::try_from(SLICE_ROWS).unwrap_or(i64::MAX))
+                .execute(connection)
+                .await?
+                .rows_affected()
+        });
+        transaction.commit().await?;
+        Ok(erased)
+    }
+
+    /// Deletes an account, but for the rows of [`SLICES`].
+    pub(super) async fn start_erasure(
         &self,
         id: &str,
         ending: Ending<'_>,
@@ -103,7 +193,8 @@ async fn erase_account(
                               given_name = null, family_name = null, email = null, claims = null, \
                               email_normal = null, email_verified_at = null, \
                               password_version = password_version + 1, \
-                              disabled_at = coalesce(disabled_at, $2), deleted_at = $2 \
+                              disabled_at = coalesce(disabled_at, $2), deleted_at = $2, \
+                              erasing_since = $2 \
              where id = $1 and deleted_at is null",
         )
         .bind(id)

@@ -9,6 +9,7 @@ use super::{
     database::on_transaction,
     event::{Event, EventKind},
     mail_links::{Link, lock_account},
+    mails,
     sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
@@ -76,6 +77,7 @@ impl Store {
         new: &StoredHash,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
+        let tells_owner = self.tells_owners().await?;
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -105,6 +107,9 @@ impl Store {
         sessions::end(&mut transaction, &link.user_id, SessionFilter::All, ending).await?;
         if !use_link(&mut transaction, hash, ending.now).await? {
             return Ok(false);
+        }
+        if tells_owner {
+            mails::put_password_notice(&mut transaction, &link.user_id, ending.now).await?;
         }
         transaction.commit().await?;
         Ok(true)

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    StoreError,
+    Store, StoreError,
+    database::on_transaction,
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
-use crate::credentials::email::Email;
+use crate::{credentials::email::Email, ids::random_id};
 
 /// Time for which the delivery of a mail without a link is tried, in seconds: three days.
 pub(super) const NOTICE_SECS: i64 = 3 * 24 * 60 * 60;
@@ -22,14 +23,17 @@ pub enum MailKind {
     ResetPassword,
     /// Tells the address until now that the account is to get another.
     EmailChangeRequested,
+    /// Tells the owner that the password was changed.
+    PasswordChanged,
 }
 
 impl MailKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::EmailChangeRequested,
+        Self::PasswordChanged,
     ];
 
     /// The name in templates, webhooks and metrics.
@@ -39,6 +43,7 @@ impl MailKind {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
             Self::EmailChangeRequested => "email_change_requested",
+            Self::PasswordChanged => "password_changed",
         }
     }
 }
@@ -79,4 +84,45 @@ pub(super) async fn put(transaction: &mut Transaction, new: NewMail<'_>) -> Resu
         due_at: new.now,
     };
     outbox::put(transaction, message).await
+}
+
+impl Store {
+    /// Returns whether the owner of an account is told of a changed password: mail is sent, and there is room
+    /// in its queue.
+    pub(super) async fn tells_owners(&self) -> Result<bool, StoreError> {
+        match self.mail_queue {
+            Some(queue) => Ok(!self.is_mail_queue_full(queue).await?),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Writes the mail that tells the owner of a changed password, when the account has a verified address.
+pub(super) async fn put_password_notice(
+    transaction: &mut Transaction,
+    user_id: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    let to: Option<String> = on_transaction!(transaction, |connection| {
+        sqlx::query_scalar(
+            "select email from users \
+             where id = $1 and email is not null and email_verified_at is not null",
+        )
+        .bind(user_id)
+        .fetch_optional(connection)
+        .await?
+    });
+    let Some(Ok(to)) = to.as_deref().map(Email::parse) else {
+        return Ok(());
+    };
+    let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
+    let notice = NewMail {
+        id: &id,
+        kind: MailKind::PasswordChanged,
+        user_id,
+        to: &to,
+        expires_at: now.saturating_add(NOTICE_SECS),
+        now,
+    };
+    put(transaction, notice).await
 }

@@ -82,6 +82,8 @@ pub struct Store {
     actor: Actor,
     /// How long the operator's service is told of an event, in seconds; `None` when nobody is told.
     event_retention_secs: Option<i64>,
+    /// Maximum number of mails that wait; `None` when no mail is sent.
+    mail_queue: Option<i64>,
 }
 
 impl StoreError {
@@ -127,6 +129,7 @@ impl Store {
                 file: url.sqlite_path().and_then(|path| OpenedFile::at(&path)),
                 actor: Actor::default(),
                 event_retention_secs: None,
+                mail_queue: None,
             }),
             // It names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
@@ -152,6 +155,16 @@ impl Store {
     pub fn telling_events(&self, retention_secs: Option<i64>) -> Self {
         Self {
             event_retention_secs: retention_secs,
+            ..self.clone()
+        }
+    }
+
+    /// Returns a handle to the same connections that writes notices to owners, while no more than so many
+    /// mails wait; none when no mail is sent.
+    #[must_use]
+    pub fn sending_mail(&self, mail_queue: Option<i64>) -> Self {
+        Self {
+            mail_queue,
             ..self.clone()
         }
     }

@@ -5,6 +5,7 @@ use super::{
     accounts::record,
     database::{on_pool, on_transaction},
     event::EventKind,
+    mails,
     sessions::{self, Ending, SessionFilter},
 };
 use crate::credentials::hash::StoredHash;
@@ -40,6 +41,7 @@ impl Store {
         keep: SessionFilter<'_>,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
+        let tells_owner = self.tells_owners().await?;
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -64,6 +66,9 @@ impl Store {
             ending.now,
         );
         sessions::end(&mut transaction, user_id, keep, ending).await?;
+        if tells_owner {
+            mails::put_password_notice(&mut transaction, user_id, ending.now).await?;
+        }
         transaction.commit().await?;
         Ok(true)
     }
@@ -104,6 +109,7 @@ impl Store {
         hash: &StoredHash,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
+        let tells_owner = self.tells_owners().await?;
         let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
@@ -126,6 +132,9 @@ impl Store {
             ending.now,
         );
         sessions::end(&mut transaction, &id, SessionFilter::All, ending).await?;
+        if tells_owner {
+            mails::put_password_notice(&mut transaction, &id, ending.now).await?;
+        }
         transaction.commit().await?;
         Ok(true)
     }

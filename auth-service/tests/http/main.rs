@@ -6,6 +6,7 @@ mod admin_api;
 mod bearer;
 mod change_email;
 mod claims;
+mod claims_webhook;
 mod cookie;
 mod cors;
 mod database;

@@ -1,10 +1,16 @@
 //! `POST /password`
 
-use auth_service::users::{self, ChangeError, NewUser};
+use auth_service::{
+    credentials::{Password, Username},
+    users::{self, ChangeError, NewUser},
+};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::fixture::{PASSWORD, Service, problem};
+use crate::{
+    fixture::{PASSWORD, Service, problem},
+    mailbox::Mailbox,
+};
 
 const NEW: &str = "barley is not sesame";
 
@@ -78,4 +84,44 @@ async fn a_password_is_judged_when_it_is_set_and_not_when_it_is_used() {
     assert!(matches!(refused, Err(ChangeError::Credential(_))));
     let answer = service.post_login("alice", weak).await;
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_mail_tells_the_owner_of_a_verified_address_of_each_change() {
+    let mut mailbox = Mailbox::start();
+    let service = Service::start_with(|settings| mailbox.configure(settings)).await;
+    service.add_verified_user("alice").await;
+    service.add_user("bob").await;
+    let changed_by = async |name: &str, old: &str, new: &str| {
+        let login = service.post_login(name, old).await;
+        let login: serde_json::Value = login.json().await.expect("JSON");
+        let token = login["token"].as_str().expect("a token");
+        let body = json!({"current_password": old, "new_password": new});
+        let changed = service.post("/password", Some(token), &body).await;
+        assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    };
+    // Nobody has verified that the address is bob's.
+    changed_by("bob", PASSWORD, NEW).await;
+    changed_by("alice", PASSWORD, NEW).await;
+    let mail = mailbox.next().await;
+    assert_eq!(mail.text("type"), "mail.password_changed");
+    assert_eq!(mail.text("to"), "alice@example.org");
+    assert!(mail.text("text").contains("alice") && !mail.text("text").contains(NEW));
+    assert!(!mail.text("text").contains('#'));
+
+    let alice = Username::parse("alice").expect("a name");
+    let password = Password::parse(format!("{NEW} again")).expect("a password");
+    users::set_password(&service.config.settings, &alice, password)
+        .await
+        .expect("changed");
+    assert_eq!(mailbox.next().await.text("type"), "mail.password_changed");
+    // A change that is refused, and a login, are not told: the next mail is the link.
+    service.post_login("alice", PASSWORD).await;
+    let body = json!({"email": "alice@example.org"});
+    service.post("/password/forgot", None, &body).await;
+    let token = mailbox.next().await.token("reset");
+    let body = json!({"token": token, "new_password": "barley and sesame"});
+    let reset = service.post("/password/reset", None, &body).await;
+    assert_eq!(reset.status(), StatusCode::NO_CONTENT);
+    assert_eq!(mailbox.next().await.text("type"), "mail.password_changed");
 }

@@ -87,7 +87,7 @@ impl Service {
             .expect("added");
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         let answer = self.client.get(format!("{}{path}", self.url)).send().await;
         answer.expect("an answer")
     }

@@ -47,7 +47,13 @@ async fn three(server: &Server, change: impl Fn(&mut Settings)) -> Issuers {
             settings.mail.webhook_secret_file.clone_from(&secret);
         })
     };
-    let issuers: Vec<Service> = (0..3).map(|_| join()).collect();
+    let mut issuers = Vec::new();
+    for _ in 0..3 {
+        let issuer: Service = join();
+        // One start at a time, on a machine that may be busy.
+        issuer.get("/health/ready").await;
+        issuers.push(issuer);
+    }
     issuers[0].add_user("alice").await;
     Issuers {
         issuers,
@@ -67,7 +73,7 @@ impl Service {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs postgresql"]
 async fn guesses_at_a_password_count_at_all_issuers() {
     let server = Server::start();
@@ -99,7 +105,7 @@ async fn guesses_at_a_password_count_at_all_issuers() {
     assert_eq!(fresh.post_login("alice", PASSWORD).await, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs postgresql"]
 async fn attempts_at_once_and_of_one_address_count_at_all_issuers() {
     let server = Server::start();
@@ -120,7 +126,7 @@ async fn attempts_at_once_and_of_one_address_count_at_all_issuers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs postgresql"]
 async fn codes_mails_links_tokens_and_secrets_of_clients_count_at_all_issuers() {
     let server = Server::start();

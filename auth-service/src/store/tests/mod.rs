@@ -29,6 +29,7 @@ mod attempt_counters;
 mod audit;
 mod conformance;
 mod erasure;
+mod erasure_slices;
 mod events;
 mod exchange;
 mod failure;
