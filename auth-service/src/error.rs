@@ -69,6 +69,14 @@ pub enum ApiError {
     CodeRefused,
     /// What was asked about a second factor does not fit its state; says what that is.
     SecondFactorState(&'static str),
+    /// The service takes no passkeys.
+    PasskeysOff,
+    /// A passkey, its signature or the state of its ceremony is not accepted: nobody is told which.
+    PasskeyRefused,
+    /// The account has no such passkey.
+    PasskeyNotFound,
+    /// The passkey cannot be added; says why.
+    PasskeyConflict(&'static str),
     /// Nobody can make an account by themselves.
     RegistrationClosed,
     /// Somebody has the name, or one that looks the same.
@@ -146,6 +154,10 @@ impl ApiError {
             Self::SecondFactorRequired(_) => (StatusCode::UNAUTHORIZED, "mfa_required"),
             Self::CodeRefused => (StatusCode::UNAUTHORIZED, "code_refused"),
             Self::SecondFactorState(_) => (StatusCode::CONFLICT, "second_factor_state"),
+            Self::PasskeysOff => (StatusCode::NOT_FOUND, "passkeys_off"),
+            Self::PasskeyRefused => (StatusCode::UNAUTHORIZED, "passkey_refused"),
+            Self::PasskeyNotFound => (StatusCode::NOT_FOUND, "passkey_not_found"),
+            Self::PasskeyConflict(_) => (StatusCode::CONFLICT, "passkey_conflict"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
@@ -195,11 +207,17 @@ impl ApiError {
             Self::AccountUnavailable => "account unavailable".into(),
             Self::SessionEnded => "session ended".into(),
             Self::SecondFactorRequired(_) => {
-                "a code of the second factor is needed; post it with the challenge to /login/totp"
+                "a code of the second factor is needed; post it with the challenge to /login/totp, \
+                or a passkey to /login/passkey"
                     .into()
             }
             Self::CodeRefused => "the code is wrong or was used, or its challenge is over".into(),
-            Self::SecondFactorState(detail) => (*detail).into(),
+            Self::SecondFactorState(detail) | Self::PasskeyConflict(detail) => (*detail).into(),
+            Self::PasskeysOff => "this service takes no passkeys; ask its operator".into(),
+            Self::PasskeyRefused => {
+                "the passkey is not accepted; try again or sign in in another way".into()
+            }
+            Self::PasskeyNotFound => "the account has no such passkey".into(),
             Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
             Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
             Self::EmailTaken => "another account has this email".into(),
@@ -259,6 +277,7 @@ impl ApiError {
             Self::InvalidCredentials
             | Self::SecondFactorRequired(_)
             | Self::CodeRefused
+            | Self::PasskeyRefused
             | Self::InvalidGrant => {
                 response.insert_header((header::WWW_AUTHENTICATE, LOGIN_CHALLENGE));
             }

@@ -48,6 +48,8 @@ pub enum Purpose {
     Decoy,
     /// Tokens of links in mails are made from the identifiers of the mails.
     MailLink,
+    /// The state of a passkey's ceremony is encrypted for its client, who returns it.
+    PasskeyState,
 }
 
 impl Purpose {
@@ -59,6 +61,7 @@ impl Purpose {
             Self::KnownDevice => b"latchkey known device",
             Self::Decoy => b"latchkey decoy",
             Self::MailLink => b"latchkey mail link",
+            Self::PasskeyState => b"latchkey passkey state",
         }
     }
 }

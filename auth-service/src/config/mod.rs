@@ -21,6 +21,7 @@ mod limits;
 mod load;
 mod mail;
 mod parse;
+mod passkeys;
 mod password;
 mod revocation;
 mod secret_file;
@@ -37,6 +38,7 @@ pub use keys::{KeyMode, KeySettings};
 pub use limits::LimitSettings;
 pub use load::ConfigError;
 pub use mail::{MailSettings, MailUrl, SmtpUrl, StartTls};
+pub use passkeys::PasskeySettings;
 pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
@@ -44,6 +46,7 @@ pub use tls::TlsSettings;
 pub use token::TokenSettings;
 pub use webhook::WebhookUrl;
 
+pub(crate) use passkeys::RelyingParty;
 pub(crate) use secret_file::read as read_secret_file;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
@@ -170,6 +173,8 @@ pub struct Settings {
     pub password: PasswordSettings,
     /// The limits of `POST /login`, and of every other body.
     pub login: LoginSettings,
+    /// Sign-in with passkeys.
+    pub passkeys: PasskeySettings,
     /// How long people stay signed in.
     pub session: SessionSettings,
     /// Whom to tell that a session has ended.
@@ -209,6 +214,7 @@ impl Default for Settings {
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
+            passkeys: PasskeySettings::default(),
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
             mail: MailSettings::default(),
@@ -336,6 +342,7 @@ impl Settings {
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
+        self.relying_party()?;
         self.session.check()?;
         self.revocation.check()
     }

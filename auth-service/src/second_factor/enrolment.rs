@@ -148,7 +148,7 @@ pub(crate) async fn post_start(
 
 /// Judges the password of somebody who is signed in: a stolen access token is not enough to change what
 /// guards the account.
-async fn judge_password(
+pub(crate) async fn judge_password(
     state: &AppState,
     visitor: &Visitor,
     signed_in: &SignedIn,
