@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use auth_service::vault::{Purpose, Vault};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -284,4 +286,48 @@ async fn an_answered_challenge_is_kept_until_it_has_expired() {
     let kept = format!("update passkey_challenges set hash = hash where expires_at > {soon}");
     // One of the enrolment, one of the login.
     assert_eq!(service.execute(&kept).await, 2);
+}
+
+/// Returns a state of a ceremony as if it had been made so many seconds earlier. The end of the ceremony
+/// is `behind` bytes before the end of the state: seconds and nanoseconds, 12 bytes.
+fn aged(service: &Service, owner: &str, started: &Value, behind: usize, secs: u64) -> Value {
+    let vault = Vault::new(&service.config.secrets).expect("a vault");
+    let state = started["state"].as_str().expect("a text");
+    let sealed = URL_SAFE_NO_PAD.decode(state).expect("base64");
+    let mut state = vault
+        .open(Purpose::PasskeyState, owner, &sealed)
+        .expect("our own");
+    let at = state.len() - behind - 12;
+    let place: &mut [u8; 8] = (&mut state[at..at + 8]).try_into().expect("8 bytes");
+    let end = u64::from_le_bytes(*place);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let left = end - now.expect("a time").as_secs();
+    assert!((290..=300).contains(&left), "{left}");
+    *place = (end - secs).to_le_bytes();
+    let sealed = vault.seal(Purpose::PasskeyState, owner, &state);
+    let state = URL_SAFE_NO_PAD.encode(sealed.expect("sealed"));
+    json!({"state": state})
+}
+
+#[tokio::test]
+async fn an_answer_after_five_minutes() {
+    let (service, id) = Service::with_alice().await;
+    let token = service.token_of("alice").await;
+    let started = enrolment(&service, &token).await;
+    let mut device = Authenticator::new();
+    let credential = device.create(&started["options"]);
+    let owner = format!("enrolment {id}");
+    let late = aged(&service, &owner, &started, 32, 301);
+    assert_refused(enrol(&service, &token, &late, &credential).await).await;
+    let in_time = aged(&service, &owner, &started, 32, 200);
+    let answer = enrol(&service, &token, &in_time, &credential).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+
+    let started = login_options(&service).await;
+    let credential = device.get(&started["options"]);
+    let late = aged(&service, "login", &started, 0, 301);
+    assert_refused(present(&service, &late, &credential).await).await;
+    let in_time = aged(&service, "login", &started, 0, 200);
+    let answer = present(&service, &in_time, &credential).await;
+    assert_eq!(answer.status(), StatusCode::OK);
 }

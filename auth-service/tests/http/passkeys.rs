@@ -210,6 +210,12 @@ async fn a_passkey_is_listed_renamed_and_removed_by_its_owner_alone() {
         .await;
     problem(empty, StatusCode::BAD_REQUEST, "invalid_request").await;
 
+    // An id that can be none.
+    for path in ["/passkeys/a%00b", "/passkeys/%20"] {
+        let none = service.post_owned(path, &token, json!({"name": "Phone"}));
+        problem(none.await, StatusCode::NOT_FOUND, "passkey_not_found").await;
+    }
+
     let path = format!("/passkeys/{id}/remove");
     let password = |password: &str| json!({"password": password});
     let other = service.post_owned(&path, &bob, password(PASSWORD)).await;
@@ -293,6 +299,16 @@ async fn where_no_page_can_use_them_passkeys_are_off() {
     let answer = service.client.post(service.url("/login/passkey/options"));
     let answer = answer.send().await.expect("an answer");
     problem(answer, StatusCode::NOT_FOUND, "passkeys_off").await;
+    assert!(rp_id(&service).await.is_null());
+    assert_eq!(rp_id(&Service::start().await).await, "localhost");
+}
+
+/// Returns the domain of passkeys in the metadata, by which pages know whether to offer them.
+async fn rp_id(service: &Service) -> Value {
+    let url = service.url("/.well-known/oauth-authorization-server");
+    let answer = service.client.get(url).send().await.expect("an answer");
+    let metadata: Value = answer.json().await.expect("JSON");
+    metadata["passkeys_rp_id"].clone()
 }
 
 #[tokio::test]
