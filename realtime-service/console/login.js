@@ -1,7 +1,7 @@
 // The login form: a name and a password, then a code where the account asks for one; or a passkey in place of either.
 
 import { $ } from "./page.js";
-import { getPasskey, loadPasskeys } from "./passkeys.js";
+import { arePasskeysOffered, getPasskey } from "./passkeys.js";
 import { tokens } from "./tokens.js";
 
 const NO_CLIENT = "The Socket.IO client did not load. Check the network, then reload the page.";
@@ -18,7 +18,7 @@ export class LoginForm {
     $("code-back").addEventListener("click", () => this.#askPassword(""));
     $("passkey-login").addEventListener("click", () => this.#usePasskey());
     this.#showStep();
-    loadPasskeys().then((areOffered) => ($("passkey-login").hidden = !areOffered));
+    arePasskeysOffered().then((areOffered) => ($("passkey-login").hidden = !areOffered));
   }
 
   focus() {

@@ -28,7 +28,7 @@ export class PasskeyList {
 
   async open(asksCode) {
     this.asksCode = asksCode;
-    if (!arePasskeysOffered()) return;
+    if (!(await arePasskeysOffered())) return;
     await this.#show();
     $("passkeys").hidden = false;
   }

@@ -9,26 +9,28 @@ const REFUSALS = {
   SecurityError: "This page cannot use the passkeys of the sign-in service.",
 };
 
-/** The domain of the issuer's passkeys, once it is known; null where the issuer has none. */
+/** The promise of the domain of the issuer's passkeys, which is null where the issuer has none; null until it is asked for. */
 let domain = null;
 
 /** Resolves to whether passkeys can be used: by the browser, at the issuer, and on this page. */
-export async function loadPasskeys() {
+export async function arePasskeysOffered() {
   // Passkeys belong to domains, and a page at an address has none.
   const isAtAddress = /^[\d.]+$|^\[/.test(location.hostname);
   if (isAtAddress || !window.PublicKeyCredential?.parseRequestOptionsFromJSON) return false;
-  try {
-    const metadata = await callIssuer("GET", "/.well-known/oauth-authorization-server", { cookies: false });
-    domain = metadata.passkeys_rp_id ?? null;
-  } catch {
-    // The login by password reports what is wrong with the issuer.
-  }
-  return arePasskeysOffered();
+  domain ??= loadDomain();
+  const known = await domain;
+  return known !== null && `.${location.hostname}`.endsWith(`.${known}`);
 }
 
-/** Returns the same for what is known by now. */
-export function arePasskeysOffered() {
-  return domain !== null && `.${location.hostname}`.endsWith(`.${domain}`);
+async function loadDomain() {
+  try {
+    const metadata = await callIssuer("GET", "/.well-known/oauth-authorization-server", { cookies: false });
+    return metadata.passkeys_rp_id ?? null;
+  } catch {
+    // The login by password reports what is wrong with the issuer; the next question asks again.
+    domain = null;
+    return null;
+  }
 }
 
 /** Makes a passkey for options of the issuer. Resolves to the credential, as JSON. */

@@ -115,7 +115,7 @@ async fn a_counter_that_goes_back_or_stands_still() {
 
 #[tokio::test]
 async fn an_algorithm_that_was_not_offered() {
-    // -47, ES256K, in CBOR's first byte of a longer number, and ES256.
+    // -15 in CBOR, which is no algorithm, for -7, ES256.
     let strange = |device: &mut Authenticator| device.claimed_algorithm = Some(0x2e);
     let own = |device: &mut Authenticator| device.claimed_algorithm = None;
     let expected = (StatusCode::BAD_REQUEST, "invalid_request");
