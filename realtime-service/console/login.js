@@ -140,7 +140,7 @@ export class LoginForm {
     $("login-form").hidden = this.#waiting !== null;
     $("code-form").hidden = this.#waiting === null;
     $("login-title").textContent = this.#waiting ? "Enter your code" : "Log in";
-    $("passkey-login").textContent = this.#waiting ? "Use a passkey instead of the code" : "Sign in with a passkey";
+    $("passkey-login").textContent = this.#waiting ? "Use a passkey instead" : "Sign in with a passkey";
   }
 
   /** Runs one attempt at a time, and marks its button meanwhile. */

@@ -126,8 +126,10 @@ for (const [size, options] of Object.entries(SIZES)) {
     await logOut(page);
     await logIn(page, user.username, user.password);
     await page.getByTestId("login-code").waitFor();
-    await page.getByText("Use a passkey instead of the code").waitFor();
+    await page.getByText("Use a passkey instead").waitFor();
     await assertAccessible(page);
+    const [card, button] = await Promise.all([page.locator("#view-login .card"), page.getByTestId("passkey-login")].map((one) => one.boundingBox()));
+    assert.ok(button.x + button.width <= card.x + card.width, "the button is wider than the card");
     await draw(page, `passkey-code-${size}`);
     await page.getByTestId("passkey-login").click();
     await inLobby(page);
