@@ -63,21 +63,26 @@ pub(crate) async fn show_metadata(state: web::Data<AppState>) -> HttpResponse {
     let issuer = &state.settings().public_url;
     let secrets = ["client_secret_basic", "client_secret_post"];
     let all = ["none", "client_secret_basic", "client_secret_post"];
+    let mut metadata = json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "token_endpoint": format!("{issuer}/oauth/token"),
+        "token_endpoint_auth_methods_supported": all,
+        "grant_types_supported": ["client_credentials", "refresh_token"],
+        "response_types_supported": [],
+        "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+        "introspection_endpoint_auth_methods_supported": secrets,
+        "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+        "revocation_endpoint_auth_methods_supported": all,
+        "authorization_details_types_supported": ["realtime"],
+    });
+    // The domain of passkeys, for pages that offer them.
+    if let Ok(Some(party)) = state.settings().relying_party() {
+        metadata["passkeys_rp_id"] = party.rp_id.as_ref().into();
+    }
     HttpResponse::Ok()
         .insert_header(public_for(&state))
-        .json(json!({
-            "issuer": issuer,
-            "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
-            "token_endpoint": format!("{issuer}/oauth/token"),
-            "token_endpoint_auth_methods_supported": all,
-            "grant_types_supported": ["client_credentials", "refresh_token"],
-            "response_types_supported": [],
-            "introspection_endpoint": format!("{issuer}/oauth/introspect"),
-            "introspection_endpoint_auth_methods_supported": secrets,
-            "revocation_endpoint": format!("{issuer}/oauth/revoke"),
-            "revocation_endpoint_auth_methods_supported": all,
-            "authorization_details_types_supported": ["realtime"],
-        }))
+        .json(metadata)
 }
 
 /// Shows the same where clients of OpenID Connect look.

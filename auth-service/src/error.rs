@@ -12,15 +12,11 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    claims_webhook::TokenRefused,
-    guard::{
-        attempts::AttemptError,
-        counters::CountError,
-        limits::{Limit, LimitReached},
-    },
+    guard::limits::Limit,
     store::{FailureKind, StoreError},
-    users::password::PoolError,
 };
+
+mod causes;
 
 /// The media type of an error's body (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
@@ -76,6 +72,14 @@ pub enum ApiError {
     SecondFactorState(&'static str),
     /// The operator's claims webhook refuses the login, with this text.
     LoginRefused(Cow<'static, str>),
+    /// The service takes no passkeys.
+    PasskeysOff,
+    /// A passkey, its signature or the state of its ceremony is not accepted: nobody is told which.
+    PasskeyRefused,
+    /// The account has no such passkey.
+    PasskeyNotFound,
+    /// The passkey cannot be added; says why.
+    PasskeyConflict(&'static str),
     /// Nobody can make an account by themselves.
     RegistrationClosed,
     /// Somebody has the name, or one that looks the same.
@@ -127,43 +131,6 @@ pub(crate) struct Problem<'a> {
     challenge: Option<&'a str>,
 }
 
-impl From<LimitReached> for ApiError {
-    fn from(LimitReached { limit, secs }: LimitReached) -> Self {
-        Self::RateLimited { limit, secs }
-    }
-}
-
-impl From<CountError> for ApiError {
-    fn from(error: CountError) -> Self {
-        match error {
-            CountError::Reached(reached) => reached.into(),
-            CountError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<TokenRefused> for ApiError {
-    fn from(refused: TokenRefused) -> Self {
-        match refused {
-            TokenRefused::Because(text) => Self::LoginRefused(text.into()),
-            TokenRefused::NoAnswer => Self::Unavailable,
-        }
-    }
-}
-
-impl From<AttemptError> for ApiError {
-    fn from(error: AttemptError) -> Self {
-        match error {
-            AttemptError::Limited(reached) => reached.into(),
-            AttemptError::Crowded => Self::Overloaded,
-            AttemptError::NoPassword(error) => Self::InvalidRequest(error.to_string().into()),
-            AttemptError::Refused => Self::InvalidCredentials,
-            AttemptError::Pool(error) => error.into(),
-            AttemptError::Store(error) => error.into(),
-        }
-    }
-}
-
 impl ApiError {
     /// The status and the stable code.
     fn status_and_code(&self) -> (StatusCode, &'static str) {
@@ -190,6 +157,10 @@ impl ApiError {
             Self::SecondFactorRequired(_) => (StatusCode::UNAUTHORIZED, "mfa_required"),
             Self::CodeRefused => (StatusCode::UNAUTHORIZED, "code_refused"),
             Self::SecondFactorState(_) => (StatusCode::CONFLICT, "second_factor_state"),
+            Self::PasskeysOff => (StatusCode::NOT_FOUND, "passkeys_off"),
+            Self::PasskeyRefused => (StatusCode::UNAUTHORIZED, "passkey_refused"),
+            Self::PasskeyNotFound => (StatusCode::NOT_FOUND, "passkey_not_found"),
+            Self::PasskeyConflict(_) => (StatusCode::CONFLICT, "passkey_conflict"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::LoginRefused(_) => (StatusCode::FORBIDDEN, "login_refused"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
@@ -242,11 +213,17 @@ impl ApiError {
             Self::AccountUnavailable => "account unavailable".into(),
             Self::SessionEnded => "session ended".into(),
             Self::SecondFactorRequired(_) => {
-                "a code of the second factor is needed; post it with the challenge to /login/totp"
+                "a code of the second factor is needed; post it with the challenge to /login/totp, \
+                or a passkey to /login/passkey"
                     .into()
             }
             Self::CodeRefused => "the code is wrong or was used, or its challenge is over".into(),
-            Self::SecondFactorState(detail) => (*detail).into(),
+            Self::SecondFactorState(detail) | Self::PasskeyConflict(detail) => (*detail).into(),
+            Self::PasskeysOff => "this service takes no passkeys; ask its operator".into(),
+            Self::PasskeyRefused => {
+                "the passkey is not accepted; try again or sign in in another way".into()
+            }
+            Self::PasskeyNotFound => "the account has no such passkey".into(),
             Self::RegistrationClosed => "nobody can make an account here by themselves".into(),
             Self::UsernameTaken => "the name is taken, or looks like one that is".into(),
             Self::EmailTaken => "another account has this email".into(),
@@ -306,6 +283,7 @@ impl ApiError {
             Self::InvalidCredentials
             | Self::SecondFactorRequired(_)
             | Self::CodeRefused
+            | Self::PasskeyRefused
             | Self::InvalidGrant => {
                 response.insert_header((header::WWW_AUTHENTICATE, LOGIN_CHALLENGE));
             }
@@ -369,26 +347,5 @@ impl ResponseError for ApiError {
         self.report_and_add_headers(&mut response);
         // Afterwards, since `json` would name its own type.
         response.content_type(PROBLEM_TYPE).json(problem)
-    }
-}
-
-impl From<anyhow::Error> for ApiError {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Internal(error)
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<PoolError> for ApiError {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Overloaded => Self::Overloaded,
-            PoolError::Failed => Self::Internal(error.into()),
-        }
     }
 }

@@ -36,6 +36,7 @@ mod oauth;
 mod observe;
 mod openapi;
 pub mod outbox;
+mod passkeys;
 mod public_path;
 mod refresh;
 mod register;

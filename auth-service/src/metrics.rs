@@ -57,6 +57,8 @@ pub enum LoginOutcome {
     SecondFactorAsked,
     /// The second factor was wrong.
     WrongCode,
+    /// The passkey was refused.
+    WrongPasskey,
     /// A limit was reached before anything was looked at.
     Limited,
     /// No thread was free for the password.
@@ -77,6 +79,7 @@ impl LoginOutcome {
             Self::Locked => "locked",
             Self::SecondFactorAsked => "second_factor_asked",
             Self::WrongCode => "wrong_code",
+            Self::WrongPasskey => "wrong_passkey",
             Self::Limited => "limited",
             Self::Overloaded => "overloaded",
             Self::Failed => "failed",

@@ -61,6 +61,7 @@ fn count_failure(state: &AppState, error: &ApiError) {
         ApiError::RateLimited { limit, .. } => metrics.limited(limit.name()),
         ApiError::SecondFactorRequired(_) => metrics.login(LoginOutcome::SecondFactorAsked),
         ApiError::CodeRefused => metrics.login(LoginOutcome::WrongCode),
+        ApiError::PasskeyRefused => metrics.login(LoginOutcome::WrongPasskey),
         _ => {}
     }
 }

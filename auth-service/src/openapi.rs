@@ -49,6 +49,13 @@ const BEARER: &str = "bearer";
         crate::second_factor::enrolment::post_start,
         crate::second_factor::enrolment::post_confirm,
         crate::second_factor::enrolment::post_disable,
+        crate::passkeys::login::post_login_options,
+        crate::passkeys::login::post_login_passkey,
+        crate::passkeys::enrolment::post_enrolment_options,
+        crate::passkeys::enrolment::post_passkey,
+        crate::passkeys::manage::list_passkeys,
+        crate::passkeys::manage::rename_passkey,
+        crate::passkeys::manage::remove_passkey,
         crate::oauth::token::post_token,
         crate::oauth::introspect::post_introspect,
         crate::oauth::revoke::post_revoke,
@@ -107,9 +114,9 @@ mod tests {
             let (function, arguments) = call.split_once('(').expect("a call");
             let path = arguments.split('"').nth(1).expect("a path");
             // HEAD is described by GET.
-            let method = function.trim_end_matches("_or_head");
+            let methods = function.trim_end_matches("_or_head").split("_and_");
             if !NOT_DESCRIBED.contains(&path) {
-                routes.insert((path.to_owned(), method.to_owned()));
+                routes.extend(methods.map(|method| (path.to_owned(), method.to_owned())));
             }
         }
         routes

@@ -20,6 +20,11 @@ use crate::{
     me::show_me,
     oauth::{introspect::post_introspect, revoke::post_revoke, token::post_token},
     openapi::show_openapi,
+    passkeys::{
+        enrolment::{post_enrolment_options, post_passkey},
+        login::{post_login_options, post_login_passkey},
+        manage::{list_passkeys, remove_passkey, rename_passkey},
+    },
     refresh::post_refresh,
     register::post_register,
     reset_password::{post_forgot, post_reset},
@@ -42,6 +47,7 @@ const HTTPS_ONLY: &str = "max-age=31536000";
 pub(crate) fn configure(app: &mut ServiceConfig) {
     app.configure(configure_login)
         .configure(configure_second_factor)
+        .configure(configure_passkeys)
         .configure(configure_sessions)
         .configure(configure_oauth)
         .configure(configure_account)
@@ -60,6 +66,15 @@ fn configure_second_factor(app: &mut ServiceConfig) {
     app.service(post("/totp", post_start))
         .service(post("/totp/confirm", post_confirm))
         .service(post("/totp/disable", post_disable));
+}
+
+fn configure_passkeys(app: &mut ServiceConfig) {
+    app.service(post("/login/passkey/options", post_login_options))
+        .service(post("/login/passkey", post_login_passkey))
+        .service(post("/passkeys/options", post_enrolment_options))
+        .service(get_and_post("/passkeys", list_passkeys, post_passkey))
+        .service(post("/passkeys/{id}", rename_passkey))
+        .service(post("/passkeys/{id}/remove", remove_passkey));
 }
 
 fn configure_sessions(app: &mut ServiceConfig) {
@@ -117,6 +132,22 @@ where
     web::resource(path)
         .route(web::get().to(handler))
         .default_service(web::to(only_get))
+}
+
+/// Returns a resource that serves GET and POST. Other methods answer 405.
+fn get_and_post<G, GetArgs, P, PostArgs>(path: &'static str, get: G, post: P) -> Resource
+where
+    G: Handler<GetArgs>,
+    GetArgs: FromRequest + 'static,
+    G::Output: Responder + 'static,
+    P: Handler<PostArgs>,
+    PostArgs: FromRequest + 'static,
+    P::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(get))
+        .route(web::post().to(post))
+        .default_service(web::to(only_get_and_post))
 }
 
 /// Returns a resource that serves GET and HEAD. Other methods answer 405.
@@ -205,6 +236,10 @@ async fn only_delete() -> Result<&'static str, ApiError> {
 
 async fn only_get() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed("GET"))
+}
+
+async fn only_get_and_post() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed("GET, POST"))
 }
 
 async fn only_get_or_head() -> Result<&'static str, ApiError> {

@@ -50,6 +50,8 @@ pub enum Purpose {
     MailLink,
     /// Addresses and names are counted under a hash of them.
     AttemptCounter,
+    /// The state of a passkey's ceremony is encrypted for its client, who returns it.
+    PasskeyState,
 }
 
 impl Purpose {
@@ -62,6 +64,7 @@ impl Purpose {
             Self::Decoy => b"latchkey decoy",
             Self::MailLink => b"latchkey mail link",
             Self::AttemptCounter => b"latchkey attempt counter",
+            Self::PasskeyState => b"latchkey passkey state",
         }
     }
 }

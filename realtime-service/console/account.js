@@ -1,7 +1,9 @@
-// The account of the signed-in user: where the user is signed in, the e-mail address, the password, and the second factor.
+// The account of the signed-in user: where the user is signed in, the e-mail address, the password, the passkeys, and the
+// second factor.
 
 import { callIssuer } from "./issuer.js";
 import { $, element, timeElement } from "./page.js";
+import { PasskeyList } from "./passkey-list.js";
 import { tokens } from "./tokens.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -20,6 +22,7 @@ export class Account {
     submits("factor-start-form", () => this.#startFactor());
     submits("factor-confirm-form", () => this.#confirmFactor());
     submits("factor-disable-form", () => this.#disableFactor());
+    this.passkeys = new PasskeyList({ attempt, call, submits });
     $("recovery-done").addEventListener("click", () => this.#showFactor("factor-disable-form"));
   }
 
@@ -31,6 +34,7 @@ export class Account {
       this.#showSessions(sessions);
       showResult("email-now", emailText(me));
       this.#showFactor(me.second_factor ? "factor-disable-form" : "factor-start-form");
+      await this.passkeys.open(me.second_factor);
     });
   }
 
@@ -45,6 +49,7 @@ export class Account {
     for (const id of ["factor-secret", "sessions-result", "email-now", "email-result", "password-result", "factor-result"]) showResult(id, "");
     $("factor-uri").removeAttribute("href");
     this.#showFactor(null);
+    this.passkeys.clear();
   }
 
   // ---- sessions
@@ -129,6 +134,7 @@ export class Account {
       $("factor-secret").textContent = "";
       $("recovery-codes").replaceChildren(...codes.map((code) => element("li", "", code)));
       this.#showFactor("recovery");
+      this.passkeys.asksCode = true;
       $("recovery-title").focus();
     });
   }
@@ -139,6 +145,7 @@ export class Account {
       await call("POST", "/totp/disable", body);
       $("factor-disable-form").reset();
       this.#showFactor("factor-start-form");
+      this.passkeys.asksCode = false;
       return "The second factor is off.";
     });
   }

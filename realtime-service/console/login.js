@@ -1,7 +1,10 @@
-// The login form: a name and a password, then a code where the account asks for one.
+// The login form: a name and a password, then a code where the account asks for one; or a passkey in place of either.
 
 import { $ } from "./page.js";
+import { arePasskeysOffered, getPasskey } from "./passkeys.js";
 import { tokens } from "./tokens.js";
+
+const NO_CLIENT = "The Socket.IO client did not load. Check the network, then reload the page.";
 
 export class LoginForm {
   /** The login that waits for a code: `{username, challenge}`, or null. */
@@ -13,6 +16,9 @@ export class LoginForm {
     $("login-form").addEventListener("submit", (event) => this.#submitPassword(event));
     $("code-form").addEventListener("submit", (event) => this.#submitCode(event));
     $("code-back").addEventListener("click", () => this.#askPassword(""));
+    $("passkey-login").addEventListener("click", () => this.#usePasskey());
+    this.#showStep();
+    arePasskeysOffered().then((areOffered) => ($("passkey-login").hidden = !areOffered));
   }
 
   focus() {
@@ -74,7 +80,7 @@ export class LoginForm {
     const password = $("password").value;
     const missing = username === "" ? $("username") : password === "" ? $("password") : null;
     if (missing) return this.showError("Enter your username and password.", missing);
-    if (typeof io === "undefined") return this.showError("The Socket.IO client did not load. Check the network, then reload the page.");
+    if (typeof io === "undefined") return this.showError(NO_CLIENT);
     await this.#run($("login-submit"), async () => {
       try {
         this.onToken(await tokens.logIn(username, password));
@@ -95,6 +101,20 @@ export class LoginForm {
         this.onToken(await tokens.logInWithCode(username, challenge, code));
       } catch (error) {
         this.showError(error.message, $("code"));
+      }
+    });
+  }
+
+  /** Signs in with a passkey: instead of a password, or instead of the code that a login waits for. */
+  async #usePasskey() {
+    if (typeof io === "undefined") return this.showError(NO_CLIENT);
+    const { username, challenge } = this.#waiting ?? {};
+    await this.#run($("passkey-login"), async () => {
+      try {
+        const answer = await getPasskey();
+        this.onToken(await tokens.logInWithPasskey(username, challenge, answer));
+      } catch (error) {
+        this.showError(error.message);
       }
     });
   }
@@ -120,6 +140,7 @@ export class LoginForm {
     $("login-form").hidden = this.#waiting !== null;
     $("code-form").hidden = this.#waiting === null;
     $("login-title").textContent = this.#waiting ? "Enter your code" : "Log in";
+    $("passkey-login").textContent = this.#waiting ? "Use a passkey instead" : "Sign in with a passkey";
   }
 
   /** Runs one attempt at a time, and marks its button meanwhile. */

@@ -53,6 +53,15 @@ class Tokens extends EventTarget {
     return this.#start(username, "/login/totp", { challenge, code }, false);
   }
 
+  /**
+   * Signs in with the answer of a passkey, `{state, credential}`. With the `challenge` of a login the passkey replaces the
+   * code; without one the issuer knows the user by the passkey, and `username` may be undefined.
+   */
+  async logInWithPasskey(username, challenge, answer) {
+    await this.finishLogout().catch(() => {});
+    return this.#start(username, "/login/passkey", { ...answer, challenge }, true);
+  }
+
   #start(username, path, body, takesDevice) {
     const start = async () => {
       const answer = await postLogin(path, body, takesDevice);
@@ -210,6 +219,7 @@ class Tokens extends EventTarget {
   /** Holds a new token and gives it to the other tabs. `cause` is `login` or `renewal`. */
   #take(username, { token, expires_in: seconds }, cause) {
     const claims = unverifiedClaims(token);
+    username ??= claims.preferred_username ?? "";
     // A page that was frozen receives an answer late, when another tab may have renewed again.
     if (this.#isOlder(claims)) return this.#held;
     const lifetime = seconds * 1000;

@@ -61,7 +61,7 @@ function watch(page, complain) {
     if (request.failure().errorText !== "net::ERR_ABORTED") complain(`${nameOf(request)}: ${request.failure().errorText}`);
   });
   page.on("response", (answer) => {
-    if (answer.status() >= 400 && !/\/login(\/totp)?$/.test(answer.url())) complain(`${nameOf(answer.request())}: HTTP ${answer.status()}`);
+    if (answer.status() >= 400 && !/\/login(\/totp|\/passkey)?$/.test(answer.url())) complain(`${nameOf(answer.request())}: HTTP ${answer.status()}`);
   });
 }
 

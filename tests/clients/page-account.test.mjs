@@ -1,16 +1,15 @@
 // The account on the gateway's page: the second factor, the password, the list of sessions, and strangers' guesses.
 
 import assert from "node:assert/strict";
-import { createHmac, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 
 import jsQR from "jsqr";
 import { PNG } from "pngjs";
 
+import { codeOf, keyOf } from "./authenticator.mjs";
 import { SIZES, assertAccessible, assertFitsWidth, draw, inLobby, launch, logIn, open as openIn } from "./browser.mjs";
 import { login, postLogin, required } from "./support.mjs";
-
-const STEP_SECS = 30;
 
 let browser;
 
@@ -39,24 +38,6 @@ async function openAccount(page, { username, password }) {
   await inLobby(page);
   await page.getByTestId("account-button").click();
   await page.getByTestId("session").first().waitFor();
-}
-
-/** The key for an authenticator, once it is shown. */
-async function keyOf(page) {
-  const key = page.getByTestId("factor-secret").filter({ hasText: /[A-Z2-7 ]{32,}/ });
-  return key.innerText();
-}
-
-/** The code of a base32 key for now or for a step near it (RFC 6238). */
-function codeOf(key, steps = 0) {
-  const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-  const bits = [...key.replace(/ /g, "")].map((letter) => letters.indexOf(letter).toString(2).padStart(5, "0")).join("");
-  const secret = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
-  const counter = Buffer.alloc(8);
-  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 1000 / STEP_SECS) + steps));
-  const mac = createHmac("sha1", secret).update(counter).digest();
-  const number = mac.readUInt32BE(mac[19] & 15) & 0x7fffffff;
-  return String(number % 1_000_000).padStart(6, "0");
 }
 
 for (const [size, options] of Object.entries(SIZES)) {

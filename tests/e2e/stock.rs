@@ -132,6 +132,15 @@ async fn the_page_has_what_guards_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_signs_in_with_passkeys() {
+    let passkeys = Options::default()
+        .auth("registration", "open")
+        .auth("passkeys.rp_id", "localhost");
+    run_node_tests("page-passkeys.test.mjs", vec![("PASSKEYS", passkeys)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium and python"]
 async fn the_page_follows_the_links_of_mails() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -240,7 +240,7 @@ pub(super) async fn delete_sessions(
     security(("bearer" = ["users.write"])),
     params(("id" = String, Path, description = "the account")),
     responses(
-        (status = 204, description = "a login asks for no code"),
+        (status = 204, description = "a login asks for no code, and no passkey signs in"),
         (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "the token lacks the scope", body = Problem, content_type = PROBLEM_TYPE),
         (status = 404, description = "there is no such account", body = Problem, content_type = PROBLEM_TYPE),

@@ -49,6 +49,8 @@ pub(super) struct AccountBody {
     email_verified: Option<bool>,
     /// Whether a login asks for a code.
     second_factor: bool,
+    /// Number of passkeys.
+    passkeys: i64,
     created_at: i64,
     /// When the account was shut, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +70,7 @@ impl AccountBody {
             email: account.email,
             email_verified,
             second_factor: managed.second_factor,
+            passkeys: managed.passkeys,
             created_at: account.created_at,
             disabled_at: account.disabled_at,
         }

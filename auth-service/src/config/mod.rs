@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod mail;
 mod parse;
+mod passkeys;
 mod password;
 mod revocation;
 mod secret_file;
@@ -39,6 +40,7 @@ pub use keys::{KeyMode, KeySettings};
 pub use limits::LimitSettings;
 pub use load::ConfigError;
 pub use mail::{MailSettings, MailUrl, SmtpUrl, StartTls};
+pub use passkeys::PasskeySettings;
 pub use password::PasswordSettings;
 pub use revocation::RevocationSettings;
 pub use session::SessionSettings;
@@ -46,6 +48,7 @@ pub use tls::TlsSettings;
 pub use token::{RESERVED_CLAIMS, TokenSettings};
 pub use webhook::WebhookUrl;
 
+pub(crate) use passkeys::RelyingParty;
 pub(crate) use secret_file::read as read_secret_file;
 
 /// All that [`serve`](crate::serve) needs: the settings, and the secrets, which come apart from
@@ -176,6 +179,8 @@ pub struct Settings {
     pub password: PasswordSettings,
     /// The limits of `POST /login`, and of every other body.
     pub login: LoginSettings,
+    /// Sign-in with passkeys.
+    pub passkeys: PasskeySettings,
     /// How long people stay signed in.
     pub session: SessionSettings,
     /// Whom to tell that a session has ended.
@@ -216,6 +221,7 @@ impl Default for Settings {
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
             login: LoginSettings::default(),
+            passkeys: PasskeySettings::default(),
             session: SessionSettings::default(),
             revocation: RevocationSettings::default(),
             mail: MailSettings::default(),
@@ -343,6 +349,7 @@ impl Settings {
         grants::check_rules(&self.grants)?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
+        self.relying_party()?;
         self.session.check()?;
         self.revocation.check()
     }

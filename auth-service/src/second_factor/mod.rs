@@ -29,7 +29,7 @@ const RECOVERY_CODES: usize = 10;
 
 /// How long a login waits for its second factor, in seconds, and how many codes it takes.
 const CHALLENGE_SECS: i64 = 5 * 60;
-const CHALLENGE_ATTEMPTS: i64 = 5;
+pub(crate) const CHALLENGE_ATTEMPTS: i64 = 5;
 
 /// Asks for the second factor in place of a session, when the account has one.
 ///
@@ -72,7 +72,12 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
 ///
 /// [`ApiError::CodeRefused`] when it is none, or was used before; [`ApiError::RateLimited`] when too
 /// many were.
-async fn use_code(state: &AppState, user_id: &str, code: &str, now: i64) -> Result<(), ApiError> {
+pub(crate) async fn use_code(
+    state: &AppState,
+    user_id: &str,
+    code: &str,
+    now: i64,
+) -> Result<(), ApiError> {
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
     counter.take(&state.counting()).await?;
     let store = state.store();

@@ -22,6 +22,8 @@ pub struct ManagedAccount {
     pub account: Account,
     /// Whether a login asks for a code.
     pub second_factor: bool,
+    /// Number of its passkeys.
+    pub passkeys: i64,
 }
 
 /// Filter of the accounts that are listed.
@@ -92,7 +94,8 @@ impl Store {
                     created_at, disabled_at, claims, \
                     exists (select 1 from totp_secrets \
                             where user_id = users.id and confirmed_at is not null) \
-                    as second_factor \
+                    as second_factor, \
+                    (select count(*) from passkeys where user_id = users.id) as passkeys \
              from users \
              where deleted_at is null and username > $1 \
                    and ($2 is null or username like $2 escape '!' \
@@ -278,7 +281,8 @@ impl Store {
 const MANAGED_BY_ID: &str = "select id, username, name, given_name, family_name, email, email_verified_at, created_at, \
             disabled_at, claims, \
             exists (select 1 from totp_secrets \
-                    where user_id = users.id and confirmed_at is not null) as second_factor \
+                    where user_id = users.id and confirmed_at is not null) as second_factor, \
+            (select count(*) from passkeys where user_id = users.id) as passkeys \
      from users where id = $1 and deleted_at is null";
 
 /// Returns the pattern of LIKE for texts that contain `text`.

@@ -1,8 +1,8 @@
 //! The table `audit_events`: one row for each change, chained by hash to the row before it.
 //!
 //! **Order of locks.** Every transaction takes row locks in one order: `users`, `sessions`,
-//! `refresh_tokens`, `totp_secrets`, `recovery_codes`, `login_challenges`, `mail_links`, `outbox`,
-//! `grants`, `audit_events`, and the audit chain last. The chain has one lock for the whole
+//! `refresh_tokens`, `totp_secrets`, `recovery_codes`, `login_challenges`, `passkeys`,
+//! `passkey_challenges`, `mail_links`, `outbox`, `grants`, `audit_events`, and the audit chain last. The chain has one lock for the whole
 //! database. If a transaction held that lock and then waited for a row, a second transaction that
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
 //! chain: `Transaction::record` only keeps the event, and `Transaction::commit` appends all of

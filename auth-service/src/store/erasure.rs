@@ -51,10 +51,11 @@ const SLICES: [&str; 2] = [
 
 /// Statements that erase the person's data, in tables with few rows of one account, in the order of locks
 /// (see [`super::audit`]).
-const STATEMENTS: [&str; 6] = [
+const STATEMENTS: [&str; 7] = [
     "delete from totp_secrets where user_id = $1",
     "delete from recovery_codes where user_id = $1",
     "delete from login_challenges where user_id = $1",
+    "delete from passkeys where user_id = $1",
     "delete from mail_links where user_id = $1",
     // Of the events, a login alone names an address and a device.
     "delete from outbox where user_id = $1 \

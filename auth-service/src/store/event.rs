@@ -58,6 +58,12 @@ pub enum EventKind {
     SecondFactorRemoved,
     /// A recovery code was used up.
     RecoveryCodeUsed,
+    /// A passkey was enrolled.
+    PasskeyAdded,
+    /// A passkey was removed.
+    PasskeyRemoved,
+    /// A passkey was shown at a login.
+    PasskeyUsed,
 }
 
 impl EventKind {
@@ -88,6 +94,9 @@ impl EventKind {
             Self::SecondFactorAdded => "second_factor_added",
             Self::SecondFactorRemoved => "second_factor_removed",
             Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::PasskeyAdded => "passkey_added",
+            Self::PasskeyRemoved => "passkey_removed",
+            Self::PasskeyUsed => "passkey_used",
         }
     }
 }

@@ -77,6 +77,7 @@ impl Store {
         }
         for removal in [
             expired!("login_challenges", "hash"),
+            expired!("passkey_challenges", "hash"),
             expired!("mail_links", "id"),
         ] {
             let left = most.saturating_sub(removed);

@@ -179,14 +179,15 @@ impl<'a> Administration<'a> {
             .len())
     }
 
-    /// Takes the second factor of an account away; `false` when it has none.
+    /// Takes the second factor and the passkeys of an account away; `false` when it has neither.
     ///
     /// # Errors
     ///
     /// When there is no such account.
     pub async fn reset_second_factor(&self, id: &str) -> Result<bool, ChangeError> {
         self.find(id).await?;
-        Ok(self.store.delete_totp(id, now()?).await?)
+        let had_passkeys = self.store.delete_passkeys(id, now()?).await?;
+        Ok(self.store.delete_totp(id, now()?).await? || had_passkeys)
     }
 
     /// Deletes an account: ends its sessions, and erases what names the person from every table. `Ok`

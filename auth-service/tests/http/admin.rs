@@ -145,7 +145,7 @@ async fn what_is_not_for_visitors_is_not_found_however_it_is_written() {
         "/setup",
         "/password-reset",
         "/verify-email",
-        "/passkeys",
+        "/passkeys/",
         "/webauthn/register",
         "/webauthn/login",
         "/dpop/nonce",

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     admin::with_admin,
     admin_api::Operated,
+    authenticator::Authenticator,
     fixture::{PASSWORD, problem},
+    passkeys,
     second_factor::Enrolled,
 };
 
@@ -266,4 +268,42 @@ async fn a_second_factor_is_reset_and_the_next_login_asks_for_no_code() {
     let name = user["username"].as_str().expect("a name");
     let answer = operated.service.post_login(name, PASSWORD).await;
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn passkeys_are_reset_with_the_second_factor_and_erased_with_the_account() {
+    let (service, admin) = with_admin().await;
+    let mut devices = [Authenticator::new(), Authenticator::new()];
+    let mut paths = Vec::new();
+    for (name, device) in ["alice", "bob"].into_iter().zip(&mut devices) {
+        let id = service.add_user(name).await;
+        let token = service.token_of(name).await;
+        passkeys::add(&service, &token, device).await;
+        paths.push(format!("/v1/users/{id}"));
+    }
+    let operated = Operated::of(service, admin).await;
+    let service = &operated.service;
+    let user = operated.read(&paths[0]).await;
+    assert_eq!(
+        (&user["passkeys"], &user["second_factor"]),
+        (&json!(1), &json!(false))
+    );
+    let [alice, bob] = &mut devices;
+    assert_eq!(
+        passkeys::sign_in(service, alice).await.status(),
+        StatusCode::OK
+    );
+    let reset = format!("{}/second-factor", paths[0]);
+    let reset = operated.call(Method::DELETE, &reset).await;
+    assert_eq!(reset.status(), StatusCode::NO_CONTENT);
+    assert_eq!(operated.read(&paths[0]).await["passkeys"], 0);
+    passkeys::assert_refused(passkeys::sign_in(service, alice).await).await;
+    assert_eq!(
+        passkeys::sign_in(service, bob).await.status(),
+        StatusCode::OK
+    );
+    operated.call(Method::DELETE, &paths[1]).await;
+    passkeys::assert_refused(passkeys::sign_in(service, bob).await).await;
+    let left = service.read("select credential_id from passkeys").await;
+    assert!(left.is_empty());
 }

@@ -78,6 +78,23 @@ fn routes(service: &Service, token: &str) -> Vec<RequestBuilder> {
             "/totp/disable",
             json!({"password": PASSWORD, "code": "000000"}),
         ),
+        (Method::GET, "/passkeys", json!({})),
+        (
+            Method::POST,
+            "/passkeys/options",
+            json!({"password": PASSWORD}),
+        ),
+        (
+            Method::POST,
+            "/passkeys",
+            json!({"state": "none", "name": "Phone", "credential": {}}),
+        ),
+        (Method::POST, "/passkeys/another", json!({"name": "Phone"})),
+        (
+            Method::POST,
+            "/passkeys/another/remove",
+            json!({"password": PASSWORD}),
+        ),
         (Method::POST, "/logout", json!({})),
         (Method::POST, "/logout/all", json!({})),
     ]

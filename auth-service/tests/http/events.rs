@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use crate::fixture::{Login, PASSWORD, Service};
+use crate::{
+    authenticator::Authenticator,
+    fixture::{Login, PASSWORD, Service},
+    passkeys,
+};
 
 const NEW: &str = "barley is not sesame";
 
@@ -135,6 +139,31 @@ async fn what_happens_to_an_account_is_told_in_order() {
     assert_eq!(receiver.next_type().await, "user.disabled");
     let (_, ended) = receiver.next().await;
     assert_eq!(ended["data"]["reason"], "account_disabled");
+}
+
+#[tokio::test]
+async fn a_login_with_a_passkey_tells_of_a_new_device_and_not_of_a_known_one() {
+    let mut receiver = Receiver::start(0, 503);
+    let service = receiver.service().await;
+    service.add_user("alice").await;
+    let token = service.token_of("alice").await;
+    let mut device = Authenticator::new();
+    passkeys::add(&service, &token, &mut device).await;
+    let answer = passkeys::sign_in(&service, &mut device).await;
+    let answer: Value = answer.json().await.expect("JSON");
+    for expected in ["user.created", "login.new_device", "login.new_device"] {
+        assert_eq!(receiver.next_type().await, expected);
+    }
+    let started = passkeys::login_options(&service).await;
+    let body = json!({
+        "state": started["state"],
+        "credential": device.get(&started["options"]),
+        "device_token": answer["device_token"],
+    });
+    let known = service.post("/login/passkey", None, &body).await;
+    assert_eq!(known.status(), StatusCode::OK);
+    service.disable_user("alice").await;
+    assert_eq!(receiver.next_type().await, "user.disabled");
 }
 
 #[tokio::test]

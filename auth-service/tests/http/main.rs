@@ -3,6 +3,7 @@
 mod admin;
 mod admin_accounts;
 mod admin_api;
+mod authenticator;
 mod bearer;
 mod change_email;
 mod claims;
@@ -27,6 +28,8 @@ mod oauth;
 mod oauth_sessions;
 mod openapi;
 mod outbox;
+mod passkey_attacks;
+mod passkeys;
 mod password;
 mod races;
 mod refresh;

@@ -13,7 +13,7 @@ pub(crate) struct Enrolled {
     pub(crate) service: Service,
     totp: Totp,
     recovery_codes: Vec<String>,
-    token: String,
+    pub(crate) token: String,
 }
 
 fn authenticator(secret: &str) -> Totp {

@@ -48,7 +48,7 @@ fn hostile_texts() -> Vec<Hostile> {
 }
 
 /// Members of JSON bodies; `?` is where the text goes.
-const JSON_BODIES: [(&str, &str); 26] = [
+const JSON_BODIES: [(&str, &str); 33] = [
     ("/login", r#"{"username":"?","password":"open sesame"}"#),
     ("/login", r#"{"username":"alice","password":"?"}"#),
     (
@@ -108,6 +108,16 @@ const JSON_BODIES: [(&str, &str); 26] = [
     ("/totp/confirm", r#"{"code":"?"}"#),
     ("/totp/disable", r#"{"password":"?","code":"000000"}"#),
     ("/totp/disable", r#"{"password":"wrong","code":"?"}"#),
+    ("/login/passkey", r#"{"state":"?","credential":{}}"#),
+    (
+        "/login/passkey",
+        r#"{"state":"none","credential":{"id":"?"}}"#,
+    ),
+    ("/passkeys/options", r#"{"password":"?"}"#),
+    ("/passkeys/options", r#"{"password":"wrong","code":"?"}"#),
+    ("/passkeys", r#"{"state":"?","name":"?","credential":{}}"#),
+    ("/passkeys/none", r#"{"name":"?"}"#),
+    ("/passkeys/none/remove", r#"{"password":"?"}"#),
 ];
 
 const FORM_BODIES: [(&str, &str); 11] = [

@@ -43,7 +43,7 @@ macro_rules! asset {
 }
 
 /// The files beside the page.
-const ASSETS: [(&str, &str, &str); 21] = [
+const ASSETS: [(&str, &str, &str); 23] = [
     asset!("account.js", JAVASCRIPT),
     asset!("app.js", JAVASCRIPT),
     asset!("composer.js", JAVASCRIPT),
@@ -56,6 +56,8 @@ const ASSETS: [(&str, &str, &str); 21] = [
     asset!("mail.js", JAVASCRIPT),
     asset!("login.js", JAVASCRIPT),
     asset!("page.js", JAVASCRIPT),
+    asset!("passkey-list.js", JAVASCRIPT),
+    asset!("passkeys.js", JAVASCRIPT),
     asset!("people.js", JAVASCRIPT),
     asset!("room.js", JAVASCRIPT),
     asset!("rooms.js", JAVASCRIPT),

@@ -45,6 +45,9 @@ async fn add_alice(own: &OwnStore) -> &'static str {
          from refresh_tokens",
         "insert into outbox (id, destination, user_id, payload, expires_at, next_attempt_at) \
          values ('mail', 'mail', 'alice', 'alice@example.org', 2000000, 0)",
+        "insert into passkeys \
+             (id, credential_id, user_id, name, transports, public_key, state, created_at) \
+         select 'passkey', hash, 'alice', 'alice''s phone', 0, hash, hash, 0 from refresh_tokens",
     ] {
         own.try_execute(statement).await.expect(statement);
     }
@@ -138,7 +141,7 @@ impl OwnStore {
 }
 
 /// Every text of every table that could name the person, but for ids.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     "select count(*) from users where username like '%lice%' and username <> 'deleted:alice' \
      or name is not null or given_name is not null or family_name is not null \
      or email is not null or email_normal is not null or password_hash <> '' \
@@ -148,6 +151,7 @@ const TEXTS: [&str; 6] = [
     "select (select count(*) from mail_links) \
      + (select count(*) from outbox where payload like '%alice%')",
     "select (select count(*) from totp_secrets) + (select count(*) from recovery_codes)",
+    "select count(*) from passkeys",
     "select count(*) from audit_events where personal is not null \
      or detail like '%192.0%' or detail like '%home%'",
 ];

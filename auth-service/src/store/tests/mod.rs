@@ -35,6 +35,7 @@ mod exchange;
 mod failure;
 mod import;
 mod outbox;
+mod passkeys;
 mod refresh_tokens;
 mod sessions;
 mod sqlite;

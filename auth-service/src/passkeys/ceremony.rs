@@ -1,0 +1,261 @@
+//! The two ceremonies of Web Authentication, registration and authentication (sections 7.1 and 7.2), as
+//! functions of their inputs: no request, no database.
+
+use std::time::SystemTime;
+
+use anyhow::{Context as _, anyhow};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use serde_json::Value;
+use webauthn_rp::{
+    AuthenticatedCredential, DiscoverableAuthenticationServerState,
+    DiscoverableCredentialRequestOptions, PublicKeyCredentialCreationOptions,
+    RegistrationServerState,
+    bin::{Decode as _, Encode as _},
+    request::{
+        PublicKeyCredentialDescriptor, TimedCeremony,
+        auth::AuthenticationVerificationOptions,
+        register::{
+            CredProtect, Nickname, PublicKeyCredentialUserEntity, RegistrationVerificationOptions,
+            UserHandle, Username,
+        },
+    },
+    response::{
+        AuthTransports, CredentialId, Origin,
+        auth::DiscoverableAuthentication,
+        register::{DynamicState, Registration, StaticState},
+    },
+};
+
+use crate::{
+    clock::seconds_since_epoch,
+    config::RelyingParty,
+    store::{Account, Passkey, SpentChallenge},
+    vault::{Hash, Purpose, Vault},
+};
+
+/// Length of a user handle, in bytes.
+const HANDLE_BYTES: usize = 32;
+
+/// Separates user handles from other hashes of an account's id.
+const HANDLE_LABEL: &str = "latchkey passkey user ";
+
+/// The name for an authenticator's list when a username cannot be one.
+const NAMELESS: &str = "account";
+
+/// An answer of an authenticator to a login.
+pub(super) type Assertion = DiscoverableAuthentication<HANDLE_BYTES>;
+
+/// A ceremony that was started.
+pub(super) struct Started {
+    /// The argument of the browser's call, in the JSON of Web Authentication.
+    pub(super) options: Value,
+    /// The state of the ceremony, encrypted. The client returns it with the answer.
+    pub(super) state: String,
+}
+
+/// A passkey that has passed its enrolment.
+#[derive(Debug)]
+pub(super) struct Enrolled {
+    pub(super) credential_id: Vec<u8>,
+    pub(super) transports: i64,
+    pub(super) public_key: Vec<u8>,
+    pub(super) state: Vec<u8>,
+    pub(super) challenge: SpentChallenge,
+}
+
+/// A login that has passed its verification.
+#[derive(Debug)]
+pub(super) struct Verified {
+    /// The passkey's state from now on.
+    pub(super) next_state: Vec<u8>,
+    pub(super) challenge: SpentChallenge,
+}
+
+/// The reason why an answer is refused. It is logged, and not told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The state was made for somebody else or another ceremony, or was changed.
+    #[error("the state is not of this ceremony")]
+    State,
+    /// The answer breaks a rule of Web Authentication.
+    #[error("{0}")]
+    Answer(String),
+    /// What is stored of the passkey cannot be read.
+    #[error("the stored passkey cannot be read")]
+    Stored,
+}
+
+/// The purposes of a state: the first enrols a passkey for an account, the second signs anybody in.
+enum Ceremony<'a> {
+    Enrolment(&'a str),
+    Login,
+}
+
+impl Ceremony<'_> {
+    fn owner(&self) -> String {
+        match self {
+            Self::Enrolment(user_id) => format!("enrolment {user_id}"),
+            Self::Login => "login".to_owned(),
+        }
+    }
+
+    fn seal(
+        &self,
+        vault: &Vault,
+        state: &[u8],
+        client: &impl Serialize,
+    ) -> anyhow::Result<Started> {
+        let sealed = vault.seal(Purpose::PasskeyState, &self.owner(), state)?;
+        Ok(Started {
+            options: serde_json::to_value(client).context("options that are no JSON")?,
+            state: URL_SAFE_NO_PAD.encode(sealed),
+        })
+    }
+
+    fn open(&self, vault: &Vault, state: &str) -> Result<Vec<u8>, Refusal> {
+        let sealed = URL_SAFE_NO_PAD.decode(state);
+        let sealed = sealed.map_err(|_| Refusal::State)?;
+        let opened = vault.open(Purpose::PasskeyState, &self.owner(), &sealed);
+        Ok(opened.map_err(|_| Refusal::State)?.to_vec())
+    }
+}
+
+/// The origins that an answer may come from.
+struct Allowed<'a>(&'a RelyingParty);
+
+impl PartialEq<Origin<'_>> for Allowed<'_> {
+    fn eq(&self, origin: &Origin<'_>) -> bool {
+        self.0.is_allowed(&origin.0)
+    }
+}
+
+/// Starts the enrolment of a passkey for an account that has `present` ones.
+pub(super) fn start_enrolment(
+    party: &RelyingParty,
+    vault: &Vault,
+    account: &Account,
+    present: &[Passkey],
+) -> anyhow::Result<Started> {
+    let handle = handle_of(&account.id)?;
+    let name = Username::try_from(account.username.as_str());
+    let name = name.or_else(|_| Username::try_from(NAMELESS));
+    let user = PublicKeyCredentialUserEntity {
+        name: name.map_err(|error| anyhow!("{error}"))?,
+        id: &handle,
+        display_name: account
+            .name
+            .as_deref()
+            .and_then(|name| Nickname::try_from(name).ok()),
+    };
+    let present = present.iter().filter_map(descriptor_of).collect();
+    let mut options = PublicKeyCredentialCreationOptions::passkey(&party.rp_id, user, present);
+    // Each login demands user verification, whatever the authenticator would do without it.
+    options.extensions.cred_protect = CredProtect::None;
+    let started = options.start_ceremony();
+    let (server, client) = started.map_err(|error| anyhow!("{error}"))?;
+    Ceremony::Enrolment(&account.id).seal(vault, &server.encode()?, &client)
+}
+
+/// Verifies the answer to an enrolment.
+pub(super) fn finish_enrolment(
+    party: &RelyingParty,
+    vault: &Vault,
+    user_id: &str,
+    state: &str,
+    answer: &Registration,
+) -> Result<Enrolled, Refusal> {
+    let state = Ceremony::Enrolment(user_id).open(vault, state)?;
+    let state = RegistrationServerState::<HANDLE_BYTES>::decode(&state);
+    let state = state.map_err(|_| Refusal::State)?;
+    let challenge = spent(&state)?;
+    let options = RegistrationVerificationOptions::<Allowed<'_>, Allowed<'_>> {
+        allowed_origins: &[Allowed(party)],
+        // Some authenticators add extensions that nobody asked for.
+        error_on_unsolicited_extensions: false,
+        ..RegistrationVerificationOptions::default()
+    };
+    let verified = state.verify(&party.rp_id, answer, &options);
+    let verified = verified.map_err(|error| Refusal::Answer(error.to_string()))?;
+    let Ok(public_key) = verified.static_state().encode();
+    let Ok(state) = verified.dynamic_state().encode();
+    let Ok(transports) = verified.transports().encode();
+    Ok(Enrolled {
+        credential_id: verified.id().into_inner().to_vec(),
+        transports: transports.into(),
+        public_key,
+        state: state.to_vec(),
+        challenge,
+    })
+}
+
+/// Starts a login with any passkey of the relying party.
+pub(super) fn start_login(party: &RelyingParty, vault: &Vault) -> anyhow::Result<Started> {
+    let options = DiscoverableCredentialRequestOptions::passkey(&party.rp_id);
+    let started = options.start_ceremony();
+    let (server, client) = started.map_err(|error| anyhow!("{error}"))?;
+    Ceremony::Login.seal(vault, &server.encode()?, &client)
+}
+
+/// Verifies the answer to a login, which comes from the passkey `stored`.
+pub(super) fn finish_login(
+    party: &RelyingParty,
+    vault: &Vault,
+    state: &str,
+    answer: &Assertion,
+    stored: &Passkey,
+) -> Result<Verified, Refusal> {
+    let state = Ceremony::Login.open(vault, state)?;
+    let state = DiscoverableAuthenticationServerState::decode(state.as_slice());
+    let state = state.map_err(|_| Refusal::State)?;
+    let challenge = spent(&state)?;
+    let handle = handle_of(&stored.user_id).map_err(|_| Refusal::Stored)?;
+    let id = CredentialId::<&[u8]>::decode(&stored.credential_id).map_err(|_| Refusal::Stored)?;
+    let key = StaticState::decode(&stored.public_key).map_err(|_| Refusal::Stored)?;
+    let dynamic = stored.state.as_slice().try_into();
+    let dynamic = DynamicState::decode(dynamic.map_err(|_| Refusal::Stored)?);
+    let dynamic = dynamic.map_err(|_| Refusal::Stored)?;
+    let credential = AuthenticatedCredential::new(id, &handle, key, dynamic);
+    let mut credential = credential.map_err(|_| Refusal::Stored)?;
+    let options = AuthenticationVerificationOptions::<Allowed<'_>, Allowed<'_>> {
+        allowed_origins: &[Allowed(party)],
+        error_on_unsolicited_extensions: false,
+        ..AuthenticationVerificationOptions::default()
+    };
+    state
+        .verify(&party.rp_id, answer, &mut credential, &options)
+        .map_err(|error| Refusal::Answer(error.to_string()))?;
+    let Ok(next_state) = credential.dynamic_state().encode();
+    Ok(Verified {
+        next_state: next_state.to_vec(),
+        challenge,
+    })
+}
+
+/// Returns the handle by which authenticators know an account. It names nobody: a hash of the account's
+/// random identifier.
+fn handle_of(user_id: &str) -> anyhow::Result<UserHandle<HANDLE_BYTES>> {
+    let hash = digest(&SHA256, format!("{HANDLE_LABEL}{user_id}").as_bytes());
+    let Ok(handle) = UserHandle::decode(hash.as_ref().try_into().context("a SHA-256 hash")?);
+    Ok(handle)
+}
+
+fn descriptor_of(passkey: &Passkey) -> Option<PublicKeyCredentialDescriptor<Vec<u8>>> {
+    let transports = u8::try_from(passkey.transports).ok()?;
+    Some(PublicKeyCredentialDescriptor {
+        id: CredentialId::<Vec<u8>>::decode(passkey.credential_id.clone()).ok()?,
+        transports: AuthTransports::decode(transports).ok()?,
+    })
+}
+
+/// Returns the challenge of a ceremony as one that is answered now.
+fn spent(ceremony: &impl TimedCeremony) -> Result<SpentChallenge, Refusal> {
+    let end: SystemTime = ceremony.expiration();
+    let expires_at = seconds_since_epoch(end).map_err(|_| Refusal::State)?;
+    Ok(SpentChallenge {
+        hash: Hash::of(&format!("{:032x}", ceremony.sent_challenge().0)),
+        // The end has fractions of a second.
+        expires_at: expires_at.saturating_add(1),
+    })
+}

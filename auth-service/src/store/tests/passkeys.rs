@@ -1,0 +1,110 @@
+//! Passkeys, and the challenges that they have answered.
+
+use tokio::task::JoinSet;
+
+use super::{
+    OwnStore,
+    sessions::{NOW, start},
+};
+use crate::{
+    store::{NewPasskey, Passkey, PasskeyAdded, SpentChallenge, Store},
+    vault::Hash,
+};
+
+super::on_both! {
+    of_enrolments_at_once_no_more_than_the_most_are_kept,
+    of_uses_at_once_one_counts_for_each_challenge_and_each_state,
+    a_challenge_is_remembered_until_it_has_expired,
+}
+
+const MOST: i64 = 3;
+
+fn challenge(text: &str) -> SpentChallenge {
+    SpentChallenge {
+        hash: Hash::of(text),
+        expires_at: NOW + 300,
+    }
+}
+
+async fn enrol(store: &Store, id: &str, challenge: SpentChallenge) -> PasskeyAdded {
+    let new = NewPasskey {
+        id,
+        credential_id: id.as_bytes(),
+        user_id: "alice",
+        name: "Phone",
+        transports: 0,
+        public_key: b"key",
+        state: b"state 0",
+    };
+    let added = store.insert_passkey(&new, challenge, MOST, NOW).await;
+    added.expect("a write")
+}
+
+/// Enrols the passkey `phone` of the account `alice`.
+async fn with_phone(own: &OwnStore) -> Passkey {
+    start(own, "alice", &Hash::of("token")).await;
+    let added = enrol(own, "phone", challenge("enrolment")).await;
+    assert_eq!(added, PasskeyAdded::Fine);
+    let found = own.find_passkey(b"phone").await.expect("a read");
+    found.expect("the passkey")
+}
+
+async fn of_enrolments_at_once_no_more_than_the_most_are_kept(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    let mut enrolling = JoinSet::new();
+    for number in 0..8 {
+        let store = Store::clone(&own);
+        enrolling.spawn(async move {
+            let id = format!("phone {number}");
+            enrol(&store, &id, challenge(&id)).await
+        });
+    }
+    let outcomes = enrolling.join_all().await;
+    let count = |wanted| {
+        outcomes
+            .iter()
+            .filter(|&&outcome| outcome == wanted)
+            .count()
+    };
+    assert_eq!(
+        (count(PasskeyAdded::Fine), count(PasskeyAdded::TooMany)),
+        (3, 5)
+    );
+    let kept = own.list_passkeys("alice").await.expect("a read");
+    assert_eq!(kept.len(), 3);
+}
+
+async fn of_uses_at_once_one_counts_for_each_challenge_and_each_state(own: OwnStore) {
+    let phone = with_phone(&own).await;
+    // Each with the same challenge, and a state that does not change: a synced passkey counts nothing.
+    let mut using = JoinSet::new();
+    for _ in 0..8 {
+        let (store, phone) = (Store::clone(&own), phone.clone());
+        using.spawn(async move {
+            let used = store.use_passkey(&phone, b"state 0", challenge("login"), NOW);
+            used.await.expect("a write")
+        });
+    }
+    let used = using.join_all().await;
+    assert_eq!(used.iter().filter(|&&used| used).count(), 1);
+    // Two challenges, answered with one counter.
+    let next = async |text: &str| {
+        let used = own.use_passkey(&phone, b"state 1", challenge(text), NOW);
+        used.await.expect("a write")
+    };
+    assert!(next("second").await);
+    assert!(!next("third").await);
+    assert!(own.check_events().await.expect("an answer").is_ok());
+}
+
+async fn a_challenge_is_remembered_until_it_has_expired(own: OwnStore) {
+    let phone = with_phone(&own).await;
+    let again = async || {
+        let used = own.use_passkey(&phone, &phone.state, challenge("enrolment"), NOW);
+        used.await.expect("a write")
+    };
+    assert!(!again().await);
+    let remove = async |now| own.remove_expired(now, 0, 10).await.expect("a write");
+    assert_eq!((remove(NOW + 299).await, again().await), (0, false));
+    assert_eq!((remove(NOW + 300).await, again().await), (1, true));
+}
