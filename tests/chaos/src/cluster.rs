@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -21,6 +22,11 @@ use crate::{
 /// Ports of processes, below those that the system gives to clients: a process that is started again
 /// finds its port free.
 const PORTS: std::ops::Range<u16> = 21_000..31_000;
+
+/// Time over which a gateway that is sent SIGTERM hands its clients over.
+pub(crate) const DRAIN_WINDOW: Duration = Duration::from_secs(10);
+/// Maximum time between the end of that and the end of the process.
+const DRAIN_GRACE: Duration = Duration::from_secs(20);
 
 /// Value of the gateway's limits on connections, which no run reaches.
 const UNLIMITED: &str = "200000";
@@ -125,6 +131,10 @@ impl Cluster {
         match event.fault {
             Fault::KillGateway(number) => self.gateways[number].process.be_dead_for(length).await,
             Fault::KillRedis => self.primary().0.be_dead_for(length).await,
+            Fault::ReplaceGateway(number) => {
+                let limit = DRAIN_WINDOW + DRAIN_GRACE;
+                self.gateways[number].process.replace(limit).await
+            }
             Fault::PauseGateway(number) => {
                 self.gateways[number].process.be_paused_for(length).await;
                 Ok(())
@@ -215,6 +225,10 @@ fn common_variables(issuer: &Issuer) -> Vec<(&'static str, String)> {
         ("REALTIME__ISSUER", issuer.url.clone()),
         // A run of ten minutes fits, so that a gap inside of an epoch would be a loss.
         ("REALTIME__HISTORY__MESSAGES", "10000".to_owned()),
+        (
+            "REALTIME__DRAIN__WINDOW_SECS",
+            DRAIN_WINDOW.as_secs().to_string(),
+        ),
         ("REALTIME__HEARTBEAT__INTERVAL_SECS", "5".to_owned()),
         ("REALTIME__HEARTBEAT__TIMEOUT_SECS", "5".to_owned()),
     ];

@@ -3,15 +3,28 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Context, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::run;
+
+/// Way of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Faults from a seed.
+    Faults,
+    /// Every gateway hands its clients over and is replaced, one after the other.
+    Rolling,
+}
 
 /// Runs three gateways and Redis on this machine, harms them, and checks that every promise holds.
 #[derive(Parser, Debug)]
 #[command(name = "cargo chaos", bin_name = "cargo chaos")]
 pub(crate) struct Options {
-    /// Time between the last subscriber's arrival and the judgement, in seconds.
+    /// What happens to the cluster.
+    #[arg(value_enum, default_value_t = Mode::Faults)]
+    pub(crate) mode: Mode,
+    /// Time between the last subscriber's arrival and the judgement, in seconds; a rolling restart has its
+    /// own.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(30..=86_400))]
     pub(crate) seconds: u64,
     /// Seed of the faults; without it a new one, which is printed.
@@ -106,6 +119,8 @@ mod tests {
             (options.seconds, options.seed, options.sockets),
             (90, Some(7), 300)
         );
+        assert_eq!(options.mode, Mode::Faults);
+        assert_eq!(parse(&["rolling"]).expect("a mode").mode, Mode::Rolling);
         for wrong in [["--seconds", "10"], ["--sockets", "2"], ["--rate", "0"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

@@ -28,13 +28,17 @@ pub(crate) enum Violation {
     LostEvent,
     /// A subscriber could not come back, or its room had no publisher.
     Absent,
+    /// A message was lost in a rolling restart, although its subscribers were told.
+    ToldLoss,
+    /// More clients came back in one second of a rolling restart than planned.
+    Rush,
     /// A process ended by itself, or a packet cannot be understood.
     Broken,
 }
 
 impl Violation {
     /// Every kind, in the order of the table.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::SilentGap,
         Self::Reordered,
         Self::TwoPlaces,
@@ -42,6 +46,8 @@ impl Violation {
         Self::Survivor,
         Self::LostEvent,
         Self::Absent,
+        Self::ToldLoss,
+        Self::Rush,
         Self::Broken,
     ];
 
@@ -55,6 +61,8 @@ impl Violation {
             Self::Survivor => "sockets of revoked sessions",
             Self::LostEvent => "acknowledged events that were lost",
             Self::Absent => "clients that did not come back",
+            Self::ToldLoss => "losses in a rolling restart",
+            Self::Rush => "rushes in a rolling restart",
             Self::Broken => "broken processes or packets",
         }
     }

@@ -14,6 +14,9 @@ const LENGTH_MS: std::ops::Range<u64> = 200..4000;
 /// Shortest time between two faults of one target: a process has to be back before it is hit again.
 const RECOVERY: Duration = Duration::from_millis(1500);
 
+/// Time in which a gateway that handed its clients over ends and is there again, in a rolling restart.
+const RESTART: Duration = Duration::from_secs(6);
+
 /// Harm to the connections of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Harm {
@@ -46,6 +49,8 @@ pub(crate) enum Fault {
     FailOver,
     /// The replica and the primary change places while both run.
     SwitchOver,
+    /// SIGTERM for a gateway, which hands its clients over, ends, and is started again.
+    ReplaceGateway(usize),
     /// Harm to the connection between a gateway and Redis.
     ToRedis(usize, Harm),
     /// Harm to the connections between clients and a gateway.
@@ -75,7 +80,9 @@ pub(crate) struct Event {
 impl Fault {
     fn target(self) -> Target {
         match self {
-            Self::KillGateway(gateway) | Self::PauseGateway(gateway) => Target::Gateway(gateway),
+            Self::KillGateway(gateway)
+            | Self::PauseGateway(gateway)
+            | Self::ReplaceGateway(gateway) => Target::Gateway(gateway),
             Self::ToRedis(gateway, _) => Target::Link(gateway),
             Self::ToClients(gateway, _) => Target::Clients(gateway),
             _ => Target::Redis,
@@ -106,6 +113,7 @@ impl fmt::Display for Fault {
         match self {
             Self::KillGateway(gateway) => write!(formatter, "gateway {gateway} killed"),
             Self::PauseGateway(gateway) => write!(formatter, "gateway {gateway} paused"),
+            Self::ReplaceGateway(gateway) => write!(formatter, "gateway {gateway} replaced"),
             Self::KillRedis => formatter.write_str("Redis killed"),
             Self::PauseRedis => formatter.write_str("Redis paused"),
             Self::FlushRedis => formatter.write_str("Redis flushed"),
@@ -155,6 +163,17 @@ pub(crate) fn draw(seed: u64, length: Duration) -> Vec<Event> {
             fault,
         });
     }
+}
+
+/// Plans a rolling restart: one gateway after the other hands its clients over within `window`, and is
+/// started again before the next one follows.
+pub(crate) fn rolling(window: Duration) -> Vec<Event> {
+    let events = (0..GATEWAYS).map(|gateway| Event {
+        at: (window + RESTART) * u32::try_from(gateway).unwrap_or_default(),
+        length: window,
+        fault: Fault::ReplaceGateway(gateway),
+    });
+    events.collect()
 }
 
 /// One fault of each kind, in any order.

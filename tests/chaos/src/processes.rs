@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -107,6 +107,26 @@ impl Process {
     pub(crate) async fn be_dead_for(&self, length: Duration) -> anyhow::Result<()> {
         self.kill().await;
         sleep(length).await;
+        self.start().await
+    }
+
+    /// Sends SIGTERM, waits until the process has ended well, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the process does not end well within `limit`. See [`Self::start`] too.
+    pub(crate) async fn replace(&self, limit: Duration) -> anyhow::Result<()> {
+        self.signal(Signal::SIGTERM).await;
+        let child = self.child.lock().await.take();
+        let mut child = child.with_context(|| format!("{} does not run", self.name))?;
+        let status = timeout(limit, child.wait()).await;
+        let status = status.with_context(|| format!("{} does not end", self.name))??;
+        ensure!(
+            status.success(),
+            "{} ended with {status}: {}",
+            self.name,
+            self.last_lines()
+        );
         self.start().await
     }
 

@@ -16,15 +16,15 @@ use tokio::{
 
 use crate::{
     chart,
-    cluster::Cluster,
-    command::Options,
+    cluster::{Cluster, DRAIN_WINDOW},
+    command::{Mode, Options},
     ledger::{Ledger, Violation},
-    plan::{self, Event},
+    plan::{self, Event, Fault},
     publishers::{log_out, notify, publish_by_http, publish_by_socket, start_back_end},
     report,
     subscribers::Seat,
     tokens::{Issuer, random_text},
-    verdict::judge,
+    verdict::{judge, judge_rolling},
     world::World,
 };
 
@@ -60,9 +60,13 @@ const FILES_BESIDE: u64 = 1000;
 /// Returns an error if the cluster does not start, or a file cannot be written.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let mode = match options.mode {
+        Mode::Faults => format!("--seconds {}", options.seconds),
+        Mode::Rolling => "rolling".to_owned(),
+    };
     println!(
-        "cargo chaos --seed {seed} --seconds {} --sockets {}",
-        options.seconds, options.sockets
+        "cargo chaos {mode} --seed {seed} --sockets {}",
+        options.sockets
     );
     raise_file_limit(options.sockets)?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
@@ -94,17 +98,16 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     gather(&world, &seats, &mut tasks).await?;
     let began = world.ledger.elapsed() + BEGINNING;
     let length = Duration::from_secs(options.seconds).saturating_sub(BEGINNING + CALM);
-    let events = shifted(plan::draw(seed, length), began);
-    play(
-        &world,
-        &seats,
-        rooms,
-        (&events, began + length),
-        options.rate,
-        &mut tasks,
-    )
-    .await;
+    let events = match options.mode {
+        Mode::Faults => plan::draw(seed, length),
+        Mode::Rolling => plan::rolling(DRAIN_WINDOW),
+    };
+    let events = shifted(events, began);
+    let drains = play(&world, &seats, rooms, &events, options.rate, &mut tasks).await;
     judge(&world, &seats, rooms).await?;
+    if options.mode == Mode::Rolling {
+        judge_rolling(&world, &drains);
+    }
     tasks.shutdown().await;
     conclude(&world, &events, seed, &options.folder()?)
 }
@@ -141,16 +144,16 @@ async fn gather(
     gathered.context("the subscribers did not connect in time")
 }
 
-/// Publishes while faults happen, and waits for the end of the calm. `end` is the time of the last fault
-/// at the latest.
+/// Publishes while faults happen, and waits for the end of the calm. Returns the second in which each gateway
+/// was sent SIGTERM, and the number of its clients.
 async fn play(
     world: &Arc<World>,
     seats: &[Arc<Seat>],
     rooms: usize,
-    (events, end): (&[Event], Duration),
+    events: &[Event],
     rate: u32,
     subscribers: &mut JoinSet<anyhow::Result<()>>,
-) {
+) -> Vec<(u64, usize)> {
     let mut publishers = JoinSet::new();
     let count = u32::try_from(SOCKET_PUBLISHERS + HTTP_PUBLISHERS).unwrap_or(1);
     let period = Duration::from_secs(1) * count / rate;
@@ -166,25 +169,36 @@ async fn play(
     let start = Instant::now() - world.ledger.elapsed();
     let mut harm = JoinSet::new();
     for event in events.iter().copied() {
-        let world = world.clone();
+        let (world, seats) = (world.clone(), seats.to_vec());
         harm.spawn(async move {
             sleep_until(start + event.at).await;
+            let drain = match event.fault {
+                Fault::ReplaceGateway(number) => {
+                    let clients = seats.iter().map(|seat| seat.state().gateway);
+                    let count = clients.filter(|at| *at == Some(number)).count();
+                    Some((world.ledger.elapsed().as_secs(), count))
+                }
+                _ => None,
+            };
             if let Err(error) = world.cluster.suffer(event).await {
                 let text = format!("{}: {error:#}", event.fault);
                 world.ledger.violated(Violation::Broken, text);
             }
+            drain
         });
     }
     // A logout under way when the faults are over is still acknowledged.
+    let end = events.last().map_or(Duration::ZERO, |event| event.at);
     let time = end.saturating_sub(world.ledger.elapsed()).as_secs();
     let most = usize::try_from(time / LOGOUT_PERIOD.as_secs()).unwrap_or_default();
     let leaving = seats.iter().step_by(LOGOUT_SHARE).take(most).cloned();
     subscribers.spawn(log_out(world.clone(), leaving.collect(), LOGOUT_PERIOD));
-    while harm.join_next().await.is_some() {}
+    let drains = harm.join_all().await.into_iter().flatten().collect();
     let over = Instant::now();
     sleep_until(over + ENCORE).await;
     publishers.shutdown().await;
     sleep_until(over + CALM).await;
+    drains
 }
 
 /// Prints the table, writes the files, and returns whether no promise was broken.

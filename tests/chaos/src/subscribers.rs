@@ -111,7 +111,8 @@ impl Seat {
                 Err(OpenError::Failed) => {}
             }
             sleep(Duration::from_millis(fastrand::u64(RECONNECTION_MS))).await;
-            gateway = (gateway + 1) % GATEWAYS;
+            // To any of the others, so that each gets its share.
+            gateway = (gateway + fastrand::usize(1..GATEWAYS)) % GATEWAYS;
         }
     }
 

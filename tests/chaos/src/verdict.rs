@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    ledger::Violation,
+    cluster::DRAIN_WINDOW,
+    ledger::{Second, Totals, Violation},
     link::Link,
     publishers::{Caller, publish},
     subscribers::Seat,
@@ -27,6 +28,10 @@ const PRESENCE_LIMIT: Duration = Duration::from_secs(5);
 /// Maximum time until the back end has every event: a gateway sends an event again a second after a
 /// failure, and then after twice as long each time.
 const EVENTS_LIMIT: Duration = Duration::from_secs(20);
+/// Maximum part of the planned reconnections of a second.
+const MOST_OF_PLANNED: f64 = 1.5;
+/// Clients that a second may get from the one beside it, on top.
+const NEIGHBOURS: f64 = 2.0;
 /// Interval between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,6 +56,37 @@ pub(crate) async fn judge(
     check_presence(world, seats, rooms).await?;
     check_events(world).await;
     Ok(())
+}
+
+/// Judges a rolling restart, in addition to [`judge`]. `drains` has the second in which each gateway began
+/// to hand its clients over, and their number.
+pub(crate) fn judge_rolling(world: &World, drains: &[(u64, usize)]) {
+    let Totals {
+        gaps, unrecovered, ..
+    } = world.ledger.totals();
+    if gaps + unrecovered > 0 {
+        let text = format!("{gaps} gaps, {unrecovered} returns that missed messages");
+        world.ledger.violated(Violation::ToldLoss, text);
+    }
+    for (second, count) in rushes(&world.ledger.seconds(), drains) {
+        let text = format!("{count} clients came back in second {second}");
+        world.ledger.violated(Violation::Rush, text);
+    }
+}
+
+/// Returns the seconds in which more clients came back than [`MOST_OF_PLANNED`] says, and their number.
+fn rushes(seconds: &[Second], drains: &[(u64, usize)]) -> Vec<(u64, u64)> {
+    let mut rushes = Vec::new();
+    for (start, clients) in drains {
+        let planned = *clients as f64 / DRAIN_WINDOW.as_secs_f64();
+        let end = start + DRAIN_WINDOW.as_secs() + 2;
+        for (second, counted) in (0..end).zip(seconds).skip(*start as usize) {
+            if counted.admitted as f64 > planned * MOST_OF_PLANNED + NEIGHBOURS {
+                rushes.push((second, counted.admitted));
+            }
+        }
+    }
+    rushes
 }
 
 fn is_survivor(seat: &Seat) -> bool {
@@ -160,5 +196,25 @@ async fn check_events(world: &World) {
             return;
         }
         sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_with_more_than_one_and_a_half_of_the_planned_clients_is_a_rush() {
+        let admitted = |admitted| Second {
+            admitted,
+            ..Second::default()
+        };
+        // All clients come before the first drain, of 100 clients in 10 s.
+        let mut seconds = vec![admitted(300), admitted(0)];
+        seconds.extend([admitted(17); 10]);
+        assert_eq!(rushes(&seconds, &[(1, 100)]), []);
+        seconds[4] = admitted(18);
+        assert_eq!(rushes(&seconds, &[(1, 100)]), [(4, 18)]);
+        assert_eq!(rushes(&seconds, &[]), []);
     }
 }
