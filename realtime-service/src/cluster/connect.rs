@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Script, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, PushInfo, PushKind, Script, Value, aio::MultiplexedConnection, cmd,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -40,9 +42,7 @@ impl Cluster {
             .set_connection_timeout(Some(limit))
             .set_response_timeout(Some(limit))
             .set_push_sender(self.receiver(generation, lost.clone()));
-        let client = self.client()?;
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let connecting = timeout(limit, connecting).await;
+        let connecting = timeout(limit, self.open(config)).await;
         let mut connection = connecting.context("no answer in time")??;
         let server: String = cmd("INFO")
             .arg("server")
@@ -72,9 +72,22 @@ impl Cluster {
         Ok(link)
     }
 
+    /// Opens a connection to the server.
+    async fn open(&self, config: AsyncConnectionConfig) -> anyhow::Result<MultiplexedConnection> {
+        #[cfg(test)]
+        if let Some(server) = &self.simulated {
+            return server.connect(self.info.redis_settings(), config).await;
+        }
+        let client = self.client()?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        Ok(connecting.await?)
+    }
+
     /// Keeps the connection until it is lost, and returns the reason.
     pub(super) async fn serve(&self, link: &Link) -> String {
         tokio::select! {
+            // In one order, so that a simulation replays from its seed.
+            biased;
             () = link.lost.cancelled() => "it was closed".to_owned(),
             reason = self.watch(link) => reason,
             reason = self.channels.maintain(link) => reason,

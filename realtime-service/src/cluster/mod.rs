@@ -66,6 +66,9 @@ pub struct Cluster {
     pending: Arc<Budget>,
     /// The free part of [`READ_KIB`].
     reads: Semaphore,
+    /// The server of a simulation, in place of the one at the URL.
+    #[cfg(test)]
+    simulated: Option<Arc<testing::SimulatedRedis>>,
 }
 
 impl Cluster {
@@ -100,6 +103,8 @@ impl Cluster {
             channels: Arc::default(),
             pending: Budget::new(settings.pending_bytes),
             reads: Semaphore::new(READ_KIB as usize),
+            #[cfg(test)]
+            simulated: None,
         };
         cluster.client()?;
         Ok(Some(Arc::new(cluster)))

@@ -1,4 +1,5 @@
 mod seam;
+mod simulation;
 mod subscriber;
 mod two_gateways;
 

@@ -22,10 +22,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The data at each place of the stream, which everybody has to see alike.
 #[derive(Default)]
-struct Stream(Mutex<HashMap<(String, u64), String>>);
+pub(super) struct Stream(Mutex<HashMap<(String, u64), String>>);
 
 impl Stream {
-    fn see(&self, epoch: &str, offset: u64, data: &str) {
+    pub(super) fn see(&self, epoch: &str, offset: u64, data: &str) {
         let place = (epoch.to_owned(), offset);
         let mut stream = self.0.lock().expect("no panic");
         let first = stream.entry(place).or_insert_with(|| data.to_owned());
@@ -33,18 +33,22 @@ impl Stream {
     }
 }
 
-struct Gateway {
+pub(super) struct Gateway {
     cluster: Arc<Cluster>,
-    rooms: Rooms,
+    pub(super) rooms: Rooms,
     transport: Arc<TransportContext>,
     outboxes: Arc<OutboxContext>,
 }
 
 impl Gateway {
     async fn start(settings: &crate::config::ClusterSettings) -> Self {
+        Self::around(redis_server::connected(settings).await)
+    }
+
+    /// A gateway with this connection to Redis, whose history keeps every message.
+    pub(super) fn around(cluster: Arc<Cluster>) -> Self {
         let mut config = Config::default();
         config.history.messages = 10_000;
-        let cluster = redis_server::connected(settings).await;
         let timers = Arc::default();
         let transport = TransportContext::new(&config, &Arc::new(Metrics::new()), &timers);
         let outboxes = OutboxContext::new(&transport);
@@ -92,24 +96,50 @@ impl Gateway {
 }
 
 /// A subscriber that stays, and reads.
-struct Client<'a> {
+pub(super) struct Client<'a> {
     stream: &'a Stream,
+    connection: Arc<str>,
     outbox: Arc<Outbox>,
     place: (String, u64),
     /// Numbers of messages and of epochs that it was told of.
-    heard: u64,
-    epochs: u64,
+    pub(super) heard: u64,
+    pub(super) epochs: u64,
+    /// Numbers of returns that missed nothing, and of those that may have.
+    pub(super) recovered: u64,
+    pub(super) unrecovered: u64,
 }
 
 impl<'a> Client<'a> {
-    async fn enter(gateway: &Gateway, stream: &'a Stream, number: usize) -> Self {
-        let connection: Arc<str> = format!("connection-{number}").into();
-        let session = testing::session(&gateway.transport);
-        let outbox = Outbox::new(&gateway.outboxes, session, "/");
-        outbox.set_deadline(None);
+    pub(super) async fn enter(gateway: &Gateway, stream: &'a Stream, number: usize) -> Self {
+        let mut client = Self {
+            stream,
+            connection: format!("connection-{number}").into(),
+            outbox: new_outbox(gateway),
+            place: (String::new(), 0),
+            heard: 0,
+            epochs: 0,
+            recovered: 0,
+            unrecovered: 0,
+        };
+        client.subscribe(gateway, None).await;
+        client
+    }
+
+    /// Leaves a gateway, and comes to another one with the last message that it has.
+    pub(super) async fn change(&mut self, former: &Gateway, next: &Gateway) {
+        self.read();
+        self.outbox.close();
+        former.rooms.leave(&name("lobby"), &self.connection);
+        self.outbox = new_outbox(next);
+        let (epoch, offset) = self.place.clone();
+        self.subscribe(next, Some(Since { epoch, offset })).await;
+    }
+
+    async fn subscribe(&mut self, gateway: &Gateway, since: Option<Since>) {
+        let connection = self.connection.clone();
         let subscriber = Subscriber {
             connection: connection.clone(),
-            outbox: outbox.clone(),
+            outbox: self.outbox.clone(),
             sender: Sender {
                 iss: None,
                 sub: Some(connection.clone()),
@@ -119,28 +149,46 @@ impl<'a> Client<'a> {
             may_watch: false,
         };
         let answer = |subscription: &Subscription<'_>| {
-            outbox::event("/", "answer", subscription.position).ok()
+            let answer = json!({
+                "epoch": subscription.position.epoch, "offset": subscription.position.offset,
+                "recovered": subscription.recovered,
+                "messages": subscription.messages.map(|messages| &messages.json),
+            });
+            outbox::event("/", "answer", &answer).ok()
         };
-        let options = SubscribeOptions::default();
+        let options = SubscribeOptions {
+            since,
+            ..SubscribeOptions::default()
+        };
         let (lobby, rooms) = (name("lobby"), &gateway.rooms);
         let entered = rooms.subscribe(&lobby, &subscriber, &options, answer);
         assert_eq!(entered.await, Ok(()));
-        Self {
-            stream,
-            outbox,
-            place: (String::new(), 0),
-            heard: 0,
-            epochs: 0,
-        }
     }
 
-    fn read(&mut self) {
+    fn take_answer(&mut self, answer: &Value) {
+        let offset = answer["offset"].as_u64().expect("a number");
+        let end = (text_of(&answer["epoch"]), offset);
+        match answer["recovered"].as_bool() {
+            Some(true) => {
+                for message in answer["messages"].as_array().expect("messages") {
+                    self.take_message(&message["data"], &message["meta"]);
+                }
+                assert_eq!(self.place, end, "the answer falls short");
+                self.recovered += 1;
+            }
+            Some(false) => self.unrecovered += 1,
+            None => {}
+        }
+        self.place = end;
+    }
+
+    pub(super) fn read(&mut self) {
         for queued in self.outbox.engine().queue().take(usize::MAX) {
             let text = queued.packet().text().strip_prefix("42");
             let event: Value = serde_json::from_str(text.expect("an event")).expect("JSON");
             let number = |name: &str| event[1][name].as_u64().expect("a number");
             match event[0].as_str() {
-                Some("answer") => self.place = (text_of(&event[1]["epoch"]), number("offset")),
+                Some("answer") => self.take_answer(&event[1]),
                 Some("message") => self.take_message(&event[1], &event[2]),
                 Some("rt:gap") => {
                     let epoch = text_of(&event[1]["epoch"]);
@@ -166,7 +214,7 @@ impl<'a> Client<'a> {
     }
 
     /// Reads until it has the message at the end of the log.
-    async fn finish(&mut self, gateway: &Gateway) {
+    pub(super) async fn finish(&mut self, gateway: &Gateway) {
         let reached = async {
             loop {
                 self.read();
@@ -183,6 +231,13 @@ impl<'a> Client<'a> {
         let reached = timeout(LIMIT, reached).await;
         reached.expect("the end of the log is missing");
     }
+}
+
+fn new_outbox(gateway: &Gateway) -> Arc<Outbox> {
+    let session = testing::session(&gateway.transport);
+    let outbox = Outbox::new(&gateway.outboxes, session, "/");
+    outbox.set_deadline(None);
+    outbox
 }
 
 fn text_of(value: &Value) -> String {
