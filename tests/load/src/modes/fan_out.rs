@@ -49,6 +49,9 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
     let mut sockets = Sockets::new(target.clone(), options.connections as usize + 1)?;
     // The sender publishes over WebSocket, so that a polling room is limited by its receivers.
     sockets.use_websocket(SENDER);
+    if let Some((server, _)) = target.others.first() {
+        sockets.place(SENDER, *server);
+    }
     let events = &target.events;
     let mut workload = FanOut {
         subscribers: Subscribers::new(target, &events.subscribe_args)?,
@@ -56,7 +59,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
         delivery: delivery_prefix(&target.packet_namespace(), &events.delivery_event)?,
         scratch: Vec::new(),
         options: options.clone(),
-        pid: target.pid,
+        pids: target.pids(),
         receivers: u64::from(options.connections),
         start: None,
         meter: None,
@@ -79,6 +82,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
         result.set_rates(counted, &used);
     }
     result.set_latency(&workload.latency);
+    result.set("published", workload.published as f64);
     Ok(result)
 }
 
@@ -88,7 +92,7 @@ struct FanOut {
     delivery: Vec<u8>,
     scratch: Vec<u8>,
     options: Options,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     receivers: u64,
     start: Option<Instant>,
     meter: Option<Meter>,
@@ -154,7 +158,7 @@ impl Workload for FanOut {
         let start = *self.start.get_or_insert_with(Instant::now);
         let warm_up = Duration::from_millis(self.options.warm_up_ms);
         if start.elapsed() >= warm_up && self.meter.is_none() {
-            self.meter = Some(Meter::start(self.pid));
+            self.meter = Some(Meter::start(self.pids.iter().copied()));
             self.measured_from_us = sockets.now_us();
             self.delivered_before = self.delivered;
         }
