@@ -26,6 +26,8 @@ use crate::modes::fan_out;
 
 /// Messages a second from one gateway to the other.
 const RATE: u32 = 5000;
+/// Clients that publish these messages: a gateway finishes one message of a client before it takes the next.
+const SENDERS: u32 = 50;
 /// Clients of the room in which the CPU time of a delivery is measured.
 const ROOM: u32 = 100;
 
@@ -192,6 +194,7 @@ impl Bench<'_> {
     ) -> anyhow::Result<Measurement> {
         let options = fan_out::Options {
             connections,
+            senders: if rate.is_some() { SENDERS } else { 1 },
             window: 1,
             rate,
             duration_ms: self.options.duration_ms,
