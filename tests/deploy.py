@@ -143,6 +143,7 @@ REFUSED = {
     "two gateways without Redis": (["realtime.replicas=2"], "cluster.url"),
     "an autoscaler without Redis": (["realtime.autoscaling.enabled=true"], "cluster.url"),
     "a password in the URL of Redis": (["realtime.cluster.url=redis://u:hunter2@h"], "cluster/url"),
+    "a password in the URL of a Redis Cluster": (["realtime.cluster.url=redis+cluster://u:hunter2@h"], "cluster/url"),
     "the URL of the database among the settings": (["auth.settings.DATABASE_URL=x"], "DATABASE_URL"),
     "no secret": (["secret.existingSecret="], "existingSecret"),
     "an issuer without a scheme": (["auth.publicUrl=auth.example.org"], "publicUrl"),

@@ -249,12 +249,14 @@ impl Metrics {
         self.back_ends.of(name)
     }
 
-    /// Redis was connected, or the connection was lost.
+    /// All servers of the cluster are connected, or a connection was lost.
     pub fn cluster_connected(&self, is_connected: bool) {
         self.cluster_connected.set(i64::from(is_connected));
-        if is_connected {
-            self.cluster_connections.inc();
-        }
+    }
+
+    /// A server of the cluster was connected.
+    pub fn cluster_connection(&self) {
+        self.cluster_connections.inc();
     }
 
     /// A request to Redis was answered or not.

@@ -8,6 +8,8 @@ mod access;
 mod away;
 mod holes;
 mod revocations;
+mod sentinels;
+mod sharded;
 
 const MESSAGES: usize = 200;
 

@@ -39,7 +39,7 @@ pub use opening::Opening;
 pub use options::{Mode, Options};
 pub use other_issuer::OtherIssuer;
 pub use polling::Polling;
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster, SentinelGroup};
 pub use stack::Stack;
 pub use websocket::WebSocket;
 

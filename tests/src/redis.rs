@@ -1,11 +1,17 @@
-//! A Redis server for one test, which the test can take away.
+//! Redis servers for one test, which the test can take away: one server, a Redis Cluster, or a primary with
+//! a replica and sentinels.
+
+mod cluster;
+mod sentinel;
+
+pub use self::{cluster::RedisCluster, sentinel::SentinelGroup};
 
 use std::{path::PathBuf, process::Stdio};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
 };
@@ -49,16 +55,26 @@ impl Redis {
     }
 
     async fn start_with(options: Vec<String>) -> Self {
+        let this = Self::spawn_with(options);
+        this.answering().await;
+        this
+    }
+
+    fn spawn_with(options: Vec<String>) -> Self {
         let (address, directory) = (free_address(), tempfile::tempdir().expect("a directory"));
         let server = spawn(&address, &directory, &options);
-        let this = Self {
+        Self {
             address,
             directory,
             options,
             server,
-        };
-        this.answering().await;
-        this
+        }
+    }
+
+    /// The address of the server, `HOST:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The URL of the server.
@@ -105,6 +121,32 @@ impl Redis {
             .expect("an answer")
     }
 
+    /// Sends a command as a line, and returns all that the server answers before it closes the connection.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    pub async fn text(&self, command: &str) -> String {
+        let answer = self.try_text(command).await;
+        answer.expect("an answer")
+    }
+
+    /// Does the same as [`Self::text`], also while the server does not listen.
+    async fn try_text(&self, command: &str) -> std::io::Result<String> {
+        let answer = async {
+            let mut stream = TcpStream::connect(&self.address).await?;
+            stream
+                .write_all(format!("{command}\r\n").as_bytes())
+                .await?;
+            // The server answers, and then closes the connection too. Sentinels know no QUIT.
+            stream.shutdown().await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok(answer)
+        };
+        soon("an answer of Redis", answer).await
+    }
+
     async fn ask(&self, command: &str) -> std::io::Result<String> {
         let mut stream = BufReader::new(TcpStream::connect(&self.address).await?);
         let line = format!("{command}\r\n");
@@ -131,7 +173,11 @@ impl Redis {
 fn spawn(address: &str, directory: &TempDir, options: &[String]) -> Child {
     let (host, port) = address.rsplit_once(':').expect("a host and a port");
     let mut command = Command::new("redis-server");
+    // A sentinel keeps its state in the file of its settings, which is its first argument.
+    let (files, options): (Vec<_>, Vec<_>) =
+        options.iter().partition(|option| option.ends_with(".conf"));
     command
+        .args(files)
         .args([
             "--bind",
             host,

@@ -1,6 +1,8 @@
 //! The channels that this gateway listens to. One task subscribes and unsubscribes, in batches, and
 //! does so again in every new connection.
 
+mod sharded;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -23,9 +25,11 @@ pub trait Listener: Send + Sync {
     fn resume(self: Arc<Self>, generation: u64);
 }
 
-/// The channels, and who listens.
-#[derive(Default)]
+/// The channels of one server, and who listens.
 pub(super) struct Channels {
+    /// Whether the server is a shard of a Redis Cluster. Then it confirms each channel by a push message, and
+    /// ends subscriptions by itself when a slot moves.
+    is_sharded: bool,
     state: Mutex<State>,
     /// Notified when a channel is to be subscribed to, or not any more.
     changed: Notify,
@@ -39,21 +43,37 @@ struct State {
     /// The channels that the connection is subscribed to.
     subscribed: HashSet<Arc<str>>,
     generation: u64,
+    /// Whether the connection is in use. Before that, it is subscribed to all channels.
+    is_live: bool,
 }
 
-struct Entry {
+/// The listener of a channel.
+pub(super) struct Entry {
     listener: Weak<dyn Listener>,
+    /// The first generation of the channel on this server, if that is later than the connection's.
+    floor: u64,
     is_confirmed: bool,
+    /// Whether the subscription has ended or moved since it was confirmed.
+    has_ended: bool,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Channels {
+    pub(super) fn new(is_sharded: bool) -> Self {
+        Self {
+            is_sharded,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
     /// Adds a channel or replaces its listener. Returns what is told when the subscription is
-    /// confirmed, unless it is.
+    /// confirmed, unless it is. No message of it is of an earlier generation than `floor`.
     pub(super) fn insert(
         &self,
         channel: &str,
         listener: Weak<dyn Listener>,
+        floor: u64,
     ) -> Option<oneshot::Receiver<()>> {
         let mut state = self.lock();
         let (confirmed, receiver) = match state.entries.get_mut(channel) {
@@ -71,7 +91,9 @@ impl Channels {
         let channel: Arc<str> = channel.into();
         let entry = Entry {
             listener,
+            floor,
             is_confirmed: false,
+            has_ended: false,
             waiting: vec![confirmed],
         };
         state.entries.insert(channel.clone(), entry);
@@ -100,20 +122,22 @@ impl Channels {
         let Ok(channel) = str::from_utf8(channel) else {
             return;
         };
-        let listener = self
-            .lock()
-            .entries
-            .get(channel)
-            .map(|it| it.listener.clone());
-        if let Some(listener) = listener.and_then(|listener| listener.upgrade()) {
-            listener.receive(payload, generation);
+        let entry = {
+            let state = self.lock();
+            let entry = state.entries.get(channel);
+            entry.map(|entry| (entry.listener.clone(), entry.floor))
+        };
+        if let Some((listener, floor)) = entry
+            && let Some(listener) = listener.upgrade()
+        {
+            listener.receive(payload, generation.max(floor));
         }
     }
 
     /// Begins with a connection that is subscribed to nothing.
     pub(super) fn begin(&self, generation: u64) {
         let mut state = self.lock();
-        state.generation = generation;
+        (state.generation, state.is_live) = (generation, false);
         state.subscribed.clear();
         state.changed = state.entries.keys().cloned().collect();
         for entry in state.entries.values_mut() {
@@ -123,7 +147,9 @@ impl Channels {
 
     /// Notes that the connection is lost. Nobody waits any longer.
     pub(super) fn end(&self) {
-        for entry in self.lock().entries.values_mut() {
+        let mut state = self.lock();
+        state.is_live = false;
+        for entry in state.entries.values_mut() {
             entry.is_confirmed = false;
             entry.waiting.clear();
         }
@@ -132,16 +158,11 @@ impl Channels {
     /// Resumes every listener.
     pub(super) fn resume_all(&self, generation: u64) {
         let listeners: Vec<_> = {
-            let state = self.lock();
-            state
-                .entries
-                .values()
-                .map(|it| it.listener.clone())
-                .collect()
+            let mut state = self.lock();
+            state.is_live = true;
+            state.entries.values().map(Entry::resumption).collect()
         };
-        for listener in listeners.iter().filter_map(Weak::upgrade) {
-            listener.resume(generation);
-        }
+        resume(&listeners, generation);
     }
 
     /// Subscribes and unsubscribes as channels are added and removed; returns why it cannot.
@@ -156,11 +177,16 @@ impl Channels {
 
     /// Subscribes and unsubscribes until the connection listens to what it should.
     pub(super) async fn synchronize(&self, link: &Link) -> RedisResult<()> {
-        let mut connection = link.connection.clone();
+        let mut connection = link.subscriptions.clone();
         loop {
             let (added, removed) = self.take_batch();
             if added.is_empty() && removed.is_empty() {
                 return Ok(());
+            }
+            if self.is_sharded {
+                sharded::send(link, "SUNSUBSCRIBE", &removed).await?;
+                sharded::send(link, "SSUBSCRIBE", &added).await?;
+                continue;
             }
             if !removed.is_empty() {
                 connection.unsubscribe(names(&removed)).await?;
@@ -202,25 +228,39 @@ impl Channels {
             let Some(entry) = state.entries.get_mut(channel) else {
                 continue;
             };
-            entry.is_confirmed = true;
-            let waiting = std::mem::take(&mut entry.waiting);
-            // Each of them is told, also after one that has given up.
-            let given_up = waiting
-                .into_iter()
-                .filter_map(|it| it.send(()).err())
-                .count();
-            if given_up > 0 {
-                late.push(entry.listener.clone());
+            if entry.confirm() > 0 {
+                late.push(entry.resumption());
             }
         }
         drop(state);
-        for listener in late.iter().filter_map(Weak::upgrade) {
-            listener.resume(generation);
-        }
+        resume(&late, generation);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Tells those who wait that the channel is subscribed to, also after one of them has given up. Returns
+    /// how many have.
+    fn confirm(&mut self) -> usize {
+        self.is_confirmed = true;
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        waiting.filter_map(|it| it.send(()).err()).count()
+    }
+
+    fn resumption(&self) -> (Weak<dyn Listener>, u64) {
+        (self.listener.clone(), self.floor)
+    }
+}
+
+/// Resumes listeners, each in the generation of the connection or its own first one.
+fn resume(listeners: &[(Weak<dyn Listener>, u64)], generation: u64) {
+    for (listener, floor) in listeners {
+        if let Some(listener) = listener.upgrade() {
+            listener.resume(generation.max(*floor));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connecting to Redis, and noticing the loss of the connection.
+//! Connecting to a server of Redis, and noticing the loss of the connection.
 
 use std::{
     convert::Infallible,
@@ -8,13 +8,19 @@ use std::{
 
 use anyhow::Context;
 use redis::{
-    AsyncConnectionConfig, PushInfo, PushKind, Script, Value, aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Script, Value,
+    aio::MultiplexedConnection, cmd,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, Link};
-use crate::ids::random_id;
+use super::{
+    Link,
+    link::is_of_moving_slot,
+    sentinel,
+    shard::{Anchor, Shard},
+};
+use crate::{config::Deployment, ids::random_id};
 
 /// Interval at which the gateway checks that the server answers and still has its data.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,65 +28,113 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Returns the incarnation and the tenure of the server.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("begin.lua")));
 
-impl Cluster {
+/// Returns the tenure of a shard.
+static ANCHOR: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("anchor.lua")));
+
+impl Shard {
     /// Connects, subscribes to all channels, and then publishes the connection for use. A failed attempt
     /// uses its generation up: messages of its connection may have been dispatched already.
     pub(super) async fn connect(&self) -> anyhow::Result<Arc<Link>> {
         let attempt = self.attempt().await;
         if attempt.is_err() {
-            self.generation.fetch_add(2, Ordering::AcqRel);
+            let generation = self.terms.generations.next_alone();
+            self.generation.store(generation, Ordering::Release);
             self.channels.end();
         }
         attempt
     }
 
     async fn attempt(&self) -> anyhow::Result<Arc<Link>> {
-        let limit = self.settings.timeout();
-        let generation = self.generation.load(Ordering::Acquire) + 1;
+        let generation = self.terms.generations.next_shared();
         let lost = CancellationToken::new();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limit))
-            .set_response_timeout(Some(limit))
-            .set_push_sender(self.receiver(generation, lost.clone()));
-        let connecting = timeout(limit, self.open(config)).await;
-        let mut connection = connecting.context("no answer in time")??;
+        let address = self.current_address().await?;
+        let mut connection = self.open(&address, generation, &lost).await?;
+        // A server ends subscriptions to slots that move, which the connection takes for an answer: no
+        // other request may wait there.
+        let subscriptions = match self.terms.is_sharded() {
+            true => self.open(&address, generation, &lost).await?,
+            false => connection.clone(),
+        };
         let server: String = cmd("INFO")
             .arg("server")
             .query_async(&mut connection)
             .await?;
         let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let run_id = run_id.context("INFO names no run_id")?.trim();
-        let mut begin = BEGIN.key(self.incarnation_key());
-        begin.key(self.name("tenure"));
-        begin.arg(run_id).arg(random_id());
-        let (incarnation, tenure) = begin.invoke_async(&mut connection).await?;
+        let run_id: Arc<str> = run_id.context("INFO names no run_id")?.trim().into();
+        let (incarnation, tenure) = self.begin(&mut connection, &run_id).await?;
         let link = Arc::new(Link {
-            tenure,
-            incarnation,
+            terms: self.terms.clone(),
             connection,
+            subscriptions,
+            address: address.into(),
             generation,
+            tenure,
+            former_tenures: "".into(),
+            incarnation,
+            run_id,
             lost,
-            pending: self.pending.clone(),
-            metrics: self.metrics.clone(),
         });
         self.channels.begin(generation);
         self.channels.synchronize(&link).await?;
         self.generation.store(generation, Ordering::Release);
         self.link.send_replace(Some(link.clone()));
-        self.metrics.cluster_connected(true);
+        self.terms.metrics.cluster_connection();
+        self.terms.connections_changed.notify_one();
         self.channels.resume_all(generation);
         Ok(link)
     }
 
-    /// Opens a connection to the server.
-    async fn open(&self, config: AsyncConnectionConfig) -> anyhow::Result<MultiplexedConnection> {
-        #[cfg(test)]
-        if let Some(server) = &self.simulated {
-            return server.connect(self.info.redis_settings(), config).await;
+    async fn current_address(&self) -> anyhow::Result<String> {
+        match (&self.address, &self.terms.servers.deployment) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Deployment::Sentinel { primary }) => {
+                sentinel::primary(&self.terms, primary).await
+            }
+            (None, _) => Ok(self.terms.servers.addresses[0].clone()),
         }
-        let client = self.client()?;
+    }
+
+    async fn open(
+        &self,
+        address: &str,
+        generation: u64,
+        lost: &CancellationToken,
+    ) -> anyhow::Result<MultiplexedConnection> {
+        let limit = self.terms.settings.timeout();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(limit))
+            .set_response_timeout(Some(limit))
+            .set_push_sender(self.receiver(generation, lost.clone()));
+        let client = self.terms.client(address)?;
+        #[cfg(test)]
+        if let Some(server) = &self.terms.simulated {
+            let info = client.get_connection_info().redis_settings();
+            let connecting = timeout(limit, server.connect(info, config)).await;
+            return connecting.context("no answer in time")?;
+        }
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(connecting.await?)
+        Ok(timeout(limit, connecting)
+            .await
+            .context("no answer in time")??)
+    }
+
+    /// Returns the incarnation and the tenure of the server.
+    async fn begin(
+        &self,
+        connection: &mut MultiplexedConnection,
+        run_id: &str,
+    ) -> anyhow::Result<(Arc<str>, Arc<str>)> {
+        if self.terms.is_sharded() {
+            let anchor = self.anchor().context("the shard has no slots")?;
+            let tenure = hold_anchor(connection, &anchor, run_id, "").await?;
+            // Deleted data takes the key of the tenure with it.
+            return Ok((tenure.clone(), tenure));
+        }
+        let mut begin = BEGIN.key(self.terms.name("incarnation"));
+        begin.key(self.terms.name("tenure"));
+        begin.arg(run_id).arg(random_id());
+        let (incarnation, tenure): (String, String) = begin.invoke_async(connection).await?;
+        Ok((incarnation.into(), tenure.into()))
     }
 
     /// Keeps the connection until it is lost, and returns the reason.
@@ -91,29 +145,57 @@ impl Cluster {
             () = link.lost.cancelled() => "it was closed".to_owned(),
             reason = self.watch(link) => reason,
             reason = self.channels.maintain(link) => reason,
+            () = self.until_replaced(link) => "another server is the primary".to_owned(),
         }
     }
 
-    /// Begins the generation without a connection.
-    pub(super) fn disconnect(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.link.send_replace(None);
-        self.metrics.cluster_connected(false);
-        self.channels.end();
+    /// Waits until the sentinels name another primary; for ever without sentinels.
+    async fn until_replaced(&self, link: &Link) {
+        match &self.terms.servers.deployment {
+            Deployment::Sentinel { primary } => {
+                sentinel::until_replaced(&self.terms, primary, &link.address).await;
+            }
+            _ => std::future::pending().await,
+        }
     }
 
     /// Asks for the server's incarnation again and again. Another one, or none, means that all data was
     /// deleted: then everything begins anew, as after a loss.
     async fn watch(&self, link: &Link) -> String {
-        let mut get = cmd("GET");
-        get.arg(self.incarnation_key());
+        let (mut held, incarnation) = (self.anchor(), self.terms.name("incarnation"));
         loop {
             sleep(HEARTBEAT_INTERVAL).await;
-            let answer: Result<Option<String>, _> =
-                get.query_async(&mut link.connection.clone()).await;
+            let anchor = self.anchor();
+            let mut connection = link.connection.clone();
+            let answer: RedisResult<Option<String>> = match &anchor {
+                // The highest slot is another one now.
+                Some(anchor) if Some(anchor) != held.as_ref() => {
+                    let (run_id, tenure) = (&link.run_id, &link.tenure);
+                    let answer = hold_anchor(&mut connection, anchor, run_id, tenure).await;
+                    answer.map(|tenure| Some(tenure.to_string()))
+                }
+                Some(anchor) => {
+                    cmd("GET")
+                        .arg(&anchor.key)
+                        .query_async(&mut connection)
+                        .await
+                }
+                None => {
+                    cmd("GET")
+                        .arg(&incarnation)
+                        .query_async(&mut connection)
+                        .await
+                }
+            };
             match answer {
-                Ok(Some(incarnation)) if incarnation == link.incarnation => {}
+                Ok(Some(incarnation)) if *incarnation == *link.incarnation => held = anchor,
                 Ok(_) => return "its data was deleted".to_owned(),
+                Err(error) if is_of_moving_slot(&error) => self.terms.map_outdated.notify_one(),
+                Err(error) => return error.to_string(),
+            }
+            match self.channels.check(link).await {
+                Ok(true) => self.terms.map_outdated.notify_one(),
+                Ok(false) => {}
                 Err(error) => return error.to_string(),
             }
         }
@@ -125,11 +207,22 @@ impl Cluster {
         generation: u64,
         lost: CancellationToken,
     ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
-        let channels = self.channels.clone();
+        let (channels, terms) = (self.channels.clone(), self.terms.clone());
         move |push| {
             match (push.kind, &*push.data) {
-                (PushKind::Message, [Value::BulkString(channel), Value::BulkString(payload)]) => {
-                    channels.dispatch(channel, payload, generation)
+                (
+                    PushKind::Message | PushKind::SMessage,
+                    [Value::BulkString(channel), Value::BulkString(payload)],
+                ) => channels.dispatch(channel, payload, generation),
+                (PushKind::SSubscribe, [Value::BulkString(channel), ..]) => {
+                    channels.note_subscribed(channel, generation);
+                }
+                (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
+                    let is_unasked = channels.note_unsubscribed(channel, generation);
+                    if is_unasked {
+                        // The slot has another shard.
+                        terms.map_outdated.notify_one();
+                    }
                 }
                 (PushKind::Disconnection, _) => lost.cancel(),
                 _ => {}
@@ -137,8 +230,18 @@ impl Cluster {
             Ok(())
         }
     }
+}
 
-    fn incarnation_key(&self) -> String {
-        self.name("incarnation")
-    }
+/// Returns the tenure of a shard by its key; where that is none of this run, it becomes `tenure`, or
+/// another one.
+async fn hold_anchor(
+    connection: &mut MultiplexedConnection,
+    anchor: &Anchor,
+    run_id: &str,
+    tenure: &str,
+) -> RedisResult<Arc<str>> {
+    let mut hold = ANCHOR.key(&anchor.key);
+    hold.arg(run_id).arg(random_id()).arg(tenure);
+    let tenure: String = hold.invoke_async(connection).await?;
+    Ok(tenure.into())
 }

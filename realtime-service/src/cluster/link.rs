@@ -4,31 +4,50 @@ use std::sync::Arc;
 
 use redis::{
     Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind,
-    aio::MultiplexedConnection,
+    aio::MultiplexedConnection, cmd,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Away;
-use crate::{
-    limits::{Budget, Charge},
-    metrics::{ClusterOutcome, Metrics},
-};
+use super::{Away, terms::Terms};
+use crate::{limits::Charge, metrics::ClusterOutcome};
 
 /// The memory that a request takes besides its bytes.
 const REQUEST_BYTES: usize = 512;
 
-/// One connection to Redis. Clones of the connection inside share it, and their requests are
-/// pipelined.
+/// One connection to a server of Redis. Clones share it, and their requests are pipelined.
+#[derive(Clone)]
 pub struct Link {
+    pub(super) terms: Arc<Terms>,
     pub(super) connection: MultiplexedConnection,
+    /// The connection with the subscriptions: the same one, but for a shard of a Redis Cluster.
+    pub(super) subscriptions: MultiplexedConnection,
+    /// The server as `HOST:PORT`.
+    pub(super) address: Arc<str>,
     pub(super) generation: u64,
     /// The text that the server's process keeps for as long as it serves the data without a break.
-    pub(super) tenure: String,
+    pub(super) tenure: Arc<str>,
+    /// The tenures of other shards, from which the slot came here while both were connected.
+    pub(super) former_tenures: Arc<str>,
     /// What the server keeps under the key of its incarnation until all its data is deleted.
-    pub(super) incarnation: String,
+    pub(super) incarnation: Arc<str>,
+    /// The run of the server's process, by `INFO`.
+    pub(super) run_id: Arc<str>,
     pub(super) lost: CancellationToken,
-    pub(super) pending: Arc<Budget>,
-    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Reason for a request that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// See [`Away`].
+    Away,
+    /// The slot of the keys moves, or has moved, to another shard. The request was not carried out.
+    Moving,
+}
+
+impl From<Failure> for Away {
+    fn from(_: Failure) -> Self {
+        Self
+    }
 }
 
 impl Link {
@@ -45,10 +64,38 @@ impl Link {
         &self.tenure
     }
 
+    /// The tenures, one a line, in which a log is complete too: of the shards that had its slot before,
+    /// and handed it over to this one.
+    #[must_use]
+    pub fn former_tenures(&self) -> &str {
+        &self.former_tenures
+    }
+
     /// The random text that the server keeps until all its data is deleted.
     #[must_use]
     pub fn incarnation(&self) -> &str {
         &self.incarnation
+    }
+
+    /// The command that publishes to a channel of [`super::Cluster::listen`]: `SPUBLISH` in a Redis
+    /// Cluster.
+    #[must_use]
+    pub fn publish_command(&self) -> &'static str {
+        match self.terms.is_sharded() {
+            true => "SPUBLISH",
+            false => "PUBLISH",
+        }
+    }
+
+    /// Publishes to a channel of [`super::Cluster::listen`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Away`].
+    pub async fn publish(&self, channel: &str, payload: &str) -> Result<i64, Away> {
+        let mut publish = cmd(self.publish_command());
+        publish.arg(channel).arg(payload);
+        self.query(&publish).await
     }
 
     /// Runs a script, which is loaded when the server does not have it. `bytes` is the size of its
@@ -63,8 +110,7 @@ impl Link {
         bytes: usize,
     ) -> Result<T, Away> {
         let _charge = self.charge(bytes)?;
-        let answer = script.invoke_async(&mut self.connection.clone()).await;
-        self.settle(answer)
+        Ok(self.run(script).await?)
     }
 
     /// Runs a script as [`Self::invoke`] does, also when as much waits for Redis as may: for requests that
@@ -78,9 +124,8 @@ impl Link {
         script: &ScriptInvocation<'_>,
         bytes: usize,
     ) -> Result<T, Away> {
-        let _charge = self.pending.charge(bytes + REQUEST_BYTES);
-        let answer = script.invoke_async(&mut self.connection.clone()).await;
-        self.settle(answer)
+        let _charge = self.terms.pending.charge(bytes + REQUEST_BYTES);
+        Ok(self.run(script).await?)
     }
 
     /// Sends a command.
@@ -91,34 +136,48 @@ impl Link {
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
         let _charge = self.charge(command.get_packed_command().len())?;
         let answer = command.query_async(&mut self.connection.clone()).await;
+        Ok(self.settle(answer)?)
+    }
+
+    /// Runs a script whose bytes are charged by the caller.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Failure> {
+        let answer = script.invoke_async(&mut self.connection.clone()).await;
         self.settle(answer)
     }
 
-    fn charge(&self, bytes: usize) -> Result<Charge, Away> {
-        let charge = self.pending.try_charge(bytes + REQUEST_BYTES);
+    pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Away> {
+        let charge = self.terms.pending.try_charge(bytes + REQUEST_BYTES);
         charge.ok_or_else(|| {
-            self.metrics.cluster_request(ClusterOutcome::Refused);
+            self.terms.metrics.cluster_request(ClusterOutcome::Refused);
             Away
         })
     }
 
     /// Counts an answer. A server that takes no writes is left, so that the connection is made anew: to
     /// the server that has taken its place, behind the same name.
-    fn settle<T>(&self, answer: Result<T, RedisError>) -> Result<T, Away> {
+    fn settle<T>(&self, answer: Result<T, RedisError>) -> Result<T, Failure> {
         let error = match answer {
             Ok(answer) => {
-                self.metrics.cluster_request(ClusterOutcome::Answered);
+                self.terms.metrics.cluster_request(ClusterOutcome::Answered);
                 return Ok(answer);
             }
             Err(error) => error,
         };
-        self.metrics.cluster_request(ClusterOutcome::Failed);
+        self.terms.metrics.cluster_request(ClusterOutcome::Failed);
+        if is_of_moving_slot(&error) {
+            self.terms.map_outdated.notify_one();
+            return Err(Failure::Moving);
+        }
         let is_stale = matches!(
             error.kind(),
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly
                     | ServerErrorKind::MasterDown
                     | ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
             )
         );
         if is_stale || error.is_unrecoverable_error() {
@@ -126,6 +185,16 @@ impl Link {
         } else if !error.is_timeout() {
             tracing::warn!("Redis refused a request: {error}");
         }
-        Err(Away)
+        Err(Failure::Away)
     }
+}
+
+/// Whether a server of a Redis Cluster refused a request since its slot moves, or has moved.
+pub(super) fn is_of_moving_slot(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain
+        )
+    )
 }

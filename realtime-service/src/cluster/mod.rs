@@ -1,51 +1,46 @@
-//! The driver of the Redis server that several gateways share: one connection that comes back by
-//! itself, requests that are pipelined and bounded, and channels that are subscribed to again.
+//! The driver of the Redis servers that several gateways share: one server, a primary that Sentinel names,
+//! or the shards of a Redis Cluster. Each has a connection that comes back by itself, requests that are
+//! pipelined and bounded, and channels that are subscribed to again.
 //!
 //! The modules that use the driver decide what the keys and messages mean.
 //!
-//! Every loss and every return of the connection begins a new *generation*: an odd one while Redis
+//! Every loss and every return of a connection begins a new *generation*: an odd one while the server
 //! is connected, an even one while it is away. A message or an answer of an odd generation comes
-//! from one server over one connection, in the order in which that server made it.
+//! from one server. Over one connection they come in the order in which that server made them; a shard of a
+//! Redis Cluster has a second connection for its messages.
 
 mod channels;
 mod connect;
 mod link;
+mod routes;
+mod sentinel;
+mod shard;
+mod slots;
+mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
+mod topology;
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use anyhow::Context;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates};
+use redis::{FromRedisValue, ScriptInvocation};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::sleep,
+    sync::watch,
+    time::{Instant, sleep},
 };
 
-use self::channels::Channels;
 pub use self::{channels::Listener, link::Link};
+use self::{link::Failure, routes::Routes, shard::Shard, terms::Terms};
 use crate::{
     config::{ClusterSettings, WhileAway},
-    limits::Budget,
     metrics::Metrics,
 };
 
-/// The first wait before Redis is connected to again. It doubles with each failure.
-const MINIMUM_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest such wait: a server that has returned is connected within it.
-const MAXIMUM_PAUSE: Duration = Duration::from_secs(1);
-
-/// Maximum size of the answers of all reads under way, in KiB. Redis closes a connection with
-/// subscriptions when 8 MiB wait in its output buffer for a minute, or 32 MiB at any moment
-/// (`client-output-buffer-limit pubsub`). Published messages need the rest.
-const READ_KIB: u32 = 6 * 1024;
+/// The wait before a request is repeated whose slot moves to another shard.
+const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Redis cannot be reached, did not answer in time, or refused the request. The request may have been
 /// carried out.
@@ -53,31 +48,21 @@ const READ_KIB: u32 = 6 * 1024;
 #[error("Redis cannot be reached")]
 pub struct Away;
 
-/// The Redis server that this gateway shares with others.
+/// The Redis servers that this gateway shares with others.
 pub struct Cluster {
-    settings: ClusterSettings,
-    info: ConnectionInfo,
-    /// The PEM text of `cluster.ca_file`.
-    root_certificates: Option<Vec<u8>>,
-    metrics: Arc<Metrics>,
-    link: watch::Sender<Option<Arc<Link>>>,
-    generation: AtomicU64,
-    channels: Arc<Channels>,
-    pending: Arc<Budget>,
-    /// The free part of [`READ_KIB`].
-    reads: Semaphore,
-    /// The server of a simulation, in place of the one at the URL.
-    #[cfg(test)]
-    simulated: Option<Arc<testing::SimulatedRedis>>,
+    terms: Arc<Terms>,
+    routes: Routes,
+    /// Changes with each map of a Redis Cluster that was read.
+    map_version: watch::Sender<u64>,
 }
 
 impl Cluster {
-    /// Prepares the connection that the settings name; `None` when they name none. Nothing is
+    /// Prepares the connections that the settings name; `None` when they name none. Nothing is
     /// connected until [`Self::run`].
     ///
     /// # Errors
     ///
-    /// When the URL, the password or the certificates cannot be used.
+    /// When the URL, a password or the certificates cannot be used.
     pub fn new(
         settings: &ClusterSettings,
         metrics: &Arc<Metrics>,
@@ -85,79 +70,119 @@ impl Cluster {
         if !settings.is_on() {
             return Ok(None);
         }
-        let info = settings.url.as_str().into_connection_info();
-        // The error could repeat the URL.
-        let info = info.map_err(|_| anyhow::anyhow!("cluster.url is no URL of a Redis server"))?;
-        let redis = info.redis_settings().clone();
-        let info = info.set_redis_settings(redis.set_protocol(ProtocolVersion::RESP3));
-        settings.password().context("cluster.password_file")?;
-        let ca_file = Some(&settings.ca_file).filter(|file| !file.as_os_str().is_empty());
-        let root_certificates = ca_file.map(std::fs::read).transpose();
-        let cluster = Self {
-            settings: settings.clone(),
-            info,
-            root_certificates: root_certificates.context("cluster.ca_file")?,
-            metrics: metrics.clone(),
-            link: watch::Sender::new(None),
-            generation: AtomicU64::new(0),
-            channels: Arc::default(),
-            pending: Budget::new(settings.pending_bytes),
-            reads: Semaphore::new(READ_KIB as usize),
-            #[cfg(test)]
-            simulated: None,
-        };
-        cluster.client()?;
-        Ok(Some(Arc::new(cluster)))
+        Ok(Some(Arc::new(Self::around(Terms::new(settings, metrics)?))))
     }
 
-    /// Connects, and connects again whenever the connection is lost; never returns.
-    pub async fn run(&self) {
-        let (mut pause, mut is_reported) = (MINIMUM_PAUSE, false);
-        loop {
-            match self.connect().await {
-                Ok(link) => {
-                    (pause, is_reported) = (MINIMUM_PAUSE, false);
-                    tracing::info!("Redis is connected");
-                    let reason = self.serve(&link).await;
-                    self.disconnect();
-                    tracing::warn!("the connection to Redis is lost: {reason}");
-                }
-                Err(error) if !std::mem::replace(&mut is_reported, true) => {
-                    tracing::warn!("cannot connect to Redis: {error:#}; trying again");
-                }
-                Err(error) => tracing::debug!("cannot connect to Redis: {error:#}"),
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(MAXIMUM_PAUSE);
+    fn around(terms: Terms) -> Self {
+        let terms = Arc::new(terms);
+        Self {
+            routes: Routes::new(&terms),
+            map_version: watch::Sender::new(0),
+            terms,
         }
     }
 
-    /// Whether Redis is connected.
+    /// Connects, and connects again whenever a connection is lost; never returns.
+    pub async fn run(&self) {
+        let connecting = async {
+            match self.terms.is_sharded() {
+                true => self.follow_map().await,
+                false => self.home().run().await,
+            }
+        };
+        let reporting = async {
+            loop {
+                let is_connected = self.is_connected();
+                self.terms.metrics.cluster_connected(is_connected);
+                self.terms.connections_changed.notified().await;
+            }
+        };
+        tokio::join!(connecting, reporting);
+    }
+
+    /// Whether Redis is connected: all shards of a Redis Cluster, of which at least one is known.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.link.borrow().is_some()
+        let shards = self.routes.shards();
+        !shards.is_empty() && shards.iter().all(|shard| shard.is_connected())
     }
 
-    /// Waits until Redis is connected.
+    /// Whether the server of a key or a channel is connected.
+    #[must_use]
+    pub fn reaches(&self, name: &str) -> bool {
+        self.routes.find(name).shard.is_connected()
+    }
+
+    /// Waits until the server is connected that has the names without a text in braces.
     pub async fn connected(&self) {
-        // The sender lives as long as this.
-        let _ = self.link.subscribe().wait_for(Option::is_some).await;
+        self.connected_to(&self.name("")).await;
     }
 
-    /// Returns the connection.
+    /// Waits until the server of a key or a channel is connected.
+    pub async fn connected_to(&self, name: &str) {
+        let mut version = self.map_version.subscribe();
+        loop {
+            let shard = self.routes.find(name).shard;
+            tokio::select! {
+                () = shard.connected() => return,
+                // The sender lives as long as this.
+                _ = version.changed() => {}
+            }
+        }
+    }
+
+    /// Returns the connection to the server that has the names without a text in braces.
     ///
     /// # Errors
     ///
     /// When there is none.
     pub fn link(&self) -> Result<Arc<Link>, Away> {
-        self.link.borrow().clone().ok_or(Away)
+        self.link_of(&self.name(""))
     }
 
-    /// Returns the even generation in which whatever is made here alone belongs: it precedes
-    /// everything that comes from the connection, if there is one.
+    /// Returns the connection to the server of a key or a channel.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn link_of(&self, name: &str) -> Result<Arc<Link>, Away> {
+        let route = self.routes.find(name);
+        let link = route.shard.link()?;
+        Ok(self.routes.link_of(&route, link))
+    }
+
+    /// Runs the script that `prepare` makes for a connection, on the server of `name`, and returns the
+    /// generation of that connection too. `bytes` is the size of the arguments. While the slot of `name`
+    /// moves to another shard the request waits, for as long as Redis may take to answer.
+    ///
+    /// # Errors
+    ///
+    /// See [`Away`].
+    pub async fn invoke<T: FromRedisValue>(
+        &self,
+        name: &str,
+        bytes: usize,
+        prepare: impl Fn(&Link) -> ScriptInvocation<'static>,
+    ) -> Result<(T, u64), Away> {
+        let deadline = Instant::now() + self.terms.settings.timeout();
+        let mut link = self.link_of(name)?;
+        let _charge = link.charge(bytes)?;
+        loop {
+            match link.run(&prepare(&link)).await {
+                Ok(answer) => return Ok((answer, link.generation())),
+                Err(Failure::Moving) if Instant::now() < deadline => sleep(MOVING_PAUSE).await,
+                Err(failure) => return Err(failure.into()),
+            }
+            link = self.link_of(name)?;
+        }
+    }
+
+    /// Returns the even generation in which whatever is made here alone belongs of a room with the channel
+    /// `name`: it precedes everything that comes from the connection, if there is one.
     #[must_use]
-    pub fn generation_alone(&self) -> u64 {
-        self.generation.load(Ordering::Acquire) & !1
+    pub fn generation_alone(&self, name: &str) -> u64 {
+        let route = self.routes.find(name);
+        route.shard.generation().max(route.floor) & !1
     }
 
     /// Whether a generation is one of a connection.
@@ -169,21 +194,29 @@ impl Cluster {
     /// Whether publishes go on while Redis is away.
     #[must_use]
     pub fn goes_on_alone(&self) -> bool {
-        self.settings.while_away == WhileAway::Local
+        self.terms.settings.while_away == WhileAway::Local
     }
 
-    /// Returns the name of a key or a channel.
+    /// Whether messages and answers come over two connections, as in a Redis Cluster. Then their order says
+    /// nothing.
+    #[must_use]
+    pub fn has_two_connections(&self) -> bool {
+        self.terms.is_sharded()
+    }
+
+    /// Returns the name of a key or a channel. Names with the same text in braces at the beginning have the
+    /// same server in a Redis Cluster, and so have all names without one.
     #[must_use]
     pub fn name(&self, rest: &str) -> String {
-        format!("{}:{rest}", self.settings.prefix)
+        self.terms.name(rest)
     }
 
-    /// Waits until an answer of at most `bytes` bytes fits among those of the reads under way. The permit
-    /// is held until the answer has arrived.
-    pub async fn permit_read(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(READ_KIB);
-        // The semaphore is never closed.
-        self.reads.acquire_many(kib.clamp(1, READ_KIB)).await.ok()
+    /// Waits until an answer of at most `bytes` bytes fits among those of the reads under way at the server
+    /// of `name`, and then calls `read`.
+    pub async fn read<T>(&self, name: &str, bytes: usize, read: impl Future<Output = T>) -> T {
+        let shard = self.routes.find(name).shard;
+        let _permit = shard.permit_read(bytes).await;
+        read.await
     }
 
     /// Subscribes to a channel, in this and every later connection, and waits until the subscription
@@ -193,39 +226,31 @@ impl Cluster {
     ///
     /// When it is not confirmed in time. It is confirmed later, and then the listener is resumed.
     pub async fn listen(&self, channel: &str, listener: Weak<dyn Listener>) -> Result<(), Away> {
-        let confirmed = self.channels.insert(channel, listener);
+        let (confirmed, is_connected) = self.routes.with(channel, |route| {
+            let channels = &route.shard.channels;
+            let confirmed = channels.insert(channel, listener, route.floor);
+            (confirmed, route.shard.is_connected())
+        });
         match confirmed {
             None => Ok(()),
-            Some(_) if !self.is_connected() => Err(Away),
+            Some(_) if !is_connected => Err(Away),
             Some(confirmed) => {
-                let confirmed = tokio::time::timeout(self.settings.timeout(), confirmed).await;
-                confirmed.map_err(|_| Away)?.map_err(|_| Away)
+                let confirmed = tokio::time::timeout(self.terms.settings.timeout(), confirmed);
+                confirmed.await.map_err(|_| Away)?.map_err(|_| Away)
             }
         }
     }
 
     /// Ends the subscription of a listener, if it is still the channel's.
     pub fn ignore(&self, channel: &str, listener: &Weak<dyn Listener>) {
-        self.channels.remove(channel, listener);
+        self.routes.with(channel, |route| {
+            route.shard.channels.remove(channel, listener);
+        });
     }
 
-    fn client(&self) -> anyhow::Result<Client> {
-        let mut info = self.info.clone();
-        if let Some(password) = self.settings.password()? {
-            let redis = info.redis_settings().clone();
-            info = info.set_redis_settings(redis.set_password(&*password));
-        }
-        let client = match self.settings.has_tls() {
-            true => Client::build_with_tls(
-                info,
-                TlsCertificates {
-                    client_tls: None,
-                    root_cert: self.root_certificates.clone(),
-                },
-            ),
-            false => Client::open(info),
-        };
-        client.context("cluster.url")
+    /// Returns the only server, or the one of the names without a text in braces.
+    fn home(&self) -> Arc<Shard> {
+        self.routes.find(&self.name("")).shard
     }
 }
 

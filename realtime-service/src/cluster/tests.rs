@@ -194,28 +194,28 @@ fn unreachable() -> Arc<Cluster> {
 async fn no_two_attempts_to_connect_have_the_same_generation() {
     let cluster = unreachable();
     for generation in [0, 2, 4] {
-        assert_eq!(cluster.generation_alone(), generation);
-        assert!(cluster.connect().await.is_err());
+        assert_eq!(cluster.generation_alone("x"), generation);
+        assert!(cluster.home().connect().await.is_err());
     }
 }
 
 #[tokio::test]
 async fn reads_wait_when_their_answers_exceed_what_redis_may_buffer() {
-    let cluster = unreachable();
+    let server = unreachable().home();
     let mebibyte = 1 << 20;
     let mut permits = Vec::new();
-    while let Some(permit) = cluster.permit_read(mebibyte).now_or_never() {
+    while let Some(permit) = server.permit_read(mebibyte).now_or_never() {
         permits.push(permit);
     }
     assert_eq!(permits.len(), 6);
     permits.pop();
-    assert!(cluster.permit_read(mebibyte + 1).now_or_never().is_none());
-    assert!(cluster.permit_read(mebibyte).now_or_never().is_some());
+    assert!(server.permit_read(mebibyte + 1).now_or_never().is_none());
+    assert!(server.permit_read(mebibyte).now_or_never().is_some());
     permits.clear();
     // The largest read waits for all others, and passes.
-    let all = cluster.permit_read(100 * mebibyte).now_or_never();
+    let all = server.permit_read(100 * mebibyte).now_or_never();
     assert!(all.is_some());
-    assert!(cluster.permit_read(1).now_or_never().is_none());
+    assert!(server.permit_read(1).now_or_never().is_none());
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn a_redis_that_is_not_there_is_away_at_once() {
     let (ear, _) = ear();
     assert!(cluster.link().is_err() && !cluster.is_connected());
     assert_eq!(cluster.listen("channel", weak(&ear)).await, Err(Away));
-    assert_eq!(cluster.generation_alone(), 0);
+    assert_eq!(cluster.generation_alone("x"), 0);
 }
 
 fn random_text() -> String {

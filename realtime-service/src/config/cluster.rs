@@ -1,25 +1,33 @@
 //! The Redis server that several gateways share.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use zeroize::Zeroizing;
 
-use super::{ConfigError, check, secret_file};
+use super::{ConfigError, RedisServers, check, secret_file};
 
 /// The Redis server that several gateways share; without it, a gateway stands alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
     /// URL of the Redis 7 or Valkey 8 server by which several gateways share rooms, histories and
-    /// revocations: `redis://HOST:PORT/DB`, or `rediss://` for TLS, with a user name if the server asks
-    /// for one; without it the gateway stands alone. See [cluster](cluster.md).
-    /// `REALTIME__CLUSTER__URL`, default ``.
+    /// revocations: `redis://HOST:PORT/DB`, `redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB` or
+    /// `redis+cluster://HOST:PORT,HOST:PORT`, or the same with `rediss` for TLS, with a user name before
+    /// the hosts if the server asks for one; without it the gateway stands alone. See
+    /// [cluster](cluster.md). `REALTIME__CLUSTER__URL`, default ``.
     pub url: String,
     /// File with the password of the Redis server, in its first line. A password in `cluster.url` is
     /// refused. `REALTIME__CLUSTER__PASSWORD_FILE`, default ``.
     pub password_file: PathBuf,
+    /// File with the password of the sentinels, in its first line, if they ask for one.
+    /// `REALTIME__CLUSTER__SENTINEL_PASSWORD_FILE`, default ``.
+    pub sentinel_password_file: PathBuf,
     /// PEM file with the certificates that verify the Redis server's; without it, those of the system
     /// do. `REALTIME__CLUSTER__CA_FILE`, default ``.
     pub ca_file: PathBuf,
@@ -54,6 +62,7 @@ impl Default for ClusterSettings {
         Self {
             url: String::new(),
             password_file: PathBuf::new(),
+            sentinel_password_file: PathBuf::new(),
             ca_file: PathBuf::new(),
             prefix: "latchkey".to_owned(),
             while_away: WhileAway::Refuse,
@@ -70,10 +79,10 @@ impl ClusterSettings {
         !self.url.is_empty()
     }
 
-    /// Whether the connection to Redis is encrypted.
+    /// Reads [`Self::url`]; `None` when it names no servers.
     #[must_use]
-    pub fn has_tls(&self) -> bool {
-        self.url.starts_with("rediss://")
+    pub fn servers(&self) -> Option<RedisServers> {
+        RedisServers::parse(&self.url)
     }
 
     /// Maximum time that Redis may take to answer.
@@ -82,34 +91,31 @@ impl ClusterSettings {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Reads the password from its file; `None` when no file is named.
+    /// Reads the password of the servers from its file; `None` when no file is named.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn password(&self) -> io::Result<Option<Zeroizing<String>>> {
-        if self.password_file.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let text = Zeroizing::new(secret_file::read(&self.password_file)?);
-        let line = text.lines().next().unwrap_or_default();
-        Ok(Some(Zeroizing::new(line.to_owned())))
+        first_line(&self.password_file)
+    }
+
+    /// Reads the password of the sentinels from its file; `None` when no file is named.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn sentinel_password(&self) -> io::Result<Option<Zeroizing<String>>> {
+        first_line(&self.sentinel_password_file)
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let has_scheme = ["redis://", "rediss://"]
-            .iter()
-            .any(|scheme| self.url.starts_with(scheme));
-        let url = redis::parse_redis_url(&self.url).filter(|_| has_scheme);
-        let is_fine = !self.is_on() || url.as_ref().is_some_and(|url| url.has_host());
-        let problem = "must be a URL such as redis://redis.internal:6379, or rediss:// for TLS";
+        let is_fine = !self.is_on() || self.servers().is_some();
+        let problem = "must be a URL such as redis://redis.internal:6379, \
+                       redis+sentinel://a:26379,b:26379/NAME or redis+cluster://a:6379,b:6379, or \
+                       rediss for TLS; without a password, query or fragment: the password belongs into \
+                       the file that cluster.password_file names";
         check("cluster.url", is_fine, problem)?;
-        let is_bare = url.is_none_or(|url| {
-            url.password().is_none() && url.query().is_none() && url.fragment().is_none()
-        });
-        let problem = "must have no password, query or fragment; the password belongs into the \
-                       file that cluster.password_file names";
-        check("cluster.url", is_bare, problem)?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         let is_fine = (1..=64).contains(&self.prefix.len()) && self.prefix.bytes().all(is_name);
         let problem = "must have 1 to 64 letters, digits, or characters of - _ . :";
@@ -120,6 +126,16 @@ impl ClusterSettings {
         let problem = "must be 1048576 to 1099511627776";
         check("cluster.pending_bytes", is_fine, problem)
     }
+}
+
+/// Reads the first line of a file with a secret.
+fn first_line(file: &Path) -> io::Result<Option<Zeroizing<String>>> {
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let text = Zeroizing::new(secret_file::read(file)?);
+    let line = text.lines().next().unwrap_or_default();
+    Ok(Some(Zeroizing::new(line.to_owned())))
 }
 
 #[cfg(test)]
@@ -141,6 +157,8 @@ mod tests {
             "redis://127.0.0.1:6379",
             "redis://redis.internal/3",
             "rediss://latchkey@redis.internal:6380",
+            "redis+sentinel://a,b/main",
+            "rediss+cluster://a:7000,b:7000",
         ] {
             assert!(checked(url).is_ok(), "{url}");
         }
@@ -151,6 +169,8 @@ mod tests {
             "rediss://127.0.0.1/#insecure",
             "unix:///run/hunter2.sock",
             "hunter2",
+            "redis+cluster://:hunter2@a",
+            "redis+sentinel://a/",
         ] {
             let error = checked(url).expect_err(url).to_string();
             assert!(error.starts_with("cluster.url"), "{error}");

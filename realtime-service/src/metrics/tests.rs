@@ -27,6 +27,7 @@ fn what_is_counted_is_shown_under_its_name() {
     shop.set_queue(3, 2, 1);
     let _request = shop.begin();
     metrics.cluster_connected(true);
+    metrics.cluster_connection();
     metrics.cluster_request(ClusterOutcome::Refused);
     metrics.cluster_epoch();
     let text = metrics.render(&quotas).expect("text");

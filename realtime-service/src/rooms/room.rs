@@ -173,6 +173,11 @@ impl Room {
         let (position, generation) = (&extract.position, extract.generation);
         let followed = self.follow(&mut state, position, generation, position.offset);
         if followed == Following::Former || position.offset < state.epochs.start {
+            let is_disputed = state.backlog.is_disputed;
+            drop(state);
+            if is_disputed {
+                self.catch_up(0);
+            }
             return None;
         }
         let life = state.delivered.life;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{member, member_of, publish_numbers, readiness, ready};
 
 /// The rights that docs/cluster.md names.
-fn documented_rights() -> String {
+pub(super) fn documented_rights() -> String {
     let page = include_str!("../../../docs/cluster.md");
     let (_, rest) = page.split_once("`+@scripting").expect("the rights");
     let (rights, _) = rest.split_once('`').expect("the end of the rights");

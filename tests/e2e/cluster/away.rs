@@ -13,7 +13,7 @@ pub(super) async fn degraded(url: &str) {
 }
 
 /// The next event of a room, which has to be the notice of a new epoch.
-async fn new_epoch(subscriber: &mut WebSocket, before: &Value) -> Value {
+pub(super) async fn new_epoch(subscriber: &mut WebSocket, before: &Value) -> Value {
     let event = subscriber.event().await;
     assert_eq!(
         (&event[0], &event[1]["room"]),
@@ -24,7 +24,7 @@ async fn new_epoch(subscriber: &mut WebSocket, before: &Value) -> Value {
 }
 
 /// Publishes a number until it is accepted, and returns the answer.
-async fn publish_until_accepted(publisher: &mut WebSocket, number: u64) -> Value {
+pub(super) async fn publish_until_accepted(publisher: &mut WebSocket, number: u64) -> Value {
     let payload = json!({
         "room": "lobby", "event": "message", "data": number, "id": number.to_string(),
     });
@@ -123,7 +123,7 @@ async fn a_connection_that_is_cut_loses_no_message() {
 }
 
 /// A loss is told to everybody, on every gateway, and the room goes on in another epoch.
-async fn everybody_is_told(stack: &Stack, members: &mut [WebSocket], epoch: &Value) {
+pub(super) async fn everybody_is_told(stack: &Stack, members: &mut [WebSocket], epoch: &Value) {
     let mut epochs = Vec::new();
     for member in members.iter_mut() {
         let gap = new_epoch(member, epoch).await;

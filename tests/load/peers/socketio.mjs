@@ -1,5 +1,7 @@
 // Socket.IO on Node, or on Bun with @socket.io/bun-engine, doing the gateway's job: tokens, rules,
 // rooms with offsets, a history of 100 messages, repeated ids, acknowledgements. PORT, LATCHKEY_SECRET.
+// With REDIS_URL and ADAPTER (redis-adapter or redis-streams-adapter) rooms span several processes; offsets and
+// histories stay those of each.
 import { createSecretKey, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import jwt from "jsonwebtoken";
@@ -14,6 +16,20 @@ const options = { serveClient: false, httpCompression: false, perMessageDeflate:
 
 const io = new Server(options);
 const rooms = new Map();
+
+if (process.env.REDIS_URL) {
+  const { createClient } = await import("redis");
+  const client = createClient({ url: process.env.REDIS_URL });
+  await client.connect();
+  const { createAdapter } = await import(`@socket.io/${process.env.ADAPTER}`);
+  if (process.env.ADAPTER === "redis-adapter") {
+    const listener = client.duplicate();
+    await listener.connect();
+    io.adapter(createAdapter(client, listener));
+  } else {
+    io.adapter(createAdapter(client));
+  }
+}
 
 function roomOf(name) {
   let room = rooms.get(name);

@@ -43,6 +43,8 @@ enum Command {
     Refresh(Issuer),
     /// Measures several servers in turn, judges ours, and writes docs/performance.md.
     Compare(compare::Options),
+    /// Measures several gateways over one Redis, and writes their section of docs/performance.md.
+    Cluster(compare::cluster::Options),
 }
 
 #[derive(Args)]
@@ -131,5 +133,6 @@ where
         Command::Login(issuer) => issuer.measure(http::Call::Login),
         Command::Refresh(issuer) => issuer.measure(http::Call::Refresh),
         Command::Compare(options) => compare::run(&options),
+        Command::Cluster(options) => compare::cluster::run(&options),
     }
 }

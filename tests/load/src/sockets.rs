@@ -3,7 +3,8 @@
 //!
 //! A client keeps its slot for its whole life, also when it reconnects.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -57,6 +58,8 @@ pub(crate) struct Sockets {
     pub(crate) sessions: Vec<Session>,
     pub(crate) connected_prefix: Vec<u8>,
     pub(crate) scratch: Vec<u8>,
+    /// Servers of single clients, where that is not the target's.
+    places: HashMap<usize, SocketAddr>,
     queue: VecDeque<usize>,
     opening: usize,
     start: Instant,
@@ -78,6 +81,7 @@ impl Sockets {
             sessions,
             target,
             scratch: Vec::new(),
+            places: HashMap::new(),
             queue: VecDeque::new(),
             opening: 0,
             start: Instant::now(),
@@ -109,6 +113,11 @@ impl Sockets {
     /// Makes one client use WebSocket, whatever the transport of the others is.
     pub(crate) fn use_websocket(&mut self, slot: usize) {
         self.sessions[slot].transport = Transport::Websocket;
+    }
+
+    /// Makes one client connect to another server than the target's.
+    pub(crate) fn place(&mut self, slot: usize, server: SocketAddr) {
+        self.places.insert(slot, server);
     }
 
     /// Sends a Socket.IO packet.
@@ -200,7 +209,8 @@ impl Sockets {
 
     pub(crate) fn connect(&mut self, slot: usize) -> anyhow::Result<()> {
         self.sessions[slot].enter(Phase::Tcp);
-        self.links.open(slot, self.target.address).context(
+        let server = self.places.get(&slot).unwrap_or(&self.target.address);
+        self.links.open(slot, *server).context(
             "a connection cannot be started; raise the limit of open files (ulimit -n), or use more --sources",
         )
     }

@@ -60,6 +60,10 @@ pub(crate) struct Target {
     /// Process id of the server, for its CPU time and memory.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// The other servers of a cluster, and their process ids: connection `n` is to server `n` of all, in
+    /// turn, or, of a sender and its receivers, the sender's is to the first of these.
+    #[arg(skip)]
+    pub(crate) others: Vec<(SocketAddr, u32)>,
     /// Number of source addresses, from 127.0.0.2 on; 0 lets the system choose.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=200))]
     pub(crate) sources: u32,
@@ -144,6 +148,12 @@ impl Target {
             "no token is given: use --token or --tokens-file, or --credential none"
         );
         Ok(())
+    }
+
+    /// Returns the process ids of all servers, if they are known.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let others = self.others.iter().map(|(_, pid)| *pid);
+        self.pid.into_iter().chain(others).collect()
     }
 
     /// Returns the token of the connection `slot`.

@@ -10,7 +10,7 @@ type ThreadTimes = HashMap<String, u64>;
 
 /// Measures a server and this process from its creation on.
 pub(crate) struct Meter {
-    server: Option<(u32, ThreadTimes)>,
+    servers: Vec<(u32, ThreadTimes)>,
     generator: ThreadTimes,
     start: Instant,
 }
@@ -20,17 +20,18 @@ pub(crate) struct Meter {
 pub(crate) struct Used {
     /// Elapsed time.
     pub(crate) wall_secs: f64,
-    /// CPU time of the server, if its process is known.
+    /// CPU time of the server, or of all of them, if the processes are known.
     pub(crate) server_secs: Option<f64>,
     /// CPU time of the generator.
     pub(crate) generator_secs: f64,
 }
 
 impl Meter {
-    /// Starts a measurement of the server `pid`, if it is known, and of the generator.
-    pub(crate) fn start(pid: Option<u32>) -> Self {
+    /// Starts a measurement of the servers `pids`, if any is known, and of the generator.
+    pub(crate) fn start(pids: impl IntoIterator<Item = u32>) -> Self {
+        let pids = pids.into_iter();
         Self {
-            server: pid.map(|pid| (pid, thread_times(pid))),
+            servers: pids.map(|pid| (pid, thread_times(pid))).collect(),
             generator: thread_times(std::process::id()),
             start: Instant::now(),
         }
@@ -39,7 +40,7 @@ impl Meter {
     /// Starts a measurement that counts all CPU time of the new process `pid`.
     pub(crate) fn since_birth(pid: u32) -> Self {
         Self {
-            server: Some((pid, ThreadTimes::new())),
+            servers: vec![(pid, ThreadTimes::new())],
             ..Self::start(None)
         }
     }
@@ -50,9 +51,10 @@ impl Meter {
         Used {
             wall_secs: self.start.elapsed().as_secs_f64(),
             server_secs: self
-                .server
-                .as_ref()
-                .map(|(pid, before)| since(*pid, before)),
+                .servers
+                .iter()
+                .map(|(pid, before)| since(*pid, before))
+                .reduce(|sum, secs| sum + secs),
             generator_secs: since(std::process::id(), &self.generator),
         }
     }

@@ -171,7 +171,8 @@ impl SharedRevocations {
             .arg(format!("{} {ticket}", self.gateway))
             .arg(line)
             .arg(self.most)
-            .arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX));
+            .arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX))
+            .arg(link.publish_command());
         link.invoke_beyond_bound(&script, line.len()).await
     }
 
@@ -328,13 +329,12 @@ impl SharedRevocations {
             self.settle(ticket, |awaited| awaited.heard += 1);
             return Some(());
         }
-        let mut publish = cmd("PUBLISH");
-        publish.arg(self.heard_channel(gateway)).arg(ticket);
+        let (channel, ticket) = (self.heard_channel(gateway), ticket.to_owned());
         let cluster = self.cluster.clone();
         tokio::spawn(async move {
             if let Ok(link) = cluster.link() {
                 // The other gateway waits for a moment only.
-                let _ = link.query::<()>(&publish).await;
+                let _ = link.publish(&channel, &ticket).await;
             }
         });
         Some(())

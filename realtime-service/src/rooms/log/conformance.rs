@@ -1,4 +1,5 @@
-//! A log keeps its word wherever it is: each test here runs on a log in memory and on one in Redis.
+//! A log keeps its word wherever it is: each test here runs on a log in memory, on one in Redis, and on one
+//! in a Redis Cluster.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use super::{
 };
 use crate::{
     cluster::testing,
-    config::HistorySettings,
+    config::{ClusterSettings, HistorySettings},
     rooms::{Data, Draft, RoomName, Sender, Since},
 };
 
-/// Makes of each function a test on a log in memory and one in Redis.
-macro_rules! on_both {
+/// Makes of each function a test on a log in memory, one in Redis, and one in a Redis Cluster.
+macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
         mod memory {
             $(#[tokio::test]
@@ -29,10 +30,17 @@ macro_rules! on_both {
                 super::$name(super::in_redis).await;
             })*
         }
+        mod redis_cluster {
+            $(#[tokio::test]
+            #[ignore = "needs redis-server"]
+            async fn $name() {
+                super::$name(super::in_redis_cluster).await;
+            })*
+        }
     };
 }
 
-on_both!(
+on_each!(
     messages_are_numbered_from_1_in_an_epoch,
     an_id_is_found_again_for_its_publisher,
     the_last_thousand_ids_are_known,
@@ -49,7 +57,15 @@ async fn in_memory(settings: HistorySettings) -> RoomLog {
 }
 
 async fn in_redis(settings: HistorySettings) -> RoomLog {
-    let cluster = testing::connected(&testing::settings()).await;
+    open_in(&testing::settings(), settings).await
+}
+
+async fn in_redis_cluster(settings: HistorySettings) -> RoomLog {
+    open_in(&testing::settings_of_cluster(), settings).await
+}
+
+async fn open_in(servers: &ClusterSettings, settings: HistorySettings) -> RoomLog {
+    let cluster = testing::connected(servers).await;
     let alone = MemoryLogs::new(settings.clone());
     let logs = RedisLogs::new(cluster, settings, alone);
     RoomLog::Redis(Box::new(RedisLog::new(room(), logs)))

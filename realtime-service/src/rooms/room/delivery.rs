@@ -37,6 +37,8 @@ pub(super) struct Backlog {
     /// The generation of the cluster in which the log has to be read, and that in which it was.
     pub(super) required: u64,
     verified: u64,
+    /// Whether an epoch was heard of that may be the current one.
+    pub(super) is_disputed: bool,
     early: Early,
 }
 
@@ -91,7 +93,8 @@ impl State {
     fn is_behind(&self) -> bool {
         let backlog = &self.backlog;
         let is_behind = self.delivered.offset < backlog.newest;
-        (is_behind || backlog.verified < backlog.required) && !self.members.is_empty()
+        let must_read = backlog.is_disputed || backlog.verified < backlog.required;
+        (is_behind || must_read) && !self.members.is_empty()
     }
 }
 
@@ -140,6 +143,11 @@ impl Room {
         let mut state = self.lock();
         let (offset, start) = (message.offset(), message.offset() - 1);
         if self.follow(&mut state, position, generation, start) == Following::Former {
+            let is_disputed = state.backlog.is_disputed;
+            drop(state);
+            if is_disputed {
+                self.catch_up(0);
+            }
             return false;
         }
         if offset <= state.delivered.offset {
@@ -208,12 +216,13 @@ impl Room {
     /// A message that the log does not keep may be on its way here. Delivery stops before it, unless
     /// its place is `lost` or before that: then the members are told of a gap.
     async fn deliver_missing(&self, lost: Place) -> Result<Option<Place>, LogError> {
-        let extract = self.log.read(&self.missing()).await?;
+        let extract = self.log.read(&self.missing()).await;
+        let extract = extract.inspect_err(|_| self.lock().backlog.is_disputed = true)?;
         let _turn = Turn::begin();
         let mut state = self.lock();
         let (position, generation) = (&extract.position, extract.generation);
         let newest = position.offset;
-        if self.follow(&mut state, position, generation, newest) == Following::Former {
+        if self.follow_read(&mut state, position, generation, newest) == Following::Former {
             return Ok(Some(lost));
         }
         let life = state.delivered.life;
@@ -236,7 +245,9 @@ impl Room {
 
     /// Selects the messages that were not delivered, or all if some of them are not kept.
     fn missing(&self) -> Selection {
-        let state = self.lock();
+        let mut state = self.lock();
+        // An epoch of which is heard from now on may be later than the read.
+        state.backlog.is_disputed = false;
         let since = state.epochs.current().map(|epoch| Since {
             epoch: epoch.0.to_string(),
             offset: state.delivered.offset,

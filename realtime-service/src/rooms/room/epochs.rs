@@ -53,6 +53,24 @@ impl Epochs {
         self.current.as_ref()
     }
 
+    /// Whether an epoch that was heard of in `generation` follows the current one or precedes it, which the
+    /// log alone can say when messages and answers come over two connections.
+    pub(super) fn is_disputed(&self, epoch: &Epoch, generation: u64) -> bool {
+        let are_shared = Cluster::is_shared(self.generation) && Cluster::is_shared(generation);
+        are_shared
+            && self
+                .current
+                .as_ref()
+                .is_some_and(|current| current != epoch)
+    }
+
+    /// Makes `epoch`, which the log has in `generation`, the current one, as [`Self::enter`] does. Reads of
+    /// one task come in the order of the server: the epoch has not ended.
+    pub(super) fn enter_read(&mut self, epoch: &Epoch, generation: u64, delivered: u64) -> Step {
+        self.former.retain(|former| former != epoch);
+        self.enter(epoch, generation, delivered)
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -118,6 +136,20 @@ mod tests {
         assert_eq!(epochs.enter(&epoch("d"), 1, 0), Step::Former);
         // Another connection may lead to the server before.
         assert_eq!(epochs.enter(&epoch("a"), 5, 2), Step::Next);
+    }
+
+    #[test]
+    fn what_the_log_has_is_current_whatever_was_heard_before() {
+        let mut epochs = Epochs::default();
+        assert_eq!(epochs.enter(&epoch("a"), 1, 0), Step::First);
+        assert!(!epochs.is_disputed(&epoch("a"), 1));
+        assert!(epochs.is_disputed(&epoch("b"), 1) && epochs.is_disputed(&epoch("b"), 3));
+        // Redis is away.
+        assert!(!epochs.is_disputed(&epoch("b"), 2));
+        assert_eq!(epochs.enter_read(&epoch("b"), 1, 0), Step::Next);
+        assert_eq!(epochs.enter(&epoch("a"), 1, 0), Step::Former);
+        assert_eq!(epochs.enter_read(&epoch("a"), 1, 0), Step::Next);
+        assert_eq!(epochs.current(), Some(&epoch("a")));
     }
 
     #[test]

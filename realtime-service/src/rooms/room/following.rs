@@ -30,7 +30,8 @@ pub(super) enum Following {
 
 impl Room {
     /// Follows the log into the epoch of `position`, which was heard of in `generation`. Of an epoch that
-    /// others have begun, delivery begins after the offset `start`.
+    /// others have begun, delivery begins after the offset `start`. An epoch of which the order says nothing
+    /// is not followed: then the log has to be read by [`Self::catch_up`].
     pub(super) fn follow(
         &self,
         state: &mut State,
@@ -38,8 +39,46 @@ impl Room {
         generation: u64,
         start: u64,
     ) -> Following {
+        let has_two = self.log.redis().is_some_and(RedisLog::has_two_connections);
+        // A client that enters an empty room reads the log.
+        if has_two
+            && !state.members.is_empty()
+            && state.epochs.is_disputed(&position.epoch, generation)
+        {
+            state.backlog.is_disputed = true;
+            return Following::Former;
+        }
         let delivered = state.delivered.offset;
         let step = state.epochs.enter(&position.epoch, generation, delivered);
+        self.take_step(state, position, generation, (step, start))
+    }
+
+    /// Follows the log as [`Self::follow`] does, to what the only task has read that reads for all members.
+    pub(super) fn follow_read(
+        &self,
+        state: &mut State,
+        position: &Position,
+        generation: u64,
+        start: u64,
+    ) -> Following {
+        let has_two = self.log.redis().is_some_and(RedisLog::has_two_connections);
+        let delivered = state.delivered.offset;
+        let step = match has_two {
+            true => state
+                .epochs
+                .enter_read(&position.epoch, generation, delivered),
+            false => state.epochs.enter(&position.epoch, generation, delivered),
+        };
+        self.take_step(state, position, generation, (step, start))
+    }
+
+    fn take_step(
+        &self,
+        state: &mut State,
+        position: &Position,
+        generation: u64,
+        (step, start): (Step, u64),
+    ) -> Following {
         let offset = match step {
             Step::Current => return Following::Current,
             Step::Former => return Following::Former,
@@ -132,8 +171,9 @@ impl Room {
             None => {
                 let _turn = Turn::begin();
                 let start = position.offset.saturating_sub(1);
-                self.follow(&mut self.lock(), position, generation, start);
-                self.catch_up(position.offset);
+                let followed = self.follow(&mut self.lock(), position, generation, start);
+                let is_former = followed == Following::Former;
+                self.catch_up(if is_former { 0 } else { position.offset });
             }
         }
     }

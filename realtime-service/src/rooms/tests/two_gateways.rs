@@ -1,4 +1,4 @@
-//! Two gateways, one Redis, and faults by chance: each subscriber has every message in order, or is told.
+//! Two gateways, one Redis or a Redis Cluster, and faults by chance: each subscriber has every message in order, or is told.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{super::log::Faults, *};
 use crate::{
-    cluster::{Cluster, testing as redis_server},
+    cluster::{Away, Cluster, Link, testing as redis_server},
+    config::ClusterSettings,
     outbox,
     transport::testing,
 };
@@ -41,7 +42,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    async fn start(settings: &crate::config::ClusterSettings) -> Self {
+    async fn start(settings: &ClusterSettings) -> Self {
         Self::around(redis_server::connected(settings).await)
     }
 
@@ -63,11 +64,11 @@ impl Gateway {
 
     /// Cuts the connection to Redis, from outside.
     async fn cut(&self, observer: &Cluster) {
-        let Ok(link) = self.cluster.link() else {
+        let Ok(link) = link_of_lobby(&self.cluster) else {
             return;
         };
         let id: Result<i64, _> = link.query(cmd("CLIENT").arg("ID")).await;
-        if let (Ok(id), Ok(observer)) = (id, observer.link()) {
+        if let (Ok(id), Ok(observer)) = (id, link_of_lobby(observer)) {
             let mut kill = cmd("CLIENT");
             kill.arg("KILL").arg("ID").arg(id);
             let _: Result<i64, _> = observer.query(&kill).await;
@@ -244,16 +245,16 @@ fn text_of(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
 }
 
+/// The connection to the server with the log.
+fn link_of_lobby(cluster: &Cluster) -> Result<Arc<Link>, Away> {
+    cluster.link_of(&cluster.name("{lobby}:log"))
+}
+
 /// Deletes what the cluster has in Redis, as `FLUSHALL` does.
 async fn delete_everything(observer: &Cluster) {
-    let Ok(link) = observer.link() else {
-        return;
-    };
     let keys = ["log", "messages", "ids", "id-order"];
     let keys = keys.map(|key| observer.name(&format!("{{lobby}}:{key}")));
-    let mut delete = cmd("DEL");
-    delete.arg(&keys[..]).arg(observer.name("incarnation"));
-    let _: Result<i64, _> = link.query(&delete).await;
+    redis_server::delete(observer, &keys).await;
 }
 
 /// Does harm until everything is published.
@@ -268,14 +269,14 @@ async fn do_harm(chance: &Faults, gateways: &[Gateway; 2], observer: &Cluster) {
     }
 }
 
-async fn run(seed: u64) -> (u64, u64) {
-    let (settings, chance) = (redis_server::settings(), Faults::new(seed, 0, 0, 0));
+async fn run(settings: &ClusterSettings, seed: u64) -> (u64, u64) {
+    let chance = Faults::new(seed, 0, 0, 0);
     let stream = Stream::default();
     let gateways = [
-        Gateway::start(&settings).await,
-        Gateway::start(&settings).await,
+        Gateway::start(settings).await,
+        Gateway::start(settings).await,
     ];
-    let observer = redis_server::connected(&settings).await;
+    let observer = redis_server::connected(settings).await;
     let mut clients = Vec::new();
     for number in 0..SUBSCRIBERS {
         let gateway = &gateways[number % 2];
@@ -303,13 +304,11 @@ async fn run(seed: u64) -> (u64, u64) {
     (heard, epochs)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs redis-server"]
-async fn whatever_happens_to_redis_a_subscriber_has_all_messages_in_order_or_is_told() {
+async fn run_all(settings: impl Fn() -> ClusterSettings) {
     let (mut heard, mut epochs) = (0, 0);
     for seed in 0..RUNS {
         println!("seed {seed}");
-        let told = run(seed).await;
+        let told = run(&settings(), seed).await;
         heard += told.0;
         epochs += told.1;
     }
@@ -319,4 +318,16 @@ async fn whatever_happens_to_redis_a_subscriber_has_all_messages_in_order_or_is_
         heard > RUNS * MESSAGES && epochs > RUNS,
         "{heard}, {epochs}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn whatever_happens_to_redis_a_subscriber_has_all_messages_in_order_or_is_told() {
+    run_all(redis_server::settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn whatever_happens_to_a_shard_a_subscriber_has_all_messages_in_order_or_is_told() {
+    run_all(redis_server::settings_of_cluster).await;
 }

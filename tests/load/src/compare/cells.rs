@@ -38,6 +38,7 @@ const fn cell(name: &'static str, title: &'static str, work: Work) -> Cell {
 const fn room(connections: u32, window: u32) -> Work {
     Work::FanOut(fan_out::Options {
         connections,
+        senders: 1,
         window,
         rate: None,
         duration_ms: 4000,
@@ -89,6 +90,7 @@ fn messages() -> Vec<Cell> {
 fn rooms() -> Vec<Cell> {
     let tail = Work::FanOut(fan_out::Options {
         connections: 1000,
+        senders: 1,
         window: 1,
         rate: Some(5),
         duration_ms: 60_000,

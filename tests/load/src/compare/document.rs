@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::compare::cluster::section;
 use crate::compare::servers::Server;
 use crate::compare::verdict::{Outcome, Verdict};
 use crate::measurement::number;
@@ -37,7 +38,13 @@ pub(crate) fn write(path: &Path, outcomes: &[Outcome], setting: &Setting) -> any
     }
     let failed = || format!("the document {} cannot be written", path.display());
     fs::write(&chart, ratio_chart(outcomes)).with_context(failed)?;
-    fs::write(path, render(outcomes, setting, &chart_name)).with_context(failed)
+    let former = fs::read_to_string(path).unwrap_or_default();
+    let mut text = render(outcomes, setting, &chart_name);
+    // `cargo load cluster` has measured that section.
+    if let Some(section) = section::of(&former) {
+        let _ = write!(text, "\n{section}");
+    }
+    fs::write(path, text).with_context(failed)
 }
 
 fn render(outcomes: &[Outcome], setting: &Setting, chart: &str) -> String {

@@ -3,6 +3,7 @@
 mod bars;
 mod cell;
 mod cells;
+pub(crate) mod cluster;
 mod document;
 mod machine;
 mod prepare;

@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use shared_claims::claims::{ACCESS_TOKEN_TYPE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE};
+use shared_claims::revocation::{LOGOUT_EVENT, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN_TYPE};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, Secrets};
 use tempfile::TempDir;
 
@@ -221,15 +222,34 @@ impl Home {
     /// Returns an error if the cryptographic library fails.
     pub(crate) fn token(&self, subject: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let mut header = Header::new(Algorithm::HS256);
-        header.typ = Some(ACCESS_TOKEN_TYPE.to_owned());
-        header.kid = Some(self.key_id.clone());
         let claims = json!({
             "iss": ISSUER, "sub": subject, "aud": REALTIME_AUDIENCE, "iat": now,
             "exp": now + LIFETIME_SECS, "jti": format!("jti-{subject}"),
             "sid": format!("sid-{subject}"), "client_id": LOGIN_CLIENT_ID, "name": subject,
         });
-        Ok(jsonwebtoken::encode(&header, &claims, &self.key)?)
+        self.sign(ACCESS_TOKEN_TYPE, &claims)
+    }
+
+    /// Returns the logout token of the session of `subject`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it cannot be signed.
+    pub(crate) fn logout_token(&self, subject: &str) -> anyhow::Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let claims = json!({
+            "iss": ISSUER, "aud": REALTIME_AUDIENCE, "iat": now,
+            "exp": now + LOGOUT_LIFETIME_SECS, "jti": format!("logout-{subject}"),
+            "sid": format!("sid-{subject}"), "events": { (LOGOUT_EVENT): {} },
+        });
+        self.sign(LOGOUT_TOKEN_TYPE, &claims)
+    }
+
+    fn sign(&self, kind: &str, claims: &Value) -> anyhow::Result<String> {
+        let mut header = Header::new(Algorithm::HS256);
+        header.typ = Some(kind.to_owned());
+        header.kid = Some(self.key_id.clone());
+        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
     }
 }
 

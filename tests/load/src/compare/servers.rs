@@ -161,7 +161,7 @@ impl Programs {
 }
 
 /// Creates a command with an empty environment: settings of this shell must not reach a server.
-fn plain(program: &Path) -> Command {
+pub(crate) fn plain(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     command
@@ -174,7 +174,7 @@ fn listening(program: &Path, address: SocketAddr) -> Command {
 }
 
 /// Returns the gateway with limits that no measurement reaches.
-fn gateway(program: &Path, home: &Home, address: SocketAddr) -> Command {
+pub(crate) fn gateway(program: &Path, home: &Home, address: SocketAddr) -> Command {
     let mut command = listening(program, address);
     command
         .env("RUST_LOG", "warn")

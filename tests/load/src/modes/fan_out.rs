@@ -1,4 +1,4 @@
-//! `fan-out`: one client publishes to a room, and all other clients receive each message.
+//! `fan-out`: one client or some publish to a room, and all other clients receive each message.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,6 @@ use crate::usage::{Meter, Used};
 use crate::wire::packet::{Event, delivery_prefix, stamp};
 
 const LIMIT: Duration = Duration::from_secs(240);
-/// Slot of the client that publishes.
-const SENDER: usize = 0;
 /// Maximum time without a delivery while deliveries are expected.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -26,6 +24,9 @@ pub(crate) struct Options {
     /// Clients in the room.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MAXIMUM_CONNECTIONS))]
     pub(crate) connections: u32,
+    /// Clients that publish, in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) senders: u32,
     /// Messages that are published before all clients have received the first of them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) window: u32,
@@ -46,9 +47,15 @@ pub(crate) struct Options {
 ///
 /// Returns an error if clients do not join, deliveries stop, or none is counted.
 pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurement> {
-    let mut sockets = Sockets::new(target.clone(), options.connections as usize + 1)?;
-    // The sender publishes over WebSocket, so that a polling room is limited by its receivers.
-    sockets.use_websocket(SENDER);
+    let clients = options.connections + options.senders;
+    let mut sockets = Sockets::new(target.clone(), clients as usize)?;
+    for sender in 0..options.senders as usize {
+        // Senders publish over WebSocket, so that a polling room is limited by its receivers.
+        sockets.use_websocket(sender);
+        if let Some((server, _)) = target.others.first() {
+            sockets.place(sender, *server);
+        }
+    }
     let events = &target.events;
     let mut workload = FanOut {
         subscribers: Subscribers::new(target, &events.subscribe_args)?,
@@ -56,7 +63,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
         delivery: delivery_prefix(&target.packet_namespace(), &events.delivery_event)?,
         scratch: Vec::new(),
         options: options.clone(),
-        pid: target.pid,
+        pids: target.pids(),
         receivers: u64::from(options.connections),
         start: None,
         meter: None,
@@ -79,6 +86,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
         result.set_rates(counted, &used);
     }
     result.set_latency(&workload.latency);
+    result.set("published", workload.published as f64);
     Ok(result)
 }
 
@@ -88,7 +96,7 @@ struct FanOut {
     delivery: Vec<u8>,
     scratch: Vec<u8>,
     options: Options,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     receivers: u64,
     start: Option<Instant>,
     meter: Option<Meter>,
@@ -107,9 +115,10 @@ struct FanOut {
 
 impl FanOut {
     fn publish(&mut self, sockets: &mut Sockets) {
+        let sender = self.published % u64::from(self.options.senders);
         self.published += 1;
         self.event.render(&mut self.scratch, None, sockets.now_us());
-        sockets.send(SENDER, &self.scratch);
+        sockets.send(sender as usize, &self.scratch);
     }
 
     /// Publishes as many messages as the window or the rate allows now.
@@ -154,7 +163,7 @@ impl Workload for FanOut {
         let start = *self.start.get_or_insert_with(Instant::now);
         let warm_up = Duration::from_millis(self.options.warm_up_ms);
         if start.elapsed() >= warm_up && self.meter.is_none() {
-            self.meter = Some(Meter::start(self.pid));
+            self.meter = Some(Meter::start(self.pids.iter().copied()));
             self.measured_from_us = sockets.now_us();
             self.delivered_before = self.delivered;
         }
@@ -174,7 +183,7 @@ impl Workload for FanOut {
 
     fn on_admitted(&mut self, sockets: &mut Sockets, slot: usize) {
         self.subscribers.admitted += 1;
-        if slot != SENDER {
+        if slot >= self.options.senders as usize {
             self.subscribers.subscribe(sockets, slot);
         }
     }
@@ -191,7 +200,7 @@ impl Workload for FanOut {
             if self.delivered.is_multiple_of(self.receivers) {
                 self.last_delivery = Instant::now();
             }
-        } else if slot != SENDER {
+        } else if slot >= self.options.senders as usize {
             self.subscribers.acknowledge(packet, &mut self.result);
         }
     }

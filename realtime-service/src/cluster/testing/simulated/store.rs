@@ -125,7 +125,7 @@ impl Store {
 
     /// As `append.lua`, without bounds.
     fn append(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> (Vec<u8>, Published) {
-        let (message, id) = (&arguments[8], &arguments[9]);
+        let (message, id) = (&arguments[10], &arguments[11]);
         let (log, mut published) = self.log(key, arguments);
         let known = log.ids.get(id).copied().filter(|_| !id.is_empty());
         if known.is_none() {
@@ -144,8 +144,8 @@ impl Store {
 
     /// As `read.lua`.
     fn read(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> (Vec<u8>, Published) {
-        let (since, after) = (&arguments[8], number(&arguments[9]));
-        let (last, maximum) = (number(&arguments[10]), number(&arguments[11]));
+        let (since, after) = (&arguments[10], number(&arguments[11]));
+        let (last, maximum) = (number(&arguments[12]), number(&arguments[13]));
         let (log, published) = self.log(key, arguments);
         let (count, offset) = (log.messages.len() as i64, log.offset as i64);
         let missing = offset - after;

@@ -1,9 +1,9 @@
 -- Appends a message, unless one has the same id, and publishes it.
 --
--- ARGV  9 the message   10 its id, or an empty text   11 the time in ms for which ids are known
---       12 maximum number of ids
+-- ARGV  11 the message   12 its id, or an empty text   13 the time in ms for which ids are known
+--       14 maximum number of ids
 -- Returns the epoch, the offset, and 1 for a message that had the id before.
-local message, id, lifetime, most_ids = ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
+local message, id, lifetime, most_ids = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 -- Takes the oldest id out, if `is_enough` says so of its time.
 local function forget_oldest(is_enough)
@@ -48,5 +48,5 @@ else
 end
 redis.call('HSET', state, 'offset', text(offset), 'bytes', text(bytes))
 redis.call('EXPIRE', state, ARGV[7])
-redis.call('PUBLISH', channel, epoch .. ' ' .. text(offset) .. ' ' .. message)
+redis.call(ARGV[10], channel, epoch .. ' ' .. text(offset) .. ' ' .. message)
 return { epoch, offset, 0 }

@@ -115,26 +115,31 @@ impl RedisLog {
         draft: &Draft,
         key: Option<&MessageKey>,
     ) -> Result<Appended, LogError> {
-        let Ok(link) = self.logs.cluster.link() else {
+        let cluster = &self.logs.cluster;
+        if !cluster.reaches(&self.channel) {
             return self.append_alone(draft, key);
-        };
+        }
         let record = record::encode(draft);
         let id = key.map(|key| format!("{}\n{}", key.publisher, key.id));
-        let mut script = self.script(&APPEND, &link);
-        script
-            .arg(&record[..])
-            .arg(id.unwrap_or_default())
-            .arg(ID_LIFETIME.as_millis() as u64)
-            .arg(MOST_IDS);
-        let (epoch, offset, is_duplicate): (String, u64, bool) =
-            link.invoke(&script, record.len()).await?;
+        let id = id.unwrap_or_default();
+        let prepare = |link: &Link| {
+            let mut script = self.script(&APPEND, link);
+            script
+                .arg(&record[..])
+                .arg(&id)
+                .arg(ID_LIFETIME.as_millis() as u64)
+                .arg(MOST_IDS);
+            script
+        };
+        let appended = cluster.invoke(&self.channel, record.len(), prepare).await?;
+        let ((epoch, offset, is_duplicate), generation): ((String, u64, bool), u64) = appended;
         let position = position(epoch, offset);
         let message = (!is_duplicate).then(|| Arc::new(Message::encode(draft, &position)));
         Ok(Appended {
             position,
             message,
             is_duplicate,
-            generation: link.generation(),
+            generation,
         })
     }
 
@@ -143,7 +148,7 @@ impl RedisLog {
         if !self.logs.cluster.goes_on_alone() {
             return Err(LogError::Unavailable);
         }
-        let generation = self.logs.cluster.generation_alone();
+        let generation = self.generation_alone();
         let appended = self.alone().append(draft, key, clock::now().timer)?;
         Ok(Appended {
             generation,
@@ -153,36 +158,36 @@ impl RedisLog {
 
     pub(super) async fn read(&self, selection: &Selection) -> Result<Extract, LogError> {
         let cluster = &self.logs.cluster;
-        if !cluster.is_connected() {
+        if !cluster.reaches(&self.channel) {
             return self.read_alone(selection);
         }
-        let _permit = cluster.permit_read(self.logs.settings.bytes).await;
-        // Redis may have gone while others read.
-        let link = cluster.link()?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let (epoch, offset) = match &selection.since {
             Some(since) => (since.epoch.as_str(), since.offset),
             None => ("", 0),
         };
-        let mut script = self.script(&READ, &link);
-        script
-            .arg(epoch)
-            .arg(offset)
-            .arg(count(selection.last.min(MOST_MESSAGES)))
-            .arg(
-                selection
-                    .limit
-                    .map_or(-1, |limit| count(limit.min(MOST_MESSAGES))),
-            );
-        let answer: Vec<Value> = link.invoke(&script, epoch.len()).await?;
-        let extract = self.extract(answer, link.generation());
+        let limit = selection.limit;
+        let limit = limit.map_or(-1, |limit| count(limit.min(MOST_MESSAGES)));
+        let prepare = |link: &Link| {
+            let mut script = self.script(&READ, link);
+            script
+                .arg(epoch)
+                .arg(offset)
+                .arg(count(selection.last.min(MOST_MESSAGES)))
+                .arg(limit);
+            script
+        };
+        let reading = cluster.invoke(&self.channel, epoch.len(), prepare);
+        let most = self.logs.settings.bytes;
+        let (answer, generation) = cluster.read(&self.channel, most, reading).await?;
+        let extract = self.extract(answer, generation);
         extract.ok_or(LogError::Unavailable)
     }
 
     /// Reads the log of this gateway alone, if the settings have it so and there is one.
     fn read_alone(&self, selection: &Selection) -> Result<Extract, LogError> {
         let cluster = &self.logs.cluster;
-        let generation = cluster.generation_alone();
+        let generation = self.generation_alone();
         let alone = self.lock_alone().clone();
         let alone = alone.filter(|_| cluster.goes_on_alone());
         let extract = alone.map(|log| log.read(selection, clock::now().timer));
@@ -196,22 +201,32 @@ impl RedisLog {
     /// Returns a place in the log of this gateway alone, for a subscriber who enters while Redis is
     /// away, and the room's epoch is not known.
     pub(in crate::rooms) fn position_alone(&self) -> (Position, u64) {
-        let generation = self.logs.cluster.generation_alone();
+        let generation = self.generation_alone();
         (self.alone().newest(), generation)
     }
 
     /// Returns the generation that begins when Redis is connected, or has begun.
     pub(in crate::rooms) fn generation_shared(&self) -> u64 {
-        self.logs.cluster.generation_alone() + 1
+        self.generation_alone() + 1
+    }
+
+    fn generation_alone(&self) -> u64 {
+        self.logs.cluster.generation_alone(&self.channel)
     }
 
     pub(super) fn is_away(&self) -> bool {
-        !self.logs.cluster.is_connected()
+        !self.logs.cluster.reaches(&self.channel)
+    }
+
+    /// Whether messages of the channel and answers come over two connections, so that their order does
+    /// not say which epoch is the later one.
+    pub(in crate::rooms) fn has_two_connections(&self) -> bool {
+        self.logs.cluster.has_two_connections()
     }
 
     /// Waits until Redis is connected.
     pub(super) async fn reachable(&self) {
-        self.logs.cluster.connected().await;
+        self.logs.cluster.connected_to(&self.channel).await;
     }
 
     /// Takes a message of the channel apart.
@@ -236,7 +251,7 @@ impl RedisLog {
         self.lock_alone().as_deref().map(work)
     }
 
-    fn script<'a>(&self, script: &'a Script, link: &Link) -> ScriptInvocation<'a> {
+    fn script(&self, script: &'static Script, link: &Link) -> ScriptInvocation<'static> {
         let settings = &self.logs.settings;
         let mut script = script.prepare_invoke();
         script
@@ -248,7 +263,9 @@ impl RedisLog {
             .arg(settings.secs * 1000)
             .arg(settings.bytes)
             .arg(ROOM_LIFETIME.as_secs())
-            .arg(EMPTY_ROOM_LIFETIME.as_secs());
+            .arg(EMPTY_ROOM_LIFETIME.as_secs())
+            .arg(link.former_tenures())
+            .arg(link.publish_command());
         script
     }
 

@@ -1,11 +1,11 @@
 -- Reads a part of what is kept.
 --
--- ARGV  9 the epoch of the last message that the reader has, or an empty text   10 its offset
---       11 number of the last messages, when there is no coming back   12 maximum number, or -1
+-- ARGV  11 the epoch of the last message that the reader has, or an empty text   12 its offset
+--       13 number of the last messages, when there is no coming back   14 maximum number, or -1
 -- Returns the epoch, the newest offset, whether nothing is missing (-1 when no place was named), 1 when
 -- there are more messages, and then offset and text of each message.
-local since, after = ARGV[9], tonumber(ARGV[10])
-local last, maximum = tonumber(ARGV[11]), tonumber(ARGV[12])
+local since, after = ARGV[11], tonumber(ARGV[12])
+local last, maximum = tonumber(ARGV[13]), tonumber(ARGV[14])
 
 trim()
 redis.call('HSET', state, 'bytes', text(bytes))

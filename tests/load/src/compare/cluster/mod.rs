@@ -1,0 +1,214 @@
+//! `cargo load cluster`: measures several gateways over one Redis, judges them, and writes their section of
+//! `docs/performance.md`.
+
+mod calls;
+mod figures;
+mod group;
+mod outage;
+mod revocation;
+pub(super) mod section;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use self::figures::{Figure, Figures};
+use self::group::{Group, Kind};
+use self::section::Circumstances;
+use super::bars::CPU;
+use super::prepare::{self, Home};
+use super::process::Cores;
+use super::servers::Programs;
+use super::{machine, raise_file_limit};
+use crate::measurement::{Format, Measurement};
+use crate::modes::fan_out;
+
+/// Messages a second from one gateway to the other.
+const RATE: u32 = 5000;
+/// Clients that publish these messages: a gateway finishes one message of a client before it takes the next.
+const SENDERS: u32 = 50;
+/// Clients of the room in which the CPU time of a delivery is measured.
+const ROOM: u32 = 100;
+
+/// Options of the measurement.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Rounds; figures are their medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Time of each measurement of messages, in milliseconds.
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u64).range(500..=60_000))]
+    duration_ms: u64,
+    /// Sessions that are revoked, each with a socket on three gateways.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    sessions: u32,
+    /// Time for which Redis is stopped, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=120))]
+    outage_secs: u64,
+    /// Document whose section is written; docs/performance.md by default.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Format of standard output: a table or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// The means of the measurement.
+struct Bench<'a> {
+    options: &'a Options,
+    programs: Programs,
+    home: Home,
+    cores: Cores,
+}
+
+/// Measures the gateways. Returns whether no bar is missed.
+///
+/// # Errors
+///
+/// Returns an error if a program cannot be built, or the result cannot be written. A failed
+/// measurement is part of the result.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let root = prepare::root()?;
+    let programs = prepare::programs(&root, None)?;
+    let home = Home::new(&programs.issuer)?;
+    let cores = Cores::available()?;
+    raise_file_limit();
+    cores.pin_generator()?;
+    let bench = Bench {
+        options,
+        programs,
+        home,
+        cores,
+    };
+    let mut figures = Figures::new();
+    for round in 1..=options.rounds {
+        eprintln!("cargo load: round {round} of {}", options.rounds);
+        bench.measure(&mut figures);
+    }
+    bench.cores.unpin()?;
+    match options.format {
+        Format::Json => println!("{}", figures.to_json(options.rounds)),
+        _ => println!("{}", figures.table()),
+    }
+    let output = options.output.clone();
+    let output = output.unwrap_or_else(|| root.join("docs/performance.md"));
+    let circumstances = Circumstances {
+        rounds: options.rounds,
+        machine: machine::describe(),
+        versions: machine::versions(&root, None),
+    };
+    section::write(&output, &figures, &circumstances)?;
+    Ok(figures.are_good())
+}
+
+impl Bench<'_> {
+    /// Measures everything once.
+    fn measure(&self, figures: &mut Figures) {
+        let own = self.room_on_one_gateway(figures);
+        figures.note(Figure::AloneRatio, own);
+        let ours = self.two_gateways(figures);
+        for (figure, kind) in [
+            (Figure::RedisAdapterRatio, Kind::Node("redis-adapter")),
+            (
+                Figure::StreamsAdapterRatio,
+                Kind::Node("redis-streams-adapter"),
+            ),
+        ] {
+            let theirs = self.start(kind, 2).and_then(|group| self.cpu_of(&group));
+            let ratio = theirs.and_then(|theirs| Ok(ours.as_ref().map_err(copy)? / theirs));
+            figures.note(figure, ratio);
+        }
+        let revoked = self
+            .start(Kind::Ours, 3)
+            .and_then(|group| revocation::run(&group, &self.home, (self.options.sessions, "all")));
+        match revoked {
+            Ok(revoked) => {
+                figures.note(Figure::RevocationP99, revoked.p99_ms());
+                figures.note(Figure::Survivors, Ok(revoked.survivors as f64));
+            }
+            Err(error) => {
+                figures.note(Figure::RevocationP99, Err(copy(&error)));
+                figures.note(Figure::Survivors, Err(error));
+            }
+        }
+        let outage = self
+            .start(Kind::Ours, 1)
+            .and_then(|group| outage::run(&group, &self.home, self.options.outage_secs));
+        figures.note_outage(outage);
+    }
+
+    fn start(&self, kind: Kind, nodes: usize) -> anyhow::Result<Group> {
+        Group::start(kind, nodes, &self.programs, &self.home, &self.cores)
+    }
+
+    /// Returns the CPU time of a delivery on one gateway with Redis, divided by that of one without.
+    fn room_on_one_gateway(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+        let alone = self.start(Kind::Alone, 1)?;
+        let alone = self.cpu_of(&alone)?;
+        figures.note(Figure::AloneCpu, Ok(alone));
+        let group = self.start(Kind::Ours, 1)?;
+        Ok(self.cpu_of(&group)? / alone)
+    }
+
+    /// Measures messages from one gateway to another, and returns the CPU time of a delivery.
+    fn two_gateways(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+        let crossed = self.cross(figures);
+        if let Err(error) = &crossed {
+            for figure in [Figure::CrossP50, Figure::CrossP99, Figure::Requests] {
+                figures.note(figure, Err(copy(error)));
+            }
+        }
+        let cpu = self
+            .start(Kind::Ours, 2)
+            .and_then(|group| self.cpu_of(&group));
+        figures.note(Figure::CrossCpu, cpu.as_ref().copied().map_err(copy));
+        cpu
+    }
+
+    /// Measures the latency from one gateway to another, and the requests that Redis gets.
+    fn cross(&self, figures: &mut Figures) -> anyhow::Result<()> {
+        let group = self.start(Kind::Ours, 2)?;
+        let before = group.redis_requests()?;
+        let result = self.fan_out(&group, 1, Some(RATE))?;
+        let requests = group.redis_requests()? - before;
+        let value = |name: &str| result.get(name).context("it was not measured");
+        let published = value("published")?;
+        figures.note(Figure::CrossP50, value("p50_ms"));
+        figures.note(Figure::CrossP99, value("p99_ms"));
+        figures.note(Figure::Requests, Ok(requests as f64 / published));
+        Ok(())
+    }
+
+    /// Returns the CPU time of all servers for one delivery, in microseconds.
+    fn cpu_of(&self, group: &Group) -> anyhow::Result<f64> {
+        let result = self.fan_out(group, ROOM, None)?;
+        result.get(CPU).context("the CPU time was not measured")
+    }
+
+    fn fan_out(
+        &self,
+        group: &Group,
+        connections: u32,
+        rate: Option<u32>,
+    ) -> anyhow::Result<Measurement> {
+        let options = fan_out::Options {
+            connections,
+            senders: if rate.is_some() { SENDERS } else { 1 },
+            window: 1,
+            rate,
+            duration_ms: self.options.duration_ms,
+            warm_up_ms: 1000,
+        };
+        let result = fan_out::run(&group.target(&self.home)?, &options)?;
+        match result.failure() {
+            None => Ok(result),
+            Some(failure) => anyhow::bail!(failure),
+        }
+    }
+}
+
+/// Returns an error with the same text.
+fn copy(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
