@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 mod access;
 mod away;
+mod commands;
 mod holes;
+mod presence;
 mod revocations;
 
 const MESSAGES: usize = 200;

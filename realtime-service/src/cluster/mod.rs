@@ -10,6 +10,8 @@
 mod channels;
 mod connect;
 mod link;
+mod nodes;
+mod requests;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -28,8 +30,13 @@ use tokio::{
     time::sleep,
 };
 
-use self::channels::Channels;
-pub use self::{channels::Listener, link::Link};
+use self::{channels::Channels, nodes::Registration, requests::Requests};
+pub use self::{
+    channels::Listener,
+    link::Link,
+    nodes::name_of,
+    requests::{Handler, MAXIMUM_ANSWER_BYTES, Replies},
+};
 use crate::{
     config::{ClusterSettings, WhileAway},
     limits::Budget,
@@ -66,6 +73,8 @@ pub struct Cluster {
     pending: Arc<Budget>,
     /// The free part of [`READ_KIB`].
     reads: Semaphore,
+    registration: Registration,
+    requests: Requests,
 }
 
 impl Cluster {
@@ -100,6 +109,8 @@ impl Cluster {
             channels: Arc::default(),
             pending: Budget::new(settings.pending_bytes),
             reads: Semaphore::new(READ_KIB as usize),
+            registration: Registration::new(&settings.gateway),
+            requests: Requests::default(),
         };
         cluster.client()?;
         Ok(Some(Arc::new(cluster)))
@@ -153,6 +164,18 @@ impl Cluster {
     #[must_use]
     pub fn generation_alone(&self) -> u64 {
         self.generation.load(Ordering::Acquire) & !1
+    }
+
+    /// Returns the maximum time that Redis may take to answer.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout()
+    }
+
+    /// Returns the time after which a gateway that Redis has not heard of is dead.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.settings.lease()
     }
 
     /// Whether a generation is one of a connection.
