@@ -2,6 +2,7 @@
 
 mod commands;
 mod drain;
+mod shared_limits;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod access;
 mod away;
 mod commands;
 mod holes;
+mod limits;
 mod presence;
 mod revocations;
 

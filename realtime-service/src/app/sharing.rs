@@ -1,4 +1,4 @@
-//! What a gateway does to be one of several.
+//! The tasks by which a gateway is one of several.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use super::AppState;
 use crate::config::PresenceSettings;
 
-/// Starts the tasks that share rooms, revocations and presence with other gateways, and carry out their
-/// requests.
+/// Starts the tasks that share rooms, revocations, presence and limits with other gateways, and carry
+/// out their requests.
 pub(super) fn share(state: &Arc<AppState>, tasks: &mut JoinSet<()>) {
     let Some(cluster) = &state.cluster else {
         return;
@@ -21,6 +21,8 @@ pub(super) fn share(state: &Arc<AppState>, tasks: &mut JoinSet<()>) {
     tasks.spawn(async move { sessions.revocations.follow().await });
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.rooms.share_presence().await });
+    let counting = state.clone();
+    tasks.spawn(async move { counting.share_limits().await });
     let (serving, handler) = (cluster.clone(), state.clone());
     tasks.spawn(async move { serving.serve_requests(handler).await });
 }
