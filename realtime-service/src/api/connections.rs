@@ -35,7 +35,7 @@ pub(super) struct ConnectionsQuery {
 pub(super) struct ConnectionsAnswer {
     /// The connections.
     connections: Vec<Connected>,
-    /// How many there are in all, on the gateways that have answered.
+    /// Number of all connections, on the gateways that have answered.
     count: usize,
     /// From where to go on, when there are more.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -73,7 +73,7 @@ pub(super) struct BroadcastAnswer {
     reach: Reach,
 }
 
-/// What goes with a new message of `caller` that is in no room.
+/// Returns the metadata of a new message of `caller` that is in no room.
 pub(super) fn meta_of(caller: &Caller) -> Meta {
     Meta {
         id: random_id(),

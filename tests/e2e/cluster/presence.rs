@@ -1,4 +1,4 @@
-//! Who is in a room, on whichever gateway, and while Redis is away.
+//! Presence in a room, on whichever gateway, and while Redis is away.
 
 use harness::{Gateway, Opening, Options, Redis, Stack, WebSocket, api::WithApi, eventually};
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn while_redis_is_away_presence_says_so_and_the_others_leave_with_their_le
     let mut carol = user(&stack, None, "carol").await;
     let presence = watch(&mut carol).await;
     assert!(users(&presence).1, "{presence}");
-    // What each is told is what an answer says at that moment.
+    // An announcement agrees with the answer of that moment.
     let mut told = Vec::new();
     while told.len() < 3 {
         let (kind, sub) = announced(&mut bob).await;

@@ -139,7 +139,7 @@ fn answers_are_bounded_in_bytes_and_requests_in_number() {
     assert_eq!(held.count(), fitting);
     drop(asked);
     assert_eq!(requests.answers.used(), 0);
-    // What nobody waits for is not held.
+    // An answer that nobody waits for is not held.
     requests.receive(&ticket.text, "gateway", Some(&answer));
     assert_eq!(requests.answers.used(), 0);
     drop(tickets);

@@ -41,7 +41,7 @@ pub(in crate::rooms) enum Flip {
     Vanished(User),
 }
 
-/// What is left after the first pages of a read.
+/// Remainder of a read after its first pages.
 pub(in crate::rooms) struct Further {
     /// The gateways that have further pages, each with the cursor.
     pub(in crate::rooms) places: Vec<(Arc<str>, u64)>,

@@ -25,7 +25,7 @@ use crate::{
     transport::turn::Turn,
 };
 
-/// What a room needs to know the users on other gateways.
+/// Parts by which a room knows the users on other gateways.
 pub(super) struct Peers {
     shared: Arc<SharedPresence>,
     channel: String,

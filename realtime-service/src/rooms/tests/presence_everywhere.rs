@@ -31,7 +31,7 @@ struct Gateway {
     rooms: Arc<Rooms>,
     transport: Arc<TransportContext>,
     outboxes: Arc<OutboxContext>,
-    /// What runs beside the listener of a gateway. Without it the gateway is dead.
+    /// Tasks beside the listener of a gateway. Without them the gateway is dead.
     tasks: JoinSet<()>,
 }
 

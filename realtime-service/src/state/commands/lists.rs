@@ -41,7 +41,7 @@ pub(crate) struct Connected {
     /// When its token ends, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<u64>,
-    /// How many rooms it is in.
+    /// Number of rooms that it is in.
     pub(crate) rooms: usize,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Connected {
 pub(crate) struct RoomCount {
     /// Its name.
     pub(crate) room: String,
-    /// How many sockets are in it.
+    /// Number of sockets in it.
     pub(crate) connections: usize,
 }
 

@@ -77,11 +77,11 @@ pub(crate) struct Outgoing {
     pub(crate) event: String,
     /// The content, as it came.
     pub(crate) data: Box<RawValue>,
-    /// What its receivers get with it.
+    /// Metadata, which its receivers get too.
     pub(crate) meta: Meta,
 }
 
-/// What goes with a message that is in no room.
+/// Metadata of a message that is in no room.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Meta {
     /// The id of the message.
@@ -114,7 +114,7 @@ pub(crate) struct Reach {
 pub(crate) enum NotDrained {
     /// No living gateway has this name.
     Unknown,
-    /// It has not answered in time.
+    /// The gateway has not answered in time.
     Silent,
 }
 

@@ -16,9 +16,9 @@ use crate::{
 /// The connections that a command concerns.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Target {
-    /// Those of a user: the issuer, when it is another than our own, and the subject.
+    /// Connections of a user: the issuer, when it is another than our own, and the subject.
     User(Option<String>, String),
-    /// Those of a session: the issuer, when it is another than our own, and the `sid`.
+    /// Connections of a session: the issuer, when it is another than our own, and the `sid`.
     Session(Option<String>, String),
     /// One connection, by its id.
     Connection(String),
@@ -33,7 +33,7 @@ pub(crate) struct Emitted {
     pub(crate) acks: Option<Vec<Acknowledged>>,
 }
 
-/// What a client answered.
+/// Acknowledgement of a client.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Acknowledged {
     /// The connection.

@@ -156,7 +156,7 @@ fn a_gateway_that_redis_lost_is_kept_until_its_lease_would_have_run_out() {
     };
     let (further, changes) = read(&mut all, Vec::new());
     assert!(further.has_missing && changes.is_empty());
-    // It writes again, under another lease.
+    // The gateway writes again, under another lease.
     let again = hear(&mut all, "one-x.2", (None, 8), present(&["alice"]));
     assert_eq!(again, heard(""));
     assert_eq!(all.connections(), 1, "the former lease counts no more");

@@ -1,9 +1,9 @@
 //! Presence for several gateways: each writes the users of its own rooms to Redis, and reads those of
 //! the others.
 //!
-//! What is written is the state of a room at the moment of the write, so that many changes are one
-//! request, and nothing waits but the names of what has changed. While Redis is away not even these do:
-//! then everything is written again.
+//! A write has the state of a room at the moment of the write, so that many changes are one request, and
+//! nothing waits but the names of rooms and users that have changed. While Redis is away not even these
+//! wait: afterwards every room is written again.
 
 pub(in crate::rooms) mod record;
 
@@ -37,7 +37,7 @@ const MAXIMUM_CHANGES: usize = 100_000;
 /// Size of the answer to a request for rows: about what [`ROWS`] of them take.
 const PAGE_BYTES: usize = 128 * 1024;
 
-/// What all rooms share of presence in Redis.
+/// Presence of all rooms in Redis.
 pub(in crate::rooms) struct SharedPresence {
     cluster: Arc<Cluster>,
     version: AtomicU64,
@@ -49,7 +49,7 @@ pub(in crate::rooms) struct SharedPresence {
     is_outdated: Notify,
 }
 
-/// What is to be written.
+/// Changes that wait to be written.
 #[derive(Default)]
 struct Pending {
     rooms: HashMap<RoomName, Changes>,
@@ -63,7 +63,7 @@ struct Pending {
     written: HashMap<RoomName, u64>,
 }
 
-/// What has changed in a room.
+/// Changes of one room.
 #[derive(Default)]
 pub(in crate::rooms) struct Changes {
     /// The users whose rows have changed.

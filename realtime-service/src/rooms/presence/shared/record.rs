@@ -9,7 +9,7 @@ use redis::{FromRedisValue as _, Value};
 
 use crate::rooms::User;
 
-/// What a gateway has written about a user.
+/// Row of a gateway about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::rooms) struct Row {
     /// Number of connections; 0 for a user who has just left and may come back.
@@ -17,7 +17,7 @@ pub(in crate::rooms) struct Row {
     pub(in crate::rooms) name: Option<Arc<str>>,
 }
 
-/// What a gateway has written about a room as a whole.
+/// Statement of a gateway about a room as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rooms) struct Written {
     /// Grows with each write of the gateway.
@@ -51,7 +51,7 @@ pub(in crate::rooms) enum Notice {
 pub(in crate::rooms) struct Page {
     pub(in crate::rooms) id: Arc<str>,
     pub(in crate::rooms) written: Written,
-    /// Where to read on; 0 after the last page.
+    /// Cursor of the next page; 0 after the last page.
     pub(in crate::rooms) cursor: u64,
     pub(in crate::rooms) rows: Vec<UserRow>,
 }
