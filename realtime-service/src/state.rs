@@ -1,11 +1,16 @@
 //! The state of one gateway.
 
+mod commands;
 mod drain;
+mod shared_limits;
 
 use std::sync::Arc;
 
 use shared_claims::{VerifiedLogout, verify::LogoutScope};
 
+pub(crate) use self::commands::{
+    Acknowledged, Connected, Meta, NotDrained, Outgoing, Reach, RoomCount, Target,
+};
 pub use self::drain::DrainPlan;
 use crate::{
     auth::revocations::RevocationError,

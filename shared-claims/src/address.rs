@@ -27,6 +27,12 @@ impl From<IpAddr> for AddressKey {
     }
 }
 
+impl From<AddressKey> for IpAddr {
+    fn from(key: AddressKey) -> Self {
+        key.0
+    }
+}
+
 /// An IPv6 address by its /48, the site that one customer is given at most: counted beside its /64, so
 /// that 65,536 of those are not as many lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

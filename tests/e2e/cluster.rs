@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 mod access;
 mod away;
+mod commands;
 mod holes;
+mod limits;
+mod presence;
 mod revocations;
 mod sentinels;
 mod sharded;

@@ -78,7 +78,7 @@ impl Stack {
         let file = format!("revocations-{}.jsonl", random_text(6));
         let file = self.plan.directory.path().join(file);
         let service = match self.plan.options.mode {
-            Mode::InProcess => self.plan.start_gateway_in_process(listener, file),
+            Mode::InProcess => self.plan.start_further_in_process(listener, file),
             Mode::Binaries => {
                 drop(listener);
                 let mut variables = self.variables.gateway.clone();

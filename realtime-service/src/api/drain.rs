@@ -1,4 +1,4 @@
-//! The clients of this gateway, handed over to other gateways.
+//! The clients of a gateway, handed over to other gateways.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
-use crate::config::DrainSettings;
+use crate::{config::DrainSettings, state::NotDrained};
 
 /// Pace at which the clients are handed over.
 #[derive(Deserialize, ToSchema)]
@@ -21,6 +21,9 @@ pub(super) struct DrainBody {
     /// Time over which the clients are told, in seconds, 3600 at most: `drain.window_secs` when it is
     /// left out.
     window_secs: Option<u64>,
+    /// The name of the gateway to drain, as in the answer to `GET /v1/connections`: the one that is asked
+    /// when it is left out.
+    gateway: Option<String>,
 }
 
 /// The drain that runs.
@@ -30,9 +33,12 @@ pub(super) struct DrainAnswer {
     sockets: usize,
     /// Time over which they are told, in seconds.
     window_secs: u64,
+    /// The name of the gateway that drains, when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
 }
 
-/// Asks every client of this gateway to reconnect, a few at a time. Scope `rt.kick`, and no rooms that
+/// Asks every client of one gateway to reconnect, a few at a time. Scope `rt.kick`, and no rooms that
 /// the token is held to.
 ///
 /// Until all are gone the gateway is not ready, and refuses new sessions; then it takes clients again. A
@@ -46,10 +52,11 @@ pub(super) struct DrainAnswer {
     security(("bearer" = [])),
     responses(
         (status = 200, description = "it has begun", body = DrainAnswer),
-        (status = 400, description = "no such window", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 400, description = "no such window, or no such gateway", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 503, description = "the gateway does not answer", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
 pub(super) async fn post_drain(
@@ -65,9 +72,15 @@ pub(super) async fn post_drain(
         return Err(ApiError::InvalidRequest(detail.into()));
     }
     tracing::info!(by = caller.id(), "a back end asks for a drain");
-    let plan = api.state.start_drain(Duration::from_secs(window_secs));
+    let window = Duration::from_secs(window_secs);
+    let drained = api.state.drain_gateway(body.gateway.as_deref(), window);
+    let (gateway, plan) = drained.await.map_err(|error| match error {
+        NotDrained::Unknown => ApiError::InvalidRequest("no gateway has this name".into()),
+        NotDrained::Silent => ApiError::Unavailable,
+    })?;
     Ok(Json(DrainAnswer {
         sockets: plan.sockets,
         window_secs: plan.window.as_secs(),
+        gateway,
     }))
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     clock::{self, unix_millis},
     ids::random_id,
-    rooms::{Data, Draft, MessageKey, Position, Sender, is_publishable, null},
-    session::Event,
+    rooms::{Data, Draft, MessageKey, Position, is_publishable, null},
+    state::{Meta, Outgoing, Reach},
 };
 
 /// A message to a room.
@@ -69,24 +69,16 @@ pub(super) struct BroadcastAnswer {
     id: String,
     /// How many sockets it was queued for.
     sockets: usize,
+    #[serde(flatten)]
+    reach: Reach,
 }
 
-/// What goes with a message that is in no room.
-#[derive(Serialize)]
-pub(super) struct Meta {
-    pub(super) id: String,
-    pub(super) ts: u64,
-    pub(super) from: Sender,
-}
-
-impl Meta {
-    /// Of a new message of `caller`.
-    pub(super) fn new(caller: &Caller) -> Self {
-        Self {
-            id: random_id(),
-            ts: unix_millis(clock::now().wall),
-            from: caller.sender(),
-        }
+/// Returns the metadata of a new message of `caller` that is in no room.
+pub(super) fn meta_of(caller: &Caller) -> Meta {
+    Meta {
+        id: random_id(),
+        ts: unix_millis(clock::now().wall),
+        from: caller.sender(),
     }
 }
 
@@ -138,7 +130,7 @@ pub(super) async fn post_publish(
         publisher: format!("\nback end\n{}", caller.id()),
         id: id.clone(),
     });
-    let Meta { id, ts, from } = Meta::new(&caller);
+    let Meta { id, ts, from } = meta_of(&caller);
     let id = body.id.unwrap_or(id);
     let data = Data::new(body.data, Vec::new());
     let data = data.map_err(|_| {
@@ -161,7 +153,7 @@ pub(super) async fn post_publish(
     }))
 }
 
-/// Sends a message to every socket that was admitted. Scope `rt.publish`, and no rooms that the token
+/// Sends a message to every socket that was admitted, on all gateways. Scope `rt.publish`, and no rooms that the token
 /// is held to.
 ///
 /// It is in no room and is not kept. A client that takes its messages too slowly is disconnected.
@@ -188,19 +180,14 @@ pub(super) async fn post_broadcast(
     caller.require(Scope::Publish)?;
     caller.require_all_rooms()?;
     require_publishable(&body.event)?;
-    if api.state.sessions.outboxes.is_overloaded() {
-        return Err(ApiError::Unavailable);
-    }
-    let meta = Meta::new(&caller);
-    let sessions = api.state.sessions.sessions.all();
-    let arguments = (&body.data, &meta);
-    let mut event = Event::new(&body.event, &arguments);
-    let sockets = sessions
-        .iter()
-        .filter(|session| event.deliver(session))
-        .count();
-    Ok(Json(BroadcastAnswer {
-        id: meta.id,
-        sockets,
-    }))
+    let meta = meta_of(&caller);
+    let id = meta.id.clone();
+    let message = Outgoing {
+        event: body.event,
+        data: body.data,
+        meta,
+    };
+    let sent = api.state.broadcast_everywhere(message).await;
+    let (sockets, reach) = sent.ok_or(ApiError::Unavailable)?;
+    Ok(Json(BroadcastAnswer { id, sockets, reach }))
 }

@@ -14,11 +14,17 @@ use super::{
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
-use crate::rooms::{Message, Position, Presence, PresenceMode, RoomName, Selection, Since};
+use crate::{
+    rooms::{Message, Position, Presence, PresenceMode, RoomName, Selection, Since},
+    state::{Reach, RoomCount},
+};
 
 /// The most that one answer lists, and what it lists unless it is asked for less.
 pub(super) const MOST_LISTED: usize = 1000;
 pub(super) const LISTED: usize = 100;
+
+/// Maximum number of pages that one answer is looked for in.
+const MOST_PAGES: usize = 20;
 
 /// The room that a request names.
 ///
@@ -52,18 +58,11 @@ pub(super) struct RoomsAnswer {
     /// From where to go on, when there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    #[serde(flatten)]
+    reach: Reach,
 }
 
-/// A room that somebody is in.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RoomCount {
-    /// Its name.
-    room: String,
-    /// How many sockets are in it.
-    connections: usize,
-}
-
-/// Lists the rooms that somebody is in, by name. Scope `rt.read`; a token that is held to rooms sees
+/// Lists the rooms that somebody is in on any gateway, by name. Scope `rt.read`; a token that is held to rooms sees
 /// those in which it may see who is there.
 #[utoipa::path(
     get,
@@ -85,26 +84,25 @@ pub(super) async fn list_rooms(
 ) -> Result<Json<RoomsAnswer>, ApiError> {
     caller.require(Scope::Read)?;
     let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
-    let mut rooms: Vec<RoomCount> = api
-        .state
-        .sessions
-        .rooms
-        .occupied()
-        .into_iter()
-        .filter(|(room, _)| caller.may(Action::Presence, room))
-        .map(|(room, connections)| RoomCount {
-            room: room.to_string(),
-            connections,
-        })
-        .filter(|one| one.room.starts_with(&query.prefix))
-        .filter(|one| query.after.as_ref().is_none_or(|after| one.room > *after))
-        .collect();
-    rooms.sort_unstable_by(|one, other| one.room.cmp(&other.room));
-    let has_more = rooms.len() > limit;
-    rooms.truncate(limit);
-    let next = rooms.last().filter(|_| has_more);
-    let next = next.map(|one| one.room.clone());
-    Ok(Json(RoomsAnswer { rooms, next }))
+    let is_meant = |one: &RoomCount| {
+        let room = RoomName::parse(one.room.clone());
+        room.is_ok_and(|room| caller.may(Action::Presence, &room))
+    };
+    let (mut rooms, mut next) = (Vec::new(), query.after);
+    let mut reach = Reach::default();
+    // Rooms that the token does not cover take no place in the answer.
+    for _ in 0..MOST_PAGES {
+        let wanted = limit - rooms.len();
+        let pages = api.state.rooms_everywhere(&query.prefix, next, wanted);
+        let pages = pages.await;
+        rooms.extend(pages.entries.into_iter().filter(is_meant));
+        next = pages.next;
+        reach.add(pages.reach);
+        if next.is_none() || rooms.len() == limit {
+            break;
+        }
+    }
+    Ok(Json(RoomsAnswer { rooms, next, reach }))
 }
 
 /// How much to tell of who is in a room.
@@ -122,7 +120,7 @@ fn full() -> PresenceMode {
     PresenceMode::Full
 }
 
-/// Tells who is in a room. Scope `rt.read`.
+/// Tells who is in a room, on whichever gateway. Scope `rt.read`.
 #[utoipa::path(
     get,
     path = "/v1/rooms/{room}/presence",
@@ -146,7 +144,8 @@ pub(super) async fn show_presence(
     caller.require(Scope::Read)?;
     let room = room(name)?;
     caller.require_room(Action::Presence, &room)?;
-    Ok(Json(api.state.sessions.rooms.presence(&room, query.mode)))
+    let rooms = &api.state.sessions.rooms;
+    Ok(Json(rooms.presence(&room, query.mode).await))
 }
 
 /// Which messages to read.

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Json, extract::State};
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use shared_claims::authorization::Action;
 use utoipa::ToSchema;
 
@@ -13,14 +12,14 @@ use super::{
     Api,
     body::{Body, Segment},
     caller::{Caller, Scope},
-    messages::{Meta, require_publishable},
+    messages::{meta_of, require_publishable},
     problem::{ApiError, PROBLEM_TYPE, Problem},
 };
 use crate::{
     auth::policy::percent_encode,
-    metrics::Cause,
     rooms::{RoomName, null},
-    session::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged, Session},
+    session::ACKNOWLEDGEMENT_DEADLINE,
+    state::{Acknowledged, Outgoing, Reach, Target},
 };
 
 /// How long acknowledgements are waited for unless the request says otherwise.
@@ -55,23 +54,11 @@ pub(super) struct EmitAnswer {
     /// What each client answered, when they were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     acks: Option<Vec<Acknowledged>>,
+    #[serde(flatten)]
+    reach: Reach,
 }
 
-/// What a client answered.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Acknowledged {
-    /// The connection.
-    connection: String,
-    /// The arguments of its acknowledgement.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<serde_json::Value>>)]
-    answer: Option<Vec<Value>>,
-    /// Why there is none: `timeout`, `gone`, or `invalid`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-}
-
-/// Sends a message to every socket of a user, and gathers their acknowledgements. Scope `rt.publish`;
+/// Sends a message to every socket of a user on all gateways, and gathers their acknowledgements. Scope `rt.publish`;
 /// a token that is held to rooms must be able to publish in `user:{sub}`.
 #[utoipa::path(
     post,
@@ -107,49 +94,22 @@ pub(super) async fn post_emit(
         let detail = "timeout_ms must be at most 30000";
         return Err(ApiError::InvalidRequest(detail.into()));
     }
-    let meta = Meta::new(&caller);
-    let arguments = (&body.data, &meta);
-    let sessions = api.state.sessions_of_user(body.iss.as_deref(), &sub);
-    if !body.ack {
-        let mut event = Event::new(&body.event, &arguments);
-        let sockets = sessions
-            .iter()
-            .filter(|session| event.deliver(session))
-            .count();
-        return Ok(Json(EmitAnswer {
-            id: meta.id,
-            sockets,
-            acks: None,
-        }));
-    }
-    let asking = sessions.iter().map(|session| async {
-        let answer = session.ask(&body.event, &arguments, wait).await;
-        let was_asked = answer != Err(NotAcknowledged::NotAsked);
-        (was_asked, acknowledged(session, answer))
-    });
-    let (was_asked, acks): (Vec<bool>, Vec<Acknowledged>) =
-        join_all(asking).await.into_iter().unzip();
+    let meta = meta_of(&caller);
+    let id = meta.id.clone();
+    let message = Outgoing {
+        event: body.event,
+        data: body.data,
+        meta,
+    };
+    let wait = body.ack.then_some(wait);
+    let emitting = api.state.emit_everywhere(body.iss, sub, message, wait);
+    let (emitted, reach) = emitting.await;
     Ok(Json(EmitAnswer {
-        sockets: was_asked.into_iter().filter(|was_asked| *was_asked).count(),
-        acks: Some(acks),
-        id: meta.id,
+        id,
+        sockets: emitted.sockets,
+        acks: emitted.acks,
+        reach,
     }))
-}
-
-fn acknowledged(session: &Session, answer: Result<Vec<Value>, NotAcknowledged>) -> Acknowledged {
-    let connection = session.connection.to_string();
-    match answer {
-        Ok(arguments) => Acknowledged {
-            connection,
-            answer: Some(arguments),
-            error: None,
-        },
-        Err(error) => Acknowledged {
-            connection,
-            answer: None,
-            error: Some(error.name()),
-        },
-    }
 }
 
 /// # Errors
@@ -186,9 +146,11 @@ pub(super) struct DisconnectBody {
 pub(super) struct DisconnectAnswer {
     /// How many sockets were disconnected.
     disconnected: usize,
+    #[serde(flatten)]
+    reach: Reach,
 }
 
-/// Ends the connections of a user or a session, or one connection. Scope `rt.kick`, and no rooms that
+/// Ends the connections of a user or a session, or one connection, on all gateways. Scope `rt.kick`, and no rooms that
 /// the token is held to.
 ///
 /// Without `reconnect`, stock clients stay away until their program connects again.
@@ -214,29 +176,21 @@ pub(super) async fn post_disconnect(
 ) -> Result<Json<DisconnectAnswer>, ApiError> {
     caller.require(Scope::Kick)?;
     caller.require_all_rooms()?;
-    let (state, iss) = (&api.state, body.iss.as_deref());
-    let sessions = match (body.sub, body.session, body.connection) {
-        (Some(sub), None, None) => state.sessions_of_user(iss, &sub),
-        (None, Some(sid), None) => state.sessions_of_session(iss, &sid),
-        (None, None, Some(connection)) if iss.is_none() => state
-            .sessions
-            .sessions
-            .find_connection(&connection)
-            .into_iter()
-            .collect(),
+    let iss = body.iss;
+    let target = match (body.sub, body.session, body.connection) {
+        (Some(sub), None, None) => Target::User(iss, sub),
+        (None, Some(sid), None) => Target::Session(iss, sid),
+        (None, None, Some(connection)) if iss.is_none() => Target::Connection(connection),
         _ => {
             let detail = "exactly one of sub, session and connection is required";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };
-    for session in &sessions {
-        tracing::info!(connection = %session.connection, by = caller.id(), "disconnected by a back end");
-        match body.reconnect {
-            true => session.close(Cause::Disconnected),
-            false => session.disconnect(Cause::Disconnected),
-        }
-    }
+    let state = &api.state;
+    let ending = state.disconnect_everywhere(target, body.reconnect, caller.id());
+    let (disconnected, reach) = ending.await;
     Ok(Json(DisconnectAnswer {
-        disconnected: sessions.len(),
+        disconnected,
+        reach,
     }))
 }

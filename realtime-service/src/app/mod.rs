@@ -1,6 +1,7 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
+use self::sharing::{leave_cluster, share};
 pub use crate::state::{AppState, DrainPlan};
 use crate::{
     api,
@@ -202,6 +204,7 @@ impl App {
             );
         }
         tasks.shutdown().await;
+        leave_cluster(&state, &config.presence).await;
         state.sessions.revocations.close().await;
         Ok(())
     }
@@ -279,11 +282,7 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
             sweeper.rooms.sweep();
         }
     });
-    if let Some(cluster) = state.cluster.clone() {
-        tasks.spawn(async move { cluster.run().await });
-        let sessions = state.sessions.clone();
-        tasks.spawn(async move { sessions.revocations.follow().await });
-    }
+    share(state, &mut tasks);
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.follow_wall_clock().await });
     let sessions = state.sessions.clone();

@@ -12,6 +12,8 @@
 mod channels;
 mod connect;
 mod link;
+mod nodes;
+mod requests;
 mod routes;
 mod sentinel;
 mod shard;
@@ -32,8 +34,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use self::{channels::Listener, link::Link};
-use self::{link::Failure, routes::Routes, shard::Shard, terms::Terms};
+pub use self::{
+    channels::Listener,
+    link::Link,
+    nodes::name_of,
+    requests::{Handler, MAXIMUM_ANSWER_BYTES, Replies},
+};
+use self::{
+    link::Failure, nodes::Registration, requests::Requests, routes::Routes, shard::Shard,
+    terms::Terms,
+};
 use crate::{
     config::{ClusterSettings, WhileAway},
     metrics::Metrics,
@@ -54,6 +64,8 @@ pub struct Cluster {
     routes: Routes,
     /// Changes with each map of a Redis Cluster that was read.
     map_version: watch::Sender<u64>,
+    registration: Registration,
+    requests: Requests,
 }
 
 impl Cluster {
@@ -78,6 +90,8 @@ impl Cluster {
         Self {
             routes: Routes::new(&terms),
             map_version: watch::Sender::new(0),
+            registration: Registration::new(&terms.settings.gateway),
+            requests: Requests::default(),
             terms,
         }
     }
@@ -183,6 +197,18 @@ impl Cluster {
     pub fn generation_alone(&self, name: &str) -> u64 {
         let route = self.routes.find(name);
         route.shard.generation().max(route.floor) & !1
+    }
+
+    /// Returns the maximum time that Redis may take to answer.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.terms.settings.timeout()
+    }
+
+    /// Returns the time after which a gateway that Redis has not heard of is dead.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.terms.settings.lease()
     }
 
     /// Whether a generation is one of a connection.

@@ -34,6 +34,12 @@ pub struct ClusterSettings {
     /// First part of the name of every key and channel. Gateways with the same server and the same
     /// prefix are one cluster. `REALTIME__CLUSTER__PREFIX`, default `latchkey`.
     pub prefix: String,
+    /// First part of the name of this gateway in answers, logs and keys; a random part follows it.
+    /// `REALTIME__CLUSTER__GATEWAY`, default `gateway`.
+    pub gateway: String,
+    /// Time after which a gateway that Redis has not heard of is dead, in seconds. Another gateway then
+    /// removes its members from the presence of rooms. `REALTIME__CLUSTER__LEASE_SECS`, default 10.
+    pub lease_secs: u64,
     /// Behaviour of a publish while Redis cannot be reached: `refuse` answers `unavailable`, and
     /// `local` delivers the message to the subscribers of this gateway alone, in a new epoch.
     /// `REALTIME__CLUSTER__WHILE_AWAY`, default `refuse`.
@@ -65,6 +71,8 @@ impl Default for ClusterSettings {
             sentinel_password_file: PathBuf::new(),
             ca_file: PathBuf::new(),
             prefix: "latchkey".to_owned(),
+            gateway: "gateway".to_owned(),
+            lease_secs: 10,
             while_away: WhileAway::Refuse,
             timeout_ms: 2000,
             pending_bytes: 64 * 1024 * 1024,
@@ -89,6 +97,12 @@ impl ClusterSettings {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Time after which a gateway that Redis has not heard of is dead.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_secs)
     }
 
     /// Reads the password of the servers from its file; `None` when no file is named.
@@ -120,6 +134,12 @@ impl ClusterSettings {
         let is_fine = (1..=64).contains(&self.prefix.len()) && self.prefix.bytes().all(is_name);
         let problem = "must have 1 to 64 letters, digits, or characters of - _ . :";
         check("cluster.prefix", is_fine, problem)?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let is_fine = (1..=64).contains(&self.gateway.len()) && self.gateway.bytes().all(is_name);
+        let problem = "must have 1 to 64 letters, digits, or characters of - _";
+        check("cluster.gateway", is_fine, problem)?;
+        let is_fine = (3..=300).contains(&self.lease_secs);
+        check("cluster.lease_secs", is_fine, "must be 3 to 300")?;
         let is_fine = (100..=60_000).contains(&self.timeout_ms);
         check("cluster.timeout_ms", is_fine, "must be 100 to 60000")?;
         let is_fine = (1 << 20..=1 << 40).contains(&self.pending_bytes);

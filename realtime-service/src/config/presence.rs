@@ -1,5 +1,7 @@
 //! Who is told of whom in a room.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
@@ -27,6 +29,12 @@ impl Default for PresenceSettings {
 }
 
 impl PresenceSettings {
+    /// Delay between the end of the last connection of a user and `rt:leave`.
+    #[must_use]
+    pub fn leave_delay(&self) -> Duration {
+        Duration::from_secs(self.leave_delay_secs)
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let is_fine = self.leave_delay_secs <= 300;
         check("presence.leave_delay_secs", is_fine, "must be at most 300")?;

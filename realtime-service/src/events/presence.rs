@@ -30,9 +30,7 @@ pub(super) async fn show(call: &Call<'_>) -> Result<(), EventError> {
     let subscriber = call.session.subscriber(&room);
     let answer = |presence: &Presence| call.success(presence, &[]);
     // What comes after the end is not sent.
-    let _ = call
-        .context
-        .rooms
-        .watch(&room, &subscriber, payload.mode, answer);
+    let rooms = &call.context.rooms;
+    let _ = rooms.watch(&room, &subscriber, payload.mode, answer).await;
     Ok(())
 }

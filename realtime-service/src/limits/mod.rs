@@ -6,6 +6,7 @@ mod rates;
 mod refusal_limiter;
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -56,6 +57,12 @@ pub enum Exceeded {
     Share,
 }
 
+/// Owners with this part of their share are told to other gateways.
+const CROWDED_PART: usize = 20;
+
+/// Maximum number of owners that are told, the largest first.
+const MOST_CROWDED: usize = 10_000;
+
 /// A bound on how many of a thing exist at once.
 pub struct Quota<K: Eq + Hash> {
     total: usize,
@@ -66,6 +73,8 @@ pub struct Quota<K: Eq + Hash> {
 struct Taken<K> {
     total: usize,
     by_owner: HashMap<K, usize>,
+    /// Places of owners on other gateways, as far as these tell.
+    elsewhere: HashMap<K, usize>,
 }
 
 /// The right to be one of them, given back when dropped.
@@ -81,6 +90,7 @@ impl<K: Eq + Hash + Clone> Quota<K> {
         let taken = Taken {
             total: 0,
             by_owner: HashMap::new(),
+            elsewhere: HashMap::new(),
         };
         Arc::new(Self {
             total,
@@ -101,7 +111,8 @@ impl<K: Eq + Hash + Clone> Quota<K> {
         }
         if let Some(owner) = &owner {
             let count = taken.by_owner.get(owner).copied().unwrap_or_default();
-            if count >= self.share {
+            let elsewhere = taken.elsewhere.get(owner).copied().unwrap_or_default();
+            if count.saturating_add(elsewhere) >= self.share {
                 return Err(Exceeded::Share);
             }
             taken.by_owner.insert(owner.clone(), count + 1);
@@ -111,6 +122,27 @@ impl<K: Eq + Hash + Clone> Quota<K> {
             quota: self.clone(),
             owner,
         })
+    }
+
+    /// Returns the owners that have much of their share, each with the number of its places here.
+    #[must_use]
+    pub fn crowded(&self) -> Vec<(K, usize)> {
+        let least = (self.share / CROWDED_PART).max(1);
+        let taken = self.taken();
+        let owners = taken.by_owner.iter();
+        let owners = owners.filter(|(_, count)| **count >= least);
+        let mut owners: Vec<_> = owners
+            .map(|(owner, count)| (owner.clone(), *count))
+            .collect();
+        drop(taken);
+        owners.sort_unstable_by_key(|(_, count)| Reverse(*count));
+        owners.truncate(MOST_CROWDED);
+        owners
+    }
+
+    /// Replaces what is known of the owners' places on other gateways. Nobody loses a place.
+    pub fn set_elsewhere(&self, elsewhere: HashMap<K, usize>) {
+        self.taken().elsewhere = elsewhere;
     }
 }
 
@@ -157,6 +189,30 @@ mod tests {
         assert!(quota.acquire(Some("a")).is_ok());
         drop((second, third));
         assert!(quota.taken().by_owner.is_empty());
+    }
+
+    #[test]
+    fn places_on_other_gateways_count_and_take_nobodys_place() {
+        let quota = Quota::new(100, 2);
+        let first = quota.acquire(Some("a")).expect("the first");
+        quota.set_elsewhere(HashMap::from([("a", 1), ("b", 5)]));
+        assert_eq!(quota.acquire(Some("a")).err(), Some(Exceeded::Share));
+        assert_eq!(quota.acquire(Some("b")).err(), Some(Exceeded::Share));
+        assert!(quota.acquire(Some("c")).is_ok());
+        drop(first);
+        assert!(quota.acquire(Some("a")).is_ok());
+        quota.set_elsewhere(HashMap::new());
+        let both = [quota.acquire(Some("b")), quota.acquire(Some("b"))];
+        assert!(both.iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn owners_with_much_of_their_share_are_told_the_largest_first() {
+        let quota = Quota::new(1000, 40);
+        let take =
+            |owner, count| -> Vec<_> { (0..count).map(|_| quota.acquire(Some(owner))).collect() };
+        let _kept = [take("one", 1), take("two", 2), take("three", 3)];
+        assert_eq!(quota.crowded(), [("three", 3), ("two", 2)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{PresenceMode, RoomName, User, members::Members};
+use super::{PresenceMode, RoomName, User, members::Members, presence::Change};
 use crate::{
     outbox::{self, Now, OutboxContext, SendError},
     timers::Timer,
@@ -17,22 +17,6 @@ const CROWD: usize = 50;
 
 /// How long the announcements of a crowded room are collected.
 pub(super) const BATCH_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Join,
-    Leave,
-}
-
-impl Change {
-    fn event(self) -> &'static str {
-        match self {
-            Self::Join => "rt:join",
-            Self::Leave => "rt:leave",
-        }
-    }
-}
 
 /// What a crowded room has yet to announce.
 #[derive(Default)]

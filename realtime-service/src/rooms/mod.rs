@@ -8,6 +8,7 @@ mod position;
 mod presence;
 mod room;
 mod sender;
+mod sharing;
 
 use std::{
     cmp::Reverse,
@@ -26,6 +27,7 @@ pub use self::{
 };
 use self::{
     log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
+    presence::SharedPresence,
     room::{Room, RoomError},
 };
 pub use crate::auth::policy::{InvalidRoomName, RoomName};
@@ -48,6 +50,8 @@ struct Terms {
     logs: Arc<MemoryLogs>,
     /// The logs in Redis, when there are several gateways.
     shared: Option<Arc<RedisLogs>>,
+    /// Presence in Redis, when there are several gateways.
+    people: Option<Arc<SharedPresence>>,
     #[cfg(test)]
     faults: Option<Arc<log::Faults>>,
     presence: PresenceSettings,
@@ -130,6 +134,7 @@ impl Rooms {
             terms: Arc::new(Terms {
                 logs,
                 shared,
+                people: cluster.map(|cluster| SharedPresence::new(cluster.clone())),
                 #[cfg(test)]
                 faults: None,
                 presence: config.presence.clone(),
@@ -238,35 +243,49 @@ impl Rooms {
         }
     }
 
-    /// Describes who is in a room.
-    #[must_use]
-    pub fn presence(&self, name: &RoomName, mode: PresenceMode) -> Presence {
-        match self.get(name) {
-            Some(room) => room.presence(mode),
-            None => Presence::of_nobody(mode),
-        }
+    /// Describes who is in a room, on whichever gateway.
+    pub async fn presence(&self, name: &RoomName, mode: PresenceMode) -> Presence {
+        let Some(room) = self.room_of_people(name).await else {
+            return Presence::of_nobody(mode);
+        };
+        let presence = room.presence(mode);
+        self.retire_if_idle(name, &room);
+        presence
     }
 
     /// Describes who is in a room to a client by the packet that `answer` makes and, if the client
-    /// is in the room, tells it of changes from the same moment on, as `mode` says.
+    /// is in the room, announces changes to it from the same moment on, as `mode` says.
     ///
     /// # Errors
     ///
     /// When the packet cannot be queued.
-    pub fn watch(
+    pub async fn watch(
         &self,
         name: &RoomName,
         subscriber: &Subscriber,
         mode: PresenceMode,
         answer: impl FnOnce(&Presence) -> Option<Packet>,
     ) -> Result<(), SendError> {
-        match self.get(name) {
-            Some(room) => room.watch(subscriber, mode, answer),
-            None => match answer(&Presence::of_nobody(mode)) {
-                Some(packet) => subscriber.outbox.send(packet),
-                None => Ok(()),
-            },
+        if let Some(room) = self.room_of_people(name).await {
+            let watched = room.watch(subscriber, mode, answer);
+            self.retire_if_idle(name, &room);
+            return watched;
         }
+        match answer(&Presence::of_nobody(mode)) {
+            Some(packet) => subscriber.outbox.send(packet),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns a room whose users on other gateways are known, as far as they can be; `None` when nobody
+    /// can be in it.
+    async fn room_of_people(&self, name: &RoomName) -> Option<Arc<Room>> {
+        if self.terms.people.is_none() {
+            return self.get(name);
+        }
+        let room = self.get_or_open(name);
+        room.read_peers().await;
+        Some(room)
     }
 
     /// Returns the rooms that somebody is in, each with its number of connections, in no order.

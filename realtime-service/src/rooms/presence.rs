@@ -1,10 +1,22 @@
-//! The users in a room by their subject, however many connections each of them has.
+//! The users in a room by their subject, however many connections each of them has, and on whichever
+//! gateway.
 
-use std::{collections::HashMap, sync::Arc};
+mod elsewhere;
+mod shared;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::shared::record::{Row, UserRow};
+pub(super) use self::{
+    elsewhere::{Elsewhere, Flip},
+    shared::{Changes, Rows, SharedPresence, record::Notice},
+};
 use super::User;
 use crate::timers::Timer;
 
@@ -19,6 +31,23 @@ pub enum PresenceMode {
     Count,
     /// Who they are.
     Full,
+}
+
+/// A user has come or left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Join,
+    Leave,
+}
+
+impl Change {
+    /// Returns the name of the event that announces it.
+    pub(super) fn event(self) -> &'static str {
+        match self {
+            Self::Join => "rt:join",
+            Self::Leave => "rt:leave",
+        }
+    }
 }
 
 /// A user in a room.
@@ -48,11 +77,20 @@ pub struct Presence {
     pub count: usize,
     /// How many connections are there, those of guests included.
     pub connections: usize,
+    /// Whether users of other gateways may be missing, or have left: Redis cannot be reached.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// The users of one room. Guests are connections and nobody.
 #[derive(Default)]
-pub(super) struct People(HashMap<User, Entry>);
+pub(super) struct People {
+    /// The users with connections to this gateway.
+    own: HashMap<User, Entry>,
+    elsewhere: Elsewhere,
+    /// Number of users that are here and elsewhere.
+    both: usize,
+}
 
 struct Entry {
     name: Option<Arc<str>>,
@@ -70,11 +108,12 @@ impl Presence {
 }
 
 impl People {
-    /// Counts a connection, and tells whether it is the first of its user. Who comes back before
-    /// their leave was told has not left.
+    /// Counts a connection, and returns whether it is the first of its user on any gateway. A user who
+    /// comes back before the leave was announced has not left.
     pub(super) fn enter(&mut self, user: &User, name: Option<&Arc<str>>) -> bool {
+        let is_elsewhere = self.elsewhere.contains(user);
         let mut is_first = false;
-        let entry = self.0.entry(user.clone()).or_insert_with(|| {
+        let entry = self.own.entry(user.clone()).or_insert_with(|| {
             is_first = true;
             Entry {
                 name: name.cloned(),
@@ -84,13 +123,14 @@ impl People {
         });
         entry.connections += 1;
         entry.leaving = None;
-        is_first
+        self.both += usize::from(is_first && is_elsewhere);
+        is_first && !is_elsewhere
     }
 
-    /// Counts a connection off, and tells whether it was the last of its user, who stays until
+    /// Counts a connection off, and returns whether it was the last of its user here. The user stays until
     /// [`Self::remove`].
     pub(super) fn leave(&mut self, user: &User) -> bool {
-        let Some(entry) = self.0.get_mut(user) else {
+        let Some(entry) = self.own.get_mut(user) else {
             return false;
         };
         entry.connections = entry.connections.saturating_sub(1);
@@ -106,24 +146,90 @@ impl People {
 
     /// Keeps the timer that runs when `user` has left for good.
     pub(super) fn await_return(&mut self, user: &User, timer: Timer) {
-        if let Some(entry) = self.0.get_mut(user) {
+        if let Some(entry) = self.own.get_mut(user) {
             entry.leaving = Some(timer);
         }
     }
 
-    /// Removes a user without connections; `false` when there are some again.
+    /// Removes a user without connections to this gateway, and returns whether the user is on none any
+    /// more. Nothing happens when there are connections again.
     pub(super) fn remove(&mut self, user: &User) -> bool {
-        let has_left = self.0.get(user).is_some_and(|entry| entry.connections == 0);
-        has_left && self.0.remove(user).is_some()
+        let has_left = self
+            .own
+            .get(user)
+            .is_some_and(|entry| entry.connections == 0);
+        if !has_left || self.own.remove(user).is_none() {
+            return false;
+        }
+        let is_elsewhere = self.elsewhere.contains(user);
+        self.both -= usize::from(is_elsewhere);
+        !is_elsewhere
     }
 
-    /// How many there are.
+    /// Number of users on all gateways.
     #[must_use]
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.own.len() + self.elsewhere.count() - self.both
     }
 
-    /// Describes a room with so many `connections` as `mode` asks, naming `limit` users at most;
+    /// Whether a user is on this gateway, or has left it and may come back.
+    #[must_use]
+    pub(super) fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// Number of connections to other gateways.
+    #[must_use]
+    pub(super) fn connections_elsewhere(&self) -> usize {
+        self.elsewhere.connections()
+    }
+
+    /// Returns the rows of this gateway about `users`, or about all users.
+    #[must_use]
+    pub(super) fn rows(&self, users: Option<&HashSet<User>>) -> Vec<UserRow> {
+        let row = |entry: &Entry| Row {
+            connections: entry.connections,
+            name: entry.name.clone(),
+        };
+        match users {
+            Some(users) => users
+                .iter()
+                .map(|user| (user.clone(), self.own.get(user).map(row)))
+                .collect(),
+            None => self
+                .own
+                .iter()
+                .map(|(user, entry)| (user.clone(), Some(row(entry))))
+                .collect(),
+        }
+    }
+
+    /// Begins to read what other gateways have written: what is heard from now on is newer.
+    pub(super) fn begin_read(&mut self) {
+        self.elsewhere.begin_read();
+    }
+
+    /// Changes what is known of other gateways. Returns the users that have come or left as all gateways
+    /// see it, in order.
+    pub(super) fn change_elsewhere<T>(
+        &mut self,
+        change: impl FnOnce(&mut Elsewhere, &mut Vec<Flip>) -> T,
+    ) -> (Vec<(Change, User)>, T) {
+        let mut flips = Vec::new();
+        let output = change(&mut self.elsewhere, &mut flips);
+        let mut changes = Vec::new();
+        for flip in flips {
+            match flip {
+                Flip::Appeared(user) if self.own.contains_key(&user) => self.both += 1,
+                Flip::Vanished(user) if self.own.contains_key(&user) => self.both -= 1,
+                Flip::Appeared(user) => changes.push((Change::Join, user)),
+                Flip::Vanished(user) => changes.push((Change::Leave, user)),
+            }
+        }
+        (changes, output)
+    }
+
+    /// Describes a room with `connections` on all gateways as `mode` asks, naming `limit` users at most;
     /// `first` is named first.
     #[must_use]
     pub(super) fn describe(
@@ -134,22 +240,32 @@ impl People {
         first: Option<&User>,
     ) -> Presence {
         let is_full = mode == PresenceMode::Full;
-        let first = first.and_then(|user| self.0.get_key_value(user));
-        let others = self.0.iter();
-        let others = others.filter(|(user, _)| first.is_none_or(|(first, _)| first != *user));
-        let present = first
-            .into_iter()
-            .chain(others)
-            .map(|(user, entry)| Present {
-                user: user.clone(),
-                name: entry.name.clone(),
-                connections: entry.connections,
-            });
+        let first = first.filter(|user| self.own.contains_key(user));
+        let others = self.own.keys();
+        let others = others.filter(|user| first != Some(*user));
+        let elsewhere = self.elsewhere.users();
+        let elsewhere = elsewhere.filter(|user| !self.own.contains_key(*user));
+        let users = first.into_iter().chain(others).chain(elsewhere);
+        let present = users.map(|user| self.present(user));
         Presence {
             users: is_full.then(|| present.take(limit).collect()),
             truncated: is_full && self.count() > limit,
             count: self.count(),
             connections,
+            partial: false,
+        }
+    }
+
+    fn present(&self, user: &User) -> Present {
+        let own = self.own.get(user);
+        let elsewhere = || self.elsewhere.rows(user);
+        let name = own.and_then(|entry| entry.name.clone());
+        let here = own.map_or(0, |entry| entry.connections);
+        let there: usize = elsewhere().map(|row| row.connections).sum();
+        Present {
+            user: user.clone(),
+            name: name.or_else(|| elsewhere().find_map(|row| row.name.clone())),
+            connections: here + there,
         }
     }
 }

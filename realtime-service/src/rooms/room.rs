@@ -4,6 +4,7 @@ mod attendance;
 mod delivery;
 mod epochs;
 mod following;
+mod peers;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -12,16 +13,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{delivery::Backlog, epochs::Epochs, following::Following};
+use self::{delivery::Backlog, epochs::Epochs, following::Following, peers::Peers};
 use super::{
-    JoinError, MessageList, PresenceMode, RoomName, SubscribeOptions, Subscriber, Subscription,
-    Terms, User,
-    announce::{Batch, Change},
+    JoinError, MessageList, Presence, PresenceMode, RoomName, SubscribeOptions, Subscriber,
+    Subscription, Terms, User,
+    announce::Batch,
     list,
     log::{Extract, LogError, RoomLog, Selection},
     members::Members,
     position::Place,
-    presence::People,
+    presence::{Change, People},
 };
 use crate::{
     cluster::Listener,
@@ -37,6 +38,8 @@ pub(super) struct Room {
     name: RoomName,
     terms: Arc<Terms>,
     log: RoomLog,
+    /// The way to the users on other gateways, when there are several.
+    peers: Option<Peers>,
     state: Mutex<State>,
 }
 
@@ -79,10 +82,13 @@ impl Room {
             epochs: Epochs::of(log.epoch()),
             ..State::default()
         };
+        let peers = terms.people.as_ref();
+        let peers = peers.map(|people| Peers::new(&name, people.clone()));
         Arc::new(Self {
             name,
             terms,
             log,
+            peers,
             state: Mutex::new(state),
         })
     }
@@ -103,6 +109,9 @@ impl Room {
             let offset = extract.position.offset;
             let place = Place { life, offset };
             self.await_delivery(place, subscriber).await?;
+        }
+        if options.presence != PresenceMode::Off {
+            self.read_peers().await;
         }
         // The messages are encoded without the room's lock.
         let is_recovered = options.since.is_some() && extract.recovered == Some(true);
@@ -245,6 +254,7 @@ impl Room {
             .filter(|_| !was_member)
             .is_some_and(|user| state.people.enter(user, subscriber.sender.name.as_ref()));
         if let Err(error) = self.queue_answer(&mut state, entry, answer, now) {
+            self.share(user.as_ref());
             // A client that cannot be answered has never been in the room.
             match user.as_ref().filter(|_| !was_member) {
                 Some(user) if is_first => state.people.undo_enter(user),
@@ -261,6 +271,7 @@ impl Room {
             }
             (member.mode, member.may_watch) = (options.presence, may_watch);
         }
+        self.share(user.as_ref());
         if is_first && let Some(user) = user {
             let except = Some(&*subscriber.connection);
             self.announce(&mut state, Change::Join, user, except);
@@ -288,7 +299,8 @@ impl Room {
         }
         let mode = entry.options.presence;
         let is_counted = state.members.is_counted(&subscriber.connection);
-        let connections = state.members.connections() + usize::from(!is_counted);
+        let here = state.members.connections() + usize::from(!is_counted);
+        let connections = here + state.people.connections_elsewhere();
         let subscription = Subscription {
             position: &extract.position,
             recovered: extract.recovered,
@@ -296,7 +308,11 @@ impl Room {
             presence: (mode != PresenceMode::Off).then(|| {
                 let (limit, user) = (self.terms.presence.users, User::of(&subscriber.sender));
                 let people = &state.people;
-                people.describe(mode, connections, limit, user.as_ref())
+                let presence = people.describe(mode, connections, limit, user.as_ref());
+                Presence {
+                    partial: self.is_partial(),
+                    ..presence
+                }
             }),
         };
         if let Some(packet) = answer(&subscription) {
@@ -309,8 +325,11 @@ impl Room {
     /// Takes a connection out; nothing happens when it is not in.
     pub(super) fn leave(self: &Arc<Self>, connection: &str) {
         let mut state = self.lock();
-        let member = state.members.remove(connection);
-        if let Some(user) = member.and_then(|member| member.user) {
+        let Some(member) = state.members.remove(connection) else {
+            return;
+        };
+        self.share(member.user.as_ref());
+        if let Some(user) = member.user {
             self.part(&mut state, &user);
         }
     }
@@ -330,10 +349,13 @@ impl Room {
     pub(super) fn retire_if_idle(&self) -> bool {
         let is_empty = self.log.trim(Instant::now());
         let mut state = self.lock();
-        let is_idle = is_empty && state.members.is_empty() && state.people.count() == 0;
+        let is_idle = is_empty && state.members.is_empty() && !state.people.has_own();
         if is_idle && self.log.close_if_empty() {
             state.is_retired = true;
             self.log.ignore();
+            if let Some(peers) = &self.peers {
+                peers.ignore();
+            }
         }
         state.is_retired
     }

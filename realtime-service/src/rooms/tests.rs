@@ -1,3 +1,4 @@
+mod presence_everywhere;
 mod seam;
 mod simulation;
 mod subscriber;

@@ -1,6 +1,6 @@
 //! A Redis server that asks for TLS, a user and a password.
 
-use harness::{Options, Redis, Stack, random_text, tls::Certificate};
+use harness::{Options, Redis, Stack, eventually, random_text, tls::Certificate};
 use serde_json::{Value, json};
 
 use super::{member, member_of, publish_numbers, readiness, ready};
@@ -42,6 +42,13 @@ async fn gateways_share_a_redis_with_tls_as_a_user_with_the_documented_rights() 
     for number in 0..3 {
         assert_eq!(subscriber.event().await[1], number);
     }
+    let mut watcher = member(&stack).await;
+    let payload = json!({"room": "lobby", "mode": "count"});
+    eventually("presence of the other gateway", async || {
+        let presence = watcher.call("rt:presence", payload.clone()).await;
+        presence["connections"] == 1 && presence.get("partial").is_none()
+    })
+    .await;
 
     // Another password, and another authority. Each gateway has tried before it listens.
     let wrong = directory.path().join("wrong");

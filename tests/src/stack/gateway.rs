@@ -7,7 +7,7 @@ use realtime_service::config::{Config, KeyMode, KeySource, RevocationSettings, W
 
 use super::{Plan, Stack};
 use crate::{
-    options::{apply, toml_of},
+    options::{Setting, apply, toml_of},
     service::Service,
 };
 
@@ -39,6 +39,23 @@ impl Plan {
 
     /// Starts a gateway as a task of the test, with its revocations in `file` and its queue beside it.
     pub(crate) fn start_gateway_in_process(&self, listener: TcpListener, file: PathBuf) -> Service {
+        self.start_in_process(listener, file, &self.options.gateway)
+    }
+
+    /// Starts a further gateway in the same way. It has no listener for back ends: that address is taken.
+    pub(crate) fn start_further_in_process(&self, listener: TcpListener, file: PathBuf) -> Service {
+        let settings = self.options.gateway.iter();
+        let settings = settings.filter(|(path, _)| *path != "api.listen");
+        let settings: Vec<Setting> = settings.cloned().collect();
+        self.start_in_process(listener, file, &settings)
+    }
+
+    fn start_in_process(
+        &self,
+        listener: TcpListener,
+        file: PathBuf,
+        settings: &[Setting],
+    ) -> Service {
         let config = Config {
             issuer: self.issuer(),
             origins: self.origins().to_vec(),
@@ -53,8 +70,8 @@ impl Plan {
             ..Default::default()
         };
         let config = serde_json::to_value(&config).expect("settings as JSON");
-        let config: Config = serde_json::from_value(apply(config, &self.options.gateway))
-            .expect("settings of the gateway");
+        let config: Config =
+            serde_json::from_value(apply(config, settings)).expect("settings of the gateway");
         let keys = match config.keys.mode {
             KeyMode::Shared => KeySource::fixed(self.secrets()),
             KeyMode::Asymmetric => KeySource::Published,

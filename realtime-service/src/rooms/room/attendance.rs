@@ -1,6 +1,6 @@
 //! Who is in a room, and the announcements of users who come and leave.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -9,7 +9,8 @@ use crate::{
     outbox::SendError,
     rooms::{
         Presence, PresenceMode, Subscriber, User,
-        announce::{Announcement, BATCH_INTERVAL, Change, is_crowded},
+        announce::{Announcement, BATCH_INTERVAL, is_crowded},
+        presence::Change,
     },
     transport::{Packet, turn::Turn},
 };
@@ -29,6 +30,7 @@ impl Room {
             return;
         }
         member.user = Some(user.clone());
+        self.share(Some(&user));
         if state.people.enter(&user, subscriber.sender.name.as_ref()) {
             let except = Some(&*subscriber.connection);
             self.announce(&mut state, Change::Join, user, except);
@@ -49,7 +51,7 @@ impl Room {
             return;
         }
         let (room, gone) = (Arc::downgrade(self), user.clone());
-        let at = Instant::now() + Duration::from_secs(self.terms.presence.leave_delay_secs);
+        let at = Instant::now() + self.terms.presence.leave_delay();
         let timer = self.terms.timers.schedule(at, move || {
             if let Some(room) = room.upgrade() {
                 room.remove(&gone);
@@ -64,6 +66,7 @@ impl Room {
         if state.people.remove(user) {
             self.announce(&mut state, Change::Leave, user.clone(), None);
         }
+        self.share(Some(user));
     }
 
     /// Announces that a user has come or left, or adds it to the next batch of a crowded room.
@@ -74,7 +77,7 @@ impl Room {
         user: User,
         except: Option<&str>,
     ) {
-        if !is_crowded(state.members.connections()) {
+        if !is_crowded(Self::connections_in(state)) {
             self.announce_batch(state);
             return self.announce_now(state, change, &[user], except);
         }
@@ -114,14 +117,19 @@ impl Room {
             room: &self.name,
             users,
             count: state.people.count(),
-            connections: state.members.connections(),
+            connections: Self::connections_in(state),
             except,
         };
         let now = self.terms.outboxes.now();
         announcement.announce(&mut state.members, &self.terms.outboxes, now);
     }
 
-    /// Describes who is in the room to a client, and, if it is a member, tells it of changes from
+    /// Number of connections to all gateways.
+    fn connections_in(state: &State) -> usize {
+        state.members.connections() + state.people.connections_elsewhere()
+    }
+
+    /// Describes who is in the room to a client, and, if it is a member, announces changes to it from
     /// the same moment on, as `mode` says.
     pub(in crate::rooms) fn watch(
         &self,
@@ -150,9 +158,12 @@ impl Room {
         self.describe(&self.lock(), mode)
     }
 
-    pub(super) fn describe(&self, state: &State, mode: PresenceMode) -> Presence {
-        let connections = state.members.connections();
+    fn describe(&self, state: &State, mode: PresenceMode) -> Presence {
+        let connections = Self::connections_in(state);
         let limit = self.terms.presence.users;
-        state.people.describe(mode, connections, limit, None)
+        Presence {
+            partial: self.is_partial(),
+            ..state.people.describe(mode, connections, limit, None)
+        }
     }
 }

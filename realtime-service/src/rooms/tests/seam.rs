@@ -243,7 +243,7 @@ async fn a_client_that_is_closed_while_it_subscribes_was_never_there() {
     let (subscribed, ()) = tokio::join!(subscribing, publishing);
     assert_eq!(subscribed, Err(JoinError::SessionEnded));
     run.rooms.leave(&lobby, &subscriber.connection);
-    let presence = run.rooms.presence(&lobby, PresenceMode::Full);
+    let presence = run.rooms.presence(&lobby, PresenceMode::Full).await;
     assert_eq!((presence.count, presence.connections), (0, 0));
 }
 
