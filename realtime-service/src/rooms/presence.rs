@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::User;
@@ -31,6 +32,10 @@ pub struct Present {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub name: Option<Arc<str>>,
+    /// The data that the back end of `connect.backend` gave the connection which entered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Arc<RawValue>>,
     /// With how many connections; none for somebody who has just left and may come back.
     pub connections: usize,
 }
@@ -56,6 +61,7 @@ pub(super) struct People(HashMap<User, Entry>);
 
 struct Entry {
     name: Option<Arc<str>>,
+    data: Option<Arc<RawValue>>,
     connections: usize,
     /// Runs when the user has left for good.
     leaving: Option<Timer>,
@@ -78,6 +84,7 @@ impl People {
             is_first = true;
             Entry {
                 name: name.cloned(),
+                data: None,
                 connections: 0,
                 leaving: None,
             }
@@ -85,6 +92,14 @@ impl People {
         entry.connections += 1;
         entry.leaving = None;
         is_first
+    }
+
+    /// Shows the data of a connection beside its user, in place of the data from before; without any,
+    /// that stays.
+    pub(super) fn show(&mut self, user: &User, data: Option<&Arc<RawValue>>) {
+        if let (Some(data), Some(entry)) = (data, self.0.get_mut(user)) {
+            entry.data = Some(data.clone());
+        }
     }
 
     /// Counts a connection off, and tells whether it was the last of its user, who stays until
@@ -143,6 +158,7 @@ impl People {
             .map(|(user, entry)| Present {
                 user: user.clone(),
                 name: entry.name.clone(),
+                data: entry.data.clone(),
                 connections: entry.connections,
             });
         Presence {

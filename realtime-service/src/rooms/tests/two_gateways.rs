@@ -117,6 +117,7 @@ impl<'a> Client<'a> {
                 connection,
             },
             may_watch: false,
+            presence: None,
         };
         let answer = |subscription: &Subscription<'_>| {
             outbox::event("/", "answer", subscription.position).ok()
