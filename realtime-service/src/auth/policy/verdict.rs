@@ -59,3 +59,61 @@ impl Grant {
         self.actions.contains(action) && self.pattern.matches(room)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::policy::{Holder, Policy, RoomRule},
+        config::{Authority, Config},
+    };
+
+    fn rule(room: &str, actions: &[Action], backend: Option<&str>) -> RoomRule {
+        RoomRule {
+            rooms: vec![room.to_owned()],
+            actions: actions.to_vec(),
+            guests: true,
+            authorize: backend.map(|_| Authority::Backend),
+            backend: backend.map(str::to_owned),
+            ..RoomRule::default()
+        }
+    }
+
+    #[test]
+    fn a_grant_without_a_back_end_wins_and_else_the_first_rule_that_matches_asks() {
+        use Action::{History, Presence, Publish, Subscribe};
+
+        let config = Config {
+            rooms: vec![
+                rule("other", &[Subscribe], None),
+                rule("desk:*", &[Subscribe, Publish], Some("shop")),
+                rule("desk:**", &[Publish, History], Some("staff")),
+                rule("desk:7", &[Subscribe], None),
+            ],
+            ..Config::default()
+        };
+        let policy = Policy::new(&config).expect("rules that work");
+        let grants = policy.grants(&Holder::Guest);
+        for (room, action, expected) in [
+            ("desk:7", Subscribe, GrantVerdict::Allowed),
+            ("desk:8", Subscribe, GrantVerdict::Asks(1)),
+            ("desk:8", Publish, GrantVerdict::Asks(1)),
+            ("desk:8", History, GrantVerdict::Asks(2)),
+            ("desk:8", Presence, GrantVerdict::Denied),
+            ("cellar", Subscribe, GrantVerdict::Denied),
+        ] {
+            let room = RoomName::parse(room).expect("a room name");
+            assert_eq!(grants.verdict(action, &room), expected, "{action:?} {room}");
+            let explanation = policy.explain(&Holder::Guest, action, &room);
+            let asks = match expected {
+                GrantVerdict::Asks(rule) => Some(rule),
+                GrantVerdict::Allowed | GrantVerdict::Denied => None,
+            };
+            assert_eq!(explanation.asks(), asks, "{explanation}");
+            assert_eq!(explanation.allowed, expected == GrantVerdict::Allowed);
+        }
+        let room = RoomName::parse("desk:7").expect("a room name");
+        let actions = (vec![Subscribe], vec![Publish, History]);
+        assert_eq!(grants.actions_in(&room), actions);
+    }
+}
