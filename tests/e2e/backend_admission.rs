@@ -203,9 +203,9 @@ async fn guests_are_no_question_until_they_present_a_token() {
     let token = json!({ "token": stack.forge().token() });
     for is_allowed in [false, true] {
         is_open.store(is_allowed, Ordering::SeqCst);
+        let questions = shop.requests().len();
         let mut guest = Opening::of(&stack).session().await;
         guest.connect(&json!({})).await.expect("a guest");
-        let questions = shop.requests().len();
         let answer = guest.call("authenticate", token.clone()).await;
         assert_eq!(answer["ok"], is_allowed, "{answer}");
         assert_eq!(shop.requests().len(), questions + 1);
@@ -282,7 +282,7 @@ async fn check_config_names_a_back_end_that_does_not_exist() {
         ),
         (
             format!("{backend}{rule}authorize = 'shop'\n"),
-            Some("rooms[0].authorize: must be backend"),
+            Some("authorize: must be backend"),
         ),
         (
             "[decisions]\nentries = 0\n".to_owned(),
