@@ -57,9 +57,8 @@ fn measure_decisions(count: usize) -> anyhow::Result<()> {
             .map(|number| format!("org:{number}:**"))
             .collect(),
         actions: vec![Action::Subscribe, Action::Publish],
-        issuers: Vec::new(),
-        scope: None,
         guests: true,
+        ..RoomRule::default()
     };
     let config = Config {
         rooms: vec![rule],

@@ -58,11 +58,13 @@ pub enum Rejection {
     AuthenticationTimedOut,
     /// The token is good, but its subject has as many sockets as it may.
     TooManySockets,
+    /// The token is good, but the back end that is asked about clients refuses this one.
+    RefusedByBackEnd,
 }
 
 impl Rejection {
     /// All of them, in the order in which `docs/protocol.md` lists them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::TokenMissing,
         Self::CredentialsMalformed,
         Self::CredentialsAmbiguous,
@@ -87,6 +89,7 @@ impl Rejection {
         Self::IdentityMismatch,
         Self::AuthenticationTimedOut,
         Self::TooManySockets,
+        Self::RefusedByBackEnd,
     ];
 
     /// The text for people and for `connect_error`.
@@ -154,6 +157,11 @@ impl Rejection {
                 "too many connections",
                 "too_many_connections",
                 "too_many_sockets",
+            ),
+            Self::RefusedByBackEnd => (
+                "refused by the back end",
+                "forbidden",
+                "refused_by_back_end",
             ),
         }
     }

@@ -41,6 +41,7 @@ fn message(rejection: Rejection) -> &'static str {
         Rejection::IdentityMismatch => "jwt of another session",
         Rejection::AuthenticationTimedOut => "authentication timed out",
         Rejection::TooManySockets => "too many connections",
+        Rejection::RefusedByBackEnd => "refused by the back end",
     }
 }
 
@@ -88,8 +89,10 @@ fn attack(rejection: Rejection, stack: &Stack) -> Option<Attack> {
         Rejection::IssuedInFuture => forged(forge.claim("iat", soon)),
         Rejection::AudienceInvalid => forged(forge.claim("aud", "latchkey-api")),
         Rejection::ClaimsInvalid => forged(forge.without_claim("sub")),
-        // These need a past: `revocation.rs`, `renewal.rs` and `limits.rs` have them.
+        // These need a past or a back end: `revocation.rs`, `renewal.rs`, `limits.rs` and
+        // `backend_admission.rs` have them.
         Rejection::TooManySockets
+        | Rejection::RefusedByBackEnd
         | Rejection::TokenRevoked
         | Rejection::IdentityMismatch
         | Rejection::AuthenticationTimedOut => return None,

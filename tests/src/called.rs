@@ -16,7 +16,10 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{Options, tls::Certificate};
@@ -75,6 +78,21 @@ impl CalledBackEnd {
         Self::new(format!("http://localhost:{port}/events"), requests)
     }
 
+    /// Starts a back end that answers each event with `value`, once there is a permit for it. Returns the
+    /// permits too, of which there are none yet.
+    pub async fn start_gated(value: Value) -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let open = gate.clone();
+        let this = Self::start(move |_| {
+            let (gate, value) = (gate.clone(), value.clone());
+            async move {
+                gate.acquire().await.expect("an open gate").forget();
+                answer(value)
+            }
+        });
+        (this.await, open)
+    }
+
     /// Starts a back end that speaks TLS with `own`, HTTP/2 where it is asked for, to clients that have
     /// the certificate `client` alone.
     ///
@@ -130,6 +148,28 @@ impl CalledBackEnd {
         Options::default()
             .gateway("backends", json!([self.settings("shop")]))
             .gateway("events", events)
+    }
+
+    /// A stack in whose rooms `desk:*` it decides on `actions`. `lobby` is open to everybody.
+    #[must_use]
+    pub fn decides_on(&self, actions: &[&str]) -> Options {
+        let rooms = json!([
+            { "rooms": ["lobby"], "actions": ["sub", "pub"] },
+            { "rooms": ["desk:*"], "actions": actions, "authorize": "backend", "backend": "shop" },
+        ]);
+        Options::default()
+            .gateway("backends", json!([self.settings("shop")]))
+            .gateway("rooms", rooms)
+    }
+
+    /// A stack that asks it about each client that connects.
+    #[must_use]
+    pub fn admits(&self) -> Options {
+        // The answer must come before the time without an admitted socket is over.
+        let settings = with(self.settings("shop"), json!({ "timeout_ms": 5000 }));
+        Options::default()
+            .gateway("backends", json!([settings]))
+            .gateway("connect.backend", "shop")
     }
 
     /// The requests until now.
@@ -207,4 +247,16 @@ impl Listener for TlsListener {
 #[must_use]
 pub fn answer(value: Value) -> Response {
     Json(value).into_response()
+}
+
+/// A JSON object with further members.
+///
+/// # Panics
+///
+/// When one of them is no object.
+#[must_use]
+pub fn with(mut value: Value, more: Value) -> Value {
+    let members = value.as_object_mut().expect("an object");
+    members.extend(more.as_object().expect("members").clone());
+    value
 }

@@ -22,6 +22,9 @@ use crate::{
     session::Identity,
 };
 
+/// The namespace of clients.
+const NAMESPACE: &str = "/";
+
 /// Who, what and where: either `token` or `connection`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +38,9 @@ pub(super) struct ExplainBody {
     /// What is to be done: `sub`, `pub`, `hst` or `prs`.
     #[schema(value_type = String)]
     action: Action,
+    /// Whether a back end that decides is asked, whatever answer is kept.
+    #[serde(default)]
+    ask: bool,
 }
 
 /// Explains by which grant somebody may do something in a room, or which were considered. Scope
@@ -88,8 +94,17 @@ pub(super) async fn post_explain(
     let policy = &context.policy;
     let claims = identity.claims();
     let holder = match &claims {
-        Some(claims) => policy.bearer(claims),
+        Some(claims) => policy
+            .bearer(claims)
+            .with_added(&identity.admission().grants),
         None => Holder::Guest,
     };
-    Ok(Json(policy.explain(&holder, body.action, &room)))
+    let explanation = policy.explain(&holder, body.action, &room);
+    if !body.ask {
+        return Ok(Json(explanation));
+    }
+    let details = identity.details();
+    let decisions = context.back_ends.decisions();
+    let asker = details.asker(NAMESPACE);
+    Ok(Json(decisions.explain(&asker, explanation).await))
 }

@@ -59,6 +59,7 @@ impl Caller {
             is_ours: true,
             issuer: &claims.iss,
             trusts_details: true,
+            added: &[],
         };
         let is_held = !claims.authorization_details.is_empty();
         let grants = is_held.then(|| Grants::of_token(&holder));

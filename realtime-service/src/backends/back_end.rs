@@ -103,6 +103,20 @@ impl BackEnd {
         event: &CloudEvent<'_, T>,
         (sender, bytes): (&str, usize),
     ) -> Result<Reply, CallError> {
+        self.ask(event, (sender, bytes), Reply::parse).await
+    }
+
+    /// Posts an event as [`Self::call`] does, and returns what `parse` makes of the answer.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::call`].
+    pub(super) async fn ask<T: Serialize, A>(
+        &self,
+        event: &CloudEvent<'_, T>,
+        (sender, bytes): (&str, usize),
+        parse: impl Fn(&[u8]) -> Result<A, CallError>,
+    ) -> Result<A, CallError> {
         let body = event.to_body();
         let body = body.map_err(|_| CallError::permanent("the event is no JSON"))?;
         let request = Post {
@@ -112,7 +126,7 @@ impl BackEnd {
             bytes,
             is_answer_read: true,
         };
-        self.send(request, Reply::parse).await
+        self.send(request, parse).await
     }
 
     /// Posts an event from the queue. Its answer means nothing but that the event was taken.

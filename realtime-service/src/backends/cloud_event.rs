@@ -12,9 +12,6 @@ use crate::{clock::unix_millis, rooms::Data};
 /// The media type of an event in structured mode.
 pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
-/// The type of an event that a client has sent.
-const CLIENT_EVENT: &str = "latchkey.client.event";
-
 /// The source of all events: a gateway. Each id is unique among all gateways.
 const SOURCE: &str = "urn:latchkey:realtime";
 
@@ -37,14 +34,38 @@ pub struct CloudEvent<'a, T> {
     /// The `sid` of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<&'a str>,
-    /// The public id of the connection.
-    pub connection: &'a str,
+    /// The public id of the connection; a question about a user has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<&'a str>,
     /// The namespace.
     pub namespace: &'a str,
-    /// The name of the event.
-    pub event: &'a str,
+    /// The name of the event that a client has sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<&'a str>,
     /// The content.
     pub data: T,
+}
+
+/// The kind of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// An event of the application's that a client has sent.
+    ClientEvent,
+    /// The question whether a client may connect, or renew its token.
+    Connect,
+    /// The question whether a user may do something in a room.
+    Authorize,
+}
+
+impl EventType {
+    /// The value of the attribute `type`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ClientEvent => "latchkey.client.event",
+            Self::Connect => "latchkey.client.connect",
+            Self::Authorize => "latchkey.room.authorize",
+        }
+    }
 }
 
 /// The content of a client's event.
@@ -74,27 +95,27 @@ impl<'a> CallData<'a> {
 }
 
 impl<'a, T: Serialize> CloudEvent<'a, T> {
-    /// An event that a client has sent at `sent_at` on a connection.
+    /// An event of this moment, `sent_at`, in a namespace. Its other attributes are added by their fields.
     #[must_use]
-    pub fn of_client(
+    pub fn new(
+        kind: EventType,
         (id, sent_at): (&'a str, SystemTime),
-        (connection, namespace): (&'a str, &'a str),
-        event: &'a str,
+        namespace: &'a str,
         data: T,
     ) -> Self {
         Self {
             specversion: "1.0",
             id,
             source: SOURCE,
-            r#type: CLIENT_EVENT,
+            r#type: kind.name(),
             time: timestamp(sent_at),
             datacontenttype: "application/json",
             subject: None,
             issuer: None,
             session: None,
-            connection,
+            connection: None,
             namespace,
-            event,
+            event: None,
             data,
         }
     }

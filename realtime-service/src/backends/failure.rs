@@ -29,7 +29,7 @@ impl Failure {
 }
 
 /// A failed call.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallError {
     /// The kind.
     pub failure: Failure,

@@ -4,11 +4,14 @@
 //! other caller anything: each back end has its own places, bytes and circuit breaker.
 
 mod addresses;
+mod admission;
+mod asker;
 mod back_end;
 mod breaker;
 mod capacity;
 mod client;
 mod cloud_event;
+mod decisions;
 mod failure;
 mod pattern;
 pub mod queue;
@@ -23,10 +26,16 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::queue::{Queue, store::NewEvent};
+use self::{
+    admission::Admitter,
+    queue::{Queue, store::NewEvent},
+};
 pub use self::{
+    admission::{Admission, AdmissionAnswer, AdmissionStage},
+    asker::Asker,
     back_end::BackEnd,
-    cloud_event::{CallData, CloudEvent},
+    cloud_event::{CallData, CloudEvent, EventType},
+    decisions::{Decision, DecisionAnswer, Decisions, Matter, Replacement},
     failure::{CallError, Failure},
     queue::NotStored,
     reply::{Action, Reply},
@@ -41,6 +50,9 @@ use crate::{
 pub struct BackEnds {
     all: Vec<Arc<BackEnd>>,
     routes: Vec<Route>,
+    /// The back end that is asked about each client that connects.
+    admitter: Option<Admitter>,
+    decisions: Decisions,
     /// Events that are delivered later; `None` while no event of the settings is.
     queue: Option<Queue>,
 }
@@ -65,6 +77,13 @@ impl BackEnds {
         let all: Vec<Arc<BackEnd>> = all.collect::<Result<_, _>>()?;
         Ok(Self {
             routes: routes::routes_of(config, &all)?,
+            admitter: Admitter::new(&config.connect, &all).map_err(|problem| {
+                ConfigError::Invalid {
+                    setting: "connect.backend".to_owned(),
+                    problem: problem.to_owned(),
+                }
+            })?,
+            decisions: Decisions::new(config, &all)?,
             all,
             queue: None,
         })
@@ -126,6 +145,36 @@ impl BackEnds {
     #[must_use]
     pub fn route(&self, event: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.matches(event))
+    }
+
+    /// The decisions about rooms.
+    #[must_use]
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// Asks the back end of `connect.backend` whether the user of `connection` is admitted. Without such a
+    /// back end everybody is.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer that can be used.
+    pub async fn ask_admission(
+        &self,
+        asker: &Asker<'_>,
+        connection: &str,
+        stage: AdmissionStage,
+    ) -> Result<AdmissionAnswer, CallError> {
+        match &self.admitter {
+            Some(admitter) => admitter.ask(asker, connection, stage).await,
+            None => Ok(AdmissionAnswer::Admitted(Admission::default())),
+        }
+    }
+
+    /// Whether a back end is asked about each client that connects.
+    #[must_use]
+    pub fn decide_on_connections(&self) -> bool {
+        self.admitter.is_some()
     }
 
     /// Reads the secrets of all back ends again at each SIGHUP, until it is dropped.

@@ -187,7 +187,7 @@ fn arguments(json: Box<RawValue>, attachments: &[String]) -> Result<Data, &'stat
 }
 
 /// Checks JSON and the binary data that belongs to it, in base64.
-fn data(json: Box<RawValue>, attachments: &[String]) -> Result<Data, &'static str> {
+pub(super) fn data(json: Box<RawValue>, attachments: &[String]) -> Result<Data, &'static str> {
     if attachments.len() > MAXIMUM_ATTACHMENTS {
         return Err("it has more than 10 attachments in one place");
     }

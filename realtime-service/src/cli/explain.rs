@@ -17,8 +17,10 @@ use crate::{
         keys::{Keys, Unverified},
         policy::{Explanation, Policy, RoomName},
     },
+    backends::BackEnds,
     config::{Config, load_keys},
     metrics::Metrics,
+    session::Identity,
     telemetry,
 };
 
@@ -35,6 +37,9 @@ pub struct ExplainArguments {
     /// What is to be done in it: sub, pub, hst or prs
     #[arg(long, value_parser = action)]
     action: Action,
+    /// Ask the back end, if one decides
+    #[arg(long)]
+    ask: bool,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -54,14 +59,22 @@ pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::R
     telemetry::init(config.log_format);
     let room = RoomName::parse(&arguments.room).context("--room")?;
     let token = token_file::read(&arguments.token_file).context("--token-file: cannot be read")?;
-    let keys = Keys::new(config, load_keys(config)?, &Arc::new(Metrics::new()))?;
+    let metrics = Arc::new(Metrics::new());
+    let keys = Keys::new(config, load_keys(config)?, &metrics)?;
     let verified = keys.verify(token.trim(), SystemTime::now()).await;
     let claims = verified.map_err(|unverified| match unverified {
         Unverified::Rejected(rejection) => anyhow!("the token is refused: {}", rejection.message()),
         Unverified::NoKeys => anyhow!("no keys of the token's issuer can be had"),
     })?;
     let policy = Policy::new(config)?;
-    let explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
+    let mut explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
+    if arguments.ask && explanation.backend.is_some() {
+        let back_ends = BackEnds::new(config, &metrics)?;
+        let identity = Identity::of(&claims, &policy, "".into(), SystemTime::now());
+        let details = identity.details();
+        let asker = details.asker("/");
+        explanation = back_ends.decisions().explain(&asker, explanation).await;
+    }
     print(&explanation, arguments.json)?;
     Ok(explanation.allowed)
 }

@@ -23,7 +23,7 @@ use shared_claims::{
 };
 
 use crate::{
-    auth::policy::{Holder, Policy, RoomName, RoomRule},
+    auth::policy::{Explanation, Holder, Policy, RoomName, RoomRule},
     config::Config,
 };
 
@@ -58,6 +58,8 @@ struct Case {
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Allow,
+    /// A back end decides.
+    Ask,
     Deny,
 }
 
@@ -119,14 +121,23 @@ impl Case {
         let explanations = actions
             .into_iter()
             .map(|action| policy.explain(&holder, action, &room));
-        let is_expected = self.expect == Verdict::Allow;
         let surprises: Vec<_> = explanations
-            .filter(|explanation| explanation.allowed != is_expected)
+            .filter(|explanation| Verdict::of(explanation) != self.expect)
             .map(|explanation| explanation.to_string())
             .collect();
         match surprises.is_empty() {
             true => Ok(()),
             false => Err(surprises.join("\n")),
+        }
+    }
+}
+
+impl Verdict {
+    fn of(explanation: &Explanation) -> Self {
+        match (explanation.allowed, &explanation.backend) {
+            (true, _) => Self::Allow,
+            (false, Some(_)) => Self::Ask,
+            (false, None) => Self::Deny,
         }
     }
 }

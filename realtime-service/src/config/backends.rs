@@ -221,6 +221,15 @@ impl Config {
             let setting = format!("events[{index}].backend");
             check(&setting, is_known, "no [[backends]] entry has this name")?;
         }
+        for (index, rule) in self.rooms.iter().enumerate() {
+            let mut names = self.backends.iter().map(|backend| &backend.name);
+            let is_known = rule
+                .backend
+                .as_ref()
+                .is_none_or(|own| names.any(|name| name == own));
+            let setting = format!("rooms[{index}].backend");
+            check(&setting, is_known, "no [[backends]] entry has this name")?;
+        }
         Ok(())
     }
 }

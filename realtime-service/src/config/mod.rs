@@ -8,7 +8,9 @@ mod api;
 mod auth;
 mod backends;
 mod cluster;
+mod connect;
 mod credentials;
+mod decisions;
 mod drain;
 mod events;
 mod heartbeat;
@@ -42,7 +44,9 @@ pub use api::ApiSettings;
 pub use auth::{AuthSettings, SessionBinding};
 pub use backends::{BackendSettings, is_denied, usual_denied_networks};
 pub use cluster::{ClusterSettings, WhileAway};
+pub use connect::{ConnectSettings, OnFailure};
 pub use credentials::CredentialSource;
+pub use decisions::DecisionSettings;
 pub use drain::DrainSettings;
 pub use events::{EventMode, EventRule};
 pub use heartbeat::Heartbeat;
@@ -54,7 +58,7 @@ pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use redis_servers::{Deployment, RedisServers};
 pub use revocations::RevocationSettings;
-pub use rooms::{ANY_ISSUER, RoomRule};
+pub use rooms::{ANY_ISSUER, Authority, RoomRule};
 pub(crate) use secret_file::read as read_secret_file;
 pub use tls::TlsSettings;
 pub use webhooks::WebhookSettings;
@@ -94,7 +98,8 @@ pub struct Config {
     #[serde(deserialize_with = "lists::credentials")]
     pub credentials: Vec<CredentialSource>,
     /// Rules that grant actions in rooms, in addition to a token's own grants. Only in the TOML
-    /// file, as `[[rooms]]`; by default every user may use `lobby` and their own room `user:{sub}`:
+    /// file, as `[[rooms]]` with `rooms`, `actions`, `issuers`, `scope`, `guests`, `authorize` and `backend`;
+    /// by default every user may use `lobby` and their own room `user:{sub}`:
     /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
     /// Back ends that answer events of clients. Only in the TOML file, as `[[backends]]` with `name`,
@@ -111,6 +116,10 @@ pub struct Config {
     /// `events`, `backend`, `mode`, `issuers`, `scope`, `claims`, `guests` and `rate`; the first entry
     /// with a pattern for the name counts. By default none: see [back ends](backends.md#calls).
     pub events: Vec<EventRule>,
+    /// The back end that is asked when a client connects.
+    pub connect: ConnectSettings,
+    /// Decisions of back ends about rooms that are kept.
+    pub decisions: DecisionSettings,
     /// The queue of events for back ends.
     pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
@@ -191,6 +200,8 @@ impl Default for Config {
             backends: Vec::new(),
             backend_deny_networks: usual_denied_networks(),
             events: Vec::new(),
+            connect: ConnectSettings::default(),
+            decisions: DecisionSettings::default(),
             webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
@@ -285,6 +296,8 @@ impl Config {
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.check_backends()?;
+        self.check_connect()?;
+        self.decisions.check()?;
         self.webhooks.check()?;
         self.history.check(self.cluster.is_on())?;
         self.presence.check()?;

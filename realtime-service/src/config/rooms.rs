@@ -11,7 +11,7 @@ pub const ANY_ISSUER: &str = "*";
 /// A pattern is a room name in which a segment can be `*` for any one, the last one `**` for one or
 /// more, and `{claim}` the text of a claim of the token, such as `{sub}`, percent-encoded, as one
 /// literal segment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoomRule {
     /// Patterns of room names.
@@ -29,6 +29,20 @@ pub struct RoomRule {
     /// Whether it is for guests too, where `auth.anonymous` lets them in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guests: bool,
+    /// The authority that allows the actions in place of the rule itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<Authority>,
+    /// The name of the back end that is that authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+}
+
+/// The authority that allows the actions of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// A back end, which is asked.
+    Backend,
 }
 
 impl RoomRule {
@@ -39,8 +53,7 @@ impl RoomRule {
             rooms: vec![room.to_owned()],
             actions: Action::ALL.to_vec(),
             issuers,
-            scope: None,
-            guests: false,
+            ..Self::default()
         };
         vec![
             rule("lobby", vec![ANY_ISSUER.to_owned()]),

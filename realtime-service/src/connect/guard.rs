@@ -102,7 +102,8 @@ async fn open(socket: &Arc<Socket>, payload: &Option<Value>) -> Result<Arc<Sessi
     let payload = payload.map_err(|_| Rejection::PayloadMalformed);
     let session = authenticate(&context, &engine, socket.ns(), payload).await;
     let session = session.map_err(|error| match error {
-        Unadmitted::Rejected(rejection) => rejection,
+        // socketioxide sends the message alone, and the rest of the closed list is added where it leaves.
+        Unadmitted::Rejected(refusal) => refusal.rejection,
         // It reaches nobody.
         Unadmitted::Ended => Rejection::KeyUnknown,
     })?;

@@ -2,6 +2,7 @@
 //! feature. Here are the clients of the engine; [`guard`] has those of socketioxide.
 
 mod guard;
+mod refusal;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,15 +10,18 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json, value::RawValue};
 use shared_claims::{Rejection, VerifiedClaims};
 
+use self::refusal::ClientRefusal;
+
 pub use self::guard::{Guarded, SessionRef, Unguarded, guard};
 use crate::{
     auth::{Payload, find_token, keys::Unverified},
+    backends::AdmissionStage,
     clock::wall_now,
     events,
     ids::random_id,
     metrics::Cause,
     rooms::Data,
-    session::{Identity, Received, Session, SessionContext},
+    session::{Identity, NotRenewed, Received, Session, SessionContext},
     transport::{
         Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet,
         ProtocolVersion, Queued, Waiting,
@@ -31,7 +35,7 @@ use crate::{
 /// Why a client is not admitted.
 enum Unadmitted {
     /// It is told so.
-    Rejected(Rejection),
+    Rejected(ClientRefusal),
     /// Its transport has ended, and nothing reaches it.
     Ended,
 }
@@ -62,42 +66,51 @@ async fn authenticate(
         Err(Rejection::TokenMissing) if context.auth.admits_guests() => Ok(None),
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
-    match claims.and_then(|claims| open(context, engine, namespace, claims.as_ref())) {
-        Ok(session) => Ok(session),
-        Err(Unverified::Rejected(rejection)) => {
+    let session = match claims {
+        Ok(claims) => open(context, engine, namespace, claims.as_ref()).await,
+        Err(unverified) => Err(unverified.into()),
+    };
+    session.map_err(|not_renewed| match not_renewed {
+        NotRenewed::Rejected { rejection, detail } => {
             tracing::info!(reason = rejection.reason(), "rejected");
             engine.reject(rejection);
-            Err(Unadmitted::Rejected(rejection))
+            Unadmitted::Rejected(ClientRefusal { rejection, detail })
         }
-        Err(Unverified::NoKeys) => {
-            tracing::warn!("nobody can be admitted: no keys are known");
+        NotRenewed::Unavailable { cause, message } => {
+            tracing::warn!("nobody can be admitted: {message}");
             // The client is not to blame. A closed transport brings it back by itself, where a
             // rejection would make it give up.
-            engine.end(Cause::NoKeys);
-            Err(Unadmitted::Ended)
+            engine.end(cause);
+            Unadmitted::Ended
         }
-    }
+    })
 }
 
-/// Opens the session of the bearer of verified claims, unless they are revoked, or of a guest.
-fn open(
+/// Opens the session of the bearer of verified claims, or of a guest. The back end of `connect.backend` is
+/// asked about the bearer, and the claims must not be revoked when it has answered.
+async fn open(
     context: &Arc<SessionContext>,
     engine: &Arc<EngineSession>,
     namespace: &str,
     claims: Option<&VerifiedClaims>,
-) -> Result<Arc<Session>, Unverified> {
+) -> Result<Arc<Session>, NotRenewed> {
     let (policy, connection) = (&context.policy, random_id().into());
     let identity = match claims {
-        Some(claims) => Identity::of(claims, policy, connection, wall_now()),
+        Some(claims) => {
+            let place = (&connection, namespace);
+            let admission = context
+                .ask_admission(claims, place, AdmissionStage::Connect)
+                .await?;
+            Identity::admitted(claims, policy, connection, wall_now(), admission)
+        }
         None => Identity::guest(policy, connection),
     };
-    let session = Session::open(context, engine.clone(), namespace, identity);
-    let session = session.map_err(Unverified::Rejected)?;
+    let session = Session::open(context, engine.clone(), namespace, identity)?;
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen
     // here.
     if claims.is_some_and(|claims| context.revocations.covers(claims)) {
         session.discard();
-        return Err(Unverified::Rejected(Rejection::TokenRevoked));
+        return Err(Rejection::TokenRevoked.into());
     }
     Ok(session)
 }
@@ -214,7 +227,7 @@ impl SocketHandler for EngineClients {
             let admitted = authenticate(&context, record, NAMESPACE, payload).await;
             admit(&client, admitted);
         };
-        // Nothing is awaited unless an issuer is asked for its keys.
+        // Nothing is awaited unless an issuer is asked for its keys, or a back end about the client.
         let mut admitting = Box::pin(admitting);
         if admitting.as_mut().now_or_never().is_none() {
             tokio::spawn(admitting);
@@ -307,7 +320,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
         }
         Err(Unadmitted::Rejected(rejection)) => {
             drop(stage);
-            reject(client, rejection);
+            reject(client, &rejection);
         }
         Err(Unadmitted::Ended) => {}
     }
@@ -325,17 +338,8 @@ fn connected(version: ProtocolVersion) -> String {
 ///
 /// DISCONNECT follows: otherwise a client of Socket.IO 2 or 3 would connect again, with the same token,
 /// whenever the transport ends. A client of Socket.IO 2 gets the data alone.
-fn reject(client: &Arc<EngineClient>, rejection: Rejection) {
-    let data = json!({
-        "message": rejection.message(),
-        "code": rejection.code(),
-        "type": "UnauthorizedError",
-        "reason": rejection.reason(),
-    });
-    let error = match client.data().record().version() {
-        ProtocolVersion::V3 => data,
-        ProtocolVersion::V4 => json!({ "message": rejection.message(), "data": data }),
-    };
+fn reject(client: &Arc<EngineClient>, refusal: &ClientRefusal) {
+    let error = refusal.to_error(client.data().record().version());
     send(client, &format!("4{error}"));
     send(client, "1");
 }

@@ -7,13 +7,15 @@ use serde_json::{Map, json, value::to_raw_value};
 use super::{Call, EventError};
 use crate::{
     auth::policy::Holder,
-    backends::{Action, CallData, CallError, CloudEvent, Failure, NotStored, Reply, Route},
+    backends::{
+        Action, CallData, CallError, CloudEvent, EventType, Failure, NotStored, Reply, Route,
+    },
     clock::{self, unix_millis, wall_now},
     config::EventMode,
     ids::random_id,
     outbox,
-    rooms::{Data, Draft, MessageKey, RoomName, Sender, SubscribeOptions},
-    session::{Identity, Membership},
+    rooms::{Data, Draft, MessageKey, RoomName, Sender},
+    session::Identity,
 };
 
 /// Time after which a client should send an event again that the full queue did not take.
@@ -63,13 +65,16 @@ async fn hand_over(
         let message = "the token does not allow this event";
         return Err(EventError::new("forbidden", message));
     }
-    route.count(&sender_of(identity)).map_err(too_often)?;
+    let key = identity.key();
+    route.count(&key).map_err(too_often)?;
     let args = arguments(call)?;
     let (none, id) = (Map::new(), random_id());
     let claims = claims.as_ref().map_or(&none, |claims| claims.all());
     let data = CallData::new(&args, claims).map_err(|_| EventError::internal())?;
-    let place = (&*call.session.connection, call.session.outbox().namespace());
-    let mut event = CloudEvent::of_client((&id, wall_now()), place, name, data);
+    let namespace = call.session.outbox().namespace();
+    let mut event = CloudEvent::new(EventType::ClientEvent, (&id, wall_now()), namespace, data);
+    event.connection = Some(&call.session.connection);
+    event.event = Some(name);
     if let Some(principal) = &identity.principal {
         event.subject = Some(&principal.subject);
         event.issuer = Some(&principal.issuer);
@@ -77,13 +82,13 @@ async fn hand_over(
     }
     match route.mode {
         EventMode::Call => {
-            let load = (&*sender_of(identity), call.received.bytes());
+            let load = (&*key, call.received.bytes());
             let answer = route.back_end().call(&event, load).await;
             answer.map(Some).map_err(|error| error_of(&error))
         }
         EventMode::Notify => {
             let back_ends = &call.context.back_ends;
-            let stored = back_ends.store(route, sender_of(identity), &event).await;
+            let stored = back_ends.store(route, key, &event).await;
             stored.map_err(error_of_queue)?;
             call.succeed(&json!({ "id": id })).await;
             Ok(None)
@@ -101,15 +106,6 @@ fn error_of_queue(error: NotStored) -> EventError {
         NotStored::Unavailable => {
             EventError::unavailable("the queue of events cannot be written; try again")
         }
-    }
-}
-
-/// The user that an event counts for, or the one connection of a guest. The parts are told apart by a
-/// character that no identifier has.
-fn sender_of(identity: &Identity) -> String {
-    match &identity.principal {
-        Some(principal) => format!("{}\n{}", principal.issuer, principal.subject),
-        None => format!("\n{}", identity.sender.connection),
     }
 }
 
@@ -132,7 +128,7 @@ fn arguments(call: &Call<'_>) -> Result<Data, EventError> {
     })
 }
 
-fn error_of(error: &CallError) -> EventError {
+pub(super) fn error_of(error: &CallError) -> EventError {
     let message = match error.failure {
         Failure::TimedOut => "the back end has not answered in time",
         Failure::Failed => "the back end failed",
@@ -198,17 +194,8 @@ async fn publish(
 
 /// Takes the socket into a room. Nothing happens when it is in it.
 async fn join(call: &Call<'_>, room: &RoomName) -> Result<(), EventError> {
-    if !call.take_place(room, Membership::ByBackEnd)? {
-        return Ok(());
-    }
-    let subscriber = call.session.subscriber(room);
-    let options = SubscribeOptions::default();
-    let rooms = &call.context.rooms;
-    let joined = rooms.subscribe(room, &subscriber, &options, |_| None).await;
-    joined.map_err(|error| {
-        call.session.leave(room);
-        EventError::of_join(error)
-    })
+    let joined = call.session.join(room).await;
+    joined.map_err(|error| EventError::of_join(error, room))
 }
 
 async fn emit(call: &Call<'_>, event: &str, args: &Data) {

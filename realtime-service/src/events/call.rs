@@ -1,16 +1,16 @@
 //! One event on its way: what it asks for, and how it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use shared_claims::{authorization::Action, json};
+use shared_claims::json;
 
 use crate::{
     outbox,
-    rooms::{JoinError, PublishError, RoomName},
-    session::{Argument, Identity, Membership, Received, Session, SessionContext},
+    rooms::{PublishError, RoomName},
+    session::{Argument, NotJoined, Received, Session, SessionContext},
     transport::Packet,
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Call<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct EventError {
     code: &'static str,
-    message: &'static str,
+    message: Cow<'static, str>,
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
@@ -43,10 +43,10 @@ impl EventError {
     /// The code for an event that nothing handles.
     pub(crate) const UNKNOWN: &str = "unknown_event";
 
-    pub(crate) fn new(code: &'static str, message: &'static str) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
-            message,
+            message: message.into(),
             retryable: false,
             retry_after_ms: None,
             room: None,
@@ -92,11 +92,19 @@ impl EventError {
         }
     }
 
-    pub(crate) fn of_join(error: JoinError) -> Self {
+    pub(crate) fn session_ended() -> Self {
+        Self::new(NotJoined::SessionEnded.code(), "the session has ended")
+    }
+
+    pub(crate) fn of_join(error: NotJoined, room: &RoomName) -> Self {
         match error {
-            JoinError::SessionEnded => Self::new("session_ended", "the session has ended"),
-            JoinError::Unavailable => {
+            NotJoined::SessionEnded => Self::session_ended(),
+            NotJoined::Unavailable => {
                 Self::unavailable("the log of the room cannot be reached; try again")
+            }
+            NotJoined::TooManyRooms => {
+                let message = "this socket is in as many rooms as it may be";
+                Self::new(error.code(), message).in_room(room.clone())
             }
         }
     }
@@ -147,48 +155,6 @@ impl Call<'_> {
                 "the payload must be an object with exactly the members that this event takes",
             )
         })
-    }
-
-    /// Who sent it, if they may do `action` in `room`.
-    ///
-    /// # Errors
-    ///
-    /// When no grant allows it.
-    pub(crate) fn require(
-        &self,
-        action: Action,
-        room: &RoomName,
-    ) -> Result<Arc<Identity>, EventError> {
-        let identity = self.session.identity();
-        match identity.grants.allow(action, room) {
-            true => Ok(identity),
-            false => Err(EventError::forbidden(room.clone())),
-        }
-    }
-
-    /// Takes a place among the rooms of the socket, of which it may be in so many. Returns whether the
-    /// socket was not in the room before.
-    ///
-    /// # Errors
-    ///
-    /// When the socket is in as many rooms as it may be.
-    pub(crate) fn take_place(
-        &self,
-        room: &RoomName,
-        membership: Membership,
-    ) -> Result<bool, EventError> {
-        let mut rooms = self.session.rooms();
-        let is_new = !rooms.contains_key(room);
-        if is_new && rooms.len() >= self.context.limits.rooms_per_socket {
-            let message = "this socket is in as many rooms as it may be";
-            return Err(EventError::new("too_many_rooms", message).in_room(room.clone()));
-        }
-        match membership {
-            Membership::ByBackEnd => _ = rooms.insert(room.clone(), membership),
-            // A subscription changes nothing for a socket that a back end has taken in.
-            Membership::Granted => _ = rooms.entry(room.clone()).or_insert(membership),
-        }
-        Ok(is_new)
     }
 
     /// Acknowledges the event as carried out, with `answer`.

@@ -31,7 +31,7 @@ struct Kept<'a> {
 pub(super) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Read = call.argument()?;
     let room = room(payload.room)?;
-    call.require(Action::History, &room)?;
+    call.require(Action::History, &room).await?;
     let limit = payload.limit.unwrap_or(usize::MAX);
     let selection = Selection {
         since: payload.since.map(|Object(since)| since),

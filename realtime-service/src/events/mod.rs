@@ -2,6 +2,7 @@
 
 mod backend;
 mod call;
+mod decision;
 mod history;
 mod presence;
 mod publish;

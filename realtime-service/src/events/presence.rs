@@ -25,9 +25,9 @@ fn full() -> PresenceMode {
 pub(super) async fn show(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Ask = call.argument()?;
     let room = room(payload.room)?;
-    call.require(Action::Presence, &room)?;
+    call.require(Action::Presence, &room).await?;
     call.session.outbox().wait_for_room().await;
-    let subscriber = call.session.subscriber(&room);
+    let subscriber = call.session.subscriber(&room).that_may_watch();
     let answer = |presence: &Presence| call.success(presence, &[]);
     // What comes after the end is not sent.
     let rooms = &call.context.rooms;

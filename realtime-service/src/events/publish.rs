@@ -6,10 +6,10 @@ use shared_claims::{authorization::Action, ids::is_identifier};
 
 use super::{Call, EventError, room};
 use crate::{
+    auth::policy::GrantVerdict,
     clock::{self, unix_millis},
     ids::random_id,
     rooms::{Data, Draft, MessageKey, Position, is_publishable, null},
-    session::Identity,
 };
 
 /// The payload of `rt:publish`.
@@ -40,7 +40,11 @@ struct Accepted {
 pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Publish = call.argument_with_attachments()?;
     let room = room(payload.room)?;
-    let identity = call.require(Action::Publish, &room)?;
+    let identity = call.session.identity();
+    let verdict = identity.grants.verdict(Action::Publish, &room);
+    if verdict == GrantVerdict::Denied {
+        return Err(EventError::forbidden(room));
+    }
     if !is_publishable(&payload.event) {
         let message = "this event name is reserved, or longer than 128 bytes";
         return Err(EventError::new("invalid_event", message).in_room(room));
@@ -58,10 +62,10 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
         )
     })?;
     let key = payload.id.as_ref().map(|id| MessageKey {
-        publisher: publisher_of(&identity),
+        publisher: identity.key(),
         id: id.clone(),
     });
-    let draft = Draft {
+    let mut draft = Draft {
         room,
         event: payload.event,
         data,
@@ -69,6 +73,9 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
         from: identity.sender.clone(),
         ts: unix_millis(clock::now().wall),
     };
+    if let GrantVerdict::Asks(rule) = verdict {
+        call.review(&identity, rule, &mut draft).await?;
+    }
     let published = call.context.rooms.publish(&draft, key.as_ref()).await;
     let published =
         published.map_err(|error| EventError::from(error).in_room(draft.room.clone()))?;
@@ -79,13 +86,4 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     };
     call.succeed(&answer).await;
     Ok(())
-}
-
-/// Whom an id belongs to: a user, or the one connection of a guest. The parts are told apart by a
-/// character that no identifier has.
-fn publisher_of(identity: &Identity) -> String {
-    match &identity.principal {
-        Some(principal) => format!("{}\n{}", principal.issuer, principal.subject),
-        None => format!("\n{}", identity.sender.connection),
-    }
 }

@@ -16,9 +16,13 @@ type Name = [(&'static str, String); 1];
 /// The label of a back end, and that of an outcome.
 type Outcome = [(&'static str, String); 2];
 
+/// The label of a back end, the outcome of a decision, and whether it was asked for it.
+type DecisionLabels = [(&'static str, String); 3];
+
 /// The metrics of all back ends.
 pub(super) struct BackEnds {
     calls: Family<Outcome, Counter>,
+    decisions: Family<DecisionLabels, Counter>,
     durations: Family<Name, Histogram, fn() -> Histogram>,
     under_way: Family<Name, Gauge>,
     is_open: Family<Name, Gauge>,
@@ -31,6 +35,7 @@ pub(super) struct BackEnds {
 pub struct BackEndMetrics {
     name: String,
     calls: Family<Outcome, Counter>,
+    decisions: Family<DecisionLabels, Counter>,
     duration: Histogram,
     under_way: Gauge,
     is_open: Gauge,
@@ -46,6 +51,7 @@ impl Default for BackEnds {
     fn default() -> Self {
         Self {
             calls: Family::default(),
+            decisions: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             under_way: Family::default(),
             is_open: Family::default(),
@@ -60,8 +66,13 @@ impl BackEnds {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "backend_calls",
-            "Events that a back end was to answer, by back end and outcome",
+            "Events and questions that a back end was to answer, by back end and outcome",
             self.calls.clone(),
+        );
+        registry.register(
+            "backend_decisions",
+            "Decisions about actions in rooms, by back end, outcome and source",
+            self.decisions.clone(),
         );
         registry.register(
             "backend_call_seconds",
@@ -101,6 +112,7 @@ impl BackEnds {
         BackEndMetrics {
             name: name.to_owned(),
             calls: self.calls.clone(),
+            decisions: self.decisions.clone(),
             duration: self.durations.get_or_create_owned(&label),
             under_way: self.under_way.get_or_create_owned(&label),
             is_open: self.is_open.get_or_create_owned(&label),
@@ -120,6 +132,18 @@ impl BackEndMetrics {
         ];
         self.calls.get_or_create(&labels).inc();
         self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// A decision about an action in a room was made. `outcome` is `allowed`, `refused` or `failed`; the
+    /// back end was asked for it, or it was kept or asked for by another connection.
+    pub fn decided(&self, outcome: &'static str, was_asked: bool) {
+        let source = if was_asked { "asked" } else { "kept" };
+        let labels = [
+            ("backend", self.name.clone()),
+            ("outcome", outcome.to_owned()),
+            ("source", source.to_owned()),
+        ];
+        self.decisions.get_or_create(&labels).inc();
     }
 
     /// A request begins.

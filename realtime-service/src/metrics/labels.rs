@@ -23,6 +23,8 @@ pub enum Cause {
     Flooded,
     /// No keys were known that could verify its token.
     NoKeys,
+    /// The back end that is asked about clients gave no answer.
+    BackEndFailed,
     /// The client sent a message that is too large.
     TooLarge,
     /// The client sent text that is not valid UTF-8.
@@ -48,6 +50,7 @@ impl Cause {
             Self::Overflowed => "overflowed",
             Self::Flooded => "flooded",
             Self::NoKeys => "no_keys",
+            Self::BackEndFailed => "backend_failed",
             Self::TooLarge => "too_large",
             Self::InvalidText => "invalid_text",
             Self::Violated => "violated",

@@ -23,6 +23,7 @@ fn what_is_counted_is_shown_under_its_name() {
     metrics.key_fetch(FetchOutcome::Failed);
     let shop = metrics.back_end("shop");
     shop.called("backend_timeout", Duration::from_millis(20));
+    shop.decided("allowed", false);
     shop.set_open(true);
     shop.set_queue(3, 2, 1);
     let _request = shop.begin();
@@ -49,6 +50,7 @@ fn what_is_counted_is_shown_under_its_name() {
         r#"latchkey_realtime_key_fetches_total{outcome="failed"} 1"#,
         r#"latchkey_realtime_backend_calls_total{backend="shop",outcome="backend_timeout"} 1"#,
         r#"latchkey_realtime_backend_call_seconds_bucket{le="0.025",backend="shop"} 1"#,
+        r#"latchkey_realtime_backend_decisions_total{backend="shop",outcome="allowed",source="kept"} 1"#,
         r#"latchkey_realtime_backend_calls_under_way{backend="shop"} 1"#,
         r#"latchkey_realtime_backend_circuit_open{backend="shop"} 1"#,
         r#"latchkey_realtime_webhooks_queued{backend="shop"} 3"#,

@@ -16,6 +16,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use serde_json::value::RawValue;
+
 pub use self::{
     log::{Appended, Extract, MessageKey, Selection},
     message::{
@@ -69,6 +71,19 @@ pub struct Subscriber {
     pub sender: Sender,
     /// Whether its grants let it know who is in the room.
     pub may_watch: bool,
+    /// JSON that presence shows beside its user.
+    pub presence: Option<Arc<RawValue>>,
+}
+
+impl Subscriber {
+    /// The same connection, which may know who is in the room.
+    #[must_use]
+    pub fn that_may_watch(self) -> Self {
+        Self {
+            may_watch: true,
+            ..self
+        }
+    }
 }
 
 /// What a client that subscribes to a room wants to know.
@@ -180,6 +195,13 @@ impl Rooms {
         if let Some(room) = self.get(name) {
             room.identify(subscriber);
         }
+    }
+
+    /// Whether a connection is told who comes to a room and leaves it.
+    #[must_use]
+    pub fn is_watched_by(&self, name: &RoomName, connection: &str) -> bool {
+        self.get(name)
+            .is_some_and(|room| room.is_watched_by(connection))
     }
 
     /// Notes whether a member's grants let it know who is in a room.

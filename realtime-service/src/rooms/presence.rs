@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use self::shared::record::{Row, UserRow};
@@ -60,6 +61,10 @@ pub struct Present {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub name: Option<Arc<str>>,
+    /// The data that the back end of `connect.backend` gave the connection which entered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Arc<RawValue>>,
     /// With how many connections; none for somebody who has just left and may come back.
     pub connections: usize,
 }
@@ -94,6 +99,7 @@ pub(super) struct People {
 
 struct Entry {
     name: Option<Arc<str>>,
+    data: Option<Arc<RawValue>>,
     connections: usize,
     /// Runs when the user has left for good.
     leaving: Option<Timer>,
@@ -117,6 +123,7 @@ impl People {
             is_first = true;
             Entry {
                 name: name.cloned(),
+                data: None,
                 connections: 0,
                 leaving: None,
             }
@@ -125,6 +132,14 @@ impl People {
         entry.leaving = None;
         self.both += usize::from(is_first && is_elsewhere);
         is_first && !is_elsewhere
+    }
+
+    /// Shows the data of a connection beside its user, in place of the data from before; without any,
+    /// that stays.
+    pub(super) fn show(&mut self, user: &User, data: Option<&Arc<RawValue>>) {
+        if let (Some(data), Some(entry)) = (data, self.own.get_mut(user)) {
+            entry.data = Some(data.clone());
+        }
     }
 
     /// Counts a connection off, and returns whether it was the last of its user here. The user stays until
@@ -190,6 +205,7 @@ impl People {
         let row = |entry: &Entry| Row {
             connections: entry.connections,
             name: entry.name.clone(),
+            data: entry.data.as_ref().map(|data| data.get().into()),
         };
         match users {
             Some(users) => users
@@ -262,9 +278,14 @@ impl People {
         let name = own.and_then(|entry| entry.name.clone());
         let here = own.map_or(0, |entry| entry.connections);
         let there: usize = elsewhere().map(|row| row.connections).sum();
+        let shown = || {
+            let text = elsewhere().find_map(|row| row.data.as_deref())?;
+            RawValue::from_string(text.to_owned()).ok().map(Arc::from)
+        };
         Present {
             user: user.clone(),
             name: name.or_else(|| elsewhere().find_map(|row| row.name.clone())),
+            data: own.and_then(|entry| entry.data.clone()).or_else(shown),
             connections: here + there,
         }
     }

@@ -265,6 +265,10 @@ impl Room {
             return Err(error);
         }
         let may_watch = subscriber.may_watch;
+        if let Some(user) = &user {
+            let presence = subscriber.presence.as_ref();
+            state.people.show(user, presence);
+        }
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
             if user.is_some() {
                 member.user.clone_from(&user);

@@ -96,9 +96,11 @@ impl SessionContext {
         }))
     }
 
-    /// Ends the sockets here whose tokens a logout concerns.
+    /// Ends the sockets here whose tokens a logout concerns, and voids the decisions of back ends for their
+    /// users.
     pub fn end_revoked(&self, logout: &VerifiedLogout) {
         for scope in &logout.scopes {
+            self.back_ends.decisions().forget(&logout.iss, scope);
             for session in self.sessions.find(&logout.iss, scope) {
                 let identity = session.identity();
                 if identity

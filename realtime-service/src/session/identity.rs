@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     auth::policy::{Grants, Holder, Policy},
+    backends::Admission,
     rooms::Sender,
 };
 
@@ -31,6 +32,8 @@ pub struct Identity {
     pub sender: Sender,
     /// The grants of the token and of the rules.
     pub grants: Grants,
+    /// The contributions of the back end that admitted the client.
+    admission: Arc<Admission>,
     claims: Option<CompactClaims>,
     /// The end of the token by the clock that timers go by, and by the one on the wall: the former
     /// stands still while a machine is suspended.
@@ -50,6 +53,7 @@ impl Identity {
                 connection,
             },
             grants: policy.grants(&Holder::Guest),
+            admission: Arc::default(),
             claims: None,
             expires_at: None,
         }
@@ -62,6 +66,18 @@ impl Identity {
         policy: &Policy,
         connection: Arc<str>,
         now: SystemTime,
+    ) -> Self {
+        Self::admitted(claims, policy, connection, now, Arc::default())
+    }
+
+    /// Builds the same identity, with the grants that the back end has added which admitted the client.
+    #[must_use]
+    pub fn admitted(
+        claims: &VerifiedClaims,
+        policy: &Policy,
+        connection: Arc<str>,
+        now: SystemTime,
+        admission: Arc<Admission>,
     ) -> Self {
         let left = claims.expires_at().duration_since(now).unwrap_or_default();
         let profile = &claims.profile;
@@ -88,9 +104,26 @@ impl Identity {
                 name: name.map(|name| name.as_str().into()),
                 connection,
             },
-            grants: policy.grants(&holder),
+            grants: policy.grants(&holder.with_added(&admission.grants)),
+            admission,
             expires_at: Some((Instant::now() + left, claims.expires_at())),
             claims: Some(CompactClaims::from(claims)),
+        }
+    }
+
+    /// The contributions of the back end that admitted the client.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// The key of the user, or of the one connection of a guest, for what each user has a share of. Its
+    /// parts are told apart by a character that no identifier has.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &self.principal {
+            Some(principal) => format!("{}\n{}", principal.issuer, principal.subject),
+            None => format!("\n{}", self.sender.connection),
         }
     }
 

@@ -4,13 +4,16 @@
 //! A session ends in one of these ways, each with a verb of its own: it expires with its token, it is
 //! disconnected for good, its transport is closed, or its client leaves.
 
+mod admission;
 mod context;
 mod drain;
 mod expiry;
 mod handlers;
 mod identity;
 mod intake;
+mod joining;
 mod liveness;
+mod permission;
 mod received;
 mod registry;
 mod renewal;
@@ -33,12 +36,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    admission::NotAdmitted,
     context::SessionContext,
     drain::drain_notice,
     identity::{Identity, Principal},
+    joining::NotJoined,
+    permission::UserDetails,
     received::{Argument, Arguments, InvalidArguments, Received},
     registry::Registry,
-    renewal::Renewed,
+    renewal::{NotRenewed, Renewed},
     sending::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged},
 };
 use self::{expiry::Deadlines, intake::Intake};
@@ -171,6 +177,7 @@ impl Session {
             outbox: self.outbox.clone(),
             sender: identity.sender.clone(),
             may_watch: identity.grants.allow(Action::Presence, room),
+            presence: identity.admission().presence.clone(),
         }
     }
 
@@ -257,9 +264,11 @@ impl Session {
             let answer = self.context.outboxes.share(answer);
             self.engine().queue().push(answer);
         }
-        let _alone = lock(&self.renewing);
+        let alone = lock(&self.renewing);
         self.outbox.set_deadline(self.identity().expires_at());
         self.is_admitted.store(true, Ordering::Release);
+        drop(alone);
+        self.join_named_rooms_first();
         Ok(())
     }
 

@@ -1,22 +1,20 @@
 //! `authenticate`: a token for a session that is there already. It says who a guest is, or lets
 //! somebody stay for longer; it never makes somebody somebody else.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::SystemTime,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json};
+use shared_claims::{Rejection, VerifiedClaims, authorization::Action, json, verify::LogoutScope};
 use socketioxide::extract::SocketRef;
 
 use super::{
-    Arguments, Identity, Membership, Received, Session, handlers::Audience, lock, take_seat,
-    unauthorized,
+    Arguments, Identity, Membership, NotAdmitted, Received, Session, handlers::Audience, lock,
+    permission::is_asked, take_seat, unauthorized,
 };
 use crate::{
-    auth::{keys::Unverified, token_of_text},
+    auth::{keys::Unverified, policy::GrantVerdict, token_of_text},
+    backends::{Admission, AdmissionStage},
     clock::{unix_secs, wall_now},
     metrics::Cause,
     rooms::RoomName,
@@ -34,6 +32,61 @@ pub struct Renewed {
     pub added: Vec<String>,
     /// Patterns of rooms in which less is allowed than before.
     pub dropped: Vec<String>,
+}
+
+/// The reason why a token was not taken.
+#[derive(Debug)]
+pub enum NotRenewed {
+    /// The token is refused.
+    Rejected {
+        /// The reason.
+        rejection: Rejection,
+        /// The text of the back end that refuses it.
+        detail: Option<Box<str>>,
+    },
+    /// The decision on the client cannot be made now.
+    Unavailable {
+        /// The reason for metrics.
+        cause: Cause,
+        /// The reason for people.
+        message: &'static str,
+    },
+}
+
+impl From<Rejection> for NotRenewed {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected {
+            rejection,
+            detail: None,
+        }
+    }
+}
+
+impl From<Unverified> for NotRenewed {
+    fn from(unverified: Unverified) -> Self {
+        match unverified {
+            Unverified::Rejected(rejection) => rejection.into(),
+            Unverified::NoKeys => Self::Unavailable {
+                cause: Cause::NoKeys,
+                message: "no keys are known",
+            },
+        }
+    }
+}
+
+impl From<NotAdmitted> for NotRenewed {
+    fn from(not_admitted: NotAdmitted) -> Self {
+        match not_admitted {
+            NotAdmitted::Refused(detail) => Self::Rejected {
+                rejection: Rejection::RefusedByBackEnd,
+                detail,
+            },
+            NotAdmitted::Unanswered(_) => Self::Unavailable {
+                cause: Cause::BackEndFailed,
+                message: "the back end that admits clients gives no answer",
+            },
+        }
+    }
 }
 
 /// The payload. `socketio-jwt`'s clients send other members too, which mean nothing.
@@ -69,7 +122,7 @@ impl Session {
         let was_guest = self.identity().principal.is_none();
         let outcome = match token_of(received) {
             Ok(token) => self.renew(&token).await,
-            Err(rejection) => Err(Unverified::Rejected(rejection)),
+            Err(rejection) => Err(rejection.into()),
         };
         // Who asked for no acknowledgement is told by an event, as a guest is in any case.
         let with_event = was_guest || !received.wants_acknowledgement();
@@ -89,24 +142,29 @@ impl Session {
                 });
                 received.acknowledge(self, &answer).await;
             }
-            Err(Unverified::Rejected(rejection)) => {
+            Err(NotRenewed::Rejected { rejection, detail }) => {
                 tracing::info!(connection = %self.connection, reason = rejection.reason(), "a token was refused");
                 self.context.metrics.refusal(rejection);
                 if with_event {
-                    self.emit("unauthorized", &unauthorized(rejection));
+                    let mut told = unauthorized(rejection);
+                    if let Some(detail) = &detail {
+                        told["data"]["detail"] = json!(detail);
+                    }
+                    self.emit("unauthorized", &told);
                 }
-                let error = json!({
+                let mut error = json!({
                     "code": rejection.code(), "message": rejection.message(),
                     "reason": rejection.reason(), "retryable": false,
                 });
+                if let Some(detail) = detail {
+                    error["detail"] = json!(detail);
+                }
                 let answer = json!({ "ok": false, "error": error });
                 received.acknowledge(self, &answer).await;
                 self.count_refusal(was_guest);
             }
-            Err(Unverified::NoKeys) => {
-                let error = json!({
-                    "code": "unavailable", "message": "no keys are known", "retryable": true,
-                });
+            Err(NotRenewed::Unavailable { message, .. }) => {
+                let error = json!({ "code": "unavailable", "message": message, "retryable": true });
                 let answer = json!({ "ok": false, "error": error });
                 received.acknowledge(self, &answer).await;
             }
@@ -118,32 +176,44 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the token is refused, revoked, or somebody else's; then nothing changes.
-    pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, Unverified> {
-        let now = wall_now();
-        let claims = self.context.keys.verify(token, now).await?;
-        let revoked = Unverified::Rejected(Rejection::TokenRevoked);
+    /// When the token is refused, revoked, or somebody else's, or the back end that is asked about clients
+    /// refuses it; then nothing changes.
+    pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, NotRenewed> {
+        let claims = self.context.keys.verify(token, wall_now()).await?;
         if self.context.revocations.covers(&claims) {
-            return Err(revoked);
+            return Err(Rejection::TokenRevoked.into());
         }
-        let renewed = self.replace_identity(claims.clone(), now);
-        let renewed = renewed.map_err(Unverified::Rejected)?;
+        let stage = match self.identity().principal {
+            Some(_) => AdmissionStage::Renew,
+            None => AdmissionStage::Connect,
+        };
+        let place = (&self.connection, self.outbox.namespace());
+        let admission = self.context.ask_admission(&claims, place, stage).await?;
+        let renewed = self.replace_identity(claims.clone(), admission)?;
         // Whoever revoked it meanwhile did not find this session in the index, or found it.
         if self.context.revocations.covers(&claims) {
             self.disconnect(Cause::Revoked);
-            return Err(revoked);
+            return Err(Rejection::TokenRevoked.into());
         }
+        let scope = LogoutScope::Subject(claims.sub.clone());
+        self.context
+            .back_ends
+            .decisions()
+            .forget(&claims.iss, &scope);
+        self.review_rooms().await;
+        self.join_named_rooms().await;
         Ok(renewed)
     }
 
     fn replace_identity(
         self: &Arc<Self>,
         claims: VerifiedClaims,
-        now: SystemTime,
+        admission: Arc<Admission>,
     ) -> Result<Renewed, Rejection> {
         let _alone = lock(&self.renewing);
         let old = self.identity();
-        let new = Identity::of(&claims, &self.context.policy, self.connection.clone(), now);
+        let (policy, connection) = (&self.context.policy, self.connection.clone());
+        let new = Identity::admitted(&claims, policy, connection, wall_now(), admission);
         if old.principal.is_some() && old.principal != new.principal {
             return Err(Rejection::IdentityMismatch);
         }
@@ -180,25 +250,24 @@ impl Session {
     }
 
     /// Takes the session out of the rooms that its token does not let it hear any more, unless a back
-    /// end has taken it in.
+    /// end has taken it in, or decides on it.
     fn leave_forbidden_rooms(&self) {
         let identity: Arc<Identity> = self.identity();
         for room in self.joined() {
             let is_by_back_end = self.rooms().get(&room) == Some(&Membership::ByBackEnd);
-            if is_by_back_end || identity.grants.allow(Action::Subscribe, &room) {
+            let verdict = identity.grants.verdict(Action::Subscribe, &room);
+            if verdict == GrantVerdict::Denied && !is_by_back_end {
+                self.leave_with_notice(&room, "forbidden");
+            } else if !is_asked(&identity, Action::Presence, &room) {
                 let may_watch = identity.grants.allow(Action::Presence, &room);
                 self.context
                     .rooms
                     .let_watch(&room, &self.connection, may_watch);
-            } else {
-                self.leave(&room);
-                let data = json!({ "room": room, "code": "forbidden" });
-                self.emit("rt:unsubscribed", &data);
             }
         }
     }
 
-    fn joined(&self) -> Vec<RoomName> {
+    pub(super) fn joined(&self) -> Vec<RoomName> {
         self.rooms().keys().cloned().collect()
     }
 

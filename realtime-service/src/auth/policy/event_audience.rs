@@ -27,11 +27,10 @@ impl EventAudience {
         Self {
             claims: claims.collect(),
             rule: RoomRule {
-                rooms: Vec::new(),
-                actions: Vec::new(),
                 issuers: rule.issuers.clone(),
                 scope: rule.scope.clone(),
                 guests: rule.guests,
+                ..RoomRule::default()
             },
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use shared_claims::authorization::Action;
 
 use super::{
-    Holder, RoomName, RoomRule, Whom, for_each_grant,
+    Holder, RoomName, RoomRule, RuleIndex, Whom, for_each_grant,
     rule::{Rule, claims_in, expand},
     verification_of,
 };
@@ -29,6 +29,27 @@ pub struct Explanation {
     /// The rules that give this holder nothing, when it is not allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
+    /// The name of the back end that decides, when no grant allows it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// The answer of that back end, when it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<BackEndAnswer>,
+}
+
+/// The answer of a back end that was asked about an action in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BackEndAnswer {
+    /// Whether it allows the action; `false` when it gave no answer.
+    pub allow: bool,
+    /// Time for which the answer holds, in seconds.
+    pub cache_secs: u64,
+    /// The text for the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The code of the error, when it gave no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
 }
 
 /// A grant.
@@ -68,6 +89,8 @@ pub enum Mismatch {
 pub enum Source {
     /// The entry of the token's `authorization_details` with this index.
     AuthorizationDetails(usize),
+    /// The grant with this index in the answer of the back end that was asked when the holder connected.
+    ConnectBackEnd(usize),
     /// A rule of the configuration.
     Rule(RuleSource),
 }
@@ -87,6 +110,9 @@ pub struct RuleSource {
     /// The claims that the pattern names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<String>,
+    /// The back end that is asked before the rule allows something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
 }
 
 /// A pattern of a rule that gives the holder nothing.
@@ -127,6 +153,28 @@ impl RuleSource {
             whom,
             scope: rule.scope.clone(),
             claims: claims_in(text).map(str::to_owned).collect(),
+            backend: rule.backend.clone(),
+        }
+    }
+}
+
+impl Explanation {
+    /// Returns the rule whose back end decides, if one does.
+    #[must_use]
+    pub fn asks(&self) -> Option<RuleIndex> {
+        match (&self.backend, self.by.as_ref().map(|grant| &grant.source)) {
+            (Some(_), Some(Source::Rule(rule))) => RuleIndex::try_from(rule.index).ok(),
+            _ => None,
+        }
+    }
+
+    /// The same explanation, after the back end was asked.
+    #[must_use]
+    pub fn answered(self, answer: BackEndAnswer) -> Self {
+        Self {
+            allowed: answer.allow,
+            answer: Some(answer),
+            ..self
         }
     }
 }
@@ -138,7 +186,7 @@ pub(super) fn explain(
     action: Action,
     room: &RoomName,
 ) -> Explanation {
-    let (mut by, mut considered) = (None, Vec::new());
+    let (mut by, mut asked, mut considered) = (None, None, Vec::new());
     for_each_grant(rules, holder, |grant, source| {
         if by.is_some() {
             return;
@@ -148,9 +196,12 @@ pub(super) fn explain(
             actions: grant.actions.iter().collect(),
             source: source(),
         };
-        if grant.allows(action, room) {
-            by = Some(explained);
-            return;
+        match (grant.covers(action, room), grant.asks) {
+            (true, None) => return by = Some(explained),
+            (true, Some(_)) if asked.is_none() => return asked = Some(explained),
+            // The first back end decides.
+            (true, Some(_)) => return,
+            (false, _) => {}
         }
         considered.push(Considered {
             grant: explained,
@@ -160,13 +211,20 @@ pub(super) fn explain(
             },
         });
     });
+    let asked = asked.filter(|_| by.is_none());
+    let backend = asked.as_ref().and_then(|grant| match &grant.source {
+        Source::Rule(rule) => rule.backend.clone(),
+        Source::AuthorizationDetails(_) | Source::ConnectBackEnd(_) => None,
+    });
     Explanation {
         allowed: by.is_some(),
         action,
         room: room.clone(),
-        by,
+        by: by.or(asked),
         considered,
         passed_over: Vec::new(),
+        backend,
+        answer: None,
     }
 }
 
@@ -219,7 +277,11 @@ impl RoomRule {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.allowed { "allowed" } else { "denied" };
+        let verdict = match (self.allowed, &self.backend, &self.answer) {
+            (true, ..) => "allowed",
+            (false, Some(_), None) => "decided by a back end",
+            (false, ..) => "denied",
+        };
         write!(
             formatter,
             "{verdict}: {} in {}",
@@ -228,6 +290,9 @@ impl fmt::Display for Explanation {
         )?;
         if let Some(grant) = &self.by {
             write!(formatter, "\n  by {grant}")?;
+        }
+        if let (Some(backend), Some(answer)) = (&self.backend, &self.answer) {
+            write!(formatter, "\n  the back end {backend} {answer}")?;
         }
         for Considered { grant, why } in &self.considered {
             let why = match why {
@@ -239,7 +304,8 @@ impl fmt::Display for Explanation {
         for passed_over in &self.passed_over {
             write!(formatter, "\n  not by {passed_over}")?;
         }
-        if !self.allowed && self.considered.is_empty() && self.passed_over.is_empty() {
+        let is_bare = self.considered.is_empty() && self.passed_over.is_empty();
+        if !self.allowed && self.by.is_none() && is_bare {
             formatter.write_str("\n  there is no rule, and no grant in the token")?;
         }
         Ok(())
@@ -260,6 +326,12 @@ impl fmt::Display for Source {
             Self::AuthorizationDetails(index) => {
                 return write!(formatter, "the token's authorization_details[{index}]");
             }
+            Self::ConnectBackEnd(index) => {
+                return write!(
+                    formatter,
+                    "grants[{index}] of the back end of connect.backend"
+                );
+            }
             Self::Rule(rule) => rule,
         };
         let whom = match rule.whom {
@@ -271,7 +343,30 @@ impl fmt::Display for Source {
         if let Some(scope) = &rule.scope {
             write!(formatter, " and the scope {scope}")?;
         }
+        if let Some(backend) = &rule.backend {
+            write!(formatter, ", if the back end {backend} allows it")?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Display for BackEndAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(error) = self.error {
+            return write!(formatter, "has not decided: {error}");
+        }
+        formatter.write_str(if self.allow {
+            "allows it"
+        } else {
+            "refuses it"
+        })?;
+        if self.cache_secs > 0 {
+            write!(formatter, " for {} s", self.cache_secs)?;
+        }
+        match &self.reason {
+            Some(reason) => write!(formatter, ": {reason}"),
+            None => Ok(()),
+        }
     }
 }
 

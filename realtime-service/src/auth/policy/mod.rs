@@ -5,24 +5,27 @@ mod explain;
 mod pattern;
 mod room_name;
 mod rule;
+mod verdict;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 use shared_claims::{
     VerifiedClaims,
-    authorization::{Action, REALTIME_TYPE},
+    authorization::{Action, AuthorizationDetail, REALTIME_TYPE},
     verify::IssuerName,
 };
 
 pub use self::{
     event_audience::EventAudience,
     explain::{
-        Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource, Source, Want,
+        BackEndAnswer, Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource,
+        Source, Want,
     },
     pattern::percent_encode,
     room_name::{InvalidRoomName, RoomName},
     rule::Whom,
+    verdict::{GrantVerdict, RuleIndex},
 };
 use self::{pattern::Pattern, rule::Rule};
 pub use crate::config::RoomRule;
@@ -58,6 +61,8 @@ pub enum Holder<'a> {
         issuer: &'a str,
         /// Whether its `authorization_details` count.
         trusts_details: bool,
+        /// The grants that a back end added when the bearer connected.
+        added: &'a [AuthorizationDetail],
     },
 }
 
@@ -68,6 +73,8 @@ pub struct Grants(Box<[Grant]>);
 struct Grant {
     pattern: Pattern,
     actions: ActionSet,
+    /// The rule whose back end is asked before the actions are allowed.
+    asks: Option<RuleIndex>,
 }
 
 /// A set of actions: a bit for each, by its place in [`Action::ALL`].
@@ -106,6 +113,12 @@ impl Policy {
                 problem: problem.to_owned(),
             });
         }
+        if RuleIndex::try_from(config.rooms.len()).is_err() {
+            return Err(ConfigError::Invalid {
+                setting: "rooms".to_owned(),
+                problem: "must be at most 65535 rules".to_owned(),
+            });
+        }
         let others = config.issuers.iter().map(|settings| OtherIssuer {
             name: settings.name(),
             grants_rooms: settings.grants_rooms,
@@ -133,6 +146,7 @@ impl Policy {
             is_ours,
             issuer: other.map_or(&claims.iss, |other| other.name.as_str()),
             trusts_details: is_ours || other.is_some_and(|other| other.grants_rooms),
+            added: &[],
         }
     }
 
@@ -147,7 +161,7 @@ impl Policy {
     #[must_use]
     pub fn explain(&self, holder: &Holder<'_>, action: Action, room: &RoomName) -> Explanation {
         let mut explanation = explain::explain(&self.rules, holder, action, room);
-        if !explanation.allowed {
+        if explanation.by.is_none() {
             explanation.passed_over = explain::passed_over(&self.rules, holder);
         }
         explanation
@@ -165,6 +179,15 @@ fn verification_of(claim: &str) -> Option<&'static str> {
 }
 
 impl<'a> Holder<'a> {
+    /// The same bearer, to whom a back end has added grants. A guest stays as it is.
+    #[must_use]
+    pub fn with_added(mut self, grants: &'a [AuthorizationDetail]) -> Self {
+        if let Self::Bearer { added, .. } = &mut self {
+            *added = grants;
+        }
+        self
+    }
+
     /// What the token says.
     #[must_use]
     pub fn claims(&self) -> Option<&'a VerifiedClaims> {
@@ -203,21 +226,6 @@ impl Grants {
         Self(grants.into())
     }
 
-    /// Whether some grant allows `action` in `room`.
-    #[must_use]
-    pub fn allow(&self, action: Action, room: &RoomName) -> bool {
-        self.0.iter().any(|grant| grant.allows(action, room))
-    }
-
-    /// Everything that is allowed in `room`.
-    #[must_use]
-    pub fn actions_in(&self, room: &RoomName) -> Vec<Action> {
-        Action::ALL
-            .into_iter()
-            .filter(|action| self.allow(*action, room))
-            .collect()
-    }
-
     /// The patterns for which more is allowed than by `old`, and those for which less is.
     #[must_use]
     pub fn difference(&self, old: &Self) -> (Vec<String>, Vec<String>) {
@@ -240,12 +248,6 @@ impl Grants {
     }
 }
 
-impl Grant {
-    fn allows(&self, action: Action, room: &RoomName) -> bool {
-        self.actions.contains(action) && self.pattern.matches(room)
-    }
-}
-
 /// Hands each grant of `rules` and of the token to `take`, with a function for its source.
 fn for_each_grant(
     rules: &[Rule],
@@ -261,25 +263,35 @@ fn for_each_grant(
         for (place, text) in settings.rooms.iter().enumerate() {
             let source = || Source::Rule(RuleSource::new((index, settings), text, whom));
             for pattern in rule.patterns(place, holder) {
-                let actions = rule.actions;
-                take(Grant { pattern, actions }, &source);
+                let grant = Grant {
+                    pattern,
+                    actions: rule.actions,
+                    asks: rule.asks(index),
+                };
+                take(grant, &source);
             }
         }
     }
     if let Holder::Bearer {
         claims,
-        trusts_details: true,
+        trusts_details,
+        added,
         ..
     } = holder
     {
-        for_each_grant_of_token(claims, take);
+        if *trusts_details {
+            for_each_grant_of_token(claims, &mut take);
+        }
+        for (index, detail) in added.iter().enumerate() {
+            for_each_grant_of_detail(detail, &|| Source::ConnectBackEnd(index), &mut take);
+        }
     }
 }
 
 /// Hands each grant of a token to `take` (RFC 9396). What is no pattern grants nothing.
 fn for_each_grant_of_token(
     claims: &VerifiedClaims,
-    mut take: impl FnMut(Grant, &dyn Fn() -> Source),
+    take: &mut impl FnMut(Grant, &dyn Fn() -> Source),
 ) {
     if claims.authorization_details.is_empty() {
         return;
@@ -290,13 +302,25 @@ fn for_each_grant_of_token(
     let is_ours = |detail: &Value| detail["type"] == REALTIME_TYPE;
     let indices = all.enumerate().filter(|(_, detail)| is_ours(detail));
     for ((index, _), detail) in indices.zip(&claims.authorization_details) {
-        let actions: ActionSet = detail.actions.iter().copied().collect();
-        // A token has no claims to be put in.
-        let parse = |text: &String| Pattern::parse(text, |_| None);
-        for pattern in detail.rooms.iter().filter_map(parse) {
-            let source = || Source::AuthorizationDetails(index);
-            take(Grant { pattern, actions }, &source);
-        }
+        for_each_grant_of_detail(detail, &|| Source::AuthorizationDetails(index), take);
+    }
+}
+
+fn for_each_grant_of_detail(
+    detail: &AuthorizationDetail,
+    source: &dyn Fn() -> Source,
+    take: &mut impl FnMut(Grant, &dyn Fn() -> Source),
+) {
+    let actions: ActionSet = detail.actions.iter().copied().collect();
+    // Details have no claims to be put in.
+    let parse = |text: &String| Pattern::parse(text, |_| None);
+    for pattern in detail.rooms.iter().filter_map(parse) {
+        let grant = Grant {
+            pattern,
+            actions,
+            asks: None,
+        };
+        take(grant, source);
     }
 }
 

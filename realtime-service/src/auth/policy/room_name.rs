@@ -31,6 +31,13 @@ impl RoomName {
         }
     }
 
+    /// Returns the length, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a name is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Its segments.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split(':')

@@ -5,10 +5,10 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::{
-    ActionSet, Holder,
+    ActionSet, Holder, RuleIndex,
     pattern::{Pattern, claim_of, segments_of},
 };
-use crate::config::{ANY_ISSUER, RoomRule};
+use crate::config::{ANY_ISSUER, Authority, RoomRule};
 
 /// The most rooms that one claim with several values opens by one pattern.
 const MAXIMUM_VALUES: usize = 64;
@@ -49,6 +49,13 @@ impl Rule {
         }
     }
 
+    /// The index of this rule, when its back end is asked before it allows something.
+    pub(super) fn asks(&self, index: usize) -> Option<RuleIndex> {
+        self.settings.backend.as_ref()?;
+        // The policy has checked that each index fits.
+        RuleIndex::try_from(index).ok()
+    }
+
     /// The patterns that the text at `place` stands for.
     pub(super) fn patterns(&self, place: usize, holder: &Holder<'_>) -> Patterns {
         match &self.constants[place] {
@@ -68,6 +75,15 @@ impl RoomRule {
             self.issuers.is_empty() || first.is_none_or(|claim| claim == "iss")
         };
         let is_for_guests = |pattern: &String| !self.guests || claims_in(pattern).next().is_none();
+        match (self.authorize, &self.backend) {
+            (Some(Authority::Backend), None) => {
+                return Some("a rule with authorize = \"backend\" must name its backend");
+            }
+            (None, Some(_)) => {
+                return Some("a rule that names a backend must have authorize = \"backend\"");
+            }
+            _ => {}
+        }
         if !self.rooms.iter().all(is_pattern) {
             return Some("a pattern has an empty segment or a stray wildcard");
         }

@@ -224,3 +224,32 @@ fn the_example_in_the_documents_passes() {
     let report = report(&Config::default(), &text).expect("cases");
     assert!(report.failed() == 0 && report.0.len() > 5, "{report}");
 }
+
+#[test]
+fn a_decision_of_a_back_end_is_an_outcome_of_its_own() {
+    let backend = json!({ "name": "shop", "url": "https://shop/", "secret_file": "s" });
+    let config = Config {
+        backends: vec![serde_json::from_value(backend).expect("settings")],
+        ..config()
+    };
+    for (room, expect, is_expected) in [
+        ("desk:7", "ask", true),
+        ("desk:7", "deny", false),
+        ("desk:7", "allow", false),
+        ("news", "ask", false),
+        ("news", "allow", true),
+        ("cellar", "ask", false),
+    ] {
+        let cases = format!(
+            "{RULES}[[rooms]]\nrooms = ['desk:*']\nactions = ['sub']\nauthorize = 'backend'\n\
+             backend = 'shop'\n[[cases]]\nname = 'a case'\nclaims = {{}}\nroom = '{room}'\n\
+             action = 'sub'\nexpect = '{expect}'\n"
+        );
+        let report = report(&config, &cases).expect("cases");
+        assert_eq!(
+            report.failed() == 0,
+            is_expected,
+            "{room} {expect}: {report}"
+        );
+    }
+}

@@ -63,6 +63,12 @@ impl Data {
         &self.attachments
     }
 
+    /// Returns the size, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.json().len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// The content as a value, with `{"base64": …}` in the places of binary data.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -31,10 +31,19 @@ impl Room {
         }
         member.user = Some(user.clone());
         self.share(Some(&user));
-        if state.people.enter(&user, subscriber.sender.name.as_ref()) {
+        let is_first = state.people.enter(&user, subscriber.sender.name.as_ref());
+        state.people.show(&user, subscriber.presence.as_ref());
+        if is_first {
             let except = Some(&*subscriber.connection);
             self.announce(&mut state, Change::Join, user, except);
         }
+    }
+
+    /// Whether a member is told who comes and leaves.
+    pub(in crate::rooms) fn is_watched_by(&self, connection: &str) -> bool {
+        let mut state = self.lock();
+        let member = state.members.get_mut(connection);
+        member.is_some_and(|member| member.may_watch && member.mode != PresenceMode::Off)
     }
 
     /// Notes whether a member's grants let it know who is in the room.

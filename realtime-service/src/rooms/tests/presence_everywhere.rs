@@ -5,6 +5,7 @@ mod client;
 use std::{collections::BTreeSet, time::Duration};
 
 use redis::cmd;
+use serde_json::value::RawValue;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -84,6 +85,9 @@ impl Gateway {
                 connection: connection.clone(),
             },
             may_watch: true,
+            presence: RawValue::from_string(format!("[\"{sub}\"]"))
+                .ok()
+                .map(Arc::from),
         };
         let options = SubscribeOptions {
             presence,
@@ -117,6 +121,12 @@ impl Gateway {
             .await;
         let users = presence.users.expect("users");
         assert_eq!(users.len(), presence.count);
+        for present in &users {
+            // Whichever gateway the user is on.
+            let data = present.data.as_deref().map(RawValue::get);
+            let own = format!("[\"{}\"]", present.user.sub);
+            assert_eq!(data, Some(own.as_str()));
+        }
         let names = users
             .into_iter()
             .map(|present| present.user.sub.to_string());

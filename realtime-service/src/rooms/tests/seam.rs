@@ -254,6 +254,7 @@ async fn a_member_that_subscribes_again_is_still_told_that_it_missed_announcemen
     let (watcher, lobby) = (Client::new(&run, 0).subscriber(), name("lobby"));
     let watcher = Subscriber {
         may_watch: true,
+        presence: None,
         ..watcher
     };
     let options = SubscribeOptions {

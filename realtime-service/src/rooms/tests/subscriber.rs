@@ -52,6 +52,7 @@ impl Client {
                 connection: self.connection.clone(),
             },
             may_watch: false,
+            presence: None,
         }
     }
 

@@ -148,6 +148,7 @@ impl<'a> Client<'a> {
                 connection,
             },
             may_watch: false,
+            presence: None,
         };
         let answer = |subscription: &Subscription<'_>| {
             let answer = json!({

@@ -110,8 +110,12 @@ impl EngineSession {
     /// with the last refusal that it may have, the session ends.
     pub fn reject(self: &Arc<Self>, rejection: Rejection) {
         self.context.metrics.refusal(rejection);
-        // Who has too many sockets has a good token, and floods nobody.
-        if rejection != Rejection::TooManySockets {
+        // A client with a good token floods nobody.
+        let has_good_token = matches!(
+            rejection,
+            Rejection::TooManySockets | Rejection::RefusedByBackEnd
+        );
+        if !has_good_token {
             self.context.refusal_limiter.count(self.opener.address());
         }
         self.count_refusal();
@@ -362,7 +366,7 @@ fn close_code(cause: Cause) -> CloseCode {
         Cause::Flooded | Cause::Overflowed | Cause::Refused | Cause::Unauthenticated => {
             CloseCode::PolicyViolation
         }
-        Cause::NoKeys => CloseCode::InternalError,
+        Cause::NoKeys | Cause::BackEndFailed => CloseCode::InternalError,
         Cause::TooLarge => CloseCode::TooLarge,
         Cause::InvalidText => CloseCode::InvalidText,
         Cause::Violated => CloseCode::ProtocolError,

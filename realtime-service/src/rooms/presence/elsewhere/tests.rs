@@ -12,6 +12,7 @@ fn user(sub: &str) -> User {
 
 fn present(subs: &[&str]) -> Vec<UserRow> {
     let row = Row {
+        data: None,
         connections: 1,
         name: None,
     };

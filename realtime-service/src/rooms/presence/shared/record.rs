@@ -1,6 +1,6 @@
 //! The rows of presence as texts: in Redis, and in the messages of a room's channel.
 //!
-//! A field is `[iss, sub]` and its value `[connections, name]`, both JSON; the field without a name has
+//! A field is `[iss, sub]` and its value `[connections, name, data]`, both JSON; the field without a name has
 //! the version, the number of connections, and 1 when all rows are written.
 
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(in crate::rooms) struct Row {
     /// Number of connections; 0 for a user who has just left and may come back.
     pub(in crate::rooms) connections: usize,
     pub(in crate::rooms) name: Option<Arc<str>>,
+    /// The data to show beside the user, as JSON.
+    pub(in crate::rooms) data: Option<Arc<str>>,
 }
 
 /// Statement of a gateway about a room as a whole.
@@ -113,7 +115,7 @@ impl Notice {
 pub(super) fn encode((user, row): &UserRow) -> [String; 2] {
     let field = serde_json::to_string(&(&user.iss, &user.sub));
     let value = row.as_ref().map(|row| {
-        let value = serde_json::to_string(&(row.connections, &row.name));
+        let value = serde_json::to_string(&(row.connections, &row.name, &row.data));
         value.unwrap_or_default()
     });
     // Texts and numbers are always JSON.
@@ -125,8 +127,12 @@ fn row(field: &str, value: &str) -> Option<UserRow> {
     let row = match value {
         "" => None,
         value => {
-            let (connections, name) = serde_json::from_str(value).ok()?;
-            Some(Row { connections, name })
+            let (connections, name, data) = serde_json::from_str(value).ok()?;
+            Some(Row {
+                connections,
+                name,
+                data,
+            })
         }
     };
     Some((User { iss, sub }, row))
@@ -168,6 +174,7 @@ mod tests {
         let known = Row {
             connections: 2,
             name: Some("A \n \"Name\"".into()),
+            data: Some("{\"desk\":\n7}".into()),
         };
         let rows = vec![
             (user(None, "alice\n-"), Some(known)),

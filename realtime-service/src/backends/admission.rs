@@ -1,0 +1,241 @@
+//! The question whether a client may connect, and the answer.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+use shared_claims::{
+    authorization::{Action, AuthorizationDetail, is_room_pattern},
+    json,
+};
+
+use super::{
+    Asker, BackEnd, CallError, EventType,
+    asker::{check_reason, unusable},
+};
+use crate::{
+    config::{ConnectSettings, OnFailure},
+    ids::random_id,
+    rooms::{RoomName, is_portable},
+};
+
+/// Maximum number of grants of one answer, of rooms to join, and of patterns in one grant.
+const MAXIMUM_ENTRIES: usize = 64;
+
+/// Maximum size of the data for presence, in bytes of JSON.
+const MAXIMUM_PRESENCE_BYTES: usize = 1024;
+
+/// The moment at which a back end is asked about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdmissionStage {
+    /// The client connects, or a guest presents its first token.
+    Connect,
+    /// A token is renewed.
+    Renew,
+}
+
+/// The contributions of a back end to a client that it admits.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Grants in addition to those of the token and the rules.
+    pub grants: Vec<AuthorizationDetail>,
+    /// Rooms that the client joins at once.
+    pub rooms: Vec<RoomName>,
+    /// JSON that presence shows beside the user.
+    pub presence: Option<Arc<RawValue>>,
+}
+
+/// The answer about a client.
+#[derive(Debug)]
+pub enum AdmissionAnswer {
+    /// The client is admitted.
+    Admitted(Admission),
+    /// The client is refused, with a text for it.
+    Refused(Option<Box<str>>),
+}
+
+/// The back end that is asked about clients.
+pub(super) struct Admitter {
+    back_end: Arc<BackEnd>,
+    on_failure: OnFailure,
+}
+
+/// The content of the question.
+#[derive(Serialize)]
+struct AdmissionQuestion<'a> {
+    stage: AdmissionStage,
+    claims: &'a Map<String, Value>,
+}
+
+/// An answer as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAdmission {
+    allow: bool,
+    reason: Option<String>,
+    #[serde(default)]
+    grants: Vec<WrittenGrant>,
+    #[serde(default)]
+    rooms: Vec<String>,
+    presence: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGrant {
+    actions: Vec<Action>,
+    rooms: Vec<String>,
+}
+
+impl Admitter {
+    /// Returns the back end of the settings, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When no back end has the name.
+    pub(super) fn new(
+        settings: &ConnectSettings,
+        all: &[Arc<BackEnd>],
+    ) -> Result<Option<Self>, &'static str> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        let back_end = all.iter().find(|one| one.name() == settings.backend);
+        let back_end = back_end.ok_or("no [[backends]] entry has this name")?;
+        Ok(Some(Self {
+            back_end: back_end.clone(),
+            on_failure: settings.on_failure,
+        }))
+    }
+
+    /// Asks whether the user of `connection` is admitted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer that can be used, unless clients are admitted then.
+    pub(super) async fn ask(
+        &self,
+        asker: &Asker<'_>,
+        connection: &str,
+        stage: AdmissionStage,
+    ) -> Result<AdmissionAnswer, CallError> {
+        let id = random_id();
+        let claims = asker.claims;
+        let mut event = asker.event(EventType::Connect, &id, AdmissionQuestion { stage, claims });
+        event.connection = Some(connection);
+        let answer = self.back_end.ask(&event, (asker.key, 0), parse).await;
+        match (answer, self.on_failure) {
+            (Err(_), OnFailure::Admit) => Ok(AdmissionAnswer::Admitted(Admission::default())),
+            (answer, _) => answer,
+        }
+    }
+}
+
+/// Parses the body of an answer. Either all of it can be used, or none of it is.
+///
+/// # Errors
+///
+/// When the body has another shape, or a part of it cannot work.
+fn parse(body: &[u8]) -> Result<AdmissionAnswer, CallError> {
+    let written: WrittenAdmission = json::from_object(body).ok_or_else(|| {
+        unusable("it is no object with allow, reason, grants, rooms and presence alone, or one of them has another shape")
+    })?;
+    check_reason(written.allow, written.reason.as_deref())?;
+    if !written.allow {
+        let is_bare = written.grants.is_empty() && written.rooms.is_empty();
+        return match is_bare && written.presence.is_none() {
+            true => Ok(AdmissionAnswer::Refused(written.reason.map(Into::into))),
+            false => Err(unusable("it refuses, and has grants, rooms or presence")),
+        };
+    }
+    let is_too_long =
+        written.grants.len() > MAXIMUM_ENTRIES || written.rooms.len() > MAXIMUM_ENTRIES;
+    if is_too_long {
+        return Err(unusable("it has more than 64 grants or rooms"));
+    }
+    let rooms = written.rooms.into_iter().map(RoomName::parse);
+    Ok(AdmissionAnswer::Admitted(Admission {
+        grants: written
+            .grants
+            .into_iter()
+            .map(WrittenGrant::check)
+            .collect::<Result<_, _>>()?,
+        rooms: rooms
+            .collect::<Result<_, _>>()
+            .map_err(|_| unusable("a room has no such name"))?,
+        presence: written.presence.map(check_presence).transpose()?,
+    }))
+}
+
+impl WrittenGrant {
+    fn check(self) -> Result<AuthorizationDetail, CallError> {
+        let are_patterns = self.rooms.iter().all(|room| is_room_pattern(room));
+        match are_patterns && self.rooms.len() <= MAXIMUM_ENTRIES {
+            true => Ok(AuthorizationDetail::new(self.actions, self.rooms)),
+            false => Err(unusable(
+                "a grant has more than 64 rooms, or one that is no pattern",
+            )),
+        }
+    }
+}
+
+fn check_presence(data: Box<RawValue>) -> Result<Arc<RawValue>, CallError> {
+    match data.get().len() <= MAXIMUM_PRESENCE_BYTES && is_portable(data.get()) {
+        true => Ok(data.into()),
+        false => Err(unusable(
+            "presence must have at most 1024 bytes, of JSON that every client can parse",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_an_answer_is_understood() {
+        let body = br#"{"allow":true,"grants":[{"actions":["sub"],"rooms":["desk:*"]}],
+            "rooms":["desk:7"],"presence":{"mood":"busy"}}"#;
+        let Ok(AdmissionAnswer::Admitted(admission)) = parse(body) else {
+            panic!("the answer admits");
+        };
+        assert_eq!(admission.grants[0].rooms, ["desk:*"]);
+        assert_eq!(admission.rooms[0].to_string(), "desk:7");
+        let presence = admission.presence.expect("data");
+        assert_eq!(presence.get(), r#"{"mood":"busy"}"#);
+        for (body, text) in [
+            (r#"{"allow":false}"#, None),
+            (r#"{"allow":false,"reason":"closed"}"#, Some("closed")),
+        ] {
+            let Ok(AdmissionAnswer::Refused(reason)) = parse(body.as_bytes()) else {
+                panic!("{body} refuses");
+            };
+            assert_eq!(reason.as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn one_fault_spoils_the_whole_answer() {
+        let long = format!(r#"{{"allow":true,"presence":"{}"}}"#, "x".repeat(1024));
+        for body in [
+            "",
+            "{}",
+            "true",
+            r#"{"allow":1}"#,
+            r#"{"allow":true,"more":1}"#,
+            r#"{"allow":true,"reason":"welcome"}"#,
+            r#"{"allow":false,"reason":""}"#,
+            r#"{"allow":false,"reason":"a\nb"}"#,
+            r#"{"allow":false,"rooms":["a"]}"#,
+            r#"{"allow":true,"rooms":["a:*"]}"#,
+            r#"{"allow":true,"grants":[{"actions":["sub"],"rooms":["a**"]}]}"#,
+            r#"{"allow":true,"grants":[{"actions":["see"],"rooms":["a"]}]}"#,
+            r#"{"allow":true,"presence":{"_placeholder":true}}"#,
+            &long,
+        ] {
+            assert!(parse(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(parse(br#"{"allow":true}"#).is_ok());
+    }
+}

@@ -1,0 +1,51 @@
+//! The admission of a client by the back end of `connect.backend`.
+
+use std::sync::Arc;
+
+use shared_claims::VerifiedClaims;
+
+use super::{Identity, SessionContext};
+use crate::{
+    backends::{Admission, AdmissionAnswer, AdmissionStage, CallError},
+    clock::wall_now,
+};
+
+/// The reason why a client whose token was verified is not admitted.
+#[derive(Debug)]
+pub enum NotAdmitted {
+    /// The back end refuses it, with a text for the client.
+    Refused(Option<Box<str>>),
+    /// The back end gives no answer that can be used.
+    Unanswered(CallError),
+}
+
+impl SessionContext {
+    /// Asks the back end of `connect.backend`, if there is one, about the bearer of verified claims, on a
+    /// connection of a namespace. Takes as long as the back end's `timeout_ms` at most.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotAdmitted`].
+    pub(crate) async fn ask_admission(
+        &self,
+        claims: &VerifiedClaims,
+        (connection, namespace): (&Arc<str>, &str),
+        stage: AdmissionStage,
+    ) -> Result<Arc<Admission>, NotAdmitted> {
+        if !self.back_ends.decide_on_connections() {
+            return Ok(Arc::default());
+        }
+        let identity = Identity::of(claims, &self.policy, connection.clone(), wall_now());
+        let details = identity.details();
+        let asker = details.asker(namespace);
+        match self
+            .back_ends
+            .ask_admission(&asker, connection, stage)
+            .await
+        {
+            Ok(AdmissionAnswer::Admitted(admission)) => Ok(Arc::new(admission)),
+            Ok(AdmissionAnswer::Refused(reason)) => Err(NotAdmitted::Refused(reason)),
+            Err(error) => Err(NotAdmitted::Unanswered(error)),
+        }
+    }
+}
