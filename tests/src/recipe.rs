@@ -45,6 +45,8 @@ impl Recipe {
     /// When the language or its packages are missing, or the program does not listen.
     pub async fn start(page: &str, language: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let address = free_address();
+        let (_, port) = address.rsplit_once(':').expect("a port");
         let path = |name: &str| directory.path().join(name);
         let program = program_in(page, language);
         let mut command = match language {
@@ -73,10 +75,22 @@ impl Recipe {
                 assert!(built.status.success(), "{complaints}");
                 Command::new(path("program"))
             }
+            "php" => {
+                fs::write(path("program.php"), program).expect("a written file");
+                let mut php = Command::new("php");
+                php.args(["-S", &address, "program.php"]);
+                // Each request is logged there.
+                php.stderr(Stdio::null());
+                php
+            }
+            "ruby" => {
+                fs::write(path("program.rb"), program).expect("a written file");
+                let mut ruby = Command::new("ruby");
+                ruby.arg("program.rb").env("APP_ENV", "production");
+                ruby
+            }
             other => panic!("{other}: no such language"),
         };
-        let address = free_address();
-        let (_, port) = address.rsplit_once(':').expect("a port");
         command.current_dir(directory.path()).kill_on_drop(true);
         command.env("PORT", port).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -202,6 +202,7 @@ impl App {
             );
         }
         tasks.shutdown().await;
+        state.sessions.back_ends.close().await;
         state.sessions.revocations.close().await;
         Ok(())
     }

@@ -10,6 +10,8 @@ mod capacity;
 mod client;
 mod cloud_event;
 mod failure;
+mod inspection;
+mod lifecycle;
 mod pattern;
 pub mod queue;
 mod reply;
@@ -23,14 +25,18 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::queue::{Queue, store::NewEvent};
 pub use self::{
     back_end::BackEnd,
     cloud_event::{CallData, CloudEvent},
     failure::{CallError, Failure},
-    queue::NotStored,
+    lifecycle::{Opened, Origin},
+    queue::{NotStored, OpenBook},
     reply::{Action, Reply},
     routes::Route,
+};
+use self::{
+    lifecycle::Lifecycle,
+    queue::{Queue, store::NewEvent},
 };
 use crate::{
     config::{Config, ConfigError, EventMode},
@@ -41,8 +47,9 @@ use crate::{
 pub struct BackEnds {
     all: Vec<Arc<BackEnd>>,
     routes: Vec<Route>,
+    lifecycle: Lifecycle,
     /// Events that are delivered later; `None` while no event of the settings is.
-    queue: Option<Queue>,
+    queue: Option<Arc<Queue>>,
 }
 
 impl BackEnds {
@@ -65,27 +72,28 @@ impl BackEnds {
         let all: Vec<Arc<BackEnd>> = all.collect::<Result<_, _>>()?;
         Ok(Self {
             routes: routes::routes_of(config, &all)?,
+            lifecycle: Lifecycle::new(config, &all)?,
             all,
             queue: None,
         })
     }
 
-    /// Does the same, and opens the queue if an entry of `[[events]]` needs it.
+    /// Does the same, and opens the queue if an entry of `[[events]]` or `[[lifecycle]]` needs it.
     ///
     /// # Errors
     ///
     /// Those of [`Self::new`], or when the file of the queue cannot be used.
     pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
-        let is_needed = config
-            .events
-            .iter()
-            .any(|rule| rule.mode == EventMode::Notify);
+        let mut events = config.events.iter();
+        let is_needed =
+            !config.lifecycle.is_empty() || events.any(|rule| rule.mode == EventMode::Notify);
+        let back_ends = Self::new(config, metrics)?;
         let queue = is_needed
             .then(|| Queue::open(&config.webhooks))
             .transpose()?;
         Ok(Self {
-            queue,
-            ..Self::new(config, metrics)?
+            queue: queue.map(Arc::new),
+            ..back_ends
         })
     }
 
@@ -119,6 +127,14 @@ impl BackEnds {
         if let Some(queue) = &self.queue {
             let all = self.all.iter();
             join_all(all.map(|back_end| queue::delivery::deliver(queue, back_end))).await;
+        }
+    }
+
+    /// Waits until the events of this moment are durable, and leaves the file of the queue to other gateways.
+    /// Nothing may be stored or delivered any more.
+    pub async fn close(&self) {
+        if let Some(queue) = &self.queue {
+            queue.close().await;
         }
     }
 

@@ -16,6 +16,7 @@ mod history;
 mod issuer_check;
 mod issuers;
 mod keys;
+mod lifecycle;
 mod limits;
 mod lists;
 mod load;
@@ -48,6 +49,7 @@ pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, KeySource, ReloadSecrets, load_keys};
+pub use lifecycle::{LifecycleRule, LifecycleType};
 pub use limits::Limits;
 pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
@@ -96,7 +98,7 @@ pub struct Config {
     /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
     /// Back ends that answer events of clients. Only in the TOML file, as `[[backends]]` with `name`,
-    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `ca_file`,
+    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `batch`, `ca_file`,
     /// `client_cert_file` and `client_key_file`; by default none: see [back ends](backends.md#calls).
     pub backends: Vec<BackendSettings>,
     /// Networks in which no back end is called, whatever the name in its URL resolves to, separated
@@ -109,6 +111,9 @@ pub struct Config {
     /// `events`, `backend`, `mode`, `issuers`, `scope`, `claims`, `guests` and `rate`; the first entry
     /// with a pattern for the name counts. By default none: see [back ends](backends.md#calls).
     pub events: Vec<EventRule>,
+    /// Lifecycle events that back ends are sent. Only in the TOML file, as `[[lifecycle]]` with `backend`,
+    /// `types` and `rooms`; by default none: see [back ends](backends.md#what-happened).
+    pub lifecycle: Vec<LifecycleRule>,
     /// The queue of events for back ends.
     pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
@@ -189,6 +194,7 @@ impl Default for Config {
             backends: Vec::new(),
             backend_deny_networks: usual_denied_networks(),
             events: Vec::new(),
+            lifecycle: Vec::new(),
             webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
@@ -283,6 +289,7 @@ impl Config {
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.check_backends()?;
+        self.check_lifecycle()?;
         self.webhooks.check()?;
         self.history.check(self.cluster.is_on())?;
         self.presence.check()?;

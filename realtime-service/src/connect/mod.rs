@@ -63,7 +63,10 @@ async fn authenticate(
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
     match claims.and_then(|claims| open(context, engine, namespace, claims.as_ref())) {
-        Ok(session) => Ok(session),
+        Ok(session) => {
+            session.open_book().await;
+            Ok(session)
+        }
         Err(Unverified::Rejected(rejection)) => {
             tracing::info!(reason = rejection.reason(), "rejected");
             engine.reject(rejection);
@@ -96,7 +99,7 @@ fn open(
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen
     // here.
     if claims.is_some_and(|claims| context.revocations.covers(claims)) {
-        session.discard();
+        session.discard(Cause::Revoked);
         return Err(Unverified::Rejected(Rejection::TokenRevoked));
     }
     Ok(session)
@@ -284,7 +287,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
     match admitted {
         Ok(session) if has_left => {
             drop(stage);
-            session.discard();
+            session.discard(Cause::Client);
         }
         Err(_) if has_left => {}
         Ok(session) => {

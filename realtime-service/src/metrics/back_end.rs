@@ -25,6 +25,7 @@ pub(super) struct BackEnds {
     queued: Family<Name, Gauge>,
     dead: Family<Name, Gauge>,
     oldest_secs: Family<Name, Gauge>,
+    dropped: Family<Name, Counter>,
 }
 
 /// The metrics of one back end.
@@ -37,6 +38,7 @@ pub struct BackEndMetrics {
     queued: Gauge,
     dead: Gauge,
     oldest_secs: Gauge,
+    dropped: Counter,
 }
 
 /// A request that is under way, until it is dropped.
@@ -52,6 +54,7 @@ impl Default for BackEnds {
             queued: Family::default(),
             dead: Family::default(),
             oldest_secs: Family::default(),
+            dropped: Family::default(),
         }
     }
 }
@@ -93,6 +96,11 @@ impl BackEnds {
             "Age of the oldest event that is to be delivered, by back end",
             self.oldest_secs.clone(),
         );
+        registry.register(
+            "webhooks_dropped",
+            "Lifecycle events that were not stored, since the queue was full or cannot be written, by back end",
+            self.dropped.clone(),
+        );
     }
 
     /// The metrics of the back end `name`, at zero.
@@ -107,6 +115,7 @@ impl BackEnds {
             queued: self.queued.get_or_create_owned(&label),
             dead: self.dead.get_or_create_owned(&label),
             oldest_secs: self.oldest_secs.get_or_create_owned(&label),
+            dropped: self.dropped.get_or_create_owned(&label),
         }
     }
 }
@@ -132,6 +141,11 @@ impl BackEndMetrics {
     /// The circuit has opened, or closed.
     pub fn set_open(&self, is_open: bool) {
         self.is_open.set(is_open.into());
+    }
+
+    /// So many lifecycle events were not stored.
+    pub fn dropped(&self, events: u64) {
+        self.dropped.inc_by(events);
     }
 
     /// So many events are to be delivered, so many are dead letters, and the oldest of the former is

@@ -10,9 +10,10 @@ mod room;
 mod sender;
 
 use std::{
+    any::Any,
     cmp::Reverse,
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 pub use self::{
@@ -43,6 +44,12 @@ pub struct Rooms {
     terms: Arc<Terms>,
 }
 
+/// A note that somebody is in a room, which is dropped when the last connection has left.
+pub type Occupied = Box<dyn Any + Send>;
+
+/// Makes the note for a room that the first connection has entered.
+type OnOccupied = Box<dyn Fn(&RoomName) -> Option<Occupied> + Send + Sync>;
+
 /// What all rooms share.
 struct Terms {
     logs: Arc<MemoryLogs>,
@@ -53,6 +60,7 @@ struct Terms {
     presence: PresenceSettings,
     outboxes: Arc<OutboxContext>,
     timers: Arc<Timers>,
+    on_occupied: OnceLock<OnOccupied>,
 }
 
 /// A connection that subscribes to rooms.
@@ -135,8 +143,20 @@ impl Rooms {
                 presence: config.presence.clone(),
                 outboxes: outboxes.clone(),
                 timers: timers.clone(),
+                on_occupied: OnceLock::new(),
             }),
         }
+    }
+
+    /// Has `note` called for each room of this gateway that the first connection enters. What it returns is
+    /// dropped when the last one has left. Both happen under the lock of the room, in their order, and must
+    /// not wait.
+    pub fn on_occupied(
+        &self,
+        note: impl Fn(&RoomName) -> Option<Occupied> + Send + Sync + 'static,
+    ) {
+        // A second note is not asked for.
+        let _ = self.terms.on_occupied.set(Box::new(note));
     }
 
     /// Subscribes a client to a room. `answer` makes the packet that tells it so; every message that
@@ -340,6 +360,10 @@ impl Rooms {
 }
 
 impl Terms {
+    fn occupied(&self, name: &RoomName) -> Option<Occupied> {
+        self.on_occupied.get()?(name)
+    }
+
     fn open_log(&self, name: &RoomName) -> RoomLog {
         #[cfg(test)]
         if let Some(faults) = &self.faults {

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use self::{delivery::Backlog, epochs::Epochs, following::Following};
 use super::{
-    JoinError, MessageList, PresenceMode, RoomName, SubscribeOptions, Subscriber, Subscription,
-    Terms, User,
+    JoinError, MessageList, Occupied, PresenceMode, RoomName, SubscribeOptions, Subscriber,
+    Subscription, Terms, User,
     announce::{Batch, Change},
     list,
     log::{Extract, LogError, RoomLog, Selection},
@@ -47,6 +47,9 @@ struct State {
     epochs: Epochs,
     backlog: Backlog,
     members: Members,
+    /// Whether a connection is in it, and the note of that.
+    is_occupied: bool,
+    occupied: Option<Occupied>,
     people: People,
     batch: Batch,
     /// Whether another room has taken the place of this one.
@@ -249,6 +252,9 @@ impl Room {
             }
             return Err(error);
         }
+        if !std::mem::replace(&mut state.is_occupied, true) {
+            state.occupied = self.terms.occupied(&self.name);
+        }
         let may_watch = subscriber.may_watch;
         if let Some(member) = state.members.get_mut(&subscriber.connection) {
             if user.is_some() {
@@ -305,6 +311,10 @@ impl Room {
     pub(super) fn leave(self: &Arc<Self>, connection: &str) {
         let mut state = self.lock();
         let member = state.members.remove(connection);
+        if state.members.connections() == 0 {
+            state.is_occupied = false;
+            state.occupied = None;
+        }
         if let Some(user) = member.and_then(|member| member.user) {
             self.part(&mut state, &user);
         }
