@@ -122,7 +122,7 @@ mod tests {
             (types(""), "lifecycle[0].types: must name"),
             (
                 types("'hunter2'"),
-                "lifecycle[0].types[0]: must be some of connection.opened,",
+                "types[0]: must be some of connection.opened,",
             ),
             (types("'room.vacated'"), "lifecycle[0].rooms: must be set"),
             (

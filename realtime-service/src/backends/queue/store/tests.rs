@@ -172,7 +172,7 @@ fn a_batch_has_the_events_of_a_subject_in_their_order_and_one_that_failed_is_alo
     store.replay(Some("a1"), 9).expect("replayed");
     assert_eq!(
         batches(&store, 9, 9),
-        [["b1", "b2", "c1", "a2", "a3", "a1"]]
+        [["a2", "a3", "b1", "b2", "c1", "a1"]]
     );
 }
 
