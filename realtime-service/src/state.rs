@@ -58,6 +58,12 @@ impl AppState {
                 context.end_revoked(logout);
             }
         });
+        let context = Arc::downgrade(&sessions);
+        sessions.rooms.on_occupied(move |room| {
+            let context = context.upgrade()?;
+            let book = context.back_ends.room_occupied(room)?;
+            Some(Box::new(book))
+        });
         Ok(Arc::new(Self {
             sessions,
             cluster,
@@ -106,7 +112,7 @@ impl AppState {
     }
 
     /// Revokes what a logout token names, here and for every handshake to come; when this returns it
-    /// is durable.
+    /// is durable, and so is that back ends are told.
     ///
     /// # Errors
     ///
@@ -114,8 +120,23 @@ impl AppState {
     pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevocationError> {
         let context = &self.sessions;
         let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);
-        let remembered = context.revocations.remember(logout, (lifetime, wall_now()));
+        let now = wall_now();
+        let remembered = context.revocations.remember(logout, (lifetime, now));
+        let owner = self.owner_of(logout);
         context.end_revoked(logout);
-        context.revocations.write(remembered?).await
+        context.revocations.write(remembered?).await?;
+        let told = context
+            .back_ends
+            .session_revoked(logout, owner.as_deref(), now);
+        told.await;
+        Ok(())
+    }
+
+    /// Returns the subject of a session that a logout names, if one of its sockets is here.
+    fn owner_of(&self, logout: &VerifiedLogout) -> Option<Arc<str>> {
+        let scopes = logout.scopes.iter();
+        let mut sessions = scopes.flat_map(|scope| self.sessions.sessions.find(&logout.iss, scope));
+        let identity = sessions.next()?.identity();
+        Some(identity.principal.as_ref()?.subject.clone())
     }
 }

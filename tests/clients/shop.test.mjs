@@ -2,10 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { io } from "socket.io-client";
 
-import { beforeDeadline, call, login, next, required } from "./support.mjs";
+import { beforeDeadline, call, login, next, required, unverifiedClaims } from "./support.mjs";
 
 async function connected(t, name, password) {
   const token = await login(required("ISSUER_URL"), name, password);
@@ -40,4 +41,14 @@ test("an order is placed, entered by its owner alone, and announced", async (t) 
   for (const [data] of await Promise.all(told)) assert.deepEqual(data, { order });
   await call(bob, "rt:unsubscribe", { room: "lobby" });
   assert.equal(overheard, false);
+  const left = async () => (await acknowledged(bob, "shop:left", 0))[0];
+  const user = unverifiedClaims(alice.auth.token).sub;
+  assert.deepEqual(await left(), []);
+  for (const socket of [alice, again]) socket.close();
+  const names = await beforeDeadline("the shop is told who left", async (resolve) => {
+    let told = [];
+    for (; told.length < 3; told = await left()) await setTimeout(50);
+    resolve(told);
+  });
+  assert.deepEqual(names.sort(), [user, user, `order:${order}`].sort());
 });

@@ -167,7 +167,7 @@ async fn each_endpoint_wants_its_scope_and_the_token_its_audience() {
     let api = WithApi::start().await;
     let publish = Some(json!({"room": "lobby", "event": "news"}));
     let broadcast = Some(json!({"event": "news"}));
-    let kick = Some(json!({"sub": "nobody"}));
+    let (kick, dead) = (Some(json!({"sub": "nobody"})), Some(json!({"dead": true})));
     let read: Option<Value> = None;
     for (method, path, scope, body) in [
         (Method::POST, "/v1/publish", "rt.publish", &publish),
@@ -178,13 +178,23 @@ async fn each_endpoint_wants_its_scope_and_the_token_its_audience() {
         (Method::GET, "/v1/rooms/lobby/presence", "rt.read", &read),
         (Method::GET, "/v1/rooms/lobby/history", "rt.read", &read),
         (Method::GET, "/v1/connections", "rt.read", &read),
+        (Method::GET, "/v1/webhooks", "rt.webhooks", &read),
+        (Method::POST, "/v1/webhooks/replay", "rt.webhooks", &dead),
+        (Method::POST, "/v1/webhooks/drop", "rt.webhooks", &dead),
     ] {
         let call = async |forge: Forge| {
             api.call(method.clone(), path, &forge.token(), body.clone())
                 .await
         };
         call(api.back_end(scope)).await.ok();
-        for other in ["rt.publish", "rt.read", "rt.kick", "", "rt.*"] {
+        for other in [
+            "rt.publish",
+            "rt.read",
+            "rt.kick",
+            "rt.webhooks",
+            "",
+            "rt.*",
+        ] {
             if other != scope {
                 let refused = call(api.back_end(other)).await;
                 assert_eq!(refused.code(), "insufficient_scope", "{path} {other}");
@@ -193,8 +203,7 @@ async fn each_endpoint_wants_its_scope_and_the_token_its_audience() {
             }
         }
         // A user's token is none for back ends, and the reverse.
-        let user = api.stack.forge().claim("scope", ALL_SCOPES);
-        let refused = call(user).await;
+        let refused = call(api.stack.forge().claim("scope", ALL_SCOPES)).await;
         assert_eq!(
             (refused.status, refused.body["reason"].as_str()),
             (StatusCode::UNAUTHORIZED, Some("audience_invalid")),

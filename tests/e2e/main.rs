@@ -29,6 +29,7 @@ mod failing_disk;
 mod history;
 mod kept_away;
 mod kill_switch;
+mod lifecycle;
 mod limits;
 mod login;
 mod mail;

@@ -14,8 +14,12 @@ async fn run_shop(language: &str) {
     std::fs::write(file.path(), secret).expect("a written file");
     let backend = json!({ "name": "shop", "url": url, "secret_file": file.path() });
     let rule = json!({ "events": ["shop:*"], "backend": "shop", "mode": "call" });
+    let lifecycle = json!({
+        "backend": "shop", "types": ["connection.closed", "room.vacated"], "rooms": ["order:*"],
+    });
     let options = Options::default()
         .gateway("backends", json!([backend]))
+        .gateway("lifecycle", json!([lifecycle]))
         .gateway("events", json!([rule]));
     run_node_tests("shop.test.mjs", vec![("", options)]).await;
 }
@@ -52,4 +56,16 @@ async fn the_shop_in_node_serves_stock_clients() {
 #[ignore = "needs go and node"]
 async fn the_shop_in_go_serves_stock_clients() {
     run_shop("go").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs php and node"]
+async fn the_shop_in_php_serves_stock_clients() {
+    run_shop("php").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs ruby and node"]
+async fn the_shop_in_ruby_serves_stock_clients() {
+    run_shop("ruby").await;
 }

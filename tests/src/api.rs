@@ -11,7 +11,7 @@ use shared_claims::claims::API_AUDIENCE;
 use crate::{Forge, Opening, Options, Stack, WebSocket, eventually, free_address, soon};
 
 /// What a back end may have, all of it.
-pub const ALL_SCOPES: &str = "rt.publish rt.read rt.kick";
+pub const ALL_SCOPES: &str = "rt.publish rt.read rt.kick rt.webhooks";
 
 /// A stack whose gateway listens for back ends.
 pub struct WithApi {

@@ -1,6 +1,11 @@
 //! The programs of a page in docs/, as they stand there.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -46,45 +51,10 @@ impl Recipe {
     /// program differs from the example of its name that cargo has built.
     pub async fn start(page: &str, language: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| directory.path().join(name);
-        let program = program_in(page, language);
-        let mut command = match language {
-            "python" => {
-                fs::write(path("program.py"), program).expect("a written file");
-                let mut python = Command::new(installed(".venv").join("bin/python"));
-                python.args(["-B", "program.py"]);
-                python
-            }
-            "js" => {
-                fs::write(path("program.mjs"), program).expect("a written file");
-                let packages = installed("node_modules");
-                std::os::unix::fs::symlink(packages, path("node_modules")).expect("a link");
-                let mut node = Command::new("node");
-                node.arg("program.mjs");
-                node
-            }
-            "go" => {
-                fs::write(path("program.go"), program).expect("a written file");
-                let mut build = Command::new("go");
-                build.args(["build", "-o", "program", "program.go"]);
-                let built = build.current_dir(directory.path()).output();
-                let built = tokio::time::timeout(BUILD_DEADLINE, built).await;
-                let built = built.expect("go to end").expect("go");
-                let complaints = String::from_utf8_lossy(&built.stderr);
-                assert!(built.status.success(), "{complaints}");
-                Command::new(path("program"))
-            }
-            "rust" => {
-                let name = page.trim_end_matches(".md").replace('-', "_");
-                let source = format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));
-                let source = fs::read_to_string(source).expect("an example");
-                assert_eq!(source, program, "{page} has another program");
-                Command::new(built(&format!("examples/{name}")))
-            }
-            other => panic!("{other}: no such language"),
-        };
         let address = free_address();
         let (_, port) = address.rsplit_once(':').expect("a port");
+        let program = program_in(page, language);
+        let mut command = command(directory.path(), (page, language), &program, &address).await;
         command.current_dir(directory.path()).kill_on_drop(true);
         command.env("PORT", port).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -98,5 +68,64 @@ impl Recipe {
             _child: child,
             _directory: directory,
         }
+    }
+}
+
+/// Writes a program into `directory`, and returns the command that runs it.
+async fn command(
+    directory: &Path,
+    (page, language): (&str, &str),
+    program: &str,
+    address: &str,
+) -> Command {
+    let path = |name: &str| directory.join(name);
+    match language {
+        "python" => {
+            fs::write(path("program.py"), program).expect("a written file");
+            let mut python = Command::new(installed(".venv").join("bin/python"));
+            python.args(["-B", "program.py"]);
+            python
+        }
+        "js" => {
+            fs::write(path("program.mjs"), program).expect("a written file");
+            let packages = installed("node_modules");
+            std::os::unix::fs::symlink(packages, path("node_modules")).expect("a link");
+            let mut node = Command::new("node");
+            node.arg("program.mjs");
+            node
+        }
+        "go" => {
+            fs::write(path("program.go"), program).expect("a written file");
+            let mut build = Command::new("go");
+            build.args(["build", "-o", "program", "program.go"]);
+            let built = build.current_dir(directory).output();
+            let built = tokio::time::timeout(BUILD_DEADLINE, built).await;
+            let built = built.expect("go to end").expect("go");
+            let complaints = String::from_utf8_lossy(&built.stderr);
+            assert!(built.status.success(), "{complaints}");
+            Command::new(path("program"))
+        }
+        "rust" => {
+            let name = page.trim_end_matches(".md").replace('-', "_");
+            let source = format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+            let source = fs::read_to_string(source).expect("an example");
+            assert_eq!(source, program, "{page} has another program");
+            Command::new(built(&format!("examples/{name}")))
+        }
+        "php" => {
+            fs::write(path("program.php"), program).expect("a written file");
+            let mut php = Command::new("php");
+            php.args(["-S", address, "program.php"]);
+            // Each request is logged there.
+            php.stderr(Stdio::null());
+            php
+        }
+        "ruby" => {
+            fs::write(path("program.rb"), program).expect("a written file");
+            let mut ruby = Command::new("ruby");
+            ruby.arg("program.rb").env("APP_ENV", "production");
+            ruby
+        }
+        other => panic!("{other}: no such language"),
     }
 }

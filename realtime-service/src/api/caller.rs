@@ -30,6 +30,8 @@ pub(crate) enum Scope {
     Read,
     /// End connections.
     Kick,
+    /// See and change the queue of events for back ends, with what clients have sent.
+    Webhooks,
 }
 
 impl Scope {
@@ -38,6 +40,7 @@ impl Scope {
             Self::Publish => "rt.publish",
             Self::Read => "rt.read",
             Self::Kick => "rt.kick",
+            Self::Webhooks => "rt.webhooks",
         }
     }
 }

@@ -144,7 +144,7 @@ pub(super) async fn post_publish(
         from,
         ts,
     };
-    let published = api.state.sessions.rooms.publish(&draft, key.as_ref()).await;
+    let published = api.state.sessions.publish(&draft, key.as_ref()).await;
     let published = published.map_err(|_| ApiError::Unavailable)?;
     Ok(Json(PublishAnswer {
         position: published.position,

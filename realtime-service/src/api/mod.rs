@@ -12,6 +12,7 @@ mod openapi;
 mod problem;
 mod rooms;
 mod users;
+mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -100,12 +101,16 @@ fn routes(state: Arc<AppState>, config: &Config) -> Router {
         .route("/v1/users/{sub}/emit", post(users::post_emit))
         .route("/v1/disconnect", post(users::post_disconnect))
         .route("/v1/drain", post(drain::post_drain))
+        .route("/v1/webhooks/replay", post(webhooks::post_replay))
+        .route("/v1/webhooks/drop", post(webhooks::post_drop))
         .route_layer(from_fn_with_state(api.clone(), idempotency::answer_once))
         .route("/v1/authz/explain", post(authorization::post_explain))
         .route("/v1/rooms", get(rooms::list_rooms))
         .route("/v1/rooms/{room}/presence", get(rooms::show_presence))
         .route("/v1/rooms/{room}/history", get(rooms::show_history))
         .route("/v1/connections", get(connections::list_connections))
+        .route("/v1/webhooks", get(webhooks::list_webhooks))
+        .route("/v1/webhooks/{id}", get(webhooks::show_webhook))
         .route_layer(from_fn_with_state(api.clone(), caller::authenticate))
         .with_state(api);
     for_back_ends

@@ -63,6 +63,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
         super::rooms::show_presence,
         super::rooms::show_history,
         super::connections::list_connections,
+        super::webhooks::list_webhooks,
+        super::webhooks::show_webhook,
+        super::webhooks::post_replay,
+        super::webhooks::post_drop,
     ),
     modifiers(&BearerScheme)
 )]

@@ -1,6 +1,7 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
+mod routes;
 mod sharing;
 #[cfg(test)]
 mod tests;
@@ -10,12 +11,10 @@ use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Router;
 use futures_util::future::OptionFuture;
-use http::{HeaderValue, Method};
 use socketioxide::{ParserConfig, extract::SocketRef, handler::ConnectHandler as _};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::sharing::{leave_cluster, share};
 pub use crate::state::{AppState, DrainPlan};
@@ -24,7 +23,7 @@ use crate::{
     config::{Carrier, Config, KeySource},
     connect::{EngineClients, SessionRef, guard},
     events,
-    http::{admin, backchannel_logout, client_bundle, console, health},
+    http::{admin, console},
     session::{ACKNOWLEDGEMENT_DEADLINE, drain_notice},
     transport::{
         Certificate, Entrance, Gate, Socketioxide,
@@ -35,9 +34,6 @@ use crate::{
 
 /// The longest message of a client that was not admitted, in bytes: a token and what is around it.
 const UNADMITTED_MESSAGE_BYTES: usize = 16 * 1024;
-
-/// Time for which a browser may keep the answer to a preflight. Chromium keeps it for two hours at most.
-const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long an upgrade from polling to a WebSocket may take, as in Node's server.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -172,7 +168,7 @@ impl App {
             Some(engine) => gate.with_engine(engine.clone()),
             None => gate,
         };
-        let router = our_routes(&config, gate.clone(), &state)?.fallback_service(routes);
+        let router = routes::our_routes(&config, gate.clone(), &state)?.fallback_service(routes);
         let entrance = Entrance::new(gate, router);
         let stop = CancellationToken::new();
         let others = listen_for_others(&config, &state, (tls.clone(), &stop)).await?;
@@ -204,10 +200,16 @@ impl App {
             );
         }
         tasks.shutdown().await;
-        leave_cluster(&state, &config.presence).await;
-        state.sessions.revocations.close().await;
+        close(&state, &config).await;
         Ok(())
     }
+}
+
+/// Ends what the sessions wrote to, when none is left.
+async fn close(state: &Arc<AppState>, config: &Config) {
+    leave_cluster(state, &config.presence).await;
+    state.sessions.back_ends.close().await;
+    state.sessions.revocations.close().await;
 }
 
 /// Serves the gateway on `listener` until `shutdown`: its rooms, its events and its page.
@@ -342,33 +344,6 @@ pub(crate) fn socketioxide_of(
         .ws_max_frame_size(limits.message_bytes)
         .max_buffer_size(CHANNEL_PACKETS)
         .build_with_inner_svc(Router::new())
-}
-
-/// Every path that is ours.
-fn our_routes(config: &Config, gate: Gate, state: &Arc<AppState>) -> anyhow::Result<Router> {
-    let origins = config.listed_origins();
-    let is_listed = move |origin: &HeaderValue, _: &_| {
-        origin.to_str().is_ok_and(|origin| origins.contains(origin))
-    };
-    // Clients of Socket.IO 2 send credentials unless told not to, and tools for tracing add headers of
-    // their own: a browser asks for both.
-    let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(is_listed.clone()))
-        .allow_credentials(AllowCredentials::predicate(is_listed))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers(AllowHeaders::mirror_request())
-        .max_age(PREFLIGHT_MAX_AGE);
-    let client = match config.serve_client {
-        true => client_bundle::routes(),
-        false => Router::new(),
-    };
-    Ok(Router::new()
-        .merge(client)
-        .route_service("/socket.io/", gate.clone())
-        .route_service("/socket.io", gate)
-        .merge(health::routes(state.clone()))
-        .merge(backchannel_logout::routes(state.clone()))
-        .layer(cors))
 }
 
 /// Hands the clients over to other gateways within `window`, and then closes what is left.

@@ -14,7 +14,7 @@ use super::{
     breaker::{Breaker, Change, Pass},
     capacity::{Capacity, Full, Load},
     client::{Problem, client_of},
-    cloud_event::MEDIA_TYPE,
+    cloud_event::{BATCH_TYPE, MEDIA_TYPE, id_of},
     signature::Signer,
 };
 use crate::{
@@ -40,6 +40,7 @@ struct Post<'a> {
     sender: Option<&'a str>,
     /// Size of the event as it was received, in bytes, besides the body.
     bytes: usize,
+    media_type: &'static str,
     is_answer_read: bool,
 }
 
@@ -124,30 +125,50 @@ impl BackEnd {
             body,
             sender: Some(sender),
             bytes,
+            media_type: MEDIA_TYPE,
             is_answer_read: true,
         };
         self.send(request, parse).await
     }
 
-    /// Posts an event from the queue. Its answer means nothing but that the event was taken.
+    /// Posts events from the queue, each an id and a body, of which there is at least one: as a list if the settings allow more than
+    /// one. The answer means nothing but that the events were taken. The id of several events is made of
+    /// their ids, so that the same events have the same id.
     ///
     /// # Errors
     ///
     /// See [`Self::call`].
-    pub(super) async fn deliver(&self, id: &str, body: Vec<u8>) -> Result<(), CallError> {
+    pub(super) async fn deliver(&self, events: &[(&str, &[u8])]) -> Result<(), CallError> {
+        let ids: Vec<&str> = events.iter().map(|(id, _)| *id).collect();
+        let id = match ids[..] {
+            [id] => id.to_owned(),
+            _ => id_of(&ids),
+        };
+        let bodies: Vec<&[u8]> = events.iter().map(|(_, body)| *body).collect();
+        let (body, media_type) = match self.settings.batch {
+            1 => (bodies.concat(), MEDIA_TYPE),
+            _ => ([&b"["[..], &bodies.join(&b','), b"]"].concat(), BATCH_TYPE),
+        };
         let request = Post {
-            id,
+            id: &id,
             body,
             sender: None,
             bytes: 0,
+            media_type,
             is_answer_read: false,
         };
         self.send(request, |_| Ok(())).await
     }
 
+    /// Maximum number of events from the queue in one request.
+    pub(super) fn batch(&self) -> usize {
+        self.settings.batch
+    }
+
     /// Whether an event of so many bytes can be sent at all.
     pub(super) fn holds(&self, bytes: usize) -> bool {
-        bytes <= self.settings.bytes
+        // A list has two brackets more.
+        bytes + 2 <= self.settings.bytes
     }
 
     /// Whether calls fail at once at this moment.
@@ -238,6 +259,7 @@ impl BackEnd {
         let Post {
             id,
             body,
+            media_type,
             is_answer_read,
             ..
         } = request;
@@ -246,7 +268,7 @@ impl BackEnd {
         let request = self
             .client
             .post(&self.settings.url)
-            .header(header::CONTENT_TYPE, MEDIA_TYPE)
+            .header(header::CONTENT_TYPE, media_type)
             .header(header::ACCEPT, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)

@@ -1,8 +1,12 @@
 //! The body of a request: one CloudEvent (CloudEvents 1.0, JSON format, structured mode).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -12,8 +16,14 @@ use crate::{clock::unix_millis, rooms::Data};
 /// The media type of an event in structured mode.
 pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
+/// The media type of a list of events (CloudEvents 1.0, JSON batch format).
+pub(super) const BATCH_TYPE: &str = "application/cloudevents-batch+json; charset=utf-8";
+
 /// The source of all events: a gateway. Each id is unique among all gateways.
 const SOURCE: &str = "urn:latchkey:realtime";
+
+/// Number of bytes of a hash that is an id.
+const ID_BYTES: usize = 16;
 
 /// An event with its context attributes. Those without a place in the specification are extension
 /// attributes, whose names are lower-case letters.
@@ -38,8 +48,12 @@ pub struct CloudEvent<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<&'a str>,
     /// The namespace.
-    pub namespace: &'a str,
-    /// The name of the event that a client has sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<&'a str>,
+    /// The room that a lifecycle event is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<&'a str>,
+    /// The name of a client's event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a str>,
     /// The content.
@@ -104,17 +118,31 @@ impl<'a, T: Serialize> CloudEvent<'a, T> {
         data: T,
     ) -> Self {
         Self {
+            namespace: Some(namespace),
+            ..Self::of_gateway(kind.name(), (id, sent_at), data)
+        }
+    }
+
+    /// An event of this `type` that happened at a time, without optional attributes.
+    #[must_use]
+    pub(super) fn of_gateway(
+        r#type: &'static str,
+        (id, happened_at): (&'a str, SystemTime),
+        data: T,
+    ) -> Self {
+        Self {
             specversion: "1.0",
             id,
             source: SOURCE,
-            r#type: kind.name(),
-            time: timestamp(sent_at),
+            r#type,
+            time: timestamp(happened_at),
             datacontenttype: "application/json",
             subject: None,
             issuer: None,
             session: None,
             connection: None,
-            namespace,
+            namespace: None,
+            room: None,
             event: None,
             data,
         }
@@ -136,8 +164,25 @@ impl<'a, T: Serialize> CloudEvent<'a, T> {
     }
 }
 
+/// Completes the draft of a closing event: `time` is the end, in milliseconds since the Unix epoch, and
+/// `data.cause` its cause. Returns `None` for a draft that is no event.
+pub(super) fn complete(draft: &[u8], (cause, at): (&str, u64)) -> Option<Vec<u8>> {
+    let mut event: Map<String, Value> = serde_json::from_slice(draft).ok()?;
+    let at = UNIX_EPOCH + Duration::from_millis(at);
+    event.insert("time".to_owned(), timestamp(at).into());
+    let data = event.get_mut("data")?.as_object_mut()?;
+    data.insert("cause".to_owned(), cause.into());
+    serde_json::to_vec(&event).ok()
+}
+
+/// Returns an id that is made of texts, which have no line breaks.
+pub(super) fn id_of(parts: &[&str]) -> String {
+    let hash = digest(&SHA256, parts.join("\n").as_bytes());
+    URL_SAFE_NO_PAD.encode(&hash.as_ref()[..ID_BYTES])
+}
+
 /// Formats a moment after RFC 3339, in milliseconds.
-fn timestamp(at: SystemTime) -> String {
+pub(super) fn timestamp(at: SystemTime) -> String {
     let nanos = i128::from(unix_millis(at)) * 1_000_000;
     let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos);
     // No clock of this machine is beyond the year 9999.

@@ -13,6 +13,8 @@ mod client;
 mod cloud_event;
 mod decisions;
 mod failure;
+mod inspection;
+mod lifecycle;
 mod pattern;
 pub mod queue;
 mod reply;
@@ -28,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     admission::Admitter,
+    lifecycle::Lifecycle,
     queue::{Queue, store::NewEvent},
 };
 pub use self::{
@@ -37,7 +40,8 @@ pub use self::{
     cloud_event::{CallData, CloudEvent, EventType},
     decisions::{Decision, DecisionAnswer, Decisions, Matter, Replacement},
     failure::{CallError, Failure},
-    queue::NotStored,
+    lifecycle::{Opened, Origin},
+    queue::{NotStored, OpenBook},
     reply::{Action, Reply},
     routes::Route,
 };
@@ -53,8 +57,9 @@ pub struct BackEnds {
     /// The back end that is asked about each client that connects.
     admitter: Option<Admitter>,
     decisions: Decisions,
+    lifecycle: Lifecycle,
     /// Events that are delivered later; `None` while no event of the settings is.
-    queue: Option<Queue>,
+    queue: Option<Arc<Queue>>,
 }
 
 impl BackEnds {
@@ -84,27 +89,28 @@ impl BackEnds {
                 }
             })?,
             decisions: Decisions::new(config, &all)?,
+            lifecycle: Lifecycle::new(config, &all)?,
             all,
             queue: None,
         })
     }
 
-    /// Does the same, and opens the queue if an entry of `[[events]]` needs it.
+    /// Does the same, and opens the queue if an entry of `[[events]]` or `[[lifecycle]]` needs it.
     ///
     /// # Errors
     ///
     /// Those of [`Self::new`], or when the file of the queue cannot be used.
     pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
-        let is_needed = config
-            .events
-            .iter()
-            .any(|rule| rule.mode == EventMode::Notify);
+        let mut events = config.events.iter();
+        let is_needed =
+            !config.lifecycle.is_empty() || events.any(|rule| rule.mode == EventMode::Notify);
+        let back_ends = Self::new(config, metrics)?;
         let queue = is_needed
             .then(|| Queue::open(&config.webhooks))
             .transpose()?;
         Ok(Self {
-            queue,
-            ..Self::new(config, metrics)?
+            queue: queue.map(Arc::new),
+            ..back_ends
         })
     }
 
@@ -138,6 +144,14 @@ impl BackEnds {
         if let Some(queue) = &self.queue {
             let all = self.all.iter();
             join_all(all.map(|back_end| queue::delivery::deliver(queue, back_end))).await;
+        }
+    }
+
+    /// Waits until the events of this moment are durable, and leaves the file of the queue to other gateways.
+    /// Nothing may be stored or delivered any more.
+    pub async fn close(&self) {
+        if let Some(queue) = &self.queue {
+            queue.close().await;
         }
     }
 

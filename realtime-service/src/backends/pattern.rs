@@ -1,6 +1,6 @@
-//! Patterns of event names.
+//! Patterns of names: of events and of rooms.
 
-use crate::rooms::is_publishable;
+use crate::rooms::{RoomName, is_publishable};
 
 /// A pattern of event names: segments are split by `:`, `*` stands for one of them, and `**` at the
 /// end for one or more.
@@ -13,16 +13,7 @@ impl EventPattern {
     ///
     /// The fault of the pattern.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        let (segments, last) = match text.rsplit_once(':') {
-            Some((segments, last)) => (Some(segments), last),
-            None => (None, text),
-        };
-        let is_segment =
-            |segment: &str| !segment.is_empty() && (segment == "*" || !segment.contains('*'));
-        let are_segments = segments.is_none_or(|segments| segments.split(':').all(is_segment));
-        if !are_segments || !(last == "**" || is_segment(last)) {
-            return Err("a pattern has an empty segment or a stray wildcard");
-        }
+        check(text)?;
         // A wildcard stands for any text.
         match is_publishable(&text.replace('*', "x")) {
             true => Ok(Self(text.into())),
@@ -32,18 +23,60 @@ impl EventPattern {
 
     /// Whether the pattern covers the events called `name`.
     pub(super) fn matches(&self, name: &str) -> bool {
-        let mut segments = name.split(':');
-        for expected in self.0.split(':') {
-            match (expected, segments.next()) {
-                (_, None) => return false,
-                ("**", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(segment)) if literal == segment => {}
-                _ => return false,
-            }
-        }
-        segments.next().is_none()
+        covers(&self.0, name)
     }
+}
+
+/// A pattern of room names, of the same form.
+pub(super) struct RoomPattern(Box<str>);
+
+impl RoomPattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the pattern.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        check(text)?;
+        // A wildcard stands for any text.
+        match RoomName::parse(text.replace('*', "x")) {
+            Ok(_) => Ok(Self(text.into())),
+            Err(_) => Err("a pattern covers no name that a room can have"),
+        }
+    }
+
+    /// Whether the pattern covers the room called `name`.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        covers(&self.0, name)
+    }
+}
+
+fn check(pattern: &str) -> Result<(), &'static str> {
+    let (segments, last) = match pattern.rsplit_once(':') {
+        Some((segments, last)) => (Some(segments), last),
+        None => (None, pattern),
+    };
+    let is_segment =
+        |segment: &str| !segment.is_empty() && (segment == "*" || !segment.contains('*'));
+    let are_segments = segments.is_none_or(|segments| segments.split(':').all(is_segment));
+    match are_segments && (last == "**" || is_segment(last)) {
+        true => Ok(()),
+        false => Err("a pattern has an empty segment or a stray wildcard"),
+    }
+}
+
+fn covers(pattern: &str, name: &str) -> bool {
+    let mut segments = name.split(':');
+    for expected in pattern.split(':') {
+        match (expected, segments.next()) {
+            (_, None) => return false,
+            ("**", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (literal, Some(segment)) if literal == segment => {}
+            _ => return false,
+        }
+    }
+    segments.next().is_none()
 }
 
 #[cfg(test)]
@@ -67,6 +100,17 @@ mod tests {
         ] {
             let pattern_of = EventPattern::parse(pattern).expect(pattern);
             assert_eq!(pattern_of.matches(name), is_covered, "{pattern}: {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_rooms_may_be_called_as_no_event_can() {
+        for text in ["order:*", "**", "rt:*", "authenticate"] {
+            assert!(RoomPattern::parse(text).is_ok(), "{text}");
+        }
+        assert!(RoomPattern::parse("rt:*").is_ok_and(|one| one.matches("rt:a")));
+        for text in ["", "a:", "a*", "**:a"] {
+            assert!(RoomPattern::parse(text).is_err(), "{text}");
         }
     }
 

@@ -57,7 +57,7 @@ pub fn webhooks(config: &Config, command: &WebhookCommand) -> anyhow::Result<boo
     let mut out = std::io::stdout().lock();
     match command {
         WebhookCommand::List { dead, limit } => {
-            for event in store.list(*dead, *limit)? {
+            for event in store.list(*dead, *limit, 0)? {
                 writeln!(out, "{}", line(&event)?)?;
             }
             Ok(true)
@@ -71,17 +71,15 @@ pub fn webhooks(config: &Config, command: &WebhookCommand) -> anyhow::Result<boo
         },
         WebhookCommand::Replay(chosen) => {
             let now = unix_millis(clock::now().wall);
-            report(
-                &mut out,
-                "replayed",
-                store.replay(chosen.id.as_deref(), now)?,
-            )
+            let id = chosen.id.as_deref();
+            let events = store.commit(|store| store.replay(id, now))??;
+            report(&mut out, "replayed", events)
         }
-        WebhookCommand::Drop(chosen) => report(
-            &mut out,
-            "dropped",
-            store.drop_events(chosen.id.as_deref())?,
-        ),
+        WebhookCommand::Drop(chosen) => {
+            let id = chosen.id.as_deref();
+            let events = store.commit(|store| store.drop_events(id))??;
+            report(&mut out, "dropped", events)
+        }
     }
 }
 

@@ -41,6 +41,10 @@ pub struct BackendSettings {
     /// Maximum size of the events and answers of all calls under way and waiting, in bytes.
     #[serde(default = "usual_bytes")]
     pub bytes: usize,
+    /// Maximum number of queued events in one request. Above 1, each request with queued events has a list
+    /// of them.
+    #[serde(default = "usual_batch")]
+    pub batch: usize,
     /// PEM file with the authorities that may sign the back end's certificate, in place of those of
     /// the system.
     #[serde(default)]
@@ -67,6 +71,10 @@ const fn usual_queue() -> usize {
 
 const fn usual_bytes() -> usize {
     16 * 1024 * 1024
+}
+
+const fn usual_batch() -> usize {
+    1
 }
 
 /// Link-local addresses, at which clouds also serve the credentials of a machine, and the further
@@ -166,6 +174,11 @@ impl BackendSettings {
                 (65_536..=1 << 30).contains(&self.bytes),
                 "bytes",
                 "must be 65536 to 1073741824",
+            ),
+            (
+                (1..=1000).contains(&self.batch),
+                "batch",
+                "must be 1 to 1000",
             ),
         ];
         let broken = rules.into_iter().find(|(is_fine, ..)| !is_fine);
@@ -315,6 +328,7 @@ mod tests {
                 "backends[0].queue: must be at most",
             ),
             (backend("bytes = 10"), "backends[0].bytes: must be 65536"),
+            (backend("batch = 0"), "backends[0].batch: must be 1"),
             (backend("hunter = 2"), "unknown field `hunter`"),
         ]);
     }
@@ -353,7 +367,9 @@ mod tests {
     fn settings_that_differ_in_that_one_thing_are_taken() {
         for toml in [
             SHOP.to_owned(),
-            format!("{SHOP}timeout_ms = 30000\nconcurrency = 1\nqueue = 0\nbytes = 65536\n{ROUTE}"),
+            format!(
+                "{SHOP}timeout_ms = 30000\nconcurrency = 1\nqueue = 0\nbytes = 65536\nbatch = 9\n{ROUTE}"
+            ),
             format!("{SHOP}client_cert_file = 'c'\nclient_key_file = 'k'"),
             format!("{SHOP}{ROUTE}scope = 'x'\nrate = 1\nclaims = {{ a = ['b', 1, true] }}"),
             format!("{SHOP}{ROUTE}guests = true"),

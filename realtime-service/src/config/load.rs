@@ -104,6 +104,10 @@ fn rule_of(setting: &str) -> &'static str {
             "must be some of ES256, ES384, EdDSA, PS256, RS256, RS384 and RS512"
         }
         ("events", _) if setting.ends_with("mode") => "must be call or notify",
+        ("lifecycle", _) => {
+            "must be some of connection.opened, connection.closed, room.occupied, room.vacated, \
+             message.published and session.revoked"
+        }
         ("keys.mode", _) => "must be shared or asymmetric",
         ("log_format", _) => "must be text or json",
         (_, true) => "must be some of sub, pub, hst and prs",

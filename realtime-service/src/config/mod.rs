@@ -18,6 +18,7 @@ mod history;
 mod issuer_check;
 mod issuers;
 mod keys;
+mod lifecycle;
 mod limits;
 mod lists;
 mod load;
@@ -53,6 +54,7 @@ pub use heartbeat::Heartbeat;
 pub use history::HistorySettings;
 pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, KeySource, ReloadSecrets, load_keys};
+pub use lifecycle::{LifecycleRule, LifecycleType};
 pub use limits::Limits;
 pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
@@ -103,7 +105,7 @@ pub struct Config {
     /// see [policy](policy.md).
     pub rooms: Vec<RoomRule>,
     /// Back ends that answer events of clients. Only in the TOML file, as `[[backends]]` with `name`,
-    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `ca_file`,
+    /// `url`, `secret_file`, `timeout_ms`, `concurrency`, `queue`, `bytes`, `batch`, `ca_file`,
     /// `client_cert_file` and `client_key_file`; by default none: see [back ends](backends.md#calls).
     pub backends: Vec<BackendSettings>,
     /// Networks in which no back end is called, whatever the name in its URL resolves to, separated
@@ -120,6 +122,9 @@ pub struct Config {
     pub connect: ConnectSettings,
     /// Decisions of back ends about rooms that are kept.
     pub decisions: DecisionSettings,
+    /// Lifecycle events that back ends are sent. Only in the TOML file, as `[[lifecycle]]` with `backend`,
+    /// `types` and `rooms`; by default none: see [back ends](backends.md#what-happened).
+    pub lifecycle: Vec<LifecycleRule>,
     /// The queue of events for back ends.
     pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
@@ -202,6 +207,7 @@ impl Default for Config {
             events: Vec::new(),
             connect: ConnectSettings::default(),
             decisions: DecisionSettings::default(),
+            lifecycle: Vec::new(),
             webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
@@ -298,6 +304,7 @@ impl Config {
         self.check_backends()?;
         self.check_connect()?;
         self.decisions.check()?;
+        self.check_lifecycle()?;
         self.webhooks.check()?;
         self.history.check(self.cluster.is_on())?;
         self.presence.check()?;

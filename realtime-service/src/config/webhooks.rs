@@ -10,12 +10,12 @@ use super::{ConfigError, check};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// SQLite file with the events of `mode = "notify"` that are not delivered yet, created when it
-    /// does not exist and an entry of `[[events]]` has this mode. An acknowledged event survives a
-    /// restart. `REALTIME__WEBHOOKS__FILE`, default `latchkey-webhooks.db`.
+    /// SQLite file with the lifecycle events and those of `mode = "notify"` that are not delivered yet,
+    /// created when it does not exist, and there is an entry of `[[lifecycle]]` or one of `[[events]]` with
+    /// this mode. An acknowledged event survives a restart. `REALTIME__WEBHOOKS__FILE`, default `latchkey-webhooks.db`.
     pub file: PathBuf,
-    /// Maximum number of events in the file, dead letters included. Further events are answered
-    /// `backend_busy`. `REALTIME__WEBHOOKS__ENTRIES`, default 100000.
+    /// Maximum number of events in the file, dead letters and the events that open connections will end with
+    /// included. Further events are answered `backend_busy`, and further lifecycle events are not sent. `REALTIME__WEBHOOKS__ENTRIES`, default 100000.
     pub entries: u64,
     /// Maximum size of these events, in bytes. `REALTIME__WEBHOOKS__BYTES`, default 268435456.
     pub bytes: u64,

@@ -109,9 +109,10 @@ async fn open(
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen
     // here.
     if claims.is_some_and(|claims| context.revocations.covers(claims)) {
-        session.discard();
+        session.discard(Cause::Revoked);
         return Err(Rejection::TokenRevoked.into());
     }
+    session.open_book().await;
     Ok(session)
 }
 
@@ -297,7 +298,7 @@ fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>)
     match admitted {
         Ok(session) if has_left => {
             drop(stage);
-            session.discard();
+            session.discard(Cause::Client);
         }
         Err(_) if has_left => {}
         Ok(session) => {

@@ -186,7 +186,7 @@ async fn publish(
         },
         ts: unix_millis(clock::now().wall),
     };
-    let published = call.context.rooms.publish(&draft, key.as_ref()).await;
+    let published = call.context.publish(&draft, key.as_ref()).await;
     published
         .map(|_| ())
         .map_err(|error| EventError::from(error).in_room(draft.room.clone()))

@@ -76,7 +76,7 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     if let GrantVerdict::Asks(rule) = verdict {
         call.review(&identity, rule, &mut draft).await?;
     }
-    let published = call.context.rooms.publish(&draft, key.as_ref()).await;
+    let published = call.context.publish(&draft, key.as_ref()).await;
     let published =
         published.map_err(|error| EventError::from(error).in_room(draft.room.clone()))?;
     let answer = Accepted {

@@ -29,6 +29,7 @@ pub(super) struct BackEnds {
     queued: Family<Name, Gauge>,
     dead: Family<Name, Gauge>,
     oldest_secs: Family<Name, Gauge>,
+    dropped: Family<Name, Counter>,
 }
 
 /// The metrics of one back end.
@@ -42,6 +43,7 @@ pub struct BackEndMetrics {
     queued: Gauge,
     dead: Gauge,
     oldest_secs: Gauge,
+    dropped: Counter,
 }
 
 /// A request that is under way, until it is dropped.
@@ -58,6 +60,7 @@ impl Default for BackEnds {
             queued: Family::default(),
             dead: Family::default(),
             oldest_secs: Family::default(),
+            dropped: Family::default(),
         }
     }
 }
@@ -104,6 +107,11 @@ impl BackEnds {
             "Age of the oldest event that is to be delivered, by back end",
             self.oldest_secs.clone(),
         );
+        registry.register(
+            "webhooks_dropped",
+            "Lifecycle events that were not stored, since the queue was full or cannot be written, by back end",
+            self.dropped.clone(),
+        );
     }
 
     /// The metrics of the back end `name`, at zero.
@@ -119,6 +127,7 @@ impl BackEnds {
             queued: self.queued.get_or_create_owned(&label),
             dead: self.dead.get_or_create_owned(&label),
             oldest_secs: self.oldest_secs.get_or_create_owned(&label),
+            dropped: self.dropped.get_or_create_owned(&label),
         }
     }
 }
@@ -156,6 +165,11 @@ impl BackEndMetrics {
     /// The circuit has opened, or closed.
     pub fn set_open(&self, is_open: bool) {
         self.is_open.set(is_open.into());
+    }
+
+    /// So many lifecycle events were not stored.
+    pub fn dropped(&self, events: u64) {
+        self.dropped.inc_by(events);
     }
 
     /// So many events are to be delivered, so many are dead letters, and the oldest of the former is

@@ -9,14 +9,14 @@ mod presence;
 mod room;
 mod sender;
 mod sharing;
+mod subscription;
 
 use std::{
+    any::Any,
     cmp::Reverse,
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
-
-use serde_json::value::RawValue;
 
 pub use self::{
     log::{Appended, Extract, MessageKey, Selection},
@@ -26,6 +26,7 @@ pub use self::{
     position::{Epoch, Position, Since},
     presence::{Presence, PresenceMode, Present},
     sender::{Sender, User},
+    subscription::{JoinError, SubscribeOptions, Subscriber, Subscription},
 };
 use self::{
     log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
@@ -36,7 +37,7 @@ pub use crate::auth::policy::{InvalidRoomName, RoomName};
 use crate::{
     cluster::Cluster,
     config::{Config, PresenceSettings},
-    outbox::{Outbox, OutboxContext, SendError},
+    outbox::{OutboxContext, SendError},
     timers::Timers,
     transport::Packet,
 };
@@ -46,6 +47,12 @@ pub struct Rooms {
     rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
     terms: Arc<Terms>,
 }
+
+/// A note that somebody is in a room, which is dropped when the last connection has left.
+pub type Occupied = Box<dyn Any + Send>;
+
+/// Makes the note for a room that the first connection has entered.
+type OnOccupied = Box<dyn Fn(&RoomName) -> Option<Occupied> + Send + Sync>;
 
 /// What all rooms share.
 struct Terms {
@@ -59,64 +66,7 @@ struct Terms {
     presence: PresenceSettings,
     outboxes: Arc<OutboxContext>,
     timers: Arc<Timers>,
-}
-
-/// A connection that subscribes to rooms.
-pub struct Subscriber {
-    /// Its public id.
-    pub connection: Arc<str>,
-    /// The way to its client.
-    pub outbox: Arc<Outbox>,
-    /// Who it is, as others see it.
-    pub sender: Sender,
-    /// Whether its grants let it know who is in the room.
-    pub may_watch: bool,
-    /// JSON that presence shows beside its user.
-    pub presence: Option<Arc<RawValue>>,
-}
-
-impl Subscriber {
-    /// The same connection, which may know who is in the room.
-    #[must_use]
-    pub fn that_may_watch(self) -> Self {
-        Self {
-            may_watch: true,
-            ..self
-        }
-    }
-}
-
-/// What a client that subscribes to a room wants to know.
-#[derive(Clone, Debug, Default)]
-pub struct SubscribeOptions {
-    /// The last message that it has, when it was there before.
-    pub since: Option<Since>,
-    /// How many of the last messages it wants, when there is no coming back.
-    pub history: Option<usize>,
-    /// What it wants to know of who is there, now and later.
-    pub presence: PresenceMode,
-}
-
-/// The state of a room at the moment of a subscription: every later message follows it.
-pub struct Subscription<'a> {
-    /// The place of the room's newest message.
-    pub position: &'a Position,
-    /// Whether nothing is missing between the last message that the client had and `messages`;
-    /// `None` when it named none.
-    pub recovered: Option<bool>,
-    /// The messages that it missed, or the last ones.
-    pub messages: Option<&'a MessageList>,
-    /// Who is there, with the client itself.
-    pub presence: Option<Presence>,
-}
-
-/// Why a client is not in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinError {
-    /// Its session has ended.
-    SessionEnded,
-    /// The room's log cannot be reached now.
-    Unavailable,
+    on_occupied: OnceLock<OnOccupied>,
 }
 
 /// Why a message was not published.
@@ -155,8 +105,20 @@ impl Rooms {
                 presence: config.presence.clone(),
                 outboxes: outboxes.clone(),
                 timers: timers.clone(),
+                on_occupied: OnceLock::new(),
             }),
         }
+    }
+
+    /// Has `note` called for each room of this gateway that the first connection enters. What it returns is
+    /// dropped when the last one has left. Both happen under the lock of the room, in their order, and must
+    /// not wait.
+    pub fn on_occupied(
+        &self,
+        note: impl Fn(&RoomName) -> Option<Occupied> + Send + Sync + 'static,
+    ) {
+        // A second note is not asked for.
+        let _ = self.terms.on_occupied.set(Box::new(note));
     }
 
     /// Subscribes a client to a room. `answer` makes the packet that tells it so; every message that
@@ -381,6 +343,10 @@ impl Rooms {
 }
 
 impl Terms {
+    fn occupied(&self, name: &RoomName) -> Option<Occupied> {
+        self.on_occupied.get()?(name)
+    }
+
     fn open_log(&self, name: &RoomName) -> RoomLog {
         #[cfg(test)]
         if let Some(faults) = &self.faults {

@@ -1,6 +1,6 @@
 //! Places in a room's stream of messages.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
@@ -12,6 +12,12 @@ pub struct Epoch(pub(super) Arc<str>);
 impl Epoch {
     pub(super) fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 

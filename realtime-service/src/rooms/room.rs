@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use self::{delivery::Backlog, epochs::Epochs, following::Following, peers::Peers};
 use super::{
-    JoinError, MessageList, Presence, PresenceMode, RoomName, SubscribeOptions, Subscriber,
-    Subscription, Terms, User,
+    JoinError, MessageList, Occupied, Presence, PresenceMode, RoomName, SubscribeOptions,
+    Subscriber, Subscription, Terms, User,
     announce::Batch,
     list,
     log::{Extract, LogError, RoomLog, Selection},
@@ -50,6 +50,9 @@ struct State {
     epochs: Epochs,
     backlog: Backlog,
     members: Members,
+    /// Whether a connection is in it, and the note of that.
+    is_occupied: bool,
+    occupied: Option<Occupied>,
     people: People,
     batch: Batch,
     /// Whether another room has taken the place of this one.
@@ -264,6 +267,9 @@ impl Room {
             }
             return Err(error);
         }
+        if !std::mem::replace(&mut state.is_occupied, true) {
+            state.occupied = self.terms.occupied(&self.name);
+        }
         let may_watch = subscriber.may_watch;
         if let Some(user) = &user {
             let presence = subscriber.presence.as_ref();
@@ -333,6 +339,10 @@ impl Room {
             return;
         };
         self.share(member.user.as_ref());
+        if state.members.connections() == 0 {
+            state.is_occupied = false;
+            state.occupied = None;
+        }
         if let Some(user) = member.user {
             self.part(&mut state, &user);
         }

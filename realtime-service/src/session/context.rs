@@ -6,7 +6,7 @@ use shared_claims::VerifiedLogout;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::Registry;
+use super::{Registry, turns::Turns};
 use crate::{
     auth::{keys::Keys, policy::Policy, revocations::Revocations},
     backends::BackEnds,
@@ -50,6 +50,8 @@ pub struct SessionContext {
     pub back_ends: BackEnds,
     /// The sessions, by the names that a revocation can use.
     pub sessions: Registry,
+    /// The order in which back ends are told of messages.
+    pub(super) turns: Turns,
     /// The tokens that are not accepted any more.
     pub revocations: Revocations,
     /// The tasks that run the handlers of sessions.
@@ -90,6 +92,7 @@ impl SessionContext {
             rooms: Rooms::new(config, cluster, &outboxes, timers),
             outboxes,
             back_ends: BackEnds::open(config, metrics)?,
+            turns: Turns::default(),
             sessions: Registry::default(),
             revocations,
             handlers: TaskTracker::new(),

@@ -127,7 +127,7 @@ impl Session {
     /// client that gets its token from a function then comes back by itself with a fresh one.
     fn expire(self: &Arc<Self>, identity: &Arc<Identity>) {
         // A token that was renewed in this very moment has timers of its own.
-        if !Arc::ptr_eq(&self.identity(), identity) || !self.terminate() {
+        if !Arc::ptr_eq(&self.identity(), identity) || !self.terminate(Cause::Expired) {
             return;
         }
         tracing::info!(connection = %self.connection, "token expired");

@@ -113,7 +113,7 @@ impl Session {
     /// Ends the session when its transport or its socket has gone.
     pub(crate) fn disconnected(&self) {
         tracing::info!(connection = %self.connection, "disconnected");
-        self.terminate();
+        self.terminate(self.engine().cause());
         self.engine().remove_socket(self.outbox.namespace());
         if self.is_admitted.swap(false, Ordering::AcqRel) {
             self.engine().leave();

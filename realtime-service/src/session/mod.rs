@@ -12,12 +12,15 @@ mod handlers;
 mod identity;
 mod intake;
 mod joining;
+mod lifecycle;
 mod liveness;
 mod permission;
+mod publishing;
 mod received;
 mod registry;
 mod renewal;
 mod sending;
+mod turns;
 mod wall_clock;
 
 use std::{
@@ -50,6 +53,7 @@ pub use self::{
 use self::{expiry::Deadlines, intake::Intake};
 pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 use crate::{
+    backends::OpenBook,
     clock::wall_now,
     limits::{Pace, Permit, Subject},
     metrics::{Cause, Limit},
@@ -91,6 +95,8 @@ pub struct Session {
     seat: Mutex<Option<Permit<Subject>>>,
     pace: Mutex<Pace>,
     rooms: Mutex<HashMap<RoomName, Membership>>,
+    /// The books that say that it is open, once back ends are told so.
+    book: Mutex<Option<Box<OpenBook>>>,
     intake: Intake,
 }
 
@@ -123,6 +129,7 @@ impl Session {
             seat: Mutex::new(seat.transpose()?),
             pace: Mutex::new(Pace::new(Instant::now())),
             rooms: Mutex::default(),
+            book: Mutex::default(),
             intake: Intake::new(&context.limits, ended.clone(), context.handlers.clone()),
             ended,
             context: context.clone(),
@@ -195,7 +202,7 @@ impl Session {
     /// Closes the transport at once, whatever waits to be sent. Stock clients come back by
     /// themselves.
     pub fn close(&self, cause: Cause) {
-        self.terminate();
+        self.terminate(cause);
         self.engine().end(cause);
     }
 
@@ -203,7 +210,7 @@ impl Session {
     /// moment to leave first.
     fn close_flooded(&self) {
         tracing::warn!(connection = %self.connection, "closed: it sends events too fast");
-        self.terminate();
+        self.terminate(Cause::Flooded);
         self.engine().end_soon(Cause::Flooded);
         self.outbox.flush();
     }
@@ -214,7 +221,7 @@ impl Session {
     /// and its token is refused for a minute, so that it stays away too.
     pub fn disconnect(self: &Arc<Self>, cause: Cause) {
         let identity = self.identity();
-        if !self.terminate() {
+        if !self.terminate(cause) {
             return;
         }
         let packet = outbox::disconnect(self.outbox.namespace());
@@ -235,15 +242,15 @@ impl Session {
     }
 
     /// Takes back a session that was never admitted; its transport stays.
-    pub(crate) fn discard(&self) {
-        self.terminate();
+    pub(crate) fn discard(&self, cause: Cause) {
+        self.terminate(cause);
         self.engine().remove_socket(self.outbox.namespace());
     }
 
     /// Takes back a session that the application refuses, whatever its token.
     pub(crate) fn reject_by_application(&self) {
         tracing::info!(connection = %self.connection, "refused by the application");
-        self.discard();
+        self.discard(Cause::Refused);
         self.engine().reject_by_application();
     }
 
@@ -257,7 +264,7 @@ impl Session {
     /// nobody.
     pub(crate) fn admit(self: &Arc<Self>, answer: Option<Packet>) -> Result<(), Rejection> {
         if !self.engine().admit() {
-            self.terminate();
+            self.terminate(self.engine().cause());
             return Err(Rejection::TokenMissing);
         }
         if let Some(answer) = answer {
@@ -290,7 +297,7 @@ impl Session {
 
     /// Ends what the session is in the gateway, whatever becomes of its transport; `false` when that
     /// was done before.
-    fn terminate(&self) -> bool {
+    fn terminate(&self, cause: Cause) -> bool {
         let was_terminated = self.is_terminated.swap(true, Ordering::AcqRel);
         self.outbox.close();
         self.ended.cancel();
@@ -305,6 +312,7 @@ impl Session {
         let timers = std::mem::take(&mut *lock(&self.deadlines));
         drop(timers);
         lock(&self.seat).take();
+        self.close_book(cause);
         self.intake.end();
         !was_terminated
     }

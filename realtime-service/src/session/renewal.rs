@@ -128,6 +128,7 @@ impl Session {
         let with_event = was_guest || !received.wants_acknowledgement();
         match outcome {
             Ok(renewed) => {
+                self.open_book().await;
                 if with_event {
                     // A unit would be sent as `null`.
                     self.emit("authenticated", &Arguments::<Value>(Vec::new()));

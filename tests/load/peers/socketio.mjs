@@ -1,11 +1,12 @@
 // Socket.IO on Node, or on Bun with @socket.io/bun-engine, doing the gateway's job: tokens, rules,
-// rooms with offsets, a history of 100 messages, repeated ids, acknowledgements. PORT, LATCHKEY_SECRET.
-// With REDIS_URL and ADAPTER (redis-adapter or redis-streams-adapter) rooms span several processes; offsets and
+// rooms with offsets, a history of 100 messages, repeated ids, acknowledgements, events that the back end at
+// BACK_END answers. PORT, LATCHKEY_SECRET. With REDIS_URL and ADAPTER (redis-adapter or redis-streams-adapter) rooms span several processes; offsets and
 // histories stay those of each.
 import { createSecretKey, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import jwt from "jsonwebtoken";
 import { Server } from "socket.io";
+import { Pool } from "undici";
 
 const HISTORY_MESSAGES = 100;
 const REMEMBERED_IDS = 1000;
@@ -14,6 +15,7 @@ const key = createSecretKey(Buffer.from(process.env.LATCHKEY_SECRET));
 const port = Number(process.env.PORT);
 const options = { serveClient: false, httpCompression: false, perMessageDeflate: false };
 
+const backEnd = new Pool(process.env.BACK_END, { connections: 64 });
 const io = new Server(options);
 const rooms = new Map();
 
@@ -85,6 +87,17 @@ io.on("connection", (socket) => {
     if (!isAllowed(user, message.room)) return ack?.(forbidden);
     const answer = append(roomOf(message.room), user, message);
     ack?.(answer);
+  });
+  socket.on("load:call", async (...args) => {
+    const ack = args.pop();
+    const event = { event: "load:call", subject: user.sub, data: { args, claims: user } };
+    const headers = { "content-type": "application/json" };
+    try {
+      const answer = await backEnd.request({ path: "/", method: "POST", headers, body: JSON.stringify(event) });
+      ack(...(await answer.body.json()).ack);
+    } catch {
+      ack({ ok: false, error: { code: "backend_failed" } });
+    }
   });
 });
 

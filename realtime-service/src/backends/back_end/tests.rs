@@ -35,6 +35,7 @@ async fn call(back_end: &BackEnd) -> Result<Vec<u8>, CallError> {
         body: b"{}".to_vec(),
         sender: None,
         bytes: 0,
+        media_type: MEDIA_TYPE,
         is_answer_read: true,
     };
     back_end.send(post, |answer| Ok(answer.to_vec())).await
@@ -44,7 +45,7 @@ async fn call(back_end: &BackEnd) -> Result<Vec<u8>, CallError> {
 async fn a_delivery_ends_with_the_status_and_a_call_with_the_answer() {
     let broken = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
     let back_end = back_end(broken, 65_536).await;
-    assert_eq!(back_end.deliver("1", b"{}".to_vec()).await, Ok(()));
+    assert_eq!(back_end.deliver(&[("1", b"{}")]).await, Ok(()));
     let error = call(&back_end).await.expect_err("half an answer");
     assert_eq!(error.failure, Failure::Failed);
 }

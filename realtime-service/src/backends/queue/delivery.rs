@@ -5,7 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep};
 
-use super::{NotStored, Queue, now, store::Due};
+use super::{
+    NotStored, Queue, now,
+    store::{Due, Store},
+};
 use crate::backends::{BackEnd, CallError, Failure};
 
 /// Maximum number of deliveries to one back end at a time, besides its calls.
@@ -43,20 +46,23 @@ pub(crate) async fn deliver(queue: &Queue, back_end: &Arc<BackEnd>) {
         stored.as_mut().enable();
         if Instant::now() >= levels_at {
             levels_at = Instant::now() + POLL_INTERVAL;
+            queue.write_again();
             show_levels(queue, back_end).await;
         }
-        let free = CONCURRENCY - under_way.len();
-        let due = match free == 0 || back_end.is_open() {
+        let places = (CONCURRENCY - attempts.len(), back_end.batch());
+        let due = match places.0 == 0 || back_end.is_open() {
             true => Ok(Vec::new()),
-            false => queue.due(back_end.name(), free, &under_way).await,
+            false => queue.due(back_end.name(), places, &under_way).await,
         };
-        for event in due.unwrap_or_default() {
-            under_way.insert(event.seq);
-            attempts.push(attempt(queue, back_end, event));
+        for batch in due.unwrap_or_default() {
+            under_way.extend(batch.iter().map(|event| event.seq));
+            attempts.push(attempt(queue, back_end, batch));
         }
         tokio::select! {
-            Some(seq) = attempts.next(), if !attempts.is_empty() => {
-                under_way.remove(&seq);
+            Some(sent) = attempts.next(), if !attempts.is_empty() => {
+                for seq in sent {
+                    under_way.remove(&seq);
+                }
             }
             () = stored => {}
             () = sleep(POLL_INTERVAL) => {}
@@ -75,35 +81,57 @@ async fn show_levels(queue: &Queue, back_end: &BackEnd) {
     }
 }
 
-/// Sends an event once, and notes the outcome. Returns the number of the event.
-async fn attempt(queue: &Queue, back_end: &BackEnd, event: Due) -> i64 {
-    let seq = event.seq;
-    let noted: Result<(), NotStored> = match back_end.deliver(&event.id, event.body.clone()).await {
-        Ok(()) => queue.run(move |store| store.remove(seq)).await,
+/// Sends a batch once, and notes the outcome. Returns the numbers of its events.
+///
+/// The failure of a batch counts for the first event of each subject, which is alone the next time. So an
+/// event that its back end never takes holds up no others but those of its subject.
+async fn attempt(queue: &Queue, back_end: &BackEnd, batch: Vec<Due>) -> Vec<i64> {
+    let numbers: Vec<i64> = batch.iter().map(|event| event.seq).collect();
+    let noted: Result<(), NotStored> = match send(back_end, &batch).await {
+        Ok(()) => {
+            let delivered = numbers.clone();
+            let remove =
+                move |store: &Store| delivered.iter().try_for_each(|seq| store.remove(*seq));
+            queue.run(remove).await
+        }
         Err(error) => {
-            let jitter =
-                0.8 + 0.4 * f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-            let problem = error.reason.clone();
-            match next(&event, &error, now(), jitter) {
-                Next::Retry(attempts, at) => {
-                    queue
-                        .run(move |store| store.retry(seq, (attempts, at), &problem))
-                        .await
-                }
-                Next::Bury => {
-                    tracing::error!(backend = back_end.name(), event = %event.id, "given up: it is a dead letter");
-                    queue
-                        .run(move |store| store.bury(seq, now(), &problem))
-                        .await
-                }
-            }
+            let heads = batch.iter().filter(|event| event.is_head);
+            let fates: Vec<_> = heads
+                .map(|event| (event.seq, fate(back_end, event, &error)))
+                .collect();
+            queue.run(move |store| note(store, &fates, &error)).await
         }
     };
     if noted.is_err() {
-        // The event is sent again, and not at once.
+        // The events are sent again, and not at once.
         sleep(POLL_INTERVAL).await;
     }
-    seq
+    numbers
+}
+
+async fn send(back_end: &BackEnd, batch: &[Due]) -> Result<(), CallError> {
+    let events = batch.iter().map(|event| (event.id.as_str(), &*event.body));
+    back_end.deliver(&events.collect::<Vec<_>>()).await
+}
+
+/// Decides what becomes of an event after a failure, and logs its end.
+fn fate(back_end: &BackEnd, event: &Due, error: &CallError) -> Next {
+    let jitter = 0.8 + 0.4 * f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+    let next = next(event, error, now(), jitter);
+    if next == Next::Bury {
+        tracing::error!(backend = back_end.name(), event = %event.id, "given up: it is a dead letter");
+    }
+    next
+}
+
+fn note(store: &Store, fates: &[(i64, Next)], error: &CallError) -> rusqlite::Result<()> {
+    for (seq, next) in fates {
+        match next {
+            Next::Retry(attempts, at) => store.retry(*seq, (*attempts, *at), &error.reason)?,
+            Next::Bury => store.bury(*seq, now(), &error.reason)?,
+        }
+    }
+    Ok(())
 }
 
 /// Decides what becomes of an event after a failure.
@@ -138,6 +166,7 @@ mod tests {
             body: Vec::new(),
             created_at: 0,
             attempts,
+            is_head: true,
         };
         let failed = CallError::temporary(Failure::Failed, "no");
         let refused = CallError::permanent("422");

@@ -5,27 +5,39 @@
 //! write to the disk.
 
 pub(super) mod delivery;
+mod journal;
 pub mod store;
 
-use std::{collections::HashSet, fs::File, path::Path};
-
-use anyhow::Context as _;
-use tokio::sync::{
-    Notify,
-    mpsc::{self, error::TrySendError},
-    oneshot,
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use self::store::{Due, Levels, NewEvent, Store};
+use anyhow::Context as _;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+pub use self::journal::OpenBook;
+pub(super) use self::journal::{CLOSING_BYTES, Stored};
+use self::{
+    journal::{Closing, close_left_open},
+    store::{Due, Levels, NewEvent, Store},
+};
 use crate::{
     auth::revocations::lock_beside,
     clock::{self, unix_millis},
     config::WebhookSettings,
+    limits::Budget,
 };
 
-/// Maximum number of pieces of work that wait for the thread, and that one transaction has.
+/// Maximum number of pieces of work that wait for the thread, besides lifecycle events, and that one
+/// transaction has.
 const MAXIMUM_WAITING: usize = 1024;
 const MAXIMUM_BATCH: usize = 256;
+
+/// Maximum size of the lifecycle events that wait for the thread, in bytes.
+const MAXIMUM_LIFECYCLE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Part of the queue that one subject may fill for one back end: one of so many.
 const SHARES: u64 = 16;
@@ -36,13 +48,20 @@ type Told = Box<dyn FnOnce(bool) + Send>;
 
 /// The queue.
 pub(super) struct Queue {
-    work: mpsc::Sender<Work>,
+    /// The work of the thread. Its length is bounded by `permits`, by `lifecycle` and, for closing events, by
+    /// the number of open books.
+    work: mpsc::UnboundedSender<Work>,
+    permits: Arc<Semaphore>,
+    /// The size of the lifecycle events among the work.
+    lifecycle: Arc<Budget>,
+    /// The closing events that could not be written.
+    unwritten: Arc<Mutex<Vec<Closing>>>,
     /// Wakes the deliveries when an event was stored.
-    stored: Notify,
+    stored: Arc<Notify>,
     entries: u64,
     bytes: u64,
     /// Other gateways stay away from the file as long as this one is locked.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 /// An event was not stored, or the file cannot be used now.
@@ -57,7 +76,8 @@ pub enum NotStored {
 }
 
 impl Queue {
-    /// Opens the file, and creates it when it does not exist.
+    /// Opens the file, and creates it when it does not exist. Stores the closing events of the connections and
+    /// rooms that a process before this one has left open.
     ///
     /// # Errors
     ///
@@ -65,18 +85,22 @@ impl Queue {
     pub(super) fn open(settings: &WebhookSettings) -> anyhow::Result<Self> {
         let name = || format!("webhooks.file ({})", settings.file.display());
         let lock = lock_beside(&settings.file).with_context(name)?;
-        let store = Store::open(Path::new(&settings.file), true).with_context(name)?;
-        let (work, waiting) = mpsc::channel(MAXIMUM_WAITING);
+        let mut store = Store::open(Path::new(&settings.file), true).with_context(name)?;
+        close_left_open(&mut store).with_context(name)?;
+        let (work, waiting) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
         thread
             .spawn(move || work_through(store, waiting))
             .context("cannot start a thread")?;
         Ok(Self {
             work,
-            stored: Notify::new(),
+            permits: Arc::new(Semaphore::new(MAXIMUM_WAITING)),
+            lifecycle: Budget::new(MAXIMUM_LIFECYCLE_BYTES),
+            unwritten: Arc::default(),
+            stored: Arc::default(),
             entries: settings.entries,
             bytes: settings.bytes,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -86,20 +110,18 @@ impl Queue {
     ///
     /// See [`NotStored`]. The event is not in the file, unless the answer of the disk was lost.
     pub(super) async fn append(&self, event: NewEvent) -> Result<(), NotStored> {
-        let (entries, bytes) = (self.entries, self.bytes);
-        let (work, done) = work_of(move |store| {
-            let length = event.body.len() as u64;
-            let all = store.totals()?;
+        let permit = self.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| NotStored::Full)?;
+        let limit = (self.entries, self.bytes);
+        let (work, done) = work_of(permit, move |store| {
+            let load = (1, event.body.len() as u64);
             let own = store.totals_of(&event.backend, &event.subject)?;
-            if !fits(all, length, (entries, bytes)) || !fits_share(own, length, (entries, bytes)) {
+            if !fits(store.totals()?, load, limit) || !fits_share(own, load, limit) {
                 return Ok(false);
             }
             store.append(&event, now()).map(|()| true)
         });
-        self.work.try_send(work).map_err(|error| match error {
-            TrySendError::Full(_) => NotStored::Full,
-            TrySendError::Closed(_) => NotStored::Unavailable,
-        })?;
+        self.work.send(work).map_err(|_| NotStored::Unavailable)?;
         match done.await {
             Ok(Some(true)) => {
                 self.stored.notify_waiters();
@@ -113,11 +135,11 @@ impl Queue {
     async fn due(
         &self,
         backend: &str,
-        limit: usize,
+        (places, maximum): (usize, usize),
         under_way: &HashSet<i64>,
-    ) -> Result<Vec<Due>, NotStored> {
+    ) -> Result<Vec<Vec<Due>>, NotStored> {
         let (backend, under_way) = (backend.to_owned(), under_way.clone());
-        self.run(move |store| store.due(&backend, now(), limit, &under_way))
+        self.run(move |store| store.due(&backend, now(), (places, maximum), &under_way))
             .await
     }
 
@@ -126,56 +148,81 @@ impl Queue {
         self.run(move |store| store.levels(&backend)).await
     }
 
+    /// Waits until the events of this moment are durable, and leaves the file to other gateways. Nothing may be
+    /// stored or delivered any more.
+    pub(super) async fn close(&self) {
+        // A failure is logged where it happens.
+        let _ = self.run(|_| Ok(())).await;
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(lock);
+    }
+
+    /// Has the deliveries look at the file again.
+    pub(super) fn wake(&self) {
+        self.stored.notify_waiters();
+    }
+
     /// Runs work in a transaction; when this returns it is durable.
-    async fn run<T: Send + 'static>(
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, NotStored> {
-        let (work, done) = work_of(work);
-        self.work
-            .send(work)
-            .await
-            .map_err(|_| NotStored::Unavailable)?;
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| NotStored::Unavailable)?;
+        let (work, done) = work_of(permit, work);
+        self.work.send(work).map_err(|_| NotStored::Unavailable)?;
         done.await.ok().flatten().ok_or(NotStored::Unavailable)
     }
 }
 
-/// Whether a further event of `length` bytes fits into `limit`, in events and bytes.
-fn fits((entries, bytes): (u64, u64), length: u64, limit: (u64, u64)) -> bool {
-    entries < limit.0 && bytes + length <= limit.1
+/// Whether a further `load` fits into `limit`, each in events and bytes.
+fn fits((entries, bytes): (u64, u64), load: (u64, u64), limit: (u64, u64)) -> bool {
+    entries + load.0 <= limit.0 && bytes + load.1 <= limit.1
 }
 
-/// Whether a further event of one subject fits into the subject's share of `limit`. One event always
-/// does.
-fn fits_share(own: (u64, u64), length: u64, limit: (u64, u64)) -> bool {
-    own.0 == 0 || fits(own, length, (limit.0 / SHARES, limit.1 / SHARES))
+/// Whether a further `load` of one subject fits into the subject's share of `limit`. The first one of a
+/// subject always does.
+fn fits_share(own: (u64, u64), load: (u64, u64), limit: (u64, u64)) -> bool {
+    own.0 == 0 || fits(own, load, (limit.0 / SHARES, limit.1 / SHARES))
 }
 
 /// Milliseconds since the Unix epoch.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     unix_millis(clock::now().wall)
 }
 
-/// Boxes work; its result comes once it is durable, or `None`.
+/// Boxes work; its result comes once it is durable, or `None`. The permit is returned then.
 fn work_of<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
     work: impl FnOnce(&Store) -> rusqlite::Result<T> + Send + 'static,
 ) -> (Work, oneshot::Receiver<Option<T>>) {
     let (tell, done) = oneshot::channel();
     let work: Work = Box::new(move |store| {
-        let result = work(store);
+        let result = logged(work(store));
         Box::new(move |is_durable| {
-            if let Err(error) = &result {
-                tracing::error!("webhooks.file cannot be used: {error}");
-            }
+            drop(permit);
             // Whoever asked may have given up.
-            let _ = tell.send(result.ok().filter(|_| is_durable));
+            let _ = tell.send(result.filter(|_| is_durable));
         })
     });
     (work, done)
 }
 
+fn logged<T>(result: rusqlite::Result<T>) -> Option<T> {
+    let log = |error: &rusqlite::Error| tracing::error!("webhooks.file cannot be used: {error}");
+    result.inspect_err(log).ok()
+}
+
 /// Does the work in the order in which it comes, until nobody can send any more.
-fn work_through(mut store: Store, mut waiting: mpsc::Receiver<Work>) {
+fn work_through(mut store: Store, mut waiting: mpsc::UnboundedReceiver<Work>) {
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < MAXIMUM_BATCH

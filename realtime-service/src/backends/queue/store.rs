@@ -3,13 +3,19 @@
 //! Of each subject, the oldest event is its head, and heads alone are delivered: so events of one
 //! subject keep their order. A dead letter is no head, and the event after it is.
 
-use std::{
-    collections::HashSet, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path,
-    time::Duration,
-};
+mod books;
+mod due;
+
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 use serde::Serialize;
+use utoipa::ToSchema;
+
+pub(crate) use self::{
+    books::{NewBook, Opening},
+    due::Due,
+};
 
 /// Time for which a command waits while the gateway writes, and the gateway while a command does.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,19 +69,8 @@ pub struct NewEvent {
     pub body: Vec<u8>,
 }
 
-/// An event whose turn it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Due {
-    pub(crate) seq: i64,
-    pub(crate) id: String,
-    pub(crate) body: Vec<u8>,
-    /// When it was stored, in milliseconds since the Unix epoch.
-    pub(crate) created_at: u64,
-    pub(crate) attempts: u32,
-}
-
 /// An event in the file, without its content. Times are in milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StoredEvent {
     /// The id.
     pub id: String,
@@ -93,6 +88,8 @@ pub struct StoredEvent {
     pub dead_at: Option<u64>,
     /// Why it was not delivered the last time.
     pub problem: Option<String>,
+    /// Its number in the queue: a later event has a larger one.
+    pub seq: i64,
 }
 
 /// The number of events and their size.
@@ -131,11 +128,16 @@ impl Store {
             other => anyhow::bail!("the file has tables of version {other}"),
         }
         connection.execute_batch(SHARES)?;
+        connection.execute_batch(books::TABLES)?;
         Ok(Self(connection))
     }
 
     /// Runs `work` in one transaction, which is durable when this returns.
-    pub(super) fn commit<T>(&mut self, work: impl FnOnce(&Self) -> T) -> Result<T> {
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written. Then nothing of it is in the file.
+    pub fn commit<T>(&mut self, work: impl FnOnce(&Self) -> T) -> Result<T> {
         self.0.execute_batch("BEGIN IMMEDIATE")?;
         let done = work(self);
         match self.0.execute_batch("COMMIT") {
@@ -147,12 +149,13 @@ impl Store {
         }
     }
 
-    /// Stores an event at the end of its subject's.
+    /// Stores an event at the end of its subject's. Nothing happens when an event with this id is there.
     pub(super) fn append(&self, event: &NewEvent, now: u64) -> Result<()> {
         let sql =
             "INSERT INTO events (id, backend, subject, body, bytes, created_at, next_at, is_head)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NOT EXISTS (
-                SELECT 1 FROM events WHERE backend = ?2 AND subject = ?3 AND dead_at IS NULL))";
+                SELECT 1 FROM events WHERE backend = ?2 AND subject = ?3 AND dead_at IS NULL))
+            ON CONFLICT (id) DO NOTHING";
         let NewEvent {
             id,
             backend,
@@ -163,39 +166,6 @@ impl Store {
         let mut statement = self.0.prepare_cached(sql)?;
         statement.execute(params![id, backend, subject, body, bytes, signed(now)])?;
         Ok(())
-    }
-
-    /// Returns at most `limit` heads of `backend` whose time has come, the longest due first, without
-    /// those `under_way`. Only the bodies of these heads are read.
-    pub(super) fn due(
-        &self,
-        backend: &str,
-        now: u64,
-        limit: usize,
-        under_way: &HashSet<i64>,
-    ) -> Result<Vec<Due>> {
-        let sql = "SELECT seq FROM events
-            WHERE is_head = 1 AND backend = ?1 AND next_at <= ?2 ORDER BY next_at, seq LIMIT ?3";
-        let mut statement = self.0.prepare_cached(sql)?;
-        let most = signed((limit + under_way.len()) as u64);
-        let rows = statement.query_map(params![backend, signed(now), most], |row| row.get(0))?;
-        let numbers: Vec<i64> = rows.collect::<Result<_>>()?;
-        let new = numbers.iter().filter(|seq| !under_way.contains(seq));
-        new.take(limit).map(|seq| self.read(*seq)).collect()
-    }
-
-    fn read(&self, seq: i64) -> Result<Due> {
-        let sql = "SELECT id, body, created_at, attempts FROM events WHERE seq = ?1";
-        let mut statement = self.0.prepare_cached(sql)?;
-        statement.query_row([seq], |row| {
-            Ok(Due {
-                seq,
-                id: row.get(0)?,
-                body: row.get(1)?,
-                created_at: unsigned(row, 2)?,
-                attempts: row.get(3)?,
-            })
-        })
     }
 
     /// Removes a delivered event; the next one of its subject is the head.
@@ -245,17 +215,18 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the number of all events and their size in bytes, dead letters included.
+    /// Returns the number of all events and their size in bytes, dead letters and books included.
     pub(super) fn totals(&self) -> Result<(u64, u64)> {
         let mut statement = self.0.prepare_cached("SELECT entries, bytes FROM totals")?;
         statement.query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
     }
 
-    /// Returns the number of events of a subject for a back end and their size in bytes, dead letters
-    /// included.
+    /// Returns the number of events of a subject for a back end and their size in bytes, dead letters and
+    /// books included.
     pub(super) fn totals_of(&self, backend: &str, subject: &str) -> Result<(u64, u64)> {
-        let sql = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM events
-            WHERE backend = ?1 AND subject = ?2";
+        let sql = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM (
+            SELECT bytes FROM events WHERE backend = ?1 AND subject = ?2
+            UNION ALL SELECT bytes FROM books WHERE backend = ?1 AND subject = ?2)";
         let mut statement = self.0.prepare_cached(sql)?;
         statement.query_row([backend, subject], |row| {
             Ok((unsigned(row, 0)?, unsigned(row, 1)?))
@@ -281,17 +252,18 @@ impl Store {
         })
     }
 
-    /// Lists events in their order: dead letters, or those that are to be delivered.
+    /// Lists events in their order: dead letters, or those that are to be delivered; those alone whose
+    /// number is larger than `after`.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn list(&self, is_dead: bool, limit: u32) -> Result<Vec<StoredEvent>> {
+    pub fn list(&self, is_dead: bool, limit: u32, after: i64) -> Result<Vec<StoredEvent>> {
         let sql =
-            "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem FROM events
-            WHERE (dead_at IS NOT NULL) = ?1 ORDER BY seq LIMIT ?2";
+            "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem, seq FROM events
+            WHERE (dead_at IS NOT NULL) = ?1 AND seq > ?3 ORDER BY seq LIMIT ?2";
         let mut statement = self.0.prepare(sql)?;
-        let rows = statement.query_map(params![is_dead, limit], stored)?;
+        let rows = statement.query_map(params![is_dead, limit, after], stored)?;
         rows.collect()
     }
 
@@ -301,51 +273,48 @@ impl Store {
     ///
     /// When the file cannot be read.
     pub fn find(&self, id: &str) -> Result<Option<(StoredEvent, Vec<u8>)>> {
-        let sql = "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem, body
+        let sql =
+            "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem, seq, body
             FROM events WHERE id = ?1";
         let mut statement = self.0.prepare(sql)?;
         statement
-            .query_row([id], |row| Ok((stored(row)?, row.get(8)?)))
+            .query_row([id], |row| Ok((stored(row)?, row.get(9)?)))
             .optional()
     }
 
-    /// Has dead letters delivered after all: the one with this id, or all of them. Returns how many.
+    /// Has dead letters delivered after all: the one with this id, or all of them. Returns how many. Runs in
+    /// a transaction.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn replay(&mut self, id: Option<&str>, now: u64) -> Result<usize> {
+    pub fn replay(&self, id: Option<&str>, now: u64) -> Result<usize> {
         let sql = "UPDATE events SET dead_at = NULL, attempts = 0, created_at = ?2, next_at = ?2
             WHERE dead_at IS NOT NULL AND (?1 IS NULL OR id = ?1) RETURNING backend, subject";
-        self.commit(|store| {
-            let mut statement = store.0.prepare(sql)?;
-            let rows = statement.query_map(params![id, signed(now)], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-            let subjects: Vec<(String, String)> = rows.collect::<Result<_>>()?;
-            for (backend, subject) in &subjects {
-                store.choose_head(backend, subject)?;
-            }
-            Ok(subjects.len())
-        })?
+        let mut statement = self.0.prepare(sql)?;
+        let rows = statement.query_map(params![id, signed(now)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        let subjects: Vec<(String, String)> = rows.collect::<Result<_>>()?;
+        for (backend, subject) in &subjects {
+            self.choose_head(backend, subject)?;
+        }
+        Ok(subjects.len())
     }
 
-    /// Removes the event with this id, or all dead letters. Returns how many.
+    /// Removes the event with this id, or all dead letters. Returns how many. Runs in a transaction.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn drop_events(&mut self, id: Option<&str>) -> Result<usize> {
+    pub fn drop_events(&self, id: Option<&str>) -> Result<usize> {
         let Some(id) = id else {
-            return self
-                .0
-                .execute("DELETE FROM events WHERE dead_at IS NOT NULL", []);
+            let sql = "DELETE FROM events WHERE dead_at IS NOT NULL";
+            return self.0.execute(sql, []);
         };
-        self.commit(|store| {
-            let seq = "SELECT seq FROM events WHERE id = ?1";
-            let seq: Option<i64> = store.0.query_row(seq, [id], |row| row.get(0)).optional()?;
-            seq.map_or(Ok(0), |seq| store.remove(seq).map(|()| 1))
-        })?
+        let seq = "SELECT seq FROM events WHERE id = ?1";
+        let seq: Option<i64> = self.0.query_row(seq, [id], |row| row.get(0)).optional()?;
+        seq.map_or(Ok(0), |seq| self.remove(seq).map(|()| 1))
     }
 }
 
@@ -360,6 +329,7 @@ fn stored(row: &Row<'_>) -> Result<StoredEvent> {
         attempts: row.get(5)?,
         dead_at: dead_at.and_then(|at| u64::try_from(at).ok()),
         problem: row.get(7)?,
+        seq: row.get(8)?,
     })
 }
 

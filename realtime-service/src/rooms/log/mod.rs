@@ -20,7 +20,7 @@ pub(super) use self::memory::{MemoryLog, MemoryLogs};
 pub use self::recent_ids::MessageKey;
 pub(super) use self::redis::{RedisLog, RedisLogs};
 use super::{Draft, Epoch, Message, Position, Since};
-use crate::clock;
+use crate::{clock, cluster::Cluster};
 
 /// The log of one room.
 pub(super) enum RoomLog {
@@ -56,6 +56,14 @@ pub struct Appended {
     /// The generation of the [`cluster`](crate::cluster) in which the log answered; 0 for a log in
     /// memory.
     pub generation: u64,
+}
+
+impl Appended {
+    /// Whether the log outlives this gateway.
+    #[must_use]
+    pub fn is_of_shared_log(&self) -> bool {
+        Cluster::is_shared(self.generation)
+    }
 }
 
 /// A part of what a log keeps.

@@ -17,6 +17,7 @@ use crate::{
     cluster::{Cluster, testing as redis_server},
     config::ClusterSettings,
     outbox,
+    outbox::Outbox,
     transport::testing,
 };
 

@@ -6,6 +6,7 @@ use super::{
     seam::{Run, Tally},
     *,
 };
+use crate::outbox::Outbox;
 use crate::{outbox, transport::testing};
 
 /// A client of one room.

@@ -11,6 +11,7 @@ use crate::{
     cluster::{Away, Cluster, Link, testing as redis_server},
     config::ClusterSettings,
     outbox,
+    outbox::Outbox,
     transport::testing,
 };
 

@@ -279,6 +279,11 @@ impl EngineSession {
         self.context.copies.wake_next();
     }
 
+    /// Returns the cause of the end; that of an end by the client as long as it is not known.
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause.get().copied().unwrap_or(Cause::Client)
+    }
+
     /// Whether the client has gone: its WebSocket is closed, or it polls no more.
     pub(crate) fn is_gone(&self) -> bool {
         let Some(carrier) = self.socketioxide() else {

@@ -50,6 +50,10 @@ pub(crate) const PUBLISH: &[Bar] = &[
     ),
     rate("publishes per CPU-second, to Node's", 3.0, Server::Node),
 ];
+pub(crate) const CALL: &[Bar] = &[against(
+    at_most("CPU of a call to a back end, to Node's", CPU, 0.35),
+    Server::Node,
+)];
 pub(crate) const ROOM_100: &[Bar] = &[
     against(
         at_most("CPU of a delivery, room of 100, to Node's", CPU, 0.95),

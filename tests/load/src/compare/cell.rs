@@ -37,6 +37,8 @@ pub(crate) enum Work {
     Idle(idle::Options),
     /// Acknowledged messages.
     Publish(publish::Options),
+    /// Events that a back end answers.
+    Call(publish::Options),
     /// Deliveries to a room.
     FanOut(fan_out::Options),
     /// Joins with full presence; each client has a subject of its own.
@@ -90,7 +92,7 @@ impl Work {
         let count = match self {
             Self::Connect(_) | Self::Issuer { .. } => 100,
             Self::Idle(options) => options.connections,
-            Self::Publish(options) => options.connections,
+            Self::Publish(options) | Self::Call(options) => options.connections,
             Self::FanOut(options) => options.connections,
             Self::Presence(options) => options.connections,
             Self::Reconnect { options, .. } => options.connections,

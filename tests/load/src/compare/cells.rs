@@ -65,12 +65,12 @@ pub(crate) fn all() -> Vec<Cell> {
 
 fn messages() -> Vec<Cell> {
     let connect = Work::Connect(connect::Options { count: 5000 });
-    let publish = Work::Publish(publish::Options {
+    let publish = publish::Options {
         connections: 64,
         depth: 1,
         duration_ms: 4000,
         warm_up_ms: 1000,
-    });
+    };
     vec![
         Cell {
             bars: bars::HANDSHAKE,
@@ -81,7 +81,16 @@ fn messages() -> Vec<Cell> {
             ..cell(
                 "publish",
                 "publish and acknowledgement, 64 sockets",
-                publish,
+                Work::Publish(publish.clone()),
+            )
+        },
+        Cell {
+            servers: &[Server::Node, Server::Ours],
+            bars: bars::CALL,
+            ..cell(
+                "call",
+                "event that a back end answers over HTTP, 64 sockets",
+                Work::Call(publish),
             )
         },
     ]

@@ -1,6 +1,7 @@
 //! `cargo load compare`: measures servers in turn, judges ours, and writes `docs/performance.md`.
 
 mod bars;
+mod called;
 mod cell;
 mod cells;
 pub(crate) mod cluster;
@@ -23,7 +24,7 @@ use serde_json::json;
 
 use crate::compare::cell::{Cell, Work};
 use crate::compare::document::Setting;
-use crate::compare::prepare::{ACCOUNT, Home};
+use crate::compare::prepare::{ACCOUNT, CALLED_EVENT, Home};
 use crate::compare::process::{Cores, Process};
 use crate::compare::servers::{Programs, Server};
 use crate::compare::verdict::{Outcome, bar_table, is_success};
@@ -228,7 +229,7 @@ impl Comparison<'_> {
         match work {
             Work::Connect(options) => connect::run(target, options),
             Work::Idle(options) => idle::run(target, options),
-            Work::Publish(options) => publish::run(target, options),
+            Work::Publish(options) | Work::Call(options) => publish::run(target, options),
             Work::FanOut(options) => fan_out::run(target, options),
             Work::Presence(options) => presence::run(target, options),
             Work::Burst(options) => burst::run(target, options),
@@ -267,6 +268,10 @@ impl Comparison<'_> {
         target.pid = Some(process.pid());
         let room = format!("user:{ACCOUNT}");
         target.events.acknowledged_args = target.events.acknowledged_args.replace("{room}", &room);
+        if let Work::Call(_) = cell.work {
+            target.events.publish_event = CALLED_EVENT.to_owned();
+            target.events.acknowledged_args = "{data}".to_owned();
+        }
         if cell.work.connections() > 50_000 {
             target.sources = 20;
         }

@@ -15,12 +15,17 @@ use shared_claims::revocation::{LOGOUT_EVENT, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN
 use shared_claims::secret::{SECRET_FILE_VARIABLE, Secrets};
 use tempfile::TempDir;
 
+use crate::compare::called;
 use crate::compare::servers::{Programs, issuer_command};
 
 /// Name of the account that logs in, and subject of the token that most clients share.
 pub(crate) const ACCOUNT: &str = "load";
+/// Name of the event that a back end answers.
+pub(crate) const CALLED_EVENT: &str = "load:call";
 /// The gateway's default issuer.
 const ISSUER: &str = "http://localhost:8080";
+/// Name of the file with the gateway's settings.
+const GATEWAY_FILE: &str = "gateway.toml";
 /// Lifetime of the tokens, longer than any comparison takes, in seconds.
 const LIFETIME_SECS: u64 = 12 * 3600;
 
@@ -144,16 +149,19 @@ pub(crate) struct Home {
     pub(crate) secret: String,
     /// Password of the account.
     pub(crate) password: String,
+    /// URL of the back end that answers [`CALLED_EVENT`].
+    pub(crate) back_end: String,
     key: EncodingKey,
     key_id: String,
 }
 
 impl Home {
-    /// Creates the folder, and the secret by `auth-service secret init`.
+    /// Creates the folder, the secret by `auth-service secret init`, and the settings of the gateway. Starts the
+    /// back end.
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder or the secret cannot be created.
+    /// Returns an error if a file cannot be created or the back end cannot listen.
     pub(crate) fn new(issuer: &Path) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("latchkey-load-").context("no temporary folder")?;
         let file = folder.path().join("secret");
@@ -169,12 +177,21 @@ impl Home {
             .trim()
             .to_owned();
         let secrets = Secrets::parse(SECRET_FILE_VARIABLE, &secret, '\n')?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).context("the system provides no random numbers")?;
+        let back_end = format!("http://{}/", called::start()?);
+        let signing = folder.path().join("back-end.secret");
+        // Hexadecimal digits are digits of base64 too.
+        fs::write(&signing, format!("whsec_{}", random_hex()?))?;
+        let settings = format!(
+            "[[backends]]\nname = 'load'\nurl = '{back_end}'\nsecret_file = '{}'\n\
+             [[events]]\nevents = ['{CALLED_EVENT}']\nbackend = 'load'\nmode = 'call'\n",
+            signing.display()
+        );
+        fs::write(folder.path().join(GATEWAY_FILE), settings)?;
         Ok(Self {
+            back_end,
             folder,
             next_state: AtomicU32::new(0),
-            password: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+            password: random_hex()?,
             key: EncodingKey::from_secret(secrets.signing().expose()),
             key_id: secrets
                 .signing()
@@ -187,6 +204,11 @@ impl Home {
     /// Returns the path of the secret.
     pub(crate) fn secret_file(&self) -> PathBuf {
         self.folder.path().join("secret")
+    }
+
+    /// Returns the path of the gateway's settings.
+    pub(crate) fn gateway_file(&self) -> PathBuf {
+        self.folder.path().join(GATEWAY_FILE)
     }
 
     /// Creates an empty folder for the state of one server.
@@ -251,6 +273,13 @@ impl Home {
         header.kid = Some(self.key_id.clone());
         Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
     }
+}
+
+/// Returns 32 random hexadecimal digits.
+fn random_hex() -> anyhow::Result<String> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).context("the system provides no random numbers")?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Runs a command with `input` to its end.

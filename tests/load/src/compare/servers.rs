@@ -124,7 +124,8 @@ impl Programs {
             command.arg(self.peers.join(name));
             command
                 .env("PORT", &port)
-                .env("LATCHKEY_SECRET", &home.secret);
+                .env("LATCHKEY_SECRET", &home.secret)
+                .env("BACK_END", &home.back_end);
             command.env("NODE_ENV", "production");
             command
         };
@@ -177,6 +178,8 @@ fn listening(program: &Path, address: SocketAddr) -> Command {
 pub(crate) fn gateway(program: &Path, home: &Home, address: SocketAddr) -> Command {
     let mut command = listening(program, address);
     command
+        .arg("--config")
+        .arg(home.gateway_file())
         .env("RUST_LOG", "warn")
         .env("LATCHKEY_SECRET_FILE", home.secret_file())
         .env("REALTIME__LISTEN", address.to_string())

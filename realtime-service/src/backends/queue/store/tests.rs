@@ -1,5 +1,7 @@
 //! The order of events, and what becomes of them.
 
+use std::collections::HashSet;
+
 use super::*;
 
 fn store(directory: &tempfile::TempDir) -> Store {
@@ -23,9 +25,10 @@ fn append(store: &mut Store, subject: &str, ids: &[&str]) {
 
 fn due(store: &Store, now: u64) -> Vec<(i64, String)> {
     let due = store
-        .due("shop", now, 100, &HashSet::new())
+        .due("shop", now, (100, 1), &HashSet::new())
         .expect("events");
-    due.into_iter().map(|event| (event.seq, event.id)).collect()
+    let events = due.into_iter().flatten();
+    events.map(|event| (event.seq, event.id)).collect()
 }
 
 fn ids(store: &Store, now: u64) -> Vec<String> {
@@ -60,7 +63,7 @@ fn a_dead_letter_lets_the_next_event_pass_until_it_is_replayed_or_dropped() {
     let (first, _) = due(&store, 1)[0];
     store.bury(first, 9, "no answer").expect("given up");
     assert_eq!(ids(&store, 9), ["a2"]);
-    let dead = store.list(true, 10).expect("dead letters");
+    let dead = store.list(true, 10, 0).expect("dead letters");
     assert_eq!(
         (dead.len(), dead[0].id.as_str(), dead[0].dead_at),
         (1, "a1", Some(9))
@@ -112,10 +115,14 @@ fn events_under_way_are_not_due_again_and_leave_the_places_to_others() {
     for subject in ["alice", "bob", "carol"] {
         append(&mut store, subject, &[subject]);
     }
-    let first = store.due("shop", 1, 1, &HashSet::new()).expect("events");
-    let under_way = first.iter().map(|event| event.seq).collect();
-    let others = store.due("shop", 1, 1, &under_way).expect("events");
-    let names = |events: &[Due]| events.iter().map(|it| it.id.clone()).collect::<Vec<_>>();
+    let first = store.due("shop", 1, (1, 1), &HashSet::new());
+    let first = first.expect("events");
+    let under_way = first.iter().flatten().map(|event| event.seq).collect();
+    let others = store.due("shop", 1, (1, 1), &under_way).expect("events");
+    let names = |events: &[Vec<Due>]| {
+        let events = events.iter().flatten();
+        events.map(|it| it.id.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(
         (names(&first), names(&others)),
         (vec!["alice".to_owned()], vec!["bob".to_owned()])
@@ -136,4 +143,84 @@ fn the_events_of_a_subject_are_counted_dead_letters_included() {
         (totals("shop", "carol"), totals("another", "bob")),
         ((0, 0), (0, 0))
     );
+}
+
+#[test]
+fn a_batch_has_the_events_of_a_subject_in_their_order_and_one_that_failed_is_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2", "a3"]);
+    append(&mut store, "bob", &["b1", "b2"]);
+    append(&mut store, "carol", &["c1"]);
+    let batches = |store: &Store, places, maximum| {
+        let due = store.due("shop", 9, (places, maximum), &HashSet::new());
+        let due = due.expect("events").into_iter();
+        let names = |batch: Vec<Due>| batch.into_iter().map(|one| one.id).collect::<Vec<_>>();
+        due.map(names).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        batches(&store, 2, 4),
+        [vec!["a1", "a2", "a3", "b1"], vec!["c1"]]
+    );
+    assert_eq!(batches(&store, 1, 4), [["a1", "a2", "a3", "b1"]]);
+    assert_eq!(batches(&store, 9, 1), [["a1"], ["b1"], ["c1"]]);
+    let (first, _) = due(&store, 9)[0];
+    store.retry(first, (1, 2), "no").expect("noted");
+    assert_eq!(batches(&store, 9, 4), [vec!["a1"], vec!["b1", "b2", "c1"]]);
+    // A replayed event stands beside the head that took its place.
+    store.bury(first, 9, "no").expect("given up");
+    store.replay(Some("a1"), 9).expect("replayed");
+    assert_eq!(
+        batches(&store, 9, 9),
+        [["a2", "a3", "b1", "b2", "c1", "a1"]]
+    );
+}
+
+#[test]
+fn a_closed_book_is_an_event_in_its_place_and_an_opening_is_stored_whole_or_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    let opening = |id: &str| Opening {
+        event: Some(NewEvent {
+            id: format!("{id} opened"),
+            backend: "shop".to_owned(),
+            subject: "alice".to_owned(),
+            body: b"{}".to_vec(),
+        }),
+        book: Some(NewBook {
+            id: id.to_owned(),
+            backend: "shop".to_owned(),
+            subject: "alice".to_owned(),
+            draft: b"draft".to_vec(),
+            bytes: 10,
+        }),
+    };
+    let complete = |draft: &[u8]| Some([draft, b"!"].concat());
+    let has_room = |all: (u64, u64), _: (u64, u64), own: (u64, u64)| all.0 + own.0 <= 4;
+    for (id, is_stored) in [("one", true), ("two", true), ("three", false)] {
+        let opened = store.commit(|store| store.open_book(&opening(id), 1, has_room));
+        assert_eq!(opened.expect("durable").expect("asked"), is_stored, "{id}");
+    }
+    assert_eq!(store.totals().expect("numbers"), (4, 24));
+    assert_eq!(store.totals_of("shop", "alice").expect("numbers"), (4, 24));
+    store
+        .commit(|store| store.close_book("one", 2, &complete))
+        .expect("durable")
+        .expect("closed");
+    assert_eq!(store.totals().expect("numbers"), (4, 20));
+    store
+        .commit(|store| store.close_book("one", 2, &complete))
+        .expect("durable")
+        .expect("nothing");
+    // The next process closes what this one has left open.
+    drop(store);
+    let mut store = self::store(&directory);
+    assert_eq!(store.close_all_books(3, &complete).expect("closed"), 1);
+    assert_eq!(store.close_all_books(3, &complete).expect("none"), 0);
+    let listed = store.list(false, 9, 0).expect("events");
+    let ids: Vec<_> = listed.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!(ids, ["one opened", "two opened", "one", "two"]);
+    assert_eq!(store.list(false, 9, listed[1].seq).expect("two").len(), 2);
+    let (_, body) = store.find("two").expect("read").expect("an event");
+    assert_eq!(body, b"draft!");
 }

@@ -1,0 +1,270 @@
+//! Lifecycle events: what happened to connections, rooms, messages and sessions, for the back ends that ask to
+//! be told.
+//!
+//! Each event goes into the durable queue. An opening and its closing event are sent both or neither: without
+//! room for both, the opening is dropped and counted.
+
+mod recipient;
+
+use std::{sync::Arc, time::SystemTime};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::{Map, Value, json, value::RawValue};
+use shared_claims::{VerifiedLogout, verify::LogoutScope};
+
+pub use self::recipient::Origin;
+use self::recipient::{Recipient, Rule, Subject, key_of_room};
+use super::{
+    BackEnd, BackEnds, CloudEvent,
+    cloud_event::id_of,
+    pattern::RoomPattern,
+    queue::{OpenBook, Stored, store::NewEvent},
+};
+use crate::{
+    clock::wall_now,
+    config::{Config, ConfigError, LifecycleType},
+    metrics::Cause,
+    rooms::{Draft, Position, RoomName, Sender},
+};
+
+/// The beginning and the end of a connection, and of the use of a room.
+const CONNECTION: [LifecycleType; 2] = [
+    LifecycleType::ConnectionOpened,
+    LifecycleType::ConnectionClosed,
+];
+const ROOM: [LifecycleType; 2] = [LifecycleType::RoomOccupied, LifecycleType::RoomVacated];
+
+/// Usual cause of the end of a room's use.
+const LEFT: &str = "left";
+
+/// The back ends that are sent lifecycle events.
+pub(super) struct Lifecycle(Vec<Recipient>);
+
+/// The beginning of a connection: dropping the books stores its end.
+pub struct Opened {
+    /// The books of the connection.
+    pub book: OpenBook,
+    stored: Stored,
+}
+
+impl Opened {
+    /// Splits into the books, and a future that resolves when the beginning is durable.
+    pub fn split(self) -> (OpenBook, impl Future<Output = ()> + Send) {
+        (self.book, self.stored.wait())
+    }
+}
+
+/// The content of a message's event.
+#[derive(Serialize)]
+struct Published<'a> {
+    event: &'a str,
+    data: &'a RawValue,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<String>,
+    #[serde(flatten)]
+    position: &'a Position,
+    id: &'a str,
+    ts: u64,
+    from: &'a Sender,
+}
+
+impl Lifecycle {
+    /// The events and back ends of the settings.
+    pub(super) fn new(config: &Config, all: &[Arc<BackEnd>]) -> Result<Self, ConfigError> {
+        let mut recipients: Vec<_> = all
+            .iter()
+            .map(|back_end| Recipient {
+                back_end: back_end.clone(),
+                rules: Vec::new(),
+            })
+            .collect();
+        for (index, rule) in config.lifecycle.iter().enumerate() {
+            let rooms = rule.rooms.iter().map(|text| RoomPattern::parse(text));
+            let rooms: Result<Vec<_>, _> = rooms.collect();
+            let rooms = rooms.map_err(|problem| ConfigError::Invalid {
+                setting: format!("lifecycle[{index}].rooms"),
+                problem: problem.to_owned(),
+            })?;
+            let mut named = recipients.iter_mut();
+            if let Some(recipient) = named.find(|one| one.back_end.name() == rule.backend) {
+                let types = rule.types.clone();
+                recipient.rules.push(Rule { types, rooms });
+            }
+        }
+        recipients.retain(|recipient| !recipient.rules.is_empty());
+        Ok(Self(recipients))
+    }
+
+    fn wants(&self, r#type: LifecycleType, room: Option<&str>) -> bool {
+        self.0.iter().any(|one| one.wants(r#type, room))
+    }
+}
+
+impl BackEnds {
+    /// Whether a back end is sent the events of connections.
+    #[must_use]
+    pub fn follow_connections(&self) -> bool {
+        let mut types = CONNECTION.iter();
+        types.any(|one| self.lifecycle.wants(*one, None))
+    }
+
+    /// Stores the beginning of a connection whose token says `claims`.
+    #[must_use]
+    pub fn connection_opened(
+        &self,
+        origin: Origin<'_>,
+        claims: &Map<String, Value>,
+    ) -> Option<Opened> {
+        let queue = self.queue.as_ref()?;
+        let content = json!({ "claims": claims });
+        let (mut ids, mut stored) = (Vec::new(), Stored::default());
+        for recipient in &self.lifecycle.0 {
+            let opening = recipient.opening(Subject::Connection(origin), CONNECTION, &content);
+            let (id, one) = recipient.open(queue, opening);
+            ids.extend(id);
+            stored.add(one);
+        }
+        let book = OpenBook::new(queue.clone(), ids, Cause::Client.name());
+        Some(Opened { book, stored })
+    }
+
+    /// Stores the beginning of the use of a room. Dropping the books stores its end.
+    #[must_use]
+    pub fn room_occupied(&self, room: &RoomName) -> Option<OpenBook> {
+        let queue = self.queue.as_ref()?;
+        let room = room.to_string();
+        let mut types = ROOM.iter();
+        if !types.any(|one| self.lifecycle.wants(*one, Some(&room))) {
+            return None;
+        }
+        let content = Value::Object(Map::new());
+        let opened = self.lifecycle.0.iter().filter_map(|recipient| {
+            let opening = recipient.opening(Subject::Room(&room), ROOM, &content);
+            // The lock of the room cannot wait for the disk.
+            recipient.open(queue, opening).0
+        });
+        Some(OpenBook::new(queue.clone(), opened.collect(), LEFT))
+    }
+
+    /// Whether a back end is sent the messages of a room.
+    #[must_use]
+    pub fn follow_messages(&self, room: &RoomName) -> bool {
+        !self.lifecycle.0.is_empty()
+            && self
+                .lifecycle
+                .wants(LifecycleType::MessagePublished, Some(&room.to_string()))
+    }
+
+    /// Stores a published message. The future resolves when it is durable. The id is made of the place of
+    /// the message, so that a repetition has the same one.
+    pub fn message_published(
+        &self,
+        draft: &Draft,
+        position: &Position,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let room = draft.room.to_string();
+        let place = [position.epoch.to_string(), position.offset.to_string()];
+        let attachments = draft.data.attachments().iter();
+        let attachments: Vec<_> = attachments.map(|data| STANDARD.encode(data)).collect();
+        let stored = self.tell(
+            (LifecycleType::MessagePublished, Some(&room)),
+            |recipient| {
+                let id = id_of(&[recipient, "message", &room, &place[0], &place[1]]);
+                let content = Published {
+                    event: &draft.event,
+                    data: serde_json::from_str(draft.data.json()).ok()?,
+                    attachments: attachments.clone(),
+                    position,
+                    id: &draft.id,
+                    ts: draft.ts,
+                    from: &draft.from,
+                };
+                let name = LifecycleType::MessagePublished.name();
+                let mut event = CloudEvent::of_gateway(name, (&id, wall_now()), content);
+                event.room = Some(&room);
+                let body = event.to_body().ok()?;
+                Some((id, key_of_room(&room), body))
+            },
+        );
+        stored.wait()
+    }
+
+    /// Stores a revocation; `subject` is the owner of the session, if it is known. The future resolves when
+    /// it is durable. The id is made of the revocation, so that a repetition has the same one.
+    pub fn session_revoked(
+        &self,
+        logout: &VerifiedLogout,
+        subject: Option<&str>,
+        at: SystemTime,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (mut session, mut named, mut is_unnamed) = (None, None, false);
+        for scope in &logout.scopes {
+            match scope {
+                LogoutScope::Session(sid) => session = Some(sid.as_str()),
+                LogoutScope::Subject(sub) => named = Some(sub.as_str()),
+                LogoutScope::Unnamed(sub) => (named, is_unnamed) = (Some(sub.as_str()), true),
+            }
+        }
+        let subject = named.or(subject);
+        let key = match (subject, session) {
+            (Some(subject), _) => format!("{}\n{subject}", logout.iss),
+            (None, session) => format!("{}\n\n{}", logout.iss, session.unwrap_or_default()),
+        };
+        // Tokens with a session are accepted.
+        let content = match is_unnamed && session.is_none() {
+            true => json!({ "issued_at": logout.iat, "tokens": "without_session" }),
+            false => json!({ "issued_at": logout.iat }),
+        };
+        let stored = self.tell((LifecycleType::SessionRevoked, None), |recipient| {
+            let issued_at = logout.iat.to_string();
+            let parts = [session, named].map(Option::unwrap_or_default);
+            let id = id_of(&[
+                recipient,
+                "revoked",
+                &logout.iss,
+                parts[0],
+                parts[1],
+                &issued_at,
+            ]);
+            let name = LifecycleType::SessionRevoked.name();
+            let mut event = CloudEvent::of_gateway(name, (&id, at), &content);
+            event.issuer = Some(&logout.iss);
+            event.session = session;
+            event.subject = subject;
+            let body = event.to_body().ok()?;
+            Some((id, key.clone(), body))
+        });
+        stored.wait()
+    }
+
+    /// Stores an event for each back end that is sent it. `encode` makes id, subject and body for the back end
+    /// of a name.
+    fn tell(
+        &self,
+        (r#type, room): (LifecycleType, Option<&str>),
+        encode: impl Fn(&str) -> Option<(String, String, Vec<u8>)>,
+    ) -> Stored {
+        let mut stored = Stored::default();
+        let Some(queue) = &self.queue else {
+            return stored;
+        };
+        let recipients = self.lifecycle.0.iter();
+        for recipient in recipients.filter(|one| one.wants(r#type, room)) {
+            let backend = recipient.back_end.name();
+            if let Some((id, subject, body)) = encode(backend) {
+                let event = NewEvent {
+                    id,
+                    backend: backend.to_owned(),
+                    subject,
+                    body,
+                };
+                stored.add(recipient.append(queue, event));
+            }
+        }
+        stored
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Lifecycle events on their way into the file. The connection, room or message that an event is about does
+//! not wait for the thread, unless it asks for the moment at which the event is durable.
+
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Queue, Told, Work, fits, fits_share, logged, now,
+    store::{NewEvent, Opening, Store},
+};
+use crate::{backends::cloud_event::complete, limits::Charge};
+
+/// Maximum size that the end adds to the draft of a closing event, in bytes.
+pub(in crate::backends) const CLOSING_BYTES: u64 = 128;
+
+/// Size of an event that waits for the thread besides its body and its draft, in bytes.
+const WAITING_BYTES: usize = 512;
+
+/// Cause of the end of what a process has left open that was killed.
+const GATEWAY_LOST: &str = "gateway_lost";
+
+/// A closing event that is due.
+#[derive(Clone)]
+pub(super) struct Closing {
+    id: Arc<str>,
+    cause: &'static str,
+    /// When the end came, in milliseconds since the Unix epoch.
+    at: u64,
+}
+
+/// Resolves with whether events are durable.
+#[derive(Default)]
+pub(in crate::backends) struct Stored(Vec<oneshot::Receiver<bool>>);
+
+impl Stored {
+    pub(in crate::backends) fn add(&mut self, one: Self) {
+        self.0.extend(one.0);
+    }
+
+    /// Waits until all events are durable, or some will never be.
+    pub(in crate::backends) async fn wait(self) {
+        for one in self.0 {
+            let _ = one.await;
+        }
+    }
+}
+
+/// The books of a connection or a room that is open. When they are dropped, its end is stored.
+pub struct OpenBook {
+    queue: Arc<Queue>,
+    ids: Vec<Arc<str>>,
+    cause: &'static str,
+}
+
+impl OpenBook {
+    pub(in crate::backends) fn new(
+        queue: Arc<Queue>,
+        ids: Vec<Arc<str>>,
+        cause: &'static str,
+    ) -> Self {
+        Self { queue, ids, cause }
+    }
+
+    /// Closes the books with another cause than the usual one.
+    pub fn close(mut self, cause: &'static str) {
+        self.cause = cause;
+    }
+}
+
+impl Drop for OpenBook {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            self.queue.close_book(Closing {
+                id,
+                cause: self.cause,
+                at: now(),
+            });
+        }
+    }
+}
+
+impl Queue {
+    /// Stores the beginning of a connection or of the use of a room. Without room for all of it, nothing is
+    /// stored, and `dropped` is called.
+    pub(in crate::backends) fn open_book(
+        &self,
+        opening: Opening,
+        dropped: impl FnOnce() + Send + 'static,
+    ) -> Stored {
+        let draft = opening.book.as_ref().map_or(0, |book| book.draft.len());
+        let body = opening.event.as_ref().map_or(0, |event| event.body.len());
+        let Some(charge) = self.lifecycle.try_charge(draft + body + WAITING_BYTES) else {
+            dropped();
+            return Stored::default();
+        };
+        let limit = (self.entries, self.bytes);
+        self.record(charge, dropped, move |store| {
+            store.open_book(&opening, now(), |all, own, load| {
+                fits(all, load, limit) && fits_share(own, load, limit)
+            })
+        })
+    }
+
+    /// Stores an event that begins nothing. Without room for it, `dropped` is called.
+    pub(in crate::backends) fn append_soon(
+        &self,
+        event: NewEvent,
+        dropped: impl FnOnce() + Send + 'static,
+    ) -> Stored {
+        let opening = Opening {
+            event: Some(event),
+            book: None,
+        };
+        self.open_book(opening, dropped)
+    }
+
+    fn record(
+        &self,
+        charge: Charge,
+        dropped: impl FnOnce() + Send + 'static,
+        work: impl FnOnce(&Store) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> Stored {
+        let (tell, done) = oneshot::channel();
+        let stored = self.stored.clone();
+        let work: Work = Box::new(move |store| {
+            let is_stored = logged(work(store)).unwrap_or_default();
+            let told: Told = Box::new(move |is_durable| {
+                drop(charge);
+                match is_stored && is_durable {
+                    true => stored.notify_waiters(),
+                    false => dropped(),
+                }
+                // The receiver may be gone.
+                let _ = tell.send(is_stored && is_durable);
+            });
+            told
+        });
+        // The thread ends with the queue.
+        let _ = self.work.send(work);
+        Stored(vec![done])
+    }
+
+    /// Stores a closing event in the place of its book. It is tried again as long as the file cannot be
+    /// written.
+    fn close_book(&self, closing: Closing) {
+        let (unwritten, stored) = (self.unwritten.clone(), self.stored.clone());
+        let work: Work = Box::new(move |store| {
+            let end = (closing.cause, closing.at);
+            let written = store.close_book(&closing.id, now(), &|draft| complete(draft, end));
+            let is_written = logged(written).is_some();
+            Box::new(move |is_durable| match is_written && is_durable {
+                true => stored.notify_waiters(),
+                false => {
+                    let mut list = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+                    list.push(closing);
+                }
+            })
+        });
+        let _ = self.work.send(work);
+    }
+
+    /// Writes the closing events that could not be written before.
+    pub(super) fn write_again(&self) {
+        let mut unwritten = self
+            .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for closing in std::mem::take(&mut *unwritten) {
+            self.close_book(closing);
+        }
+    }
+}
+
+/// Stores the closing events of what a process has left open that was killed.
+pub(super) fn close_left_open(store: &mut Store) -> rusqlite::Result<()> {
+    let at = now();
+    let end = (GATEWAY_LOST, at);
+    let closed = store.close_all_books(at, &|draft| complete(draft, end))?;
+    if closed > 0 {
+        tracing::info!(
+            closed,
+            "closed what a gateway has left open that was killed"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Messages, and the back ends that are told of them.
+
+use super::SessionContext;
+use crate::rooms::{Appended, Draft, MessageKey, PublishError};
+
+impl SessionContext {
+    /// Publishes a message as [`Rooms::publish`](crate::rooms::Rooms::publish) does, and tells back ends of
+    /// it. When this returns, their event is durable, unless the queue is full or cannot be written.
+    ///
+    /// # Errors
+    ///
+    /// See [`PublishError`].
+    pub async fn publish(
+        &self,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+    ) -> Result<Appended, PublishError> {
+        if !self.back_ends.follow_messages(&draft.room) {
+            return self.rooms.publish(draft, key).await;
+        }
+        let turn = self.turns.take(&draft.room).await;
+        let appended = self.rooms.publish(draft, key).await?;
+        // A log that outlives its gateways may have a message that nobody was told of.
+        let is_told = appended.is_duplicate && !appended.is_of_shared_log();
+        let stored =
+            (!is_told).then(|| self.back_ends.message_published(draft, &appended.position));
+        drop(turn);
+        if let Some(stored) = stored {
+            stored.await;
+        }
+        Ok(appended)
+    }
+}
