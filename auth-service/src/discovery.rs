@@ -8,6 +8,7 @@ use actix_web::{
 use serde_json::json;
 
 use crate::{
+    config::Registration,
     error::{PROBLEM_TYPE, Problem},
     state::AppState,
 };
@@ -76,6 +77,10 @@ pub(crate) async fn show_metadata(state: web::Data<AppState>) -> HttpResponse {
         "revocation_endpoint_auth_methods_supported": all,
         "authorization_details_types_supported": ["realtime"],
     });
+    // For pages that offer to make an account.
+    if state.settings().registration == Registration::Open {
+        metadata["registration"] = "open".into();
+    }
     // The domain of passkeys, for pages that offer them.
     if let Ok(Some(party)) = state.settings().relying_party() {
         metadata["passkeys_rp_id"] = party.rp_id.as_ref().into();

@@ -5,7 +5,7 @@
 
 import { Account } from "./account.js";
 import { Composer } from "./composer.js";
-import { loadIssuer } from "./issuer.js";
+import { loadIssuer, loadMetadata } from "./issuer.js";
 import { Work, signedIn } from "./kept.js";
 import { LoginForm } from "./login.js";
 import { MailForms, hasLink, takeLink } from "./mail.js";
@@ -152,6 +152,11 @@ $("forgot-button").addEventListener("click", () => {
   showView("view-mail");
   mail.askEmail();
 });
+$("register-button").addEventListener("click", () => {
+  showView("view-mail");
+  mail.askAccount();
+});
+loadMetadata().then(({ registration }) => ($("register-button").hidden = registration !== "open"));
 $("logout").addEventListener("click", logOut);
 $("account-button").addEventListener("click", () => account.open());
 $("join-form").addEventListener("submit", submitJoin);

@@ -5,6 +5,9 @@ const DEADLINE_MS = 15_000;
 /** The issuer's public URL, once read. */
 let issuer = null;
 
+/** The promise of the issuer's metadata; null until it is asked for, and after a failure. */
+let metadata = null;
+
 /** A refused or failed call. The message is for the user. */
 export class IssuerError extends Error {
   /** `status` is 0 when there was no answer; `code` and `challenge` are members of the answer. */
@@ -57,6 +60,18 @@ export async function callIssuer(method, path, { body, token, cookies = true } =
   if (answer.ok) return parsed;
   const { code, challenge } = parsed;
   throw new IssuerError(problemText(answer, parsed), { status: answer.status, code, challenge });
+}
+
+/** Resolves to the issuer's metadata (RFC 8414), or to an empty object without an answer: the next call asks again. */
+export async function loadMetadata() {
+  metadata ??= callIssuer("GET", "/.well-known/oauth-authorization-server", { cookies: false });
+  try {
+    return await metadata;
+  } catch {
+    // The login by password reports what is wrong with the issuer.
+    metadata = null;
+    return {};
+  }
 }
 
 /** The text of an `application/problem+json` answer. */

@@ -1,4 +1,4 @@
-// Links from mails, and the form that asks for one: a forgotten password, and an address to verify.
+// Forms beside the login: a new account, a forgotten password, and links from mails.
 //
 // The token of a link is in the fragment, which browsers send to no server. It is taken out of the address bar and
 // of the history at once.
@@ -7,6 +7,9 @@ import { callIssuer } from "./issuer.js";
 import { $ } from "./page.js";
 
 const LINK = /^#(reset|verify)=([\w-]+)$/;
+
+/** The names of the forms. */
+const FORMS = ["register", "forgot", "reset", "verify"];
 
 /** True if the address bar holds a link of a mail. */
 export const hasLink = () => LINK.test(location.hash);
@@ -25,10 +28,17 @@ export class MailForms {
   /** `onDone(message)` is called when the user leaves these forms, with what to tell at the login form. */
   constructor(onDone) {
     this.onDone = onDone;
+    this.#submits("register", () => this.#register());
     this.#submits("forgot", () => this.#forget());
     this.#submits("reset", () => this.#reset());
     this.#submits("verify", () => this.#verify());
-    for (const name of ["forgot", "reset", "verify"]) $(`${name}-back`).addEventListener("click", () => this.#leave(""));
+    for (const name of FORMS) $(`${name}-back`).addEventListener("click", () => this.#leave(""));
+  }
+
+  /** Asks for the name, the address and the password of a new account. */
+  askAccount() {
+    this.#show("register", "Create an account");
+    $("register-username").focus();
   }
 
   /** Asks for the address to which a link is mailed. */
@@ -49,6 +59,13 @@ export class MailForms {
     }
   }
 
+  async #register() {
+    const email = $("register-email").value.trim();
+    const account = { username: $("register-username").value.trim(), password: $("register-password").value };
+    await callIssuer("POST", "/register", { body: email ? { ...account, email } : account, cookies: false });
+    this.#leave("The account is there: log in. If a mail arrives, its link verifies your address.");
+  }
+
   async #forget() {
     await callIssuer("POST", "/password/forgot", { body: { email: $("forgot-email").value.trim() }, cookies: false });
     this.#leave("If an account has this address, a mail with a link is on its way. The link works for 30 minutes.");
@@ -67,7 +84,7 @@ export class MailForms {
 
   #leave(message) {
     this.#token = "";
-    for (const name of ["forgot", "reset", "verify"]) {
+    for (const name of FORMS) {
       $(`${name}-form`).reset();
       $(`${name}-error`).textContent = "";
     }
@@ -75,7 +92,7 @@ export class MailForms {
   }
 
   #show(shown, title) {
-    for (const name of ["forgot", "reset", "verify"]) $(`${name}-form`).hidden = name !== shown;
+    for (const name of FORMS) $(`${name}-form`).hidden = name !== shown;
     $("mail-title").textContent = title;
   }
 

@@ -1,6 +1,6 @@
 // The browser's part of passkeys (Web Authentication): asks an authenticator for an answer to the issuer's options.
 
-import { IssuerError, callIssuer } from "./issuer.js";
+import { IssuerError, callIssuer, loadMetadata } from "./issuer.js";
 
 /** Texts for the refusals of browsers, by the name of the exception (Web Authentication, sections 5.1.3 and 5.1.4). */
 const REFUSALS = {
@@ -9,28 +9,13 @@ const REFUSALS = {
   SecurityError: "This page cannot use the passkeys of the sign-in service.",
 };
 
-/** The promise of the domain of the issuer's passkeys, which is null where the issuer has none; null until it is asked for. */
-let domain = null;
-
 /** Resolves to whether passkeys can be used: by the browser, at the issuer, and on this page. */
 export async function arePasskeysOffered() {
   // Passkeys belong to domains, and a page at an address has none.
   const isAtAddress = /^[\d.]+$|^\[/.test(location.hostname);
   if (isAtAddress || !window.PublicKeyCredential?.parseRequestOptionsFromJSON) return false;
-  domain ??= loadDomain();
-  const known = await domain;
-  return known !== null && `.${location.hostname}`.endsWith(`.${known}`);
-}
-
-async function loadDomain() {
-  try {
-    const metadata = await callIssuer("GET", "/.well-known/oauth-authorization-server", { cookies: false });
-    return metadata.passkeys_rp_id ?? null;
-  } catch {
-    // The login by password reports what is wrong with the issuer; the next question asks again.
-    domain = null;
-    return null;
-  }
+  const { passkeys_rp_id: domain } = await loadMetadata();
+  return domain !== undefined && `.${location.hostname}`.endsWith(`.${domain}`);
 }
 
 /** Makes a passkey for options of the issuer. Resolves to the credential, as JSON. */

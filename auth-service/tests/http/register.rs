@@ -25,6 +25,24 @@ fn body(username: &str) -> Value {
     json!({"username": username, "password": PASSWORD})
 }
 
+/// Returns what the metadata says of registration, by which pages know whether to offer it.
+async fn told(service: &Service) -> Value {
+    let url = service.url("/.well-known/oauth-authorization-server");
+    let answer = service.client.get(url).send().await.expect("an answer");
+    let metadata: Value = answer.json().await.expect("JSON");
+    metadata["registration"].clone()
+}
+
+#[tokio::test]
+async fn pages_are_told_whether_it_is_open() {
+    let service = Service::start().await;
+    assert!(told(&service).await.is_null());
+    let open =
+        |config: &mut auth_service::Config| config.settings.registration = Registration::Open;
+    let service = service.restart_with(open).await;
+    assert_eq!(told(&service).await, "open");
+}
+
 #[tokio::test]
 async fn it_is_closed_unless_the_settings_open_it() {
     let closed = Service::start().await;
