@@ -126,11 +126,11 @@ impl<'a> Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// The second at which no access token of the session is accepted any more, so that its
-    /// revocation is moot. `token_expires_at` is the latest `exp` of those that were signed, which an
+    /// The second until which gateways have to know of the revocation: no access token of the session is
+    /// accepted after it. `token_expires_at` is the latest `exp` of those that were signed, which an
     /// earlier setting of the lifetime may have put far off. Sessions from before that was recorded
     /// have `None`; their tokens had the longest lifetime at most.
-    fn moot_at(&self, token_expires_at: Option<i64>) -> i64 {
+    fn useful_until(&self, token_expires_at: Option<i64>) -> i64 {
         let signed_now = self.now.saturating_add(self.token_lifetime_secs);
         let latest = token_expires_at.unwrap_or_else(|| {
             let longest = i64::try_from(MAXIMUM_LIFETIME_SECS).unwrap_or(i64::MAX);
@@ -309,8 +309,8 @@ pub(super) async fn end(
         .await?
     });
     for (session_id, token_expires_at) in &ended {
-        let moot_at = ending.moot_at(*token_expires_at);
-        revoke(transaction, user_id, (session_id, moot_at), ending).await?;
+        let useful_until = ending.useful_until(*token_expires_at);
+        revoke(transaction, user_id, (session_id, useful_until), ending).await?;
         let event = Event {
             kind: EventKind::SessionEnded,
             at: ending.now,
@@ -337,7 +337,7 @@ pub(super) async fn end(
 async fn revoke(
     transaction: &mut Transaction,
     user_id: &str,
-    (session_id, moot_at): (&str, i64),
+    (session_id, useful_until): (&str, i64),
     ending: Ending<'_>,
 ) -> Result<(), StoreError> {
     let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
@@ -347,7 +347,7 @@ async fn revoke(
             destination: Destination::Gateway(gateway),
             user_id: Some(user_id),
             payload: session_id,
-            expires_at: moot_at,
+            expires_at: useful_until,
             due_at: ending.now,
         };
         outbox::put(transaction, message).await?;
