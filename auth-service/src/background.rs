@@ -128,9 +128,10 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
             break;
         }
     }
-    state.store().resume_erasures().await?;
     while state.store().remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
-    purge_outbox(state, now).await
+    purge_outbox(state, now).await?;
+    // At the end: a deletion of very many rows holds nothing else up.
+    Ok(state.store().resume_erasures().await?)
 }
 
 /// Removes the messages that have expired, and counts the mails that were given up.

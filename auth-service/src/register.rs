@@ -89,7 +89,7 @@ pub(crate) async fn post_register(
         Limit::RegistrationsOfAddress,
         client_info.address,
     );
-    let _place = state.wait(address.key()).ok_or(ApiError::Overloaded)?;
+    let place = state.wait(address.key()).ok_or(ApiError::Overloaded)?;
     address.take(&state.counting()).await?;
 
     let parse = |error: CredentialError| ApiError::InvalidRequest(error.to_string().into());
@@ -120,6 +120,8 @@ pub(crate) async fn post_register(
     let found = state.users().find(&account.username).await?;
     let found = found.ok_or(ApiError::AccountUnavailable)?;
     let version = found.password_version;
+    // Nothing waits for a password thread any more, and the claims webhook may take its time.
+    drop(place);
     // The device of a new account is no news.
     let answer = sessions::start(&state, &found.account, version, &client_info, false).await?;
     let answer = answer.ok_or(ApiError::AccountUnavailable)?;

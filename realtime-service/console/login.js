@@ -155,6 +155,7 @@ export class LoginForm {
     } finally {
       button.removeAttribute("aria-disabled");
       button.textContent = label;
+      this.#showStep();
     }
   }
 }

@@ -17,7 +17,10 @@ use axum::{
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Mutex};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, RwLock},
+};
 
 /// Interval at which keys are fetched at most: a `kid` that nobody has must not flood the issuer.
 const REFETCH: Duration = Duration::from_secs(30);
@@ -26,7 +29,9 @@ struct Verifier {
     rules: Validation,
     jwks_uri: String,
     client: reqwest::Client,
-    keys: Mutex<(JwkSet, Option<Instant>)>,
+    keys: RwLock<JwkSet>,
+    /// Time of the last fetch.
+    fetched: Mutex<Option<Instant>>,
 }
 
 /// The person of an accepted token.
@@ -50,7 +55,8 @@ impl Verifier {
             client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(5))
                 .build()?,
-            keys: Mutex::new((JwkSet { keys: Vec::new() }, None)),
+            keys: RwLock::new(JwkSet { keys: Vec::new() }),
+            fetched: Mutex::new(None),
         })
     }
 
@@ -65,14 +71,18 @@ impl Verifier {
     }
 
     async fn key(&self, id: &str) -> Option<DecodingKey> {
-        let mut keys = self.keys.lock().await;
-        let (set, fetched) = &mut *keys;
-        if set.find(id).is_none() && fetched.is_none_or(|at| at.elapsed() > REFETCH) {
+        if let Some(key) = self.keys.read().await.find(id) {
+            return DecodingKey::from_jwk(key).ok();
+        }
+        // Known keys are found while this waits for the issuer.
+        let mut fetched = self.fetched.lock().await;
+        if fetched.is_none_or(|at| at.elapsed() > REFETCH) {
             *fetched = Some(Instant::now());
             let answer = self.client.get(&self.jwks_uri).send().await.ok()?;
-            *set = answer.error_for_status().ok()?.json().await.ok()?;
+            let set = answer.error_for_status().ok()?.json().await.ok()?;
+            *self.keys.write().await = set;
         }
-        DecodingKey::from_jwk(set.find(id)?).ok()
+        DecodingKey::from_jwk(self.keys.read().await.find(id)?).ok()
     }
 }
 

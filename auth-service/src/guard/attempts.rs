@@ -175,7 +175,8 @@ impl Attempt<'_> {
                 return Ok(true);
             }
             limited = counters::find_used_up(counting, &[address, &lane]).await?;
-            Ok(limited.is_some())
+            // Others have failed at this issuer while the database was asked.
+            Ok(limited.is_some() || lane.is_used_up_here(counting))
         };
         let decoy = self.decoy(judge);
         let judging = judge.users.judge(place, found, decoy, password, is_shut);

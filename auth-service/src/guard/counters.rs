@@ -112,24 +112,43 @@ impl Counter {
     /// many here or at all issuers; and when the database fails.
     pub(crate) async fn take(&self, counting: &Counting<'_>) -> Result<(), CountError> {
         self.take_here(counting)?;
-        let refused = match count(counting, &[self]).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(reached)) => reached.into(),
-            Err(error) => error.into(),
-        };
+        let parts = parts_of(counting, &[self]);
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let rows = rows_of(&parts);
+        let counted = counting.store.count_attempts(&rows).await;
+        if matches!(&counted, Ok(full) if full.is_empty()) {
+            return Ok(());
+        }
+        // Before the levels of the database are learned, which have no part of this attempt.
         self.give_back_here(counting);
-        Err(refused)
+        let full = counted?;
+        let is_full = |place: &usize| full.iter().any(|(other, _)| other == place);
+        let counted = rows.iter().enumerate().filter(|(place, _)| !is_full(place));
+        let counted: Vec<AttemptCounter> = counted.map(|(_, row)| *row).collect();
+        give_rows_back(counting, &counted).await;
+        match learn(counting, &parts, &full) {
+            Some(reached) => Err(reached.into()),
+            None => Ok(()),
+        }
     }
 
     /// Takes back an attempt that [`Self::take`] has counted and that turned out well. A database that fails
     /// keeps the attempt, which costs its owner one of a window.
     pub(crate) async fn give_back(&self, counting: &Counting<'_>) {
         self.give_back_here(counting);
-        let parts = parts_of(counting, &[self]);
-        let counters: Vec<AttemptCounter> = parts.iter().map(|part| part.counter).collect();
-        if let Err(error) = counting.store.give_attempts_back(&counters).await {
-            tracing::warn!("an attempt cannot be taken back: {}", error.story());
-        }
+        give_rows_back(counting, &rows_of(&parts_of(counting, &[self]))).await;
+    }
+}
+
+/// Takes an attempt back from rows of the database. A database that fails keeps the attempt.
+async fn give_rows_back(counting: &Counting<'_>, rows: &[AttemptCounter]) {
+    if rows.is_empty() {
+        return;
+    }
+    if let Err(error) = counting.store.give_attempts_back(rows).await {
+        tracing::warn!("an attempt cannot be taken back: {}", error.story());
     }
 }
 
@@ -153,8 +172,7 @@ pub(crate) async fn count(
     if parts.is_empty() {
         return Ok(None);
     }
-    let rows: Vec<AttemptCounter> = parts.iter().map(|part| part.counter).collect();
-    let full = counting.store.count_attempts(&rows).await?;
+    let full = counting.store.count_attempts(&rows_of(&parts)).await?;
     Ok(learn(counting, &parts, &full))
 }
 
@@ -172,8 +190,7 @@ pub(crate) async fn find_used_up(
     if parts.is_empty() {
         return Ok(None);
     }
-    let rows: Vec<AttemptCounter> = parts.iter().map(|part| part.counter).collect();
-    let mut levels = counting.store.read_attempts(&rows).await?;
+    let mut levels = counting.store.read_attempts(&rows_of(&parts)).await?;
     levels.retain(|(_, level)| level.wait_ms > 0);
     Ok(learn(counting, &parts, &levels))
 }
@@ -199,6 +216,10 @@ fn learn(
         refusal.get_or_insert(LimitReached { limit, secs });
     }
     refusal
+}
+
+fn rows_of(parts: &[Part<'_>]) -> Vec<AttemptCounter> {
+    parts.iter().map(|part| part.counter).collect()
 }
 
 /// Returns the rows of counters; none when no other issuer counts with this one.

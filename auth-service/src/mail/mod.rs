@@ -148,7 +148,9 @@ impl Mailer {
         let (action, secs) = match letter.kind {
             MailKind::VerifyEmail => ("verify", VERIFY_SECS),
             MailKind::ResetPassword => ("reset", RESET_SECS),
-            MailKind::EmailChangeRequested | MailKind::PasswordChanged => ("", 0),
+            MailKind::EmailChangeRequested | MailKind::PasswordChanged | MailKind::PasskeyAdded => {
+                ("", 0)
+            }
         };
         // A fragment: no browser sends it to a server or in a Referer.
         let link = letter

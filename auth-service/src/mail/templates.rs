@@ -148,6 +148,11 @@ fn built_in(kind: MailKind, part: &str) -> &'static str {
             include_str!("templates/password_changed.txt"),
             include_str!("templates/password_changed.html"),
         ],
+        MailKind::PasskeyAdded => [
+            include_str!("templates/passkey_added.subject.txt"),
+            include_str!("templates/passkey_added.txt"),
+            include_str!("templates/passkey_added.html"),
+        ],
     };
     match part {
         "html" => html,
@@ -180,7 +185,11 @@ mod tests {
         let templates = Templates::open(Path::new("")).expect("templates");
         for kind in MailKind::ALL {
             let text = templates.render(kind, &WORDS).expect("a text");
-            let notices = [MailKind::EmailChangeRequested, MailKind::PasswordChanged];
+            let notices = [
+                MailKind::EmailChangeRequested,
+                MailKind::PasswordChanged,
+                MailKind::PasskeyAdded,
+            ];
             let has_link = !notices.contains(&kind);
             assert!(!text.subject.is_empty() && !text.subject.contains("T0ken"));
             assert_eq!(text.plain.contains(WORDS.link), has_link, "{kind:?}");

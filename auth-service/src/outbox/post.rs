@@ -35,7 +35,9 @@ impl<'a> Post<'a> {
             return Ok(None);
         };
         let token = match mail.kind {
-            MailKind::EmailChangeRequested | MailKind::PasswordChanged => None,
+            MailKind::EmailChangeRequested | MailKind::PasswordChanged | MailKind::PasskeyAdded => {
+                None
+            }
             MailKind::VerifyEmail | MailKind::ResetPassword => {
                 let hash = self
                     .delivery

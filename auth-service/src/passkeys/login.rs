@@ -91,7 +91,7 @@ pub(crate) async fn post_login_options(
         (status = 200, description = "a session, and its tokens", body = TokenAnswer),
         (status = 400, description = "no state and credential", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "the passkey or the challenge is not accepted", body = Problem, content_type = PROBLEM_TYPE),
-        (status = 403, description = "a cookie for a page that is not listed", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 403, description = "a cookie for a page that is not listed, or the claims webhook refuses the login", body = Problem, content_type = PROBLEM_TYPE),
         (status = 404, description = "the service takes no passkeys", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many attempts; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),

@@ -2,7 +2,7 @@
 //! issuer, whose memory counts.
 //!
 //! A counter is the time at which it will be empty again, by the clock of the server (the generic cell rate
-//! algorithm, as in [`crate::limits`]). Statements lock rows in the order of their keys, so that two of them
+//! algorithm, as in [`crate::guard::limits`]). Statements lock rows in the order of their keys, so that two of them
 //! never wait for each other.
 
 use super::{

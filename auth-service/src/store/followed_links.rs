@@ -109,7 +109,13 @@ impl Store {
             return Ok(false);
         }
         if tells_owner {
-            mails::put_password_notice(&mut transaction, &link.user_id, ending.now).await?;
+            mails::put_notice(
+                &mut transaction,
+                mails::MailKind::PasswordChanged,
+                &link.user_id,
+                ending.now,
+            )
+            .await?;
         }
         transaction.commit().await?;
         Ok(true)

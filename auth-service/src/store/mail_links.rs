@@ -191,10 +191,10 @@ impl Store {
     /// When the database fails.
     pub async fn mail_password_reset(&self, link: &NewLink) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        lock_receiver(&mut transaction, &link.email).await?;
         if !outbox::take(&mut transaction, Destination::PasswordResets, &link.id).await? {
             return Ok(());
         }
-        lock_receiver(&mut transaction, &link.email).await?;
         let found: Option<Addressed> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_as(
                 "select id, email, password_version from users \

@@ -25,15 +25,18 @@ pub enum MailKind {
     EmailChangeRequested,
     /// Tells the owner that the password was changed.
     PasswordChanged,
+    /// Tells the owner that a passkey was added.
+    PasskeyAdded,
 }
 
 impl MailKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::EmailChangeRequested,
         Self::PasswordChanged,
+        Self::PasskeyAdded,
     ];
 
     /// The name in templates, webhooks and metrics.
@@ -44,6 +47,7 @@ impl MailKind {
             Self::ResetPassword => "reset_password",
             Self::EmailChangeRequested => "email_change_requested",
             Self::PasswordChanged => "password_changed",
+            Self::PasskeyAdded => "passkey_added",
         }
     }
 }
@@ -87,7 +91,7 @@ pub(super) async fn put(transaction: &mut Transaction, new: NewMail<'_>) -> Resu
 }
 
 impl Store {
-    /// Returns whether the owner of an account is told of a changed password: mail is sent, and there is room
+    /// Returns whether the owner of an account is told of changes: mail is sent, and there is room
     /// in its queue.
     pub(super) async fn tells_owners(&self) -> Result<bool, StoreError> {
         match self.mail_queue {
@@ -97,9 +101,10 @@ impl Store {
     }
 }
 
-/// Writes the mail that tells the owner of a changed password, when the account has a verified address.
-pub(super) async fn put_password_notice(
+/// Writes a mail that tells the owner of a change, when the account has a verified address.
+pub(super) async fn put_notice(
     transaction: &mut Transaction,
+    kind: MailKind,
     user_id: &str,
     now: i64,
 ) -> Result<(), StoreError> {
@@ -118,7 +123,7 @@ pub(super) async fn put_password_notice(
     let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
     let notice = NewMail {
         id: &id,
-        kind: MailKind::PasswordChanged,
+        kind,
         user_id,
         to: &to,
         expires_at: now.saturating_add(NOTICE_SECS),

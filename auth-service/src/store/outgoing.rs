@@ -56,6 +56,8 @@ fn name_of(event: &Event<'_>) -> Option<&'static str> {
         EventKind::PasswordChanged => Some("password.changed"),
         EventKind::LoggedIn if is_new_device => Some("login.new_device"),
         EventKind::SessionEnded => Some("session.ended"),
+        EventKind::PasskeyAdded => Some("passkey.added"),
+        EventKind::PasskeyRemoved => Some("passkey.removed"),
         _ => None,
     }
 }

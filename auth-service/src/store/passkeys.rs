@@ -8,6 +8,7 @@ use super::{
     administration::lock_account,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    mails::{self, MailKind},
     transaction::Transaction,
 };
 use crate::vault::Hash;
@@ -89,6 +90,7 @@ impl Store {
         most: i64,
         now: i64,
     ) -> Result<PasskeyAdded, StoreError> {
+        let tells_owner = self.tells_owners().await?;
         let mut transaction = self.begin().await?;
         // The row of the account keeps a second enrolment out until this one is counted.
         if !lock_account(&mut transaction, new.user_id).await? {
@@ -116,6 +118,9 @@ impl Store {
             new.id,
             now,
         );
+        if tells_owner {
+            mails::put_notice(&mut transaction, MailKind::PasskeyAdded, new.user_id, now).await?;
+        }
         transaction.commit().await?;
         Ok(PasskeyAdded::Fine)
     }

@@ -67,7 +67,13 @@ impl Store {
         );
         sessions::end(&mut transaction, user_id, keep, ending).await?;
         if tells_owner {
-            mails::put_password_notice(&mut transaction, user_id, ending.now).await?;
+            mails::put_notice(
+                &mut transaction,
+                mails::MailKind::PasswordChanged,
+                user_id,
+                ending.now,
+            )
+            .await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -133,7 +139,13 @@ impl Store {
         );
         sessions::end(&mut transaction, &id, SessionFilter::All, ending).await?;
         if tells_owner {
-            mails::put_password_notice(&mut transaction, &id, ending.now).await?;
+            mails::put_notice(
+                &mut transaction,
+                mails::MailKind::PasswordChanged,
+                &id,
+                ending.now,
+            )
+            .await?;
         }
         transaction.commit().await?;
         Ok(true)

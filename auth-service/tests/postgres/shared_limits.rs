@@ -189,3 +189,23 @@ async fn codes_mails_links_tokens_and_secrets_of_clients_count_at_all_issuers() 
     let refreshed = issuers[0].post("/token/refresh", &body).await;
     assert_eq!(refreshed.status(), StatusCode::OK);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs postgresql"]
+async fn what_the_database_refuses_is_learned_and_costs_no_further_statement() {
+    let server = Server::start();
+    let issuers = three(&server, |settings| {
+        settings.limits.tokens_per_address = ATTEMPTS;
+    })
+    .await;
+    let body = json!({"refresh_token": "nobody's"});
+    let ask = async |number: usize| issuers[number].post("/token/refresh", &body).await.status();
+    for _ in 0..ATTEMPTS {
+        assert_eq!(ask(0).await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(ask(1).await, StatusCode::TOO_MANY_REQUESTS);
+    // The database has room again, which an issuer that asks it would see.
+    server.execute("delete from attempt_counters").await;
+    assert_eq!(ask(1).await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(ask(2).await, StatusCode::UNAUTHORIZED);
+}
