@@ -152,7 +152,7 @@ async fn check_presence(world: &World, seats: &[Arc<Seat>], rooms: usize) -> any
             let wrong = loop {
                 let answer = link.call("rt:presence", &payload).await?;
                 let counted = (answer["connections"].as_u64(), answer["count"].as_u64());
-                let expected = Some(expected_presence(seats, room, number));
+                let expected = Some(expected_presence(seats, room));
                 if counted == (expected, expected) {
                     break None;
                 }
@@ -172,13 +172,12 @@ async fn check_presence(world: &World, seats: &[Arc<Seat>], rooms: usize) -> any
     Ok(())
 }
 
-/// Number of connections, and of users since each has one, that a gateway should count in a room. A
-/// gateway counts its own connections.
-fn expected_presence(seats: &[Arc<Seat>], room: usize, gateway: usize) -> u64 {
-    let there = seats.iter().filter(|seat| {
-        let state = seat.state();
-        seat.room == room && state.is_subscribed && state.gateway == Some(gateway)
-    });
+/// Number of connections, and of users since each has one, that every gateway should count in a room:
+/// those of all gateways.
+fn expected_presence(seats: &[Arc<Seat>], room: usize) -> u64 {
+    let there = seats
+        .iter()
+        .filter(|seat| seat.room == room && seat.state().is_subscribed);
     there.count() as u64
 }
 
