@@ -151,7 +151,12 @@ async fn a_login_with_a_passkey_tells_of_a_new_device_and_not_of_a_known_one() {
     passkeys::add(&service, &token, &mut device).await;
     let answer = passkeys::sign_in(&service, &mut device).await;
     let answer: Value = answer.json().await.expect("JSON");
-    for expected in ["user.created", "login.new_device", "login.new_device"] {
+    for expected in [
+        "user.created",
+        "login.new_device",
+        "passkey.added",
+        "login.new_device",
+    ] {
         assert_eq!(receiver.next_type().await, expected);
     }
     let started = passkeys::login_options(&service).await;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     authenticator::Authenticator,
     fixture::{Login, PASSWORD, Service, problem},
+    mailbox::Mailbox,
     second_factor::Enrolled,
 };
 
@@ -334,4 +335,20 @@ async fn an_account_has_20_passkeys_at_most_and_no_credential_twice() {
     let credential = next.create(&started["options"]);
     let added = enrol(&service, &bob, &started, &credential).await;
     assert_eq!(added.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_mail_tells_the_owner_of_a_verified_address_of_a_new_passkey() {
+    let mut mailbox = Mailbox::start();
+    let service = Service::start_with(|settings| mailbox.configure(settings)).await;
+    service.add_user("bob").await;
+    service.add_verified_user("alice").await;
+    // Nobody has verified that the address is bob's.
+    for name in ["bob", "alice"] {
+        let token = service.token_of(name).await;
+        add(&service, &token, &mut Authenticator::new()).await;
+    }
+    let mail = mailbox.next().await;
+    assert_eq!(mail.text("type"), "mail.passkey_added");
+    assert_eq!(mail.text("to"), "alice@example.org");
 }
