@@ -8,6 +8,8 @@ local run, tenure = ARGV[1], redis.call('GET', KEYS[1])
 if not tenure or string.sub(tenure, 1, #run + 1) ~= run .. ' ' then
   tenure = ARGV[3] ~= '' and ARGV[3] or run .. ' ' .. ARGV[2]
 end
--- Written in any case: a replica refuses to write, and is no server to work with.
+-- Written in any case: a replica refuses to write, and is no server to work with. A full Redis refuses a script
+-- whose first write takes memory.
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], tenure)
 return tenure

@@ -245,24 +245,31 @@ impl Cluster {
         read.await
     }
 
-    /// Subscribes to a channel, in this and every later connection, and waits until the subscription
-    /// is confirmed. A channel has one listener: the last one.
+    /// Subscribes to a channel, in this and every later connection. The listener is the channel's when this
+    /// returns, in place of the one before. The future waits until the subscription is confirmed.
     ///
     /// # Errors
     ///
     /// When it is not confirmed in time. It is confirmed later, and then the listener is resumed.
-    pub async fn listen(&self, channel: &str, listener: Weak<dyn Listener>) -> Result<(), Away> {
+    pub fn listen(
+        &self,
+        channel: &str,
+        listener: Weak<dyn Listener>,
+    ) -> impl Future<Output = Result<(), Away>> + use<> {
+        let limit = self.timeout();
         let (confirmed, is_connected) = self.routes.with(channel, |route| {
             let channels = &route.shard.channels;
             let confirmed = channels.insert(channel, listener, route.floor);
             (confirmed, route.shard.is_connected())
         });
-        match confirmed {
-            None => Ok(()),
-            Some(_) if !is_connected => Err(Away),
-            Some(confirmed) => {
-                let confirmed = tokio::time::timeout(self.terms.settings.timeout(), confirmed);
-                confirmed.await.map_err(|_| Away)?.map_err(|_| Away)
+        async move {
+            match confirmed {
+                None => Ok(()),
+                Some(_) if !is_connected => Err(Away),
+                Some(confirmed) => {
+                    let confirmed = tokio::time::timeout(limit, confirmed);
+                    confirmed.await.map_err(|_| Away)?.map_err(|_| Away)
+                }
             }
         }
     }

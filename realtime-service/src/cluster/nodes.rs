@@ -5,6 +5,7 @@
 //! the id before is removed, and cannot be mistaken for what it writes now.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use std::{
 use redis::Script;
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Away, Cluster};
@@ -33,6 +34,10 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of shares of dead gateways that one request removes.
 const REMOVED_AT_ONCE: usize = 500;
 
+/// Time for which a gateway without a lease is remembered while Redis is connected: it may be alive, and may be
+/// about to begin another lease.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+
 /// A gateway's place in the register.
 pub(super) struct Registration {
     name: String,
@@ -41,8 +46,34 @@ pub(super) struct Registration {
     id: watch::Sender<Option<Arc<str>>>,
     /// Notified when the lease has to be looked after at once.
     is_due: Notify,
-    /// The names of the other gateways that had a lease when the register was read last.
-    others: Mutex<Vec<String>>,
+    others: Mutex<Others>,
+}
+
+/// The other gateways that may be alive.
+#[derive(Default)]
+struct Others {
+    /// The names, each with the time at which the gateway had a lease, or at which the connection was made in
+    /// which it was looked for.
+    seen: HashMap<String, Instant>,
+    /// The generation of the connection in which the register was read last.
+    generation: u64,
+}
+
+impl Others {
+    /// Learns the names in the register: of the gateways with a lease, and of those that have ended.
+    fn learn(&mut self, generation: u64, living: &[&str], ended: &[&str], now: Instant) {
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            // While the connection was lost, nobody could be seen.
+            self.seen.values_mut().for_each(|seen| *seen = now);
+        }
+        for name in living {
+            self.seen.insert((*name).to_owned(), now);
+        }
+        self.seen.retain(|name, seen| {
+            let has_ended = ended.contains(&&**name) && !living.contains(&&**name);
+            !has_ended && now.duration_since(*seen) < REMEMBERED_FOR
+        });
+    }
 }
 
 impl Registration {
@@ -71,11 +102,15 @@ impl Cluster {
         &self.registration.name
     }
 
-    /// Returns the names of the other gateways that were alive when the register was read last.
+    /// Returns the names of the other gateways that may be alive, in order: those with a lease, and those that
+    /// had one in the last minute and have not ended.
     #[must_use]
     pub fn other_gateways(&self) -> Vec<String> {
         let others = self.registration.others.lock();
-        others.unwrap_or_else(PoisonError::into_inner).clone()
+        let others = others.unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = others.seen.keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// Returns the changes of the id under which this gateway has a lease.
@@ -128,14 +163,15 @@ impl Cluster {
             .arg(self.name("shares"))
             .arg(REMOVED_AT_ONCE)
             .arg(link.publish_command());
-        let (has_lease, has_more, living): (bool, bool, Vec<String>) =
+        let (has_lease, has_more, living, ended): (bool, bool, Vec<String>, Vec<String>) =
             link.invoke_beyond_bound(&script, id.len()).await?;
-        let mut others: Vec<_> = living.iter().map(|id| name_of(id).to_owned()).collect();
-        others.retain(|name| name != self.gateway());
-        others.sort_unstable();
-        others.dedup();
-        let known = self.registration.others.lock();
-        *known.unwrap_or_else(PoisonError::into_inner) = others;
+        let mut living: Vec<_> = living.iter().map(|id| name_of(id)).collect();
+        living.retain(|name| *name != self.gateway());
+        let ended: Vec<_> = ended.iter().map(|id| name_of(id)).collect();
+        let others = self.registration.others.lock();
+        let mut others = others.unwrap_or_else(PoisonError::into_inner);
+        others.learn(link.generation(), &living, &ended, Instant::now());
+        drop(others);
         match (has_lease, is_new) {
             (false, _) => self.forget_lease(&id),
             (true, true) => {
@@ -168,7 +204,8 @@ impl Cluster {
         self.name("gateways")
     }
 
-    fn ended(&self) -> String {
+    /// Returns the name of the key of all gateways that have ended.
+    pub(super) fn ended(&self) -> String {
         self.name("gateways:ended")
     }
 }

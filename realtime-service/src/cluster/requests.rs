@@ -19,7 +19,7 @@ use crate::{
     limits::{Budget, Charge},
 };
 
-/// Sends a request to the gateways with a lease.
+/// Sends a request to the gateways that may be alive.
 static ASK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ask.lua")));
 
 /// Maximum number of requests of this gateway whose answers are awaited.
@@ -153,14 +153,14 @@ impl Requests {
 }
 
 impl Cluster {
-    /// Sends a request to every other gateway that is alive, or to `only` one, and awaits the answers for
-    /// `cluster.timeout_ms` after `wait`.
+    /// Sends a request to every other gateway that may be alive, or to `only` one, and awaits the answers for
+    /// `cluster.timeout_ms` after `wait`. A gateway that does not listen is named without a wait.
     pub async fn ask_others(&self, request: &[u8], only: Option<&str>, wait: Duration) -> Replies {
         let mut known = self.other_gateways();
         known.retain(|name| only.is_none_or(|only| name == only));
         let nobody = Replies {
             asked: known.len(),
-            missing: known,
+            missing: known.clone(),
             is_partial: true,
             ..Replies::default()
         };
@@ -171,12 +171,15 @@ impl Cluster {
         let message = [head.as_bytes(), request].concat();
         let mut script = ASK.key(self.register());
         script
+            .key(self.ended())
             .arg(self.gateway())
             .arg(self.name("requests:"))
             .arg(&message)
             .arg(only.unwrap_or_default())
-            .arg(link.publish_command());
-        let Ok(expected) = link.invoke::<Vec<String>>(&script, message.len()).await else {
+            .arg(link.publish_command())
+            .arg(&known);
+        let asking = link.invoke::<(Vec<String>, Vec<String>)>(&script, message.len());
+        let Ok((expected, unheard)) = asking.await else {
             return nobody;
         };
         drop(message);
@@ -184,7 +187,7 @@ impl Cluster {
             .settle(&ticket.text, |asked| asked.expected = Some(expected));
         let _ = timeout(wait + self.terms.settings.timeout(), all).await;
         let asked = self.requests.asked().remove(&ticket.text);
-        asked.map_or(nobody, Replies::of)
+        asked.map_or(nobody, |asked| Replies::of(asked, unheard))
     }
 
     /// Has `handler` carry out the requests of other gateways; never returns.
@@ -233,8 +236,10 @@ impl Cluster {
 }
 
 impl Replies {
-    fn of(asked: Asked) -> Self {
+    /// Sums up the answers to a request that `unheard` gateways did not get.
+    fn of(asked: Asked, unheard: Vec<String>) -> Self {
         let mut missing = asked.expected.unwrap_or_default();
+        missing.extend(unheard);
         let count = missing.len();
         let mut answers = Vec::new();
         for (name, answer) in asked.answers {

@@ -1,12 +1,16 @@
 //! The Redis server and the Redis Cluster of the tests, which `tests/redis` starts, and a simulated server.
 
+mod own_server;
 mod simulated;
 
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-pub(crate) use self::simulated::{Harm, SimulatedRedis};
+pub(crate) use self::{
+    own_server::OwnServer,
+    simulated::{Harm, SimulatedRedis},
+};
 use super::{Cluster, terms::Terms};
 use crate::{config::ClusterSettings, ids::random_id, metrics::Metrics};
 
@@ -57,6 +61,19 @@ pub(crate) fn simulated(server: &Arc<SimulatedRedis>) -> (Arc<Cluster>, AbortHan
     let running = cluster.clone();
     let running = tokio::spawn(async move { running.run().await });
     (cluster, running.abort_handle())
+}
+
+/// Ends the use of the connection to the shard of a name for good.
+pub(crate) fn lose_shard(cluster: &Cluster, name: &str) {
+    cluster.routes.find(name).shard.disconnect();
+}
+
+/// Ends the use of the connections to all other shards for good.
+pub(crate) fn lose_other_shards(cluster: &Cluster, name: &str) {
+    let kept = cluster.routes.find(name).shard;
+    let shards = cluster.routes.shards().into_iter();
+    let others = shards.filter(|shard| !Arc::ptr_eq(shard, &kept));
+    others.for_each(|shard| shard.disconnect());
 }
 
 /// Deletes keys of one server, and the key by which gateways notice that all its data was deleted.

@@ -6,6 +6,8 @@
 -- Returns the counts of the other gateways with a lease.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A full Redis refuses a script whose first write takes memory.
+redis.call('DEL', ARGV[2] .. ARGV[1])
 redis.call('SET', ARGV[2] .. ARGV[1], ARGV[3], 'PX', ARGV[4])
 local counts = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('%.0f', now), '+inf')) do

@@ -1,6 +1,7 @@
 //! Requests between gateways over a real server.
 
 use redis::cmd;
+use tokio::task::AbortHandle;
 
 use crate::{cluster::testing, config::ClusterSettings};
 
@@ -21,15 +22,48 @@ impl Handler for Echo {
     }
 }
 
-async fn gateway(settings: &ClusterSettings, mark: &'static str) -> Arc<Cluster> {
+/// A gateway with a lease, which serves no requests. Whoever has the handle ends the renewals.
+async fn leased(settings: &ClusterSettings) -> (Arc<Cluster>, AbortHandle) {
     let cluster = testing::connected(settings).await;
     let lease = cluster.clone();
-    tokio::spawn(async move { lease.keep_lease().await });
-    let serving = cluster.clone();
-    tokio::spawn(async move { serving.serve_requests(Echo(mark)).await });
+    let renewing = tokio::spawn(async move { lease.keep_lease().await });
     let mut leases = cluster.leases();
     let leased = leases.wait_for(Option::is_some).await;
     leased.expect("a lease");
+    (cluster, renewing.abort_handle())
+}
+
+/// Waits until `cluster` knows so many other gateways.
+async fn knows(cluster: &Cluster, count: usize) {
+    let known = async {
+        while cluster.other_gateways().len() != count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), known)
+        .await
+        .expect("others");
+}
+
+/// Deletes the lease of another gateway, as a restart of Redis does.
+async fn delete_lease(cluster: &Cluster, other: &Cluster) {
+    let id = other.leases().borrow().clone().expect("a lease");
+    let link = cluster.link().expect("a connection");
+    let mut remove = cmd("ZREM");
+    remove.arg(cluster.register()).arg(&*id);
+    assert_eq!(link.query::<i64>(&remove).await, Ok(1));
+}
+
+async fn gateway(settings: &ClusterSettings, mark: &'static str) -> Arc<Cluster> {
+    let (cluster, _) = leased(settings).await;
+    let serving = cluster.clone();
+    tokio::spawn(async move { serving.serve_requests(Echo(mark)).await });
+    listens(&cluster).await;
+    cluster
+}
+
+/// Waits until a gateway listens to requests.
+async fn listens(cluster: &Cluster) {
     let link = cluster.link().expect("a connection");
     let mut count = cmd("PUBSUB");
     count
@@ -39,7 +73,6 @@ async fn gateway(settings: &ClusterSettings, mark: &'static str) -> Arc<Cluster>
         async { while link.query::<(String, u64)>(&count).await.map(|it| it.1) != Ok(1) {} };
     let listens = timeout(Duration::from_secs(10), listens).await;
     listens.expect("a subscription");
-    cluster
 }
 
 fn settings() -> ClusterSettings {
@@ -100,15 +133,44 @@ async fn a_gateway_that_cannot_answer_or_does_not_in_time_is_named() {
         assert!(a.requests.asked().is_empty());
     }
     // A gateway whose process has gone does not listen, and is alive until its lease runs out.
-    let gone = testing::connected(&settings).await;
-    let lease = gone.clone();
-    let lease = tokio::spawn(async move { lease.keep_lease().await });
-    let mut leases = gone.leases();
-    leases.wait_for(Option::is_some).await.expect("a lease");
-    lease.abort();
+    let (gone, renewing) = leased(&settings).await;
+    renewing.abort();
     let replies = a.ask_others(b"hello", None, AT_ONCE).await;
     assert_eq!(texts(&replies), ["b hello"]);
     assert_eq!(replies.missing, [gone.gateway()]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_gateway_without_a_lease_is_asked_and_is_named_unless_it_has_ended() {
+    let settings = settings();
+    let (living, renewing) = leased(&settings).await;
+    renewing.abort();
+    let a = gateway(&settings, "a").await;
+    let serving = living.clone();
+    tokio::spawn(async move { serving.serve_requests(Echo("b")).await });
+    listens(&living).await;
+    knows(&a, 1).await;
+    delete_lease(&a, &living).await;
+    let replies = a.ask_others(b"hello", None, AT_ONCE).await;
+    assert_eq!(texts(&replies), ["b hello"]);
+    assert_eq!((replies.asked, replies.is_partial), (1, false));
+    // Two gateways whose processes have gone: one without a word.
+    let ((gone, renewing), (ended, renewing_too)) =
+        (leased(&settings).await, leased(&settings).await);
+    renewing.abort();
+    renewing_too.abort();
+    knows(&a, 3).await;
+    delete_lease(&a, &gone).await;
+    ended.end_lease(Duration::from_secs(60)).await;
+    let replies = a.ask_others(b"hello", None, AT_ONCE).await;
+    assert_eq!(texts(&replies), ["b hello"]);
+    assert_eq!((replies.asked, replies.is_partial), (2, true));
+    assert_eq!(replies.missing, [gone.gateway()]);
+    let replies = a
+        .ask_others(b"hello", Some(living.gateway()), AT_ONCE)
+        .await;
+    assert_eq!((replies.asked, replies.is_partial), (1, false));
 }
 
 #[tokio::test]

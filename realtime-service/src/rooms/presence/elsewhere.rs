@@ -22,7 +22,8 @@ use crate::cluster::name_of;
 pub(in crate::rooms) struct Elsewhere {
     gateways: HashMap<Arc<str>, Gateway>,
     users: HashMap<User, Vec<(Arc<str>, Row)>>,
-    /// The gateways that something was heard of since a read began; `None` while nothing is read.
+    /// The gateways whose rows are all known, as something was heard of them since a read began; `None` while
+    /// nothing is read.
     heard: Option<HashSet<Arc<str>>>,
 }
 
@@ -99,7 +100,8 @@ impl Elsewhere {
                 if previous.is_some() && previous != known {
                     return false;
                 }
-                if let Some(heard) = &mut self.heard {
+                let is_all = previous.is_none() || !self.is_in_part(&id);
+                if let Some(heard) = self.heard.as_mut().filter(|_| is_all) {
                     heard.insert(id.clone());
                 }
                 self.write(&id, written);
@@ -116,6 +118,10 @@ impl Elsewhere {
     /// Begins a read: what is heard from now on is newer than its answer.
     pub(in crate::rooms) fn begin_read(&mut self) {
         self.heard = Some(HashSet::new());
+        for gateway in self.gateways.values_mut() {
+            // A read before ended early. The users that it named are read again.
+            gateway.touched = gateway.touched.as_ref().map(|_| HashSet::new());
+        }
     }
 
     /// Applies the first pages of all gateways.
@@ -135,6 +141,14 @@ impl Elsewhere {
                 cursor,
                 rows,
             } = page;
+            let known = self.gateways.get(&id).map(|it| it.written.version);
+            if known.is_some_and(|known| known > written.version) && self.is_in_part(&id) {
+                // What was heard since is newer than the page, and is not all.
+                if self.read_on(&id, rows, cursor == 0, flips) && cursor != 0 {
+                    places.push((id, cursor));
+                }
+                continue;
+            }
             self.write(&id, written);
             if cursor == 0 {
                 self.replace_rows(&id, rows, flips);
@@ -186,8 +200,13 @@ impl Elsewhere {
         true
     }
 
-    /// Removes the gateways that Redis had nothing of at `before` and ever since.
-    pub(in crate::rooms) fn remove_missing(&mut self, before: Instant, flips: &mut Vec<Flip>) {
+    /// Removes the gateways that Redis had nothing of at `before` and ever since. Returns the time since which
+    /// Redis has had nothing of another one, if there is one.
+    pub(in crate::rooms) fn remove_missing(
+        &mut self,
+        before: Instant,
+        flips: &mut Vec<Flip>,
+    ) -> Option<Instant> {
         let missing = self.gateways.iter();
         let missing: Vec<_> = missing
             .filter(|(_, gateway)| gateway.missing_since.is_some_and(|since| since <= before))
@@ -196,12 +215,20 @@ impl Elsewhere {
         for id in missing {
             self.remove_gateway(&id, flips);
         }
+        let left = self.gateways.values();
+        left.filter_map(|gateway| gateway.missing_since).min()
     }
 
     /// Removes all gateways.
     pub(in crate::rooms) fn clear(&mut self, flips: &mut Vec<Flip>) {
         self.gateways.clear();
         flips.extend(self.users.drain().map(|(user, _)| Flip::Vanished(user)));
+    }
+
+    /// Whether the rows of a gateway were read in part.
+    fn is_in_part(&self, id: &str) -> bool {
+        let gateway = self.gateways.get(id);
+        gateway.is_some_and(|gateway| gateway.touched.is_some())
     }
 
     fn write(&mut self, id: &Arc<str>, written: Written) {

@@ -103,7 +103,21 @@ impl Room {
         }
     }
 
-    /// Announces what a crowded room has collected.
+    /// Announces several changes: those that follow one another and are of one kind, together.
+    pub(super) fn announce_all(self: &Arc<Self>, state: &mut State, changes: Vec<(Change, User)>) {
+        if is_crowded(Self::connections_in(state)) {
+            for (change, user) in changes {
+                self.announce(state, change, user, None);
+            }
+            return;
+        }
+        for (change, user) in changes {
+            state.batch.push(change, user);
+        }
+        self.announce_batch(state);
+    }
+
+    /// Announces what the batch has collected.
     fn announce_batch(&self, state: &mut State) {
         let changes = state.batch.take();
         for run in changes.chunk_by(|(one, _), (other, _)| one == other) {

@@ -4,9 +4,10 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -25,6 +26,9 @@ use crate::{
     transport::turn::Turn,
 };
 
+/// Maximum number of reads in a row, when each missed a message.
+const MAXIMUM_READS: usize = 3;
+
 /// Parts by which a room knows the users on other gateways.
 pub(super) struct Peers {
     shared: Arc<SharedPresence>,
@@ -32,8 +36,10 @@ pub(super) struct Peers {
     listener: OnceLock<Arc<Ear>>,
     /// The generation of the connection in which the users were read; 0 before.
     read_in: AtomicU64,
-    /// Whether a message was missed since the last read began.
-    has_missed: AtomicBool,
+    /// Number of times that a message was missed.
+    missed: AtomicU64,
+    /// The number when the last complete read began.
+    missed_before: AtomicU64,
     /// Runs when gateways that Redis had nothing of are dead.
     expiry: std::sync::Mutex<Option<Timer>>,
     /// One read at a time.
@@ -50,7 +56,8 @@ impl Peers {
             shared,
             listener: OnceLock::new(),
             read_in: AtomicU64::new(0),
-            has_missed: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
+            missed_before: AtomicU64::new(0),
             expiry: std::sync::Mutex::default(),
             reading: Mutex::default(),
         }
@@ -60,13 +67,34 @@ impl Peers {
         let link = self.shared.cluster().link();
         let read_in = self.read_in.load(Ordering::Acquire);
         link.is_ok_and(|link| link.generation() == read_in)
-            && !self.has_missed.load(Ordering::Acquire)
+            && self.missed.load(Ordering::Acquire) == self.missed_before.load(Ordering::Acquire)
     }
 
     /// Notes that the users have to be read, and has them read soon.
     fn miss(&self, room: &RoomName) {
-        self.has_missed.store(true, Ordering::Release);
+        self.missed.fetch_add(1, Ordering::AcqRel);
         self.shared.mark_outdated(room);
+    }
+
+    /// Schedules [`Room::expire_missing`] for the instant `at`, unless it is scheduled already: for an earlier
+    /// instant, since leases are equally long.
+    fn expire_at(&self, room: &Arc<Room>, at: Instant) {
+        let mut expiry = self.lock_expiry();
+        if expiry.is_some() {
+            return;
+        }
+        let (timers, room) = (&room.terms.timers, Arc::downgrade(room));
+        *expiry = Some(timers.schedule(at, move || {
+            if let Some(room) = room.upgrade()
+                && let Some(peers) = &room.peers
+            {
+                room.expire_missing(peers);
+            }
+        }));
+    }
+
+    fn lock_expiry(&self) -> MutexGuard<'_, Option<Timer>> {
+        self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the subscription to the room's channel.
@@ -111,41 +139,62 @@ impl Room {
         let Some(peers) = self.peers.as_ref().filter(|peers| !peers.is_read()) else {
             return true;
         };
-        let limit = peers.shared.cluster().timeout();
-        let read = timeout(limit, self.read_all(peers)).await;
-        let is_read = read == Ok(Ok(()));
+        let is_read = self.read_all(peers).await.is_ok();
         if !is_read {
-            peers.miss(&self.name);
+            peers.shared.mark_outdated(&self.name);
         }
         is_read
     }
 
     async fn read_all(self: &Arc<Self>, peers: &Peers) -> Result<(), Away> {
-        let _reading = peers.reading.lock().await;
+        let limit = peers.shared.cluster().timeout();
+        let waiting = timeout(limit, peers.reading.lock());
+        let _reading = waiting.await.map_err(|_| Away)?;
+        for _ in 0..MAXIMUM_READS {
+            if peers.is_read() {
+                break;
+            }
+            let link = peers.shared.cluster().link()?;
+            self.listen_to_peers(peers)?.await?;
+            let missed = peers.missed.load(Ordering::Acquire);
+            self.read_pages(peers, &link, limit).await?;
+            peers.missed_before.store(missed, Ordering::Release);
+            peers.read_in.store(link.generation(), Ordering::Release);
+        }
+        peers.is_read().then_some(()).ok_or(Away)
+    }
+
+    /// Subscribes to the room's channel. A room that has been retired leaves it to its successor.
+    fn listen_to_peers(
+        self: &Arc<Self>,
+        peers: &Peers,
+    ) -> Result<impl Future<Output = Result<(), Away>> + use<>, Away> {
         let listener = peers
             .listener
             .get_or_init(|| Arc::new(Ear(Arc::downgrade(self))));
-        while !peers.is_read() {
-            let link = peers.shared.cluster().link()?;
-            let ear: Weak<Ear> = Arc::downgrade(listener);
-            let listening = peers.shared.cluster().listen(&peers.channel, ear);
-            listening.await?;
-            peers.has_missed.store(false, Ordering::Release);
-            self.read_pages(peers, &link).await?;
-            peers.read_in.store(link.generation(), Ordering::Release);
-        }
-        Ok(())
+        let ear: Weak<Ear> = Arc::downgrade(listener);
+        let state = self.lock();
+        let cluster = (!state.is_retired).then(|| peers.shared.cluster());
+        Ok(cluster.ok_or(Away)?.listen(&peers.channel, ear))
     }
 
-    async fn read_pages(self: &Arc<Self>, peers: &Peers, link: &Link) -> Result<(), Away> {
+    /// Reads all pages. Each answer of Redis has to arrive within `limit`.
+    async fn read_pages(
+        self: &Arc<Self>,
+        peers: &Peers,
+        link: &Link,
+        limit: Duration,
+    ) -> Result<(), Away> {
         self.lock().people.begin_read();
-        let pages = peers.shared.read(&self.name, link).await?;
+        let reading = timeout(limit, peers.shared.read(&self.name, link));
+        let pages = reading.await.map_err(|_| Away)??;
         let further =
             self.apply(|elsewhere, flips| elsewhere.finish_read(pages, Instant::now(), flips));
         for (id, mut cursor) in further.places {
             while cursor != 0 {
                 let place = (&*id, cursor);
-                let (next, rows) = peers.shared.read_on(&self.name, link, place).await?;
+                let reading = timeout(limit, peers.shared.read_on(&self.name, link, place));
+                let (next, rows) = reading.await.map_err(|_| Away)??;
                 let is_last = next == 0;
                 let is_needed =
                     self.apply(|elsewhere, flips| elsewhere.read_on(&id, rows, is_last, flips));
@@ -153,23 +202,21 @@ impl Room {
             }
         }
         if further.has_missing {
-            self.expire_missing(peers);
+            let lease = peers.shared.cluster().lease();
+            peers.expire_at(self, Instant::now() + lease);
         }
         Ok(())
     }
 
-    /// Removes the gateways that Redis had nothing of, when their leases have certainly run out.
+    /// Removes the gateways that Redis had nothing of for as long as a lease.
     fn expire_missing(self: &Arc<Self>, peers: &Peers) {
-        let (room, lease) = (Arc::downgrade(self), peers.shared.cluster().lease());
-        let timer = self.terms.timers.schedule(Instant::now() + lease, move || {
-            if let Some(room) = room.upgrade() {
-                room.apply(|elsewhere, flips| {
-                    elsewhere.remove_missing(Instant::now() - lease, flips);
-                });
-            }
-        });
-        let mut expiry = peers.expiry.lock().unwrap_or_else(PoisonError::into_inner);
-        *expiry = Some(timer);
+        *peers.lock_expiry() = None;
+        let lease = peers.shared.cluster().lease();
+        let before = Instant::now() - lease;
+        let next = self.apply(|elsewhere, flips| elsewhere.remove_missing(before, flips));
+        if let Some(since) = next {
+            peers.expire_at(self, since + lease);
+        }
     }
 
     /// Forgets all other gateways: Redis has been away for longer than their leases.
@@ -182,9 +229,7 @@ impl Room {
         let _turn = Turn::begin();
         let mut state = self.lock();
         let (changes, output) = state.people.change_elsewhere(change);
-        for (change, user) in changes {
-            self.announce(&mut state, change, user, None);
-        }
+        self.announce_all(&mut state, changes);
         output
     }
 }
@@ -217,3 +262,6 @@ impl Listener for Ear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::{
 
 use super::*;
 
-fn room() -> Arc<Room> {
+pub(super) fn room() -> Arc<Room> {
     let config = Config {
         cluster: ClusterSettings {
             url: "redis://127.0.0.1:9".to_owned(),

@@ -1,6 +1,7 @@
 //! Several gateways, one Redis: who is in a room is the same for everybody, whatever happens.
 
 mod client;
+mod reads;
 
 use std::{collections::BTreeSet, time::Duration};
 

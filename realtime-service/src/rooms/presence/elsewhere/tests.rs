@@ -147,6 +147,35 @@ fn rows_are_read_page_by_page_while_they_change() {
 }
 
 #[test]
+fn a_read_that_ended_early_is_begun_again_whatever_is_heard() {
+    let id: Arc<str> = ONE.into();
+    // The second answer is from before or after the message that is heard meanwhile.
+    for (version, page_of_bob) in [(5, &["bob", "dave"][..]), (4, &["bob", "carol", "dave"])] {
+        let mut all = Elsewhere::default();
+        hear(&mut all, ONE, (None, 1), present(&["former", "alice"]));
+        for number in 0..2 {
+            all.begin_read();
+            if number == 1 {
+                let left = hear(&mut all, ONE, (Some(4), 5), vec![(user("carol"), None)]);
+                assert_eq!(left, heard(""));
+            }
+            let pages = vec![page(
+                ONE,
+                if number == 1 { version } else { 4 },
+                7,
+                &["alice"],
+            )];
+            let (further, _) = told(|flips| all.finish_read(pages, Instant::now(), flips));
+            assert_eq!(further.places, [(id.clone(), 7)]);
+        }
+        let last = told(|flips| all.read_on(&id, present(page_of_bob), true, flips));
+        assert_eq!(last, heard("+bob +dave -former"));
+        let next = hear(&mut all, ONE, (Some(5), 6), present(&["erin"]));
+        assert_eq!(next, heard("+erin"));
+    }
+}
+
+#[test]
 fn a_gateway_that_redis_lost_is_kept_until_its_lease_would_have_run_out() {
     let mut all = Elsewhere::default();
     let now = Instant::now();

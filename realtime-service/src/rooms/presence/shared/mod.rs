@@ -9,6 +9,7 @@ pub(in crate::rooms) mod record;
 
 use std::{
     collections::{HashMap, HashSet},
+    iter::Peekable,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -28,14 +29,25 @@ use crate::{
 static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("write.lua")));
 static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("read.lua")));
 
-/// Maximum number of rows in one request. Others see a larger change in parts.
+/// Maximum number of rows in one write. Others see a larger change in parts.
 const ROWS: usize = 1000;
+
+/// Maximum size of the rows in one write, in bytes, unless a single row is larger: each is a message to every
+/// gateway with members in the room.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// About how many rows of a gateway one read returns.
+const READ_ROWS: usize = 100;
+
+/// Size of a large row, in bytes: 1,024 bytes of data, which the escapes of JSON double, a name, an issuer and
+/// a subject.
+const ROW_BYTES: usize = 4 * 1024;
 
 /// Maximum number of changes that wait to be written. With more, everything is written again.
 const MAXIMUM_CHANGES: usize = 100_000;
 
-/// Size of the answer to a request for rows: about what [`ROWS`] of them take.
-const PAGE_BYTES: usize = 128 * 1024;
+/// Maximum size of a page, in bytes: Redis returns a few rows more than it is asked for.
+const PAGE_BYTES: usize = 2 * READ_ROWS * ROW_BYTES;
 
 /// Presence of all rooms in Redis.
 pub(in crate::rooms) struct SharedPresence {
@@ -110,7 +122,7 @@ impl SharedPresence {
         if pending.is_everything {
             return;
         }
-        if !self.cluster.is_connected() || pending.count > MAXIMUM_CHANGES {
+        if !self.cluster.reaches(&self.cluster.name("")) || pending.count > MAXIMUM_CHANGES {
             pending.rooms = HashMap::new();
             pending.count = 0;
             pending.is_everything = true;
@@ -215,14 +227,15 @@ impl SharedPresence {
             return Ok(());
         };
         let mut previous = previous.filter(|_| !is_whole);
-        let parts = rows.len().div_ceil(ROWS).max(1);
-        for part in 0..parts {
-            let rows = rows.chunks(ROWS).nth(part).unwrap_or_default();
+        let mut texts = rows.iter().map(record::encode).peekable();
+        loop {
+            let part = next_part(&mut texts);
+            let is_complete = texts.peek().is_none();
             let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
             let written = Written {
                 version,
                 connections,
-                is_complete: part + 1 == parts,
+                is_complete,
             };
             let written = written.encode();
             let (kind, text) = match previous {
@@ -230,9 +243,12 @@ impl SharedPresence {
                 Some(version) => ("change", version.to_string()),
             };
             let head = format!("C {id} {text} {written}");
-            self.invoke(&link, (room, id), kind, [&written, &head], rows)
+            self.invoke(&link, (room, id), kind, [&written, &head], &part)
                 .await?;
             previous = Some(version);
+            if is_complete {
+                break;
+            }
         }
         let mut pending = self.pending();
         if let Some(version) = previous.filter(|_| pending.id.as_ref() == Some(id)) {
@@ -247,7 +263,7 @@ impl SharedPresence {
         (room, id): (&RoomName, &Arc<str>),
         kind: &str,
         [written, head]: [&str; 2],
-        rows: &[UserRow],
+        rows: &[[String; 2]],
     ) -> Result<(), NotWritten> {
         let channel = self.channel(room);
         let mut script = WRITE.key(self.cluster.register());
@@ -261,9 +277,8 @@ impl SharedPresence {
             .arg(written)
             .arg(head);
         let mut bytes = head.len();
-        for row in rows {
-            let texts = record::encode(row);
-            bytes += texts.iter().map(String::len).sum::<usize>();
+        for texts in rows {
+            bytes += bytes_of(texts);
             script.arg(&texts[..]);
         }
         match link.invoke::<bool>(&script, bytes).await {
@@ -285,7 +300,7 @@ impl SharedPresence {
         let others = self.cluster.other_gateways().len().max(1);
         let channel = self.channel(room);
         let mut script = READ.key(&channel);
-        script.arg(ROWS);
+        script.arg(READ_ROWS);
         let reading = link.invoke(&script, 0);
         let most = PAGE_BYTES * others;
         let pages: Vec<Value> = self.cluster.read(&channel, most, reading).await?;
@@ -307,7 +322,7 @@ impl SharedPresence {
         let channel = self.channel(room);
         let mut scan = cmd("HSCAN");
         scan.arg(format!("{channel}:{id}")).arg(cursor);
-        scan.arg("COUNT").arg(ROWS);
+        scan.arg("COUNT").arg(READ_ROWS);
         let reading = link.query(&scan);
         let (cursor, values): (u64, Vec<Value>) =
             self.cluster.read(&channel, PAGE_BYTES, reading).await?;
@@ -342,3 +357,23 @@ impl SharedPresence {
         self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Takes the rows of one write out: [`ROWS`] and [`WRITE_BYTES`] of them at most, and one at least.
+fn next_part(rows: &mut Peekable<impl Iterator<Item = [String; 2]>>) -> Vec<[String; 2]> {
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    while part.len() < ROWS
+        && let Some(row) =
+            rows.next_if(|row| part.is_empty() || bytes + bytes_of(row) <= WRITE_BYTES)
+    {
+        bytes += bytes_of(&row);
+        part.push(row);
+    }
+    part
+}
+
+fn bytes_of(row: &[String; 2]) -> usize {
+    row.iter().map(String::len).sum()
+}
+
+#[cfg(test)]
+mod tests;
