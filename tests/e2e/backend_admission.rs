@@ -121,27 +121,43 @@ async fn an_admission_adds_grants_rooms_and_data_for_presence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_answer_the_transport_is_closed_unless_the_settings_admit_the_client() {
-    let answers: [Respond; 4] = [
-        |_| Box::pin(pending()),
-        |_| Box::pin(async { StatusCode::INTERNAL_SERVER_ERROR.into_response() }),
-        |_| Box::pin(async { "yes".into_response() }),
-        |_| Box::pin(async { answer(json!({ "allow": true, "rooms": ["desk:*"] })) }),
+    let answers: [(bool, Respond); 6] = [
+        (true, |_| Box::pin(pending())),
+        (true, |_| {
+            Box::pin(async { StatusCode::INTERNAL_SERVER_ERROR.into_response() })
+        }),
+        // An answer that cannot be used may be a refusal.
+        (false, |_| {
+            Box::pin(async { StatusCode::FORBIDDEN.into_response() })
+        }),
+        (false, |_| Box::pin(async { "no".into_response() })),
+        (false, |_| {
+            Box::pin(async { answer(json!({ "allow": false, "reason": "" })) })
+        }),
+        (false, |_| {
+            Box::pin(async { answer(json!({ "allow": false, "code": 7 })) })
+        }),
     ];
-    for respond in answers {
+    for (may_admit, respond) in answers {
         let shop = CalledBackEnd::start(respond).await;
         let settings = with(shop.settings("shop"), json!({ "timeout_ms": 300 }));
         let options = || {
             let options = shop.admits().gateway("carrier", "engine");
             options.gateway("backends", json!([settings.clone()]))
         };
-        let stack = Stack::start_with(options()).await;
-        let mut refused = Opening::of(&stack).session().await;
-        let payload = json!({ "token": stack.forge().token() });
-        refused.send(format!("40{payload}")).await;
-        assert_eq!(refused.close_code().await, 1011);
-        let stack = Stack::start_with(options().gateway("connect.on_failure", "admit")).await;
-        let mut admitted = socket(&stack, &stack.forge()).await;
-        admitted.subscribe("lobby").await;
+        for on_failure in ["refuse", "admit"] {
+            let options = options().gateway("connect.on_failure", on_failure);
+            let stack = Stack::start_with(options).await;
+            if may_admit && on_failure == "admit" {
+                let mut admitted = socket(&stack, &stack.forge()).await;
+                admitted.subscribe("lobby").await;
+            } else {
+                let mut refused = Opening::of(&stack).session().await;
+                let payload = json!({ "token": stack.forge().token() });
+                refused.send(format!("40{payload}")).await;
+                assert_eq!(refused.close_code().await, 1011);
+            }
+        }
     }
 }
 

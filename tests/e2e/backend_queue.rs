@@ -132,6 +132,31 @@ async fn an_event_that_can_never_be_sent_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_no_larger_than_its_back_end_takes() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let shop = back_end(&is_well).await;
+    let mut settings = shop.settings("shop");
+    settings["bytes"] = json!(65_536);
+    settings["batch"] = json!(100);
+    let options = options(&shop).gateway("backends", json!([settings]));
+    let stack = Stack::start_with(options).await;
+    let mut alice = socket(&stack, "alice").await;
+    for n in 0..200 {
+        store(&mut alice, json!([n, "x".repeat(1024)])).await;
+    }
+    is_well.store(true, Ordering::Release);
+    let is_last = |event: &Value| event["data"]["args"][0][0] == 199;
+    eventually("the last event", async || {
+        let requests = shop.requests();
+        let mut lists = requests.iter().filter_map(|one| one.event.as_array());
+        lists.any(|list| list.iter().any(is_last))
+    })
+    .await;
+    let longest = shop.requests().iter().map(|one| one.body.len()).max();
+    assert!(longest.is_some_and(|bytes| (16_384..32_768).contains(&bytes)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn every_acknowledged_event_is_delivered_in_order_although_the_gateway_is_killed() {
     let is_well = Arc::new(AtomicBool::new(true));

@@ -113,7 +113,8 @@ impl Admitter {
     ///
     /// # Errors
     ///
-    /// When there is no answer that can be used, unless clients are admitted then.
+    /// When there is no answer that can be used, unless clients are admitted then and the back end may answer
+    /// later.
     pub(super) async fn ask(
         &self,
         asker: &Asker<'_>,
@@ -125,10 +126,16 @@ impl Admitter {
         let mut event = asker.event(EventType::Connect, &id, AdmissionQuestion { stage, claims });
         event.connection = Some(connection);
         let answer = self.back_end.ask(&event, (asker.key, 0), parse).await;
-        match (answer, self.on_failure) {
-            (Err(_), OnFailure::Admit) => Ok(AdmissionAnswer::Admitted(Admission::default())),
-            (answer, _) => answer,
-        }
+        answer.or_else(|error| without_answer(error, self.on_failure))
+    }
+}
+
+/// Decides about a client when the question failed. Only a back end that gives no answer now can admit it: an
+/// answer that cannot be used may be a refusal.
+fn without_answer(error: CallError, on_failure: OnFailure) -> Result<AdmissionAnswer, CallError> {
+    match on_failure == OnFailure::Admit && error.retry_after.is_some() {
+        true => Ok(AdmissionAnswer::Admitted(Admission::default())),
+        false => Err(error),
     }
 }
 
@@ -191,7 +198,10 @@ fn check_presence(data: Box<RawValue>) -> Result<Arc<RawValue>, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::backends::Failure;
 
     #[test]
     fn every_part_of_an_answer_is_understood() {
@@ -212,6 +222,24 @@ mod tests {
                 panic!("{body} refuses");
             };
             assert_eq!(reason.as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn only_a_back_end_that_gives_no_answer_now_admits_by_the_settings() {
+        let pause = Duration::from_secs(1);
+        for (error, is_admitted) in [
+            (CallError::temporary(Failure::Failed, "500"), true),
+            (CallError::temporary(Failure::TimedOut, "late"), true),
+            (CallError::postponed("429", pause), true),
+            (CallError::unsent("full"), true),
+            (CallError::cut_off(pause), true),
+            (CallError::permanent("403"), false),
+            (unusable("it refuses, and has rooms"), false),
+        ] {
+            let admitted = |on_failure| without_answer(error.clone(), on_failure).is_ok();
+            assert_eq!(admitted(OnFailure::Admit), is_admitted, "{}", error.reason);
+            assert!(!admitted(OnFailure::Refuse), "{}", error.reason);
         }
     }
 

@@ -165,6 +165,11 @@ impl BackEnd {
         self.settings.batch
     }
 
+    /// Maximum size of a request with several events from the queue, in bytes: two such requests fit at a time.
+    pub(super) fn batch_bytes(&self) -> u64 {
+        self.settings.bytes as u64 / 2
+    }
+
     /// Whether an event of so many bytes can be sent at all.
     pub(super) fn holds(&self, bytes: usize) -> bool {
         // A list has two brackets more.

@@ -2,7 +2,10 @@
 
 use super::{
     BackEnds, NotStored,
-    queue::{now, store::StoredEvent},
+    queue::{
+        Queue, now,
+        store::{SLICE, Store, StoredEvent},
+    },
 };
 
 impl BackEnds {
@@ -46,31 +49,41 @@ impl BackEnds {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// When the file cannot be written. Some of all dead letters may be replayed by then.
     pub async fn replay_events(&self, id: Option<String>) -> Result<usize, NotStored> {
         let Some(queue) = &self.queue else {
             return Ok(0);
         };
-        let replayed = queue
-            .run(move |store| store.replay(id.as_deref(), now()))
-            .await?;
-        queue.wake();
-        Ok(replayed)
+        in_slices(queue, move |store| store.replay(id.as_deref(), now())).await
     }
 
     /// Removes the event with this id, or all dead letters. Returns how many.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// When the file cannot be written. Some of all dead letters may be gone by then.
     pub async fn drop_events(&self, id: Option<String>) -> Result<usize, NotStored> {
         let Some(queue) = &self.queue else {
             return Ok(0);
         };
-        let dropped = queue
-            .run(move |store| store.drop_events(id.as_deref()))
-            .await?;
+        in_slices(queue, move |store| store.drop_events(id.as_deref())).await
+    }
+}
+
+/// Runs `change` in transactions of their own until less than a slice is left, and has the deliveries look at
+/// the file. Returns the number of events.
+async fn in_slices(
+    queue: &Queue,
+    change: impl Fn(&Store) -> rusqlite::Result<usize> + Clone + Send + 'static,
+) -> Result<usize, NotStored> {
+    let mut events = 0;
+    loop {
+        let changed = queue.run(change.clone()).await;
         queue.wake();
-        Ok(dropped)
+        let changed = changed?;
+        events += changed;
+        if changed < SLICE {
+            return Ok(events);
+        }
     }
 }

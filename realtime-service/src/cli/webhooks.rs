@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::{
-    backends::queue::store::{Store, StoredEvent},
+    backends::queue::store::{SLICE, Store, StoredEvent},
     clock::{self, unix_millis},
     config::Config,
 };
@@ -72,13 +72,29 @@ pub fn webhooks(config: &Config, command: &WebhookCommand) -> anyhow::Result<boo
         WebhookCommand::Replay(chosen) => {
             let now = unix_millis(clock::now().wall);
             let id = chosen.id.as_deref();
-            let events = store.commit(|store| store.replay(id, now))??;
+            let events = in_slices(&mut store, |store| store.replay(id, now))?;
             report(&mut out, "replayed", events)
         }
         WebhookCommand::Drop(chosen) => {
             let id = chosen.id.as_deref();
-            let events = store.commit(|store| store.drop_events(id))??;
+            let events = in_slices(&mut store, |store| store.drop_events(id))?;
             report(&mut out, "dropped", events)
+        }
+    }
+}
+
+/// Runs `change` in transactions of their own until less than a slice is left, so that the gateway writes between
+/// them. Returns the number of events.
+fn in_slices(
+    store: &mut Store,
+    change: impl Fn(&Store) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<usize> {
+    let mut events = 0;
+    loop {
+        let changed = store.commit(&change)??;
+        events += changed;
+        if changed < SLICE {
+            return Ok(events);
         }
     }
 }

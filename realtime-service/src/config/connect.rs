@@ -25,7 +25,8 @@ pub enum OnFailure {
     /// The transport is closed. Stock clients try again by themselves.
     #[default]
     Refuse,
-    /// The client is admitted with the grants of its token alone.
+    /// The client is admitted with the grants of its token alone, unless an answer cannot be used or has a status
+    /// that no later request changes.
     Admit,
 }
 

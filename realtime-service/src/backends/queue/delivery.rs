@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     NotStored, Queue, now,
-    store::{Due, Store},
+    store::{BatchLimits, Due, Store},
 };
 use crate::backends::{BackEnd, CallError, Failure};
 
@@ -49,10 +49,14 @@ pub(crate) async fn deliver(queue: &Queue, back_end: &Arc<BackEnd>) {
             queue.write_again();
             show_levels(queue, back_end).await;
         }
-        let places = (CONCURRENCY - attempts.len(), back_end.batch());
-        let due = match places.0 == 0 || back_end.is_open() {
+        let limits = BatchLimits {
+            batches: CONCURRENCY - attempts.len(),
+            events: back_end.batch(),
+            bytes: back_end.batch_bytes(),
+        };
+        let due = match limits.batches == 0 || back_end.is_open() {
             true => Ok(Vec::new()),
-            false => queue.due(back_end.name(), places, &under_way).await,
+            false => queue.due(back_end.name(), limits, &under_way).await,
         };
         for batch in due.unwrap_or_default() {
             under_way.extend(batch.iter().map(|event| event.seq));

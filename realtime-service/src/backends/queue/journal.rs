@@ -124,7 +124,8 @@ impl Queue {
         let (tell, done) = oneshot::channel();
         let stored = self.stored.clone();
         let work: Work = Box::new(move |store| {
-            let is_stored = logged(work(store)).unwrap_or_default();
+            let done = store.and_then(|store| logged(work(store)));
+            let is_stored = done.unwrap_or_default();
             let told: Told = Box::new(move |is_durable| {
                 drop(charge);
                 match is_stored && is_durable {
@@ -147,8 +148,11 @@ impl Queue {
         let (unwritten, stored) = (self.unwritten.clone(), self.stored.clone());
         let work: Work = Box::new(move |store| {
             let end = (closing.cause, closing.at);
-            let written = store.close_book(&closing.id, now(), &|draft| complete(draft, end));
-            let is_written = logged(written).is_some();
+            let write = |store: &Store| {
+                let written = store.close_book(&closing.id, now(), &|draft| complete(draft, end));
+                logged(written)
+            };
+            let is_written = store.and_then(write).is_some();
             Box::new(move |is_durable| match is_written && is_durable {
                 true => stored.notify_waiters(),
                 false => {
@@ -185,3 +189,6 @@ pub(super) fn close_left_open(store: &mut Store) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

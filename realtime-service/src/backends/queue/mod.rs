@@ -11,8 +11,8 @@ pub mod store;
 use std::{
     collections::HashSet,
     fs::File,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -22,7 +22,7 @@ pub use self::journal::OpenBook;
 pub(super) use self::journal::{CLOSING_BYTES, Stored};
 use self::{
     journal::{Closing, close_left_open},
-    store::{Due, Levels, NewEvent, Store},
+    store::{BUSY_TIMEOUT, BatchLimits, Due, Levels, NewEvent, Store},
 };
 use crate::{
     auth::revocations::lock_beside,
@@ -42,8 +42,9 @@ const MAXIMUM_LIFECYCLE_BYTES: usize = 8 * 1024 * 1024;
 /// Part of the queue that one subject may fill for one back end: one of so many.
 const SHARES: u64 = 16;
 
-/// Work in a transaction. What it returns is called with whether the transaction is durable.
-type Work = Box<dyn FnOnce(&Store) -> Told + Send>;
+/// Work in a transaction; it is called without the file when no transaction can begin. What it returns is called
+/// with whether the transaction is durable.
+type Work = Box<dyn FnOnce(Option<&Store>) -> Told + Send>;
 type Told = Box<dyn FnOnce(bool) + Send>;
 
 /// The queue.
@@ -83,9 +84,15 @@ impl Queue {
     ///
     /// When it cannot be used, or another gateway uses it.
     pub(super) fn open(settings: &WebhookSettings) -> anyhow::Result<Self> {
+        Self::open_within(settings, BUSY_TIMEOUT)
+    }
+
+    /// Does the same. A transaction waits for `busy_timeout` while another process writes.
+    fn open_within(settings: &WebhookSettings, busy_timeout: Duration) -> anyhow::Result<Self> {
         let name = || format!("webhooks.file ({})", settings.file.display());
         let lock = lock_beside(&settings.file).with_context(name)?;
-        let mut store = Store::open(Path::new(&settings.file), true).with_context(name)?;
+        let mut store =
+            Store::open_within(&settings.file, true, busy_timeout).with_context(name)?;
         close_left_open(&mut store).with_context(name)?;
         let (work, waiting) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
@@ -135,11 +142,11 @@ impl Queue {
     async fn due(
         &self,
         backend: &str,
-        (places, maximum): (usize, usize),
+        limits: BatchLimits,
         under_way: &HashSet<i64>,
     ) -> Result<Vec<Vec<Due>>, NotStored> {
         let (backend, under_way) = (backend.to_owned(), under_way.clone());
-        self.run(move |store| store.due(&backend, now(), (places, maximum), &under_way))
+        self.run(move |store| store.due(&backend, now(), limits, &under_way))
             .await
     }
 
@@ -206,7 +213,7 @@ fn work_of<T: Send + 'static>(
 ) -> (Work, oneshot::Receiver<Option<T>>) {
     let (tell, done) = oneshot::channel();
     let work: Work = Box::new(move |store| {
-        let result = logged(work(store));
+        let result = store.and_then(|store| logged(work(store)));
         Box::new(move |is_durable| {
             drop(permit);
             // Whoever asked may have given up.
@@ -231,9 +238,12 @@ fn work_through(mut store: Store, mut waiting: mpsc::UnboundedReceiver<Work>) {
             batch.push(next);
         }
         let mut told: Vec<Told> = Vec::with_capacity(batch.len());
+        let mut batch = batch.into_iter();
         let committed = store.commit(|store| {
-            told.extend(batch.drain(..).map(|work| work(store)));
+            told.extend(batch.by_ref().map(|work| work(Some(store))));
         });
+        // Nothing of the batch has run when the transaction could not begin.
+        told.extend(batch.map(|work| work(None)));
         if let Err(error) = &committed {
             tracing::error!("webhooks.file cannot be written: {error}");
         }

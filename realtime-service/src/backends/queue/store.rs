@@ -5,20 +5,21 @@
 
 mod books;
 mod due;
+mod inspection;
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
-use serde::Serialize;
-use utoipa::ToSchema;
 
+pub use self::inspection::{SLICE, StoredEvent};
 pub(crate) use self::{
     books::{NewBook, Opening},
-    due::Due,
+    due::{BatchLimits, Due},
+    inspection::Levels,
 };
 
 /// Time for which a command waits while the gateway writes, and the gateway while a command does.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The version of the tables, in `user_version`.
 const VERSION: i64 = 1;
@@ -69,38 +70,6 @@ pub struct NewEvent {
     pub body: Vec<u8>,
 }
 
-/// An event in the file, without its content. Times are in milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct StoredEvent {
-    /// The id.
-    pub id: String,
-    /// The name of the back end.
-    pub backend: String,
-    /// The size of the body, in bytes.
-    pub bytes: u64,
-    /// When it was stored.
-    pub created_at: u64,
-    /// When it is tried next.
-    pub next_at: u64,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// When it was given up; `None` while it is to be delivered.
-    pub dead_at: Option<u64>,
-    /// Why it was not delivered the last time.
-    pub problem: Option<String>,
-    /// Its number in the queue: a later event has a larger one.
-    pub seq: i64,
-}
-
-/// The number of events and their size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Levels {
-    pub(crate) queued: u64,
-    pub(crate) dead: u64,
-    /// When the oldest event was stored that is to be delivered.
-    pub(crate) oldest_at: Option<u64>,
-}
-
 /// The open file.
 pub struct Store(Connection);
 
@@ -111,11 +80,20 @@ impl Store {
     ///
     /// When it cannot be used, does not exist and is not to be created, or is of another version.
     pub fn open(path: &Path, is_created: bool) -> anyhow::Result<Self> {
+        Self::open_within(path, is_created, BUSY_TIMEOUT)
+    }
+
+    /// Does the same. Writers wait for `busy_timeout` while another process writes.
+    pub(super) fn open_within(
+        path: &Path,
+        is_created: bool,
+        busy_timeout: Duration,
+    ) -> anyhow::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         options.create(is_created).open(path)?;
         let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(busy_timeout)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -128,6 +106,7 @@ impl Store {
             other => anyhow::bail!("the file has tables of version {other}"),
         }
         connection.execute_batch(SHARES)?;
+        connection.execute_batch(inspection::INDEXES)?;
         connection.execute_batch(books::TABLES)?;
         Ok(Self(connection))
     }
@@ -136,7 +115,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. Then nothing of it is in the file.
+    /// When the file cannot be written. Then nothing of it is in the file. `work` is dropped without a call when
+    /// another process writes for longer than the gateway waits.
     pub fn commit<T>(&mut self, work: impl FnOnce(&Self) -> T) -> Result<T> {
         self.0.execute_batch("BEGIN IMMEDIATE")?;
         let done = work(self);
@@ -232,105 +212,6 @@ impl Store {
             Ok((unsigned(row, 0)?, unsigned(row, 1)?))
         })
     }
-
-    /// Returns what waits for a back end.
-    pub(super) fn levels(&self, backend: &str) -> Result<Levels> {
-        let count = |condition: &str| {
-            let sql = format!("SELECT COUNT(*) FROM events WHERE backend = ?1 AND {condition}");
-            let mut statement = self.0.prepare_cached(&sql)?;
-            statement.query_row([backend], |row| unsigned(row, 0))
-        };
-        let oldest = "SELECT created_at FROM events WHERE backend = ?1 AND dead_at IS NULL
-            ORDER BY seq LIMIT 1";
-        let mut oldest = self.0.prepare_cached(oldest)?;
-        Ok(Levels {
-            queued: count("dead_at IS NULL")?,
-            dead: count("dead_at IS NOT NULL")?,
-            oldest_at: oldest
-                .query_row([backend], |row| unsigned(row, 0))
-                .optional()?,
-        })
-    }
-
-    /// Lists events in their order: dead letters, or those that are to be delivered; those alone whose
-    /// number is larger than `after`.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn list(&self, is_dead: bool, limit: u32, after: i64) -> Result<Vec<StoredEvent>> {
-        let sql =
-            "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem, seq FROM events
-            WHERE (dead_at IS NOT NULL) = ?1 AND seq > ?3 ORDER BY seq LIMIT ?2";
-        let mut statement = self.0.prepare(sql)?;
-        let rows = statement.query_map(params![is_dead, limit, after], stored)?;
-        rows.collect()
-    }
-
-    /// Returns an event and its body.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn find(&self, id: &str) -> Result<Option<(StoredEvent, Vec<u8>)>> {
-        let sql =
-            "SELECT id, backend, bytes, created_at, next_at, attempts, dead_at, problem, seq, body
-            FROM events WHERE id = ?1";
-        let mut statement = self.0.prepare(sql)?;
-        statement
-            .query_row([id], |row| Ok((stored(row)?, row.get(9)?)))
-            .optional()
-    }
-
-    /// Has dead letters delivered after all: the one with this id, or all of them. Returns how many. Runs in
-    /// a transaction.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be written.
-    pub fn replay(&self, id: Option<&str>, now: u64) -> Result<usize> {
-        let sql = "UPDATE events SET dead_at = NULL, attempts = 0, created_at = ?2, next_at = ?2
-            WHERE dead_at IS NOT NULL AND (?1 IS NULL OR id = ?1) RETURNING backend, subject";
-        let mut statement = self.0.prepare(sql)?;
-        let rows = statement.query_map(params![id, signed(now)], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-        let subjects: Vec<(String, String)> = rows.collect::<Result<_>>()?;
-        for (backend, subject) in &subjects {
-            self.choose_head(backend, subject)?;
-        }
-        Ok(subjects.len())
-    }
-
-    /// Removes the event with this id, or all dead letters. Returns how many. Runs in a transaction.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be written.
-    pub fn drop_events(&self, id: Option<&str>) -> Result<usize> {
-        let Some(id) = id else {
-            let sql = "DELETE FROM events WHERE dead_at IS NOT NULL";
-            return self.0.execute(sql, []);
-        };
-        let seq = "SELECT seq FROM events WHERE id = ?1";
-        let seq: Option<i64> = self.0.query_row(seq, [id], |row| row.get(0)).optional()?;
-        seq.map_or(Ok(0), |seq| self.remove(seq).map(|()| 1))
-    }
-}
-
-fn stored(row: &Row<'_>) -> Result<StoredEvent> {
-    let dead_at: Option<i64> = row.get(6)?;
-    Ok(StoredEvent {
-        id: row.get(0)?,
-        backend: row.get(1)?,
-        bytes: unsigned(row, 2)?,
-        created_at: unsigned(row, 3)?,
-        next_at: unsigned(row, 4)?,
-        attempts: row.get(5)?,
-        dead_at: dead_at.and_then(|at| u64::try_from(at).ok()),
-        problem: row.get(7)?,
-        seq: row.get(8)?,
-    })
 }
 
 /// Returns a number as SQLite has it.

@@ -6,8 +6,19 @@ use rusqlite::{Result, params};
 
 use super::{Store, signed, unsigned};
 
-/// Maximum size of the events of one batch, in bytes. A larger event is sent alone.
+/// Maximum size of the events of one batch, in bytes, for any back end. A larger event is sent alone.
 const BATCH_BYTES: u64 = 256 * 1024;
+
+/// Bounds of the batches that are read at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    /// Maximum number of batches.
+    pub(crate) batches: usize,
+    /// Maximum number of events of one batch.
+    pub(crate) events: usize,
+    /// Maximum size of a batch of several events, in bytes. It is 256 KiB at most.
+    pub(crate) bytes: u64,
+}
 
 /// An event whose turn it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,17 +46,19 @@ struct Batches {
     done: Vec<Vec<i64>>,
     open: Vec<i64>,
     open_bytes: u64,
-    places: usize,
-    maximum: usize,
+    limits: BatchLimits,
 }
 
 impl Batches {
     /// Adds an event to the open batch; `is_next` allows another batch to be opened for it. Returns whether
     /// there was room.
     fn add(&mut self, seq: i64, bytes: u64, is_next: bool) -> bool {
-        let is_full = self.open.len() == self.maximum
-            || (!self.open.is_empty() && self.open_bytes + bytes > BATCH_BYTES);
-        if is_full && !(is_next && self.done.len() + 1 < self.places) {
+        // A comma follows each event.
+        let bytes = bytes + 1;
+        let maximum = self.limits.bytes.min(BATCH_BYTES);
+        let is_full = self.open.len() == self.limits.events
+            || (!self.open.is_empty() && self.open_bytes + bytes > maximum);
+        if is_full && !(is_next && self.done.len() + 1 < self.limits.batches) {
             return false;
         }
         if is_full {
@@ -58,7 +71,7 @@ impl Batches {
 
     /// Adds a batch of a single event. Returns whether there was room.
     fn add_alone(&mut self, seq: i64) -> bool {
-        let is_full = self.done.len() + usize::from(!self.open.is_empty()) >= self.places;
+        let is_full = self.done.len() + usize::from(!self.open.is_empty()) >= self.limits.batches;
         if !is_full {
             self.done.push(vec![seq]);
         }
@@ -72,31 +85,31 @@ impl Batches {
 }
 
 impl Store {
-    /// Returns at most `places` batches of at most `maximum` events of `backend` whose time has come, without
-    /// the heads `under_way`. A batch has heads, the longest due first, and behind each head the events of
+    /// Returns batches of events of `backend` whose time has come, within `limits` and without the heads
+    /// `under_way`. A batch has heads, the longest due first, and behind each head the events of
     /// the same subject in their order. An event that failed before is alone. Only the bodies of these events
     /// are read.
     pub(in super::super) fn due(
         &self,
         backend: &str,
         now: u64,
-        (places, maximum): (usize, usize),
+        limits: BatchLimits,
         under_way: &HashSet<i64>,
     ) -> Result<Vec<Vec<Due>>> {
         let mut batches = Batches {
             done: Vec::new(),
             open: Vec::new(),
             open_bytes: 0,
-            places,
-            maximum,
+            limits,
         };
-        let heads = self.heads(backend, now, places * maximum + under_way.len())?;
+        let places = limits.batches * limits.events;
+        let heads = self.heads(backend, now, places + under_way.len())?;
         let heads: Vec<_> = heads
             .into_iter()
             .filter(|one| !under_way.contains(&one.seq))
             .collect();
         for head in heads {
-            let is_added = match maximum == 1 || head.attempts > 0 {
+            let is_added = match limits.events == 1 || head.attempts > 0 {
                 true => batches.add_alone(head.seq),
                 false => self.add_run(backend, &head, &mut batches)?,
             };
@@ -135,7 +148,7 @@ impl Store {
         let sql = "SELECT seq, bytes, is_head FROM events
             WHERE backend = ?1 AND subject = ?2 AND dead_at IS NULL AND seq > ?3 ORDER BY seq LIMIT ?4";
         let mut statement = self.0.prepare_cached(sql)?;
-        let limit = signed(batches.maximum as u64);
+        let limit = signed(batches.limits.events as u64);
         let rows = statement.query_map(params![backend, head.subject, head.seq, limit], |row| {
             Ok((row.get(0)?, unsigned(row, 1)?, row.get(2)?))
         })?;

@@ -23,9 +23,17 @@ fn append(store: &mut Store, subject: &str, ids: &[&str]) {
     }
 }
 
+fn limits(batches: usize, events: usize) -> BatchLimits {
+    BatchLimits {
+        batches,
+        events,
+        bytes: u64::MAX,
+    }
+}
+
 fn due(store: &Store, now: u64) -> Vec<(i64, String)> {
     let due = store
-        .due("shop", now, (100, 1), &HashSet::new())
+        .due("shop", now, limits(100, 1), &HashSet::new())
         .expect("events");
     let events = due.into_iter().flatten();
     events.map(|event| (event.seq, event.id)).collect()
@@ -115,10 +123,12 @@ fn events_under_way_are_not_due_again_and_leave_the_places_to_others() {
     for subject in ["alice", "bob", "carol"] {
         append(&mut store, subject, &[subject]);
     }
-    let first = store.due("shop", 1, (1, 1), &HashSet::new());
+    let first = store.due("shop", 1, limits(1, 1), &HashSet::new());
     let first = first.expect("events");
     let under_way = first.iter().flatten().map(|event| event.seq).collect();
-    let others = store.due("shop", 1, (1, 1), &under_way).expect("events");
+    let others = store
+        .due("shop", 1, limits(1, 1), &under_way)
+        .expect("events");
     let names = |events: &[Vec<Due>]| {
         let events = events.iter().flatten();
         events.map(|it| it.id.clone()).collect::<Vec<_>>()
@@ -153,7 +163,7 @@ fn a_batch_has_the_events_of_a_subject_in_their_order_and_one_that_failed_is_alo
     append(&mut store, "bob", &["b1", "b2"]);
     append(&mut store, "carol", &["c1"]);
     let batches = |store: &Store, places, maximum| {
-        let due = store.due("shop", 9, (places, maximum), &HashSet::new());
+        let due = store.due("shop", 9, limits(places, maximum), &HashSet::new());
         let due = due.expect("events").into_iter();
         let names = |batch: Vec<Due>| batch.into_iter().map(|one| one.id).collect::<Vec<_>>();
         due.map(names).collect::<Vec<_>>()
@@ -223,4 +233,77 @@ fn a_closed_book_is_an_event_in_its_place_and_an_opening_is_stored_whole_or_not(
     assert_eq!(store.list(false, 9, listed[1].seq).expect("two").len(), 2);
     let (_, body) = store.find("two").expect("read").expect("an event");
     assert_eq!(body, b"draft!");
+}
+
+#[test]
+fn a_list_has_as_many_bytes_as_its_back_end_takes_and_a_larger_event_is_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    for (id, bytes) in [("a1", 3), ("a2", 3), ("a3", 2), ("a4", 9), ("a5", 2)] {
+        let event = NewEvent {
+            id: id.to_owned(),
+            backend: "shop".to_owned(),
+            subject: "alice".to_owned(),
+            body: vec![b'1'; bytes],
+        };
+        let stored = store.commit(|store| store.append(&event, 1));
+        stored.expect("durable").expect("stored");
+    }
+    let mut sent = Vec::new();
+    loop {
+        let limits = BatchLimits {
+            bytes: 8,
+            ..limits(1, 100)
+        };
+        let due = store.due("shop", 1, limits, &HashSet::new());
+        let Some(batch) = due.expect("events").pop() else {
+            break;
+        };
+        for event in &batch {
+            store.remove(event.seq).expect("removed");
+        }
+        let ids = batch.into_iter().map(|event| event.id);
+        sent.push(ids.collect::<Vec<_>>());
+    }
+    assert_eq!(sent, [vec!["a1", "a2"], vec!["a3"], vec!["a4"], vec!["a5"]]);
+}
+
+#[test]
+fn dead_letters_are_replayed_and_dropped_in_slices() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    let count = SLICE + 1;
+    let buried = store.commit(|store| {
+        for number in 0..count {
+            let event = NewEvent {
+                id: number.to_string(),
+                backend: "shop".to_owned(),
+                subject: number.to_string(),
+                body: b"{}".to_vec(),
+            };
+            store.append(&event, 1)?;
+        }
+        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 2, "no"))
+    });
+    buried.expect("durable").expect("buried");
+    let replay = |store: &mut Store| {
+        let replayed = store.commit(|store| store.replay(None, 3));
+        replayed.expect("durable").expect("replayed")
+    };
+    assert_eq!(replay(&mut store), SLICE);
+    let levels = store.levels("shop").expect("levels");
+    assert_eq!((levels.queued, levels.dead), (SLICE as u64, 1));
+    assert_eq!(replay(&mut store), 1);
+    assert_eq!(due(&store, 3).len(), 100, "each is the head of its subject");
+    let buried = store
+        .commit(|store| (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 4, "no")));
+    buried.expect("durable").expect("buried");
+    let mut drop_all = || {
+        store
+            .commit(|store| store.drop_events(None))
+            .expect("durable")
+    };
+    assert_eq!(drop_all().expect("a slice"), SLICE);
+    assert_eq!(drop_all().expect("the rest"), 1);
+    assert_eq!(store.totals().expect("numbers"), (0, 0));
 }
