@@ -21,13 +21,17 @@ impl SessionContext {
         };
         let turn = self.turns.take(&draft.room).await;
         let appended = self.rooms.publish(draft, key).await?;
-        // A log that outlives its gateways may have a message that nobody was told of.
-        let is_told = appended.is_duplicate && !appended.is_of_shared_log();
-        let tell = || {
-            let position = &appended.position;
-            self.back_ends.message_published(draft, position, memory)
+        // A log that outlives its gateways may have a message that nobody was told of. Subscribers have that
+        // one, and not the draft with its id.
+        let message = match appended.is_duplicate {
+            true => appended.original.as_deref(),
+            false => Some(draft),
         };
-        let stored = (!is_told).then(tell);
+        let tell = |message| {
+            let position = &appended.position;
+            self.back_ends.message_published(message, position, memory)
+        };
+        let stored = message.map(tell);
         drop(turn);
         if let Some(stored) = stored {
             stored.await;
