@@ -125,10 +125,10 @@ impl AppState {
         let owner = self.owner_of(logout);
         context.end_revoked(logout);
         context.revocations.write(remembered?).await?;
-        let told = context
+        context
             .back_ends
-            .session_revoked(logout, owner.as_deref(), now);
-        told.await;
+            .session_revoked(logout, owner.as_deref(), now)
+            .await;
         Ok(())
     }
 

@@ -230,6 +230,27 @@ async fn guests_are_no_question_until_they_present_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_without_an_answer_about_its_token_is_told_or_its_transport_is_closed() {
+    let shop =
+        CalledBackEnd::start(async |_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await;
+    let options = shop.admits().gateway("auth.deferred", true);
+    let stack = Stack::start_with(options.gateway("carrier", "engine")).await;
+    let token = json!({ "token": stack.forge().token() });
+    let mut told = Opening::of(&stack).session().await;
+    told.connect(&json!({})).await.expect("a guest");
+    let answer = told.call("authenticate", token.clone()).await;
+    assert_eq!(answer["error"]["code"], "unavailable", "{answer}");
+    let mut closed = Opening::of(&stack).session().await;
+    closed.connect(&json!({})).await.expect("a guest");
+    let event = json!(["authenticate", token]);
+    closed.send(format!("42{event}")).await;
+    assert_eq!(closed.close_code().await, 1011);
+    // Its twin is connected.
+    let answer = told.call("authenticate", token).await;
+    assert_eq!(answer["error"]["code"], "unavailable", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_revoked_while_the_back_end_is_asked_is_refused() {
     for is_revoked in [true, false] {
         let (shop, open) = CalledBackEnd::start_gated(json!({ "allow": true })).await;

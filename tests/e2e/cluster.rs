@@ -32,7 +32,7 @@ async fn pair(options: Options) -> (Stack, Gateway) {
 }
 
 /// Waits until a gateway says that it can do everything.
-async fn ready(url: &str) {
+pub(crate) async fn ready(url: &str) {
     eventually("a gateway that is ready", async || {
         readiness(url).await["status"] == "ok"
     })

@@ -3,11 +3,14 @@
 mod killed;
 mod queue;
 
-use harness::{CalledBackEnd, Opening, Options, Stack, called::answer, eventually};
+use harness::{CalledBackEnd, Opening, Options, Redis, Stack, called::answer, eventually};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::revocation::{logout_of, post};
+use crate::{
+    cluster::ready,
+    revocation::{logout_of, post},
+};
 
 /// A back end that takes every event.
 async fn back_end() -> CalledBackEnd {
@@ -242,4 +245,44 @@ async fn a_revocation_is_told_under_one_id_however_often_the_issuer_posts_it() {
     let other = &of(&by_subject)[0];
     assert_eq!(other.get("session"), None, "{other}");
     assert_ne!(other["id"], told[0]["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn in_a_cluster_a_repeated_id_tells_the_message_that_subscribers_have() {
+    let redis = Redis::start().await;
+    let shop = back_end().await;
+    let options = options(&shop, &["message.published"]).gateway("cluster.url", redis.url());
+    let stack = Stack::start_with(options).await;
+    ready(&stack.gateway_url).await;
+    let detail = json!([{"type": "realtime", "actions": ["sub", "pub"], "rooms": ["chat:*"]}]);
+    let forge = stack.forge().claim("authorization_details", detail);
+    let mut socket = Opening::of(&stack).admitted(&forge.token()).await;
+    for data in ["first", "second"] {
+        let payload = json!({"room": "chat:1", "event": "message", "data": data, "id": "a"});
+        let answer = socket.call("rt:publish", payload).await;
+        assert_eq!(
+            (&answer["ok"], &answer["offset"]),
+            (&json!(true), &json!(1))
+        );
+    }
+    // The repetition may be told too, since the gateway that took the message may have been killed.
+    socket.publish("chat:1", json!("last")).await;
+    eventually("the last message", async || {
+        events(&shop)
+            .iter()
+            .any(|event| event["data"]["offset"] == 2)
+    })
+    .await;
+    let told = events(&shop);
+    let repeated: Vec<_> = told
+        .iter()
+        .filter(|one| one["data"]["offset"] == 1)
+        .collect();
+    assert!(repeated.iter().all(|one| one["id"] == repeated[0]["id"]));
+    assert!(
+        repeated.iter().all(|one| one["data"]["data"] == "first"),
+        "{told:#?}"
+    );
+    assert!(!repeated.is_empty());
 }

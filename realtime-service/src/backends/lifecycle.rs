@@ -19,7 +19,10 @@ use super::{
     BackEnd, BackEnds, CloudEvent,
     cloud_event::id_of,
     pattern::RoomPattern,
-    queue::{OpenBook, Stored, store::NewEvent},
+    queue::{
+        OpenBook, Queue, Reservation, Share, Stored,
+        store::{NewEvent, Opening},
+    },
 };
 use crate::{
     clock::wall_now,
@@ -35,11 +38,38 @@ const CONNECTION: [LifecycleType; 2] = [
 ];
 const ROOM: [LifecycleType; 2] = [LifecycleType::RoomOccupied, LifecycleType::RoomVacated];
 
+/// Size of an event in memory besides the data of a message, in bytes.
+const EVENT_BYTES: usize = 2048;
+
 /// Usual cause of the end of a room's use.
 const LEFT: &str = "left";
 
 /// The back ends that are sent lifecycle events.
 pub(super) struct Lifecycle(Vec<Recipient>);
+
+/// The beginning of a connection that is not stored yet, and the memory for it.
+pub struct ConnectionOpening<'a> {
+    queue: &'a Arc<Queue>,
+    recipients: &'a [Recipient],
+    /// One for each recipient.
+    openings: Vec<Opening>,
+    reservation: Option<Reservation>,
+}
+
+impl ConnectionOpening<'_> {
+    /// Stores the beginning. Waits for nothing.
+    #[must_use]
+    pub fn store(self) -> Opened {
+        let (mut ids, mut stored) = (Vec::new(), Stored::default());
+        for (recipient, opening) in self.recipients.iter().zip(self.openings) {
+            let (id, one) = recipient.open(self.queue, opening, self.reservation.clone());
+            ids.extend(id);
+            stored.add(one);
+        }
+        let book = OpenBook::new(self.queue.clone(), ids, Cause::Client.name());
+        Opened { book, stored }
+    }
+}
 
 /// The beginning of a connection: dropping the books stores its end.
 pub struct Opened {
@@ -109,24 +139,27 @@ impl BackEnds {
         types.any(|one| self.lifecycle.wants(*one, None))
     }
 
-    /// Stores the beginning of a connection whose token says `claims`.
-    #[must_use]
-    pub fn connection_opened(
+    /// Describes the beginning of a connection whose token says `claims`, and waits for the memory that storing it
+    /// takes. `None` when no back end is sent events.
+    pub async fn connection_opening(
         &self,
         origin: Origin<'_>,
         claims: &Map<String, Value>,
-    ) -> Option<Opened> {
+    ) -> Option<ConnectionOpening<'_>> {
         let queue = self.queue.as_ref()?;
         let content = json!({ "claims": claims });
-        let (mut ids, mut stored) = (Vec::new(), Stored::default());
-        for recipient in &self.lifecycle.0 {
-            let opening = recipient.opening(Subject::Connection(origin), CONNECTION, &content);
-            let (id, one) = recipient.open(queue, opening);
-            ids.extend(id);
-            stored.add(one);
-        }
-        let book = OpenBook::new(queue.clone(), ids, Cause::Client.name());
-        Some(Opened { book, stored })
+        let describe = |recipient: &Recipient| {
+            recipient.opening(Subject::Connection(origin), CONNECTION, &content)
+        };
+        let openings: Vec<_> = self.lifecycle.0.iter().map(describe).collect();
+        // Taken at once, so that no two connections wait for each other's part.
+        let bytes = openings.iter().map(Opening::memory).sum();
+        Some(ConnectionOpening {
+            queue,
+            recipients: &self.lifecycle.0,
+            openings,
+            reservation: queue.reserve(bytes).await,
+        })
     }
 
     /// Stores the beginning of the use of a room. Dropping the books stores its end.
@@ -141,27 +174,37 @@ impl BackEnds {
         let content = Value::Object(Map::new());
         let opened = self.lifecycle.0.iter().filter_map(|recipient| {
             let opening = recipient.opening(Subject::Room(&room), ROOM, &content);
-            // The lock of the room cannot wait for the disk.
-            recipient.open(queue, opening).0
+            // The lock of the room cannot wait for the disk, nor for memory.
+            let reservation = queue.try_reserve(opening.memory());
+            recipient.open(queue, opening, reservation).0
         });
         Some(OpenBook::new(queue.clone(), opened.collect(), LEFT))
     }
 
-    /// Whether a back end is sent the messages of a room.
-    #[must_use]
-    pub fn follow_messages(&self, room: &RoomName) -> bool {
-        !self.lifecycle.0.is_empty()
-            && self
-                .lifecycle
-                .wants(LifecycleType::MessagePublished, Some(&room.to_string()))
+    /// Waits for the memory that [`Self::message_published`] takes for a message. `None` when no back end is sent
+    /// the messages of its room.
+    pub async fn reserve_message(&self, draft: &Draft) -> Option<Reservation> {
+        let queue = self.queue.as_ref()?;
+        let room = draft.room.to_string();
+        let wants = |one: &&Recipient| one.wants(LifecycleType::MessagePublished, Some(&room));
+        let recipients = self.lifecycle.0.iter().filter(wants).count();
+        if recipients == 0 {
+            return None;
+        }
+        let attachments = draft.data.attachments().iter();
+        // Binary data has a third more bytes as base64.
+        let attachments: usize = attachments.map(|data| data.len() / 3 * 4 + 8).sum();
+        let bytes = draft.data.json().len() + attachments + EVENT_BYTES;
+        queue.reserve(bytes.saturating_mul(recipients)).await
     }
 
-    /// Stores a published message. The future resolves when it is durable. The id is made of the place of
+    /// Stores a published message, in the memory of `reservation`. The future resolves when it is durable. The id is made of the place of
     /// the message, so that a repetition has the same one.
     pub fn message_published(
         &self,
         draft: &Draft,
         position: &Position,
+        reservation: Reservation,
     ) -> impl Future<Output = ()> + Send + use<> {
         let room = draft.room.to_string();
         let place = [position.epoch.to_string(), position.offset.to_string()];
@@ -169,6 +212,7 @@ impl BackEnds {
         let attachments: Vec<_> = attachments.map(|data| STANDARD.encode(data)).collect();
         let stored = self.tell(
             (LifecycleType::MessagePublished, Some(&room)),
+            (reservation, Share::Sixteenth),
             |recipient| {
                 let id = id_of(&[recipient, "message", &room, &place[0], &place[1]]);
                 let content = Published {
@@ -190,14 +234,21 @@ impl BackEnds {
         stored.wait()
     }
 
-    /// Stores a revocation; `subject` is the owner of the session, if it is known. The future resolves when
-    /// it is durable. The id is made of the revocation, so that a repetition has the same one.
-    pub fn session_revoked(
+    /// Stores a revocation; `subject` is the owner of the session, if it is known. When this returns it is durable,
+    /// unless the queue is full or cannot be written. The id is made of the revocation, so that a repetition has
+    /// the same one.
+    pub async fn session_revoked(
         &self,
         logout: &VerifiedLogout,
         subject: Option<&str>,
         at: SystemTime,
-    ) -> impl Future<Output = ()> + Send + use<> {
+    ) {
+        let Some(queue) = &self.queue else { return };
+        let bytes = EVENT_BYTES * self.lifecycle.0.len();
+        let Some(reservation) = queue.reserve(bytes).await else {
+            return;
+        };
+        let terms = (reservation, Share::All);
         let (mut session, mut named, mut is_unnamed) = (None, None, false);
         for scope in &logout.scopes {
             match scope {
@@ -216,7 +267,7 @@ impl BackEnds {
             true => json!({ "issued_at": logout.iat, "tokens": "without_session" }),
             false => json!({ "issued_at": logout.iat }),
         };
-        let stored = self.tell((LifecycleType::SessionRevoked, None), |recipient| {
+        let stored = self.tell((LifecycleType::SessionRevoked, None), terms, |recipient| {
             let issued_at = logout.iat.to_string();
             let parts = [session, named].map(Option::unwrap_or_default);
             let id = id_of(&[
@@ -235,14 +286,15 @@ impl BackEnds {
             let body = event.to_body().ok()?;
             Some((id, key.clone(), body))
         });
-        stored.wait()
+        stored.wait().await;
     }
 
-    /// Stores an event for each back end that is sent it. `encode` makes id, subject and body for the back end
+    /// Stores an event for each back end that is sent it, in the memory and the share of `terms`. `encode` makes id, subject and body for the back end
     /// of a name.
     fn tell(
         &self,
         (r#type, room): (LifecycleType, Option<&str>),
+        (reservation, share): (Reservation, Share),
         encode: impl Fn(&str) -> Option<(String, String, Vec<u8>)>,
     ) -> Stored {
         let mut stored = Stored::default();
@@ -259,7 +311,8 @@ impl BackEnds {
                     subject,
                     body,
                 };
-                stored.add(recipient.append(queue, event));
+                let terms = (reservation.clone(), share);
+                stored.add(recipient.append(queue, event, terms));
             }
         }
         stored

@@ -40,8 +40,8 @@ pub use self::{
     cloud_event::{CallData, CloudEvent, EventType},
     decisions::{Decision, DecisionAnswer, Decisions, Matter, Replacement},
     failure::{CallError, Failure},
-    lifecycle::{Opened, Origin},
-    queue::{NotStored, OpenBook},
+    lifecycle::{ConnectionOpening, Opened, Origin},
+    queue::{NotStored, OpenBook, Reservation},
     reply::{Action, Reply},
     routes::Route,
 };

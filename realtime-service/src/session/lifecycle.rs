@@ -15,20 +15,24 @@ impl Session {
         if !self.context.back_ends.follow_connections() || !self.is_member() {
             return;
         }
+        if lock(&self.book).is_some() {
+            return;
+        }
+        let identity = self.identity();
+        let (claims, none) = (identity.claims(), Map::new());
+        let claims = claims.as_ref().map_or(&none, |claims| claims.all());
+        let origin = self.origin(&identity);
+        let opening = self.context.back_ends.connection_opening(origin, claims);
+        let Some(opening) = opening.await else {
+            return;
+        };
         let stored = {
             let mut book = lock(&self.book);
             // The end of a session is noted before its book is taken.
             if book.is_some() || self.is_terminated() {
                 return;
             }
-            let identity = self.identity();
-            let (claims, none) = (identity.claims(), Map::new());
-            let claims = claims.as_ref().map_or(&none, |claims| claims.all());
-            let origin = self.origin(&identity);
-            let Some(opened) = self.context.back_ends.connection_opened(origin, claims) else {
-                return;
-            };
-            let (opened, stored) = opened.split();
+            let (opened, stored) = opening.store().split();
             *book = Some(Box::new(opened));
             stored
         };

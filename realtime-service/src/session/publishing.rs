@@ -15,15 +15,23 @@ impl SessionContext {
         draft: &Draft,
         key: Option<&MessageKey>,
     ) -> Result<Appended, PublishError> {
-        if !self.back_ends.follow_messages(&draft.room) {
+        // Before the message is there, so that nothing comes between it and its event.
+        let Some(memory) = self.back_ends.reserve_message(draft).await else {
             return self.rooms.publish(draft, key).await;
-        }
+        };
         let turn = self.turns.take(&draft.room).await;
         let appended = self.rooms.publish(draft, key).await?;
-        // A log that outlives its gateways may have a message that nobody was told of.
-        let is_told = appended.is_duplicate && !appended.is_of_shared_log();
-        let stored =
-            (!is_told).then(|| self.back_ends.message_published(draft, &appended.position));
+        // A log that outlives its gateways may have a message that nobody was told of. Subscribers have that
+        // one, and not the draft with its id.
+        let message = match appended.is_duplicate {
+            true => appended.original.as_deref(),
+            false => Some(draft),
+        };
+        let tell = |message| {
+            let position = &appended.position;
+            self.back_ends.message_published(message, position, memory)
+        };
+        let stored = message.map(tell);
         drop(turn);
         if let Some(stored) = stored {
             stored.await;

@@ -164,6 +164,14 @@ impl Session {
                 received.acknowledge(self, &answer).await;
                 self.count_refusal(was_guest);
             }
+            Err(NotRenewed::Unavailable { cause, message })
+                if was_guest && !received.wants_acknowledgement() =>
+            {
+                tracing::warn!("nobody can be admitted: {message}");
+                // As at CONNECT: a closed transport brings the client back by itself, where the end of its
+                // time as a guest would not.
+                self.engine().end(cause);
+            }
             Err(NotRenewed::Unavailable { message, .. }) => {
                 let error = json!({ "code": "unavailable", "message": message, "retryable": true });
                 let answer = json!({ "ok": false, "error": error });

@@ -10,7 +10,7 @@ use crate::{
         cloud_event::timestamp,
         pattern::RoomPattern,
         queue::{
-            CLOSING_BYTES, Queue, Stored,
+            CLOSING_BYTES, Queue, Reservation, Share, Stored,
             store::{NewBook, NewEvent, Opening},
         },
     },
@@ -134,22 +134,42 @@ impl Recipient {
         Opening { event, book }
     }
 
-    /// Stores an opening. Returns the id of its book.
-    pub(super) fn open(&self, queue: &Queue, opening: Opening) -> (Option<Arc<str>>, Stored) {
+    /// Stores an opening, in the memory of `reservation`. Returns the id of its book. Without memory the opening
+    /// is dropped, and there is no book.
+    pub(super) fn open(
+        &self,
+        queue: &Queue,
+        opening: Opening,
+        reservation: Option<Reservation>,
+    ) -> (Option<Arc<str>>, Stored) {
         let events = u64::from(opening.event.is_some()) + u64::from(opening.book.is_some());
+        let dropped = self.count_dropped(events);
+        let Some(reservation) = reservation else {
+            dropped();
+            return (None, Stored::default());
+        };
         let id = opening.book.as_ref().map(|book| book.id.as_str().into());
-        (id, queue.open_book(opening, self.count_dropped(events)))
+        let terms = (reservation, Share::Eighth);
+        (id, queue.open_book(opening, terms, dropped))
     }
 
     /// Stores an event that begins nothing.
-    pub(super) fn append(&self, queue: &Queue, event: NewEvent) -> Stored {
-        match self.back_end.holds(event.body.len()) {
-            true => queue.append_soon(event, self.count_dropped(1)),
-            false => {
-                self.count_dropped(1)();
-                Stored::default()
-            }
+    pub(super) fn append(
+        &self,
+        queue: &Queue,
+        event: NewEvent,
+        terms: (Reservation, Share),
+    ) -> Stored {
+        let dropped = self.count_dropped(1);
+        if !self.back_end.holds(event.body.len()) {
+            dropped();
+            return Stored::default();
         }
+        let opening = Opening {
+            event: Some(event),
+            book: None,
+        };
+        queue.open_book(opening, terms, dropped)
     }
 
     fn count_dropped(&self, events: u64) -> impl FnOnce() + Send + 'static {

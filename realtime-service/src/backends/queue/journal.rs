@@ -6,16 +6,15 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 use super::{
-    Queue, Told, Work, fits, fits_share, logged, now,
-    store::{NewEvent, Opening, Store},
+    Queue, Told, Work, fits, logged,
+    memory::{Reservation, Share},
+    now,
+    store::{Opening, Store},
 };
-use crate::{backends::cloud_event::complete, limits::Charge};
+use crate::backends::cloud_event::complete;
 
 /// Maximum size that the end adds to the draft of a closing event, in bytes.
 pub(in crate::backends) const CLOSING_BYTES: u64 = 128;
-
-/// Size of an event that waits for the thread besides its body and its draft, in bytes.
-const WAITING_BYTES: usize = 512;
 
 /// Cause of the end of what a process has left open that was killed.
 const GATEWAY_LOST: &str = "gateway_lost";
@@ -81,43 +80,36 @@ impl Drop for OpenBook {
 }
 
 impl Queue {
-    /// Stores the beginning of a connection or of the use of a room. Without room for all of it, nothing is
-    /// stored, and `dropped` is called.
+    /// Waits for the memory in which lifecycle events of so many bytes in all wait for the thread.
+    pub(in crate::backends) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.memory.reserve(bytes).await
+    }
+
+    /// Takes the memory for lifecycle events of so many bytes, if it is free.
+    pub(in crate::backends) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.memory.try_reserve(bytes)
+    }
+
+    /// Stores the beginning of a connection or of the use of a room, or an event that begins nothing. Without
+    /// room for all of it in the file, within the `share` of its subject, nothing is stored, and `dropped` is
+    /// called. `reservation` has the memory for it.
     pub(in crate::backends) fn open_book(
         &self,
         opening: Opening,
+        (reservation, share): (Reservation, Share),
         dropped: impl FnOnce() + Send + 'static,
     ) -> Stored {
-        let draft = opening.book.as_ref().map_or(0, |book| book.draft.len());
-        let body = opening.event.as_ref().map_or(0, |event| event.body.len());
-        let Some(charge) = self.lifecycle.try_charge(draft + body + WAITING_BYTES) else {
-            dropped();
-            return Stored::default();
-        };
         let limit = (self.entries, self.bytes);
-        self.record(charge, dropped, move |store| {
+        self.record(reservation, dropped, move |store| {
             store.open_book(&opening, now(), |all, own, load| {
-                fits(all, load, limit) && fits_share(own, load, limit)
+                fits(all, load, limit) && share.fits(own, load, limit)
             })
         })
     }
 
-    /// Stores an event that begins nothing. Without room for it, `dropped` is called.
-    pub(in crate::backends) fn append_soon(
-        &self,
-        event: NewEvent,
-        dropped: impl FnOnce() + Send + 'static,
-    ) -> Stored {
-        let opening = Opening {
-            event: Some(event),
-            book: None,
-        };
-        self.open_book(opening, dropped)
-    }
-
     fn record(
         &self,
-        charge: Charge,
+        reservation: Reservation,
         dropped: impl FnOnce() + Send + 'static,
         work: impl FnOnce(&Store) -> rusqlite::Result<bool> + Send + 'static,
     ) -> Stored {
@@ -127,7 +119,7 @@ impl Queue {
             let done = store.and_then(|store| logged(work(store)));
             let is_stored = done.unwrap_or_default();
             let told: Told = Box::new(move |is_durable| {
-                drop(charge);
+                drop(reservation);
                 match is_stored && is_durable {
                     true => stored.notify_waiters(),
                     false => dropped(),

@@ -6,6 +6,7 @@
 
 pub(super) mod delivery;
 mod journal;
+mod memory;
 pub mod store;
 
 use std::{
@@ -18,29 +19,26 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-pub use self::journal::OpenBook;
-pub(super) use self::journal::{CLOSING_BYTES, Stored};
+pub use self::{journal::OpenBook, memory::Reservation};
+pub(super) use self::{
+    journal::{CLOSING_BYTES, Stored},
+    memory::Share,
+};
 use self::{
     journal::{Closing, close_left_open},
+    memory::Memory,
     store::{BUSY_TIMEOUT, BatchLimits, Due, Levels, NewEvent, Store},
 };
 use crate::{
     auth::revocations::lock_beside,
     clock::{self, unix_millis},
     config::WebhookSettings,
-    limits::Budget,
 };
 
 /// Maximum number of pieces of work that wait for the thread, besides lifecycle events, and that one
 /// transaction has.
 const MAXIMUM_WAITING: usize = 1024;
 const MAXIMUM_BATCH: usize = 256;
-
-/// Maximum size of the lifecycle events that wait for the thread, in bytes.
-const MAXIMUM_LIFECYCLE_BYTES: usize = 8 * 1024 * 1024;
-
-/// Part of the queue that one subject may fill for one back end: one of so many.
-const SHARES: u64 = 16;
 
 /// Work in a transaction; it is called without the file when no transaction can begin. What it returns is called
 /// with whether the transaction is durable.
@@ -49,12 +47,11 @@ type Told = Box<dyn FnOnce(bool) + Send>;
 
 /// The queue.
 pub(super) struct Queue {
-    /// The work of the thread. Its length is bounded by `permits`, by `lifecycle` and, for closing events, by
+    /// The work of the thread. Its length is bounded by `permits`, by `memory` and, for closing events, by
     /// the number of open books.
     work: mpsc::UnboundedSender<Work>,
     permits: Arc<Semaphore>,
-    /// The size of the lifecycle events among the work.
-    lifecycle: Arc<Budget>,
+    memory: Memory,
     /// The closing events that could not be written.
     unwritten: Arc<Mutex<Vec<Closing>>>,
     /// Wakes the deliveries when an event was stored.
@@ -102,7 +99,7 @@ impl Queue {
         Ok(Self {
             work,
             permits: Arc::new(Semaphore::new(MAXIMUM_WAITING)),
-            lifecycle: Budget::new(MAXIMUM_LIFECYCLE_BYTES),
+            memory: Memory::new(),
             unwritten: Arc::default(),
             stored: Arc::default(),
             entries: settings.entries,
@@ -123,7 +120,7 @@ impl Queue {
         let (work, done) = work_of(permit, move |store| {
             let load = (1, event.body.len() as u64);
             let own = store.totals_of(&event.backend, &event.subject)?;
-            if !fits(store.totals()?, load, limit) || !fits_share(own, load, limit) {
+            if !fits(store.totals()?, load, limit) || !Share::Sixteenth.fits(own, load, limit) {
                 return Ok(false);
             }
             store.append(&event, now()).map(|()| true)
@@ -193,12 +190,6 @@ impl Queue {
 /// Whether a further `load` fits into `limit`, each in events and bytes.
 fn fits((entries, bytes): (u64, u64), load: (u64, u64), limit: (u64, u64)) -> bool {
     entries + load.0 <= limit.0 && bytes + load.1 <= limit.1
-}
-
-/// Whether a further `load` of one subject fits into the subject's share of `limit`. The first one of a
-/// subject always does.
-fn fits_share(own: (u64, u64), load: (u64, u64), limit: (u64, u64)) -> bool {
-    own.0 == 0 || fits(own, load, (limit.0 / SHARES, limit.1 / SHARES))
 }
 
 /// Milliseconds since the Unix epoch.

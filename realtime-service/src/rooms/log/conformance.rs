@@ -147,6 +147,10 @@ async fn an_id_is_found_again_for_its_publisher(open: impl AsyncFn(HistorySettin
     append(&log, "2", None).await;
     let again = append(&log, "3", Some(&key("alice", "a b\n\"c\""))).await;
     assert!(!first.is_duplicate && again.is_duplicate && again.message.is_none());
+    let original = again.original.map(|draft| draft.data.json().to_owned());
+    // A log in memory ends with the gateway that has told everybody of its messages.
+    let expected = log.redis().map(|_| "\"1\"".to_owned());
+    assert_eq!((first.original.is_none(), original), (true, expected));
     assert_eq!(
         (again.position.offset, again.position.epoch),
         (1, first.position.epoch)

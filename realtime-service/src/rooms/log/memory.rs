@@ -90,6 +90,7 @@ impl MemoryLog {
                     position: self.position(offset),
                     message: None,
                     is_duplicate: true,
+                    original: None,
                     generation: 0,
                 });
             }
@@ -106,6 +107,7 @@ impl MemoryLog {
                 position,
                 message: Some(message),
                 is_duplicate: false,
+                original: None,
                 generation: 0,
             })
         })

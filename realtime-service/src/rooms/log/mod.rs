@@ -20,7 +20,7 @@ pub(super) use self::memory::{MemoryLog, MemoryLogs};
 pub use self::recent_ids::MessageKey;
 pub(super) use self::redis::{RedisLog, RedisLogs};
 use super::{Draft, Epoch, Message, Position, Since};
-use crate::{clock, cluster::Cluster};
+use crate::clock;
 
 /// The log of one room.
 pub(super) enum RoomLog {
@@ -53,17 +53,12 @@ pub struct Appended {
     pub message: Option<Arc<Message>>,
     /// Whether it was published before under the same key.
     pub is_duplicate: bool,
+    /// The message that was published before under the same key, if the log outlives its gateways and still has
+    /// the message.
+    pub original: Option<Box<Draft>>,
     /// The generation of the [`cluster`](crate::cluster) in which the log answered; 0 for a log in
     /// memory.
     pub generation: u64,
-}
-
-impl Appended {
-    /// Whether the log outlives this gateway.
-    #[must_use]
-    pub fn is_of_shared_log(&self) -> bool {
-        Cluster::is_shared(self.generation)
-    }
 }
 
 /// A part of what a log keeps.

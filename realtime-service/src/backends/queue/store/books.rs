@@ -26,6 +26,9 @@ pub(super) const TABLES: &str = "
     END;
 ";
 
+/// Size of an opening in memory besides its body and its draft, in bytes.
+const WAITING_BYTES: usize = 512;
+
 /// A closing event without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewBook {
@@ -51,6 +54,13 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// Size of the opening in the memory of this process, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let body = self.event.as_ref().map_or(0, |event| event.body.len());
+        let draft = self.book.as_ref().map_or(0, |book| book.draft.len());
+        body + draft + WAITING_BYTES
+    }
+
     /// The back end, the subject, and the size of all of it: number and bytes.
     fn load(&self) -> Option<(&str, &str, (u64, u64))> {
         let event = self.event.as_ref();

@@ -138,7 +138,13 @@ impl Store {
         }
         let offset = known.unwrap_or(log.offset) as i64;
         let is_repeated = i64::from(known.is_some());
-        let answer = [bulk(&log.epoch), integer(offset), integer(is_repeated)];
+        let original = known.and_then(|offset| log.messages.get(&offset));
+        let answer = [
+            bulk(&log.epoch),
+            integer(offset),
+            integer(is_repeated),
+            original.map_or_else(|| b"_\r\n".to_vec(), |message| bulk(message)),
+        ];
         (array(b'*', &answer), published)
     }
 

@@ -2,7 +2,7 @@
 --
 -- ARGV  11 the message   12 its id, or an empty text   13 the time in ms for which ids are known
 --       14 maximum number of ids
--- Returns the epoch, the offset, and 1 for a message that had the id before.
+-- Returns the epoch, the offset, 1 for an id that a message had before, and that message if it is kept.
 local message, id, lifetime, most_ids = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 -- Takes the oldest id out, if `is_enough` says so of its time.
@@ -21,7 +21,9 @@ if id ~= '' then
   while forget_oldest(function(at) return at + lifetime <= now end) do end
   local known = redis.call('HGET', ids, id)
   if known then
-    return { epoch, tonumber(known), 1 }
+    local place = known .. '-1'
+    local first = redis.call('XRANGE', messages, place, place)[1]
+    return { epoch, tonumber(known), 1, first and first[2][6] or false }
   end
   while redis.call('LLEN', order) >= most_ids and forget_oldest(function() return true end) do end
 end
@@ -49,4 +51,4 @@ end
 redis.call('HSET', state, 'offset', text(offset), 'bytes', text(bytes))
 redis.call('EXPIRE', state, ARGV[7])
 redis.call(ARGV[10], channel, epoch .. ' ' .. text(offset) .. ' ' .. message)
-return { epoch, offset, 0 }
+return { epoch, offset, 0, false }

@@ -57,6 +57,9 @@ pub(in crate::rooms) struct RedisLog {
     alone: Mutex<Option<Arc<MemoryLog>>>,
 }
 
+/// The answer to a message: the epoch, the offset, whether it was appended before, and then the record that is kept.
+type Answer = (String, u64, bool, Option<Vec<u8>>);
+
 /// A message of a room's channel: a message of the room, or the beginning of an epoch.
 pub(in crate::rooms) struct Notice<'a> {
     pub(in crate::rooms) position: Position,
@@ -132,13 +135,15 @@ impl RedisLog {
             script
         };
         let appended = cluster.invoke(&self.channel, record.len(), prepare).await?;
-        let ((epoch, offset, is_duplicate), generation): ((String, u64, bool), u64) = appended;
+        let ((epoch, offset, is_duplicate, original), generation): (Answer, u64) = appended;
         let position = position(epoch, offset);
+        let original = original.and_then(|record| record::decode(&self.room, &record));
         let message = (!is_duplicate).then(|| Arc::new(Message::encode(draft, &position)));
         Ok(Appended {
             position,
             message,
             is_duplicate,
+            original: original.map(Box::new),
             generation,
         })
     }
