@@ -113,6 +113,16 @@ impl Cluster {
         names
     }
 
+    /// Remembers gateways that have come since the register was read last.
+    pub(super) fn remember<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        let others = self.registration.others.lock();
+        let mut others = others.unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            let seen = others.seen.entry(name.clone());
+            seen.or_insert_with(Instant::now);
+        }
+    }
+
     /// Returns the changes of the id under which this gateway has a lease.
     #[must_use]
     pub fn leases(&self) -> watch::Receiver<Option<Arc<str>>> {

@@ -183,6 +183,7 @@ impl Cluster {
             return nobody;
         };
         drop(message);
+        self.remember(expected.iter().chain(&unheard));
         self.requests
             .settle(&ticket.text, |asked| asked.expected = Some(expected));
         let _ = timeout(wait + self.terms.settings.timeout(), all).await;
