@@ -47,7 +47,7 @@ pub(crate) struct ClaimsWebhook {
     cache: Mutex<Cache>,
 }
 
-/// What a token is asked for.
+/// Occasion at which a token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occasion {
     /// A login or a registration.
@@ -197,7 +197,7 @@ fn merge(mut own: UserClaims, added: UserClaims) -> UserClaims {
     own
 }
 
-/// What the webhook is told of an account.
+/// Describes an account to the webhook.
 fn describe(account: &Account) -> Value {
     let profile = account.profile();
     json!({

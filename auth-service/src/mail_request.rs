@@ -42,7 +42,7 @@ async fn admit(state: &AppState, client_info: &ClientInfo, email: &Email) -> Res
 ///
 /// # Errors
 ///
-/// Those of [`admit`].
+/// When [`admit`] refuses the request.
 pub(crate) async fn new_link(
     state: &AppState,
     client_info: &ClientInfo,
@@ -66,7 +66,7 @@ pub(crate) async fn new_link(
 ///
 /// # Errors
 ///
-/// Those of [`admit`].
+/// When [`admit`] refuses the request.
 pub(crate) async fn new_reset_request(
     state: &AppState,
     client_info: &ClientInfo,

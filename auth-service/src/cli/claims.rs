@@ -11,7 +11,7 @@ use crate::{
     users::{self, Administration},
 };
 
-/// What can be done about roles and claims.
+/// Commands for roles and claims.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClaimsCommand {
     /// Print the roles and the custom claims of an account as JSON

@@ -133,8 +133,8 @@ impl Attempt<'_> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::judge`] and of `work`, and [`PoolError::Overloaded`] when the password is changed
-    /// again and again.
+    /// When [`Self::judge`] or `work` fails, and [`PoolError::Overloaded`] when the password is changed again
+    /// and again.
     pub(crate) async fn judge_and<T, E: From<AttemptError>>(
         &self,
         judge: &Judge<'_>,

@@ -99,6 +99,26 @@ impl Counter {
         counting.limits.give_back(self.limit, self.key);
     }
 
+    /// Ends an attempt that was counted in this process alone: a failure is counted in the database as well,
+    /// and any other outcome is taken back.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn settle(
+        &self,
+        counting: &Counting<'_>,
+        is_failure: bool,
+    ) -> Result<(), StoreError> {
+        match is_failure {
+            true => count(counting, &[self]).await.map(drop),
+            false => {
+                self.give_back_here(counting);
+                Ok(())
+            }
+        }
+    }
+
     /// Returns whether this process refuses the next attempt.
     pub(crate) fn is_used_up_here(&self, counting: &Counting<'_>) -> bool {
         counting.limits.is_used_up(self.limit, self.key)

@@ -95,7 +95,7 @@ struct Table {
     purged_at: u64,
 }
 
-/// What an attempt adds to counters, in milliseconds.
+/// Cost of an attempt to its counters, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Costs {
     /// Added to the counter of a key.

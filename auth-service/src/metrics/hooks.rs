@@ -1,4 +1,4 @@
-//! What services of the operator's answered: the one that is told events, and the claims webhook.
+//! Answers of services of the operator's: of the one that is told events, and of the claims webhook.
 
 use super::Metrics;
 

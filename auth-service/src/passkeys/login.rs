@@ -20,11 +20,7 @@ use crate::{
     cookies,
     device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::{
-        counters::{self, Counter},
-        devices::KnownDevice,
-        limits::Limit,
-    },
+    guard::{counters::Counter, devices::KnownDevice, limits::Limit},
     metrics::LoginOutcome,
     second_factor::CHALLENGE_ATTEMPTS,
     sessions::{self, TokenAnswer},
@@ -117,11 +113,7 @@ pub(crate) async fn post_login_passkey(
         outcome,
         Err(ApiError::PasskeyRefused | ApiError::RateLimited { .. })
     );
-    if is_failure {
-        counters::count(&counting, &[&address]).await?;
-    } else {
-        address.give_back_here(&counting);
-    }
+    address.settle(&counting, is_failure).await?;
     let (user_id, answer) = outcome?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);

@@ -15,11 +15,7 @@ use crate::{
     cookies,
     device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::{
-        counters::{self, Counter},
-        devices::KnownDevice,
-        limits::Limit,
-    },
+    guard::{counters::Counter, devices::KnownDevice, limits::Limit},
     metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
@@ -83,11 +79,7 @@ pub(crate) async fn post_code(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
     );
-    if is_failure {
-        counters::count(&state.counting(), &[&address]).await?;
-    } else {
-        address.give_back_here(&state.counting());
-    }
+    address.settle(&state.counting(), is_failure).await?;
     let (user_id, answer) = outcome?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);
