@@ -246,6 +246,19 @@ async fn differing(cases: &[Case]) -> Vec<(Case, [Vec<String>; 2])> {
     pairs.filter(|(_, [one, other])| one != other).collect()
 }
 
+/// Whether both sessions are closed, and `theirs` lacks nothing of `ours` but some of the last answers:
+/// socketioxide may close a session before it has written what waits, and the engine never does.
+fn is_cut_short(theirs: &[String], ours: &[String]) -> bool {
+    let before_close = |answers: &[String]| match answers {
+        [before @ .., last] if last == "closed" => Some(before.to_vec()),
+        _ => None,
+    };
+    match (before_close(theirs), before_close(ours)) {
+        (Some(theirs), Some(ours)) => ours.starts_with(&theirs),
+        _ => false,
+    }
+}
+
 async fn over_websocket(
     stack: &Stack,
     token: &str,
@@ -363,6 +376,7 @@ async fn packets_in_random_order_are_answered_alike() {
         stays && is_alike(case) && !is_connect(case.packets[0]) && case.packets[0] != "41"
     });
     let harmless: Vec<_> = harmless.map(|(case, _)| case).collect();
-    let differing = differing(&random(seed, &harmless)).await;
+    let mut differing = differing(&random(seed, &harmless)).await;
+    differing.retain(|(_, [ours, theirs])| !is_cut_short(theirs, ours));
     assert!(differing.is_empty(), "seed {seed}: {differing:#?}");
 }
