@@ -19,6 +19,7 @@ use anyhow::Context as _;
 
 mod bare;
 mod cleanup;
+mod disk;
 mod flood;
 mod garbage;
 mod http;
@@ -91,6 +92,8 @@ fn main() -> anyhow::Result<ExitCode> {
 struct Total {
     flooded: Flooded,
     probed: Probed,
+    /// How long the disk took to sync a block.
+    syncs: Vec<Duration>,
     /// How many logins were due.
     due: f64,
     wall: Duration,
@@ -112,11 +115,13 @@ impl Total {
         let before = (service.cpu()?, service.password_cpu()?, service::own_cpu()?);
         let start = Instant::now();
         let until = start + PART;
-        let probed = &mut self.probed;
+        let (probed, syncs) = (&mut self.probed, &mut self.syncs);
         let flooded = thread::scope(|scope| {
             let probing = scope.spawn(|| probe.run(probed, until));
+            let syncing = scope.spawn(|| disk::sync_until(service.directory(), until, syncs));
             let flooded = flood.run(rate, until)?;
             probing.join().ok().context("the probe panicked")??;
+            syncing.join().ok().context("the disk's probe panicked")??;
             anyhow::Ok(flooded)
         })?;
         self.flooded.add(flooded);
@@ -195,12 +200,19 @@ impl Report {
     fn latencies(
         &mut self,
         Total {
-            flooded, probed, ..
+            flooded,
+            probed,
+            syncs,
+            ..
         }: &Total,
     ) {
         println!(
             "       accepted logins: {}",
             Percentiles::of(&flooded.accepted)
+        );
+        println!(
+            "       the disk alone, which each commit waits for: {}",
+            Percentiles::of(syncs)
         );
         for (name, latencies) in [
             ("/token/refresh", &probed.refreshes),

@@ -33,7 +33,7 @@ pub(crate) fn username(number: u32) -> String {
 pub(crate) struct Service {
     child: Child,
     pub(crate) address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Service {
@@ -61,8 +61,13 @@ impl Service {
         Ok(Self {
             child,
             address,
-            _directory: directory,
+            directory,
         })
+    }
+
+    /// The directory of the database.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The CPU time of the process until now.

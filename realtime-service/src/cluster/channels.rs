@@ -183,18 +183,21 @@ impl Channels {
             if added.is_empty() && removed.is_empty() {
                 return Ok(());
             }
+            let waiting = link.silence.wait();
             if self.is_sharded {
                 sharded::send(link, "SUNSUBSCRIBE", &removed).await?;
                 sharded::send(link, "SSUBSCRIBE", &added).await?;
-                continue;
+            } else {
+                if !removed.is_empty() {
+                    connection.unsubscribe(names(&removed)).await?;
+                }
+                if !added.is_empty() {
+                    connection.subscribe(names(&added)).await?;
+                }
+                self.confirm(&added, &removed);
             }
-            if !removed.is_empty() {
-                connection.unsubscribe(names(&removed)).await?;
-            }
-            if !added.is_empty() {
-                connection.subscribe(names(&added)).await?;
-            }
-            self.confirm(&added, &removed);
+            drop(waiting);
+            link.silence.end();
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     link::is_of_moving_slot,
     sentinel,
     shard::{Anchor, Shard},
+    silence::Silence,
 };
 use crate::{config::Deployment, ids::random_id};
 
@@ -73,6 +74,7 @@ impl Shard {
             incarnation,
             run_id,
             lost,
+            silence: Arc::new(Silence::new()),
         });
         self.channels.begin(generation);
         self.channels.synchronize(&link).await?;
@@ -167,6 +169,7 @@ impl Shard {
             sleep(HEARTBEAT_INTERVAL).await;
             let anchor = self.anchor();
             let mut connection = link.connection.clone();
+            let waiting = link.silence.wait();
             let answer: RedisResult<Option<String>> = match &anchor {
                 // The highest slot is another one now.
                 Some(anchor) if Some(anchor) != held.as_ref() => {
@@ -187,6 +190,10 @@ impl Shard {
                         .await
                 }
             };
+            drop(waiting);
+            if answer.is_ok() {
+                link.silence.end();
+            }
             match answer {
                 Ok(Some(incarnation)) if *incarnation == *link.incarnation => held = anchor,
                 Ok(_) => return "its data was deleted".to_owned(),

@@ -8,7 +8,7 @@ use redis::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Away, terms::Terms};
+use super::{Away, silence::Silence, terms::Terms};
 use crate::{limits::Charge, metrics::ClusterOutcome};
 
 /// The memory that a request takes besides its bytes.
@@ -33,6 +33,7 @@ pub struct Link {
     /// The run of the server's process, by `INFO`.
     pub(super) run_id: Arc<str>,
     pub(super) lost: CancellationToken,
+    pub(super) silence: Arc<Silence>,
 }
 
 /// Reason for a request that was not answered.
@@ -98,6 +99,19 @@ impl Link {
         self.query(&publish).await
     }
 
+    /// Awaits `work` until the server is silent: it has not answered any request for a quarter of a second.
+    ///
+    /// # Errors
+    ///
+    /// When the server is silent.
+    pub async fn unless_silent<T>(&self, work: impl Future<Output = T>) -> Result<T, Away> {
+        tokio::select! {
+            biased;
+            outcome = work => Ok(outcome),
+            () = self.silence.begun() => Err(Away),
+        }
+    }
+
     /// Runs a script, which is loaded when the server does not have it. `bytes` is the size of its
     /// arguments.
     ///
@@ -135,7 +149,9 @@ impl Link {
     /// See [`Away`].
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
         let _charge = self.charge(command.get_packed_command().len())?;
+        let waiting = self.silence.wait();
         let answer = command.query_async(&mut self.connection.clone()).await;
+        drop(waiting);
         Ok(self.settle(answer)?)
     }
 
@@ -144,7 +160,9 @@ impl Link {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Failure> {
+        let waiting = self.silence.wait();
         let answer = script.invoke_async(&mut self.connection.clone()).await;
+        drop(waiting);
         self.settle(answer)
     }
 
@@ -159,6 +177,9 @@ impl Link {
     /// Counts an answer. A server that takes no writes is left, so that the connection is made anew: to
     /// the server that has taken its place, behind the same name.
     fn settle<T>(&self, answer: Result<T, RedisError>) -> Result<T, Failure> {
+        if !answer.as_ref().is_err_and(RedisError::is_timeout) {
+            self.silence.end();
+        }
         let error = match answer {
             Ok(answer) => {
                 self.terms.metrics.cluster_request(ClusterOutcome::Answered);

@@ -17,6 +17,7 @@ mod requests;
 mod routes;
 mod sentinel;
 mod shard;
+mod silence;
 mod slots;
 mod terms;
 #[cfg(test)]

@@ -150,14 +150,13 @@ impl Room {
             last: options.history.unwrap_or_default(),
             limit: None,
         };
-        if let Some(log) = self.log.redis() {
-            let room: Weak<Self> = Arc::downgrade(self);
-            let listener: Weak<dyn Listener> = room;
-            // What is lost before the channel is confirmed is read then.
-            let _ = log.listen(listener).await;
-        }
         loop {
-            let extract = match self.log.read(&selection).await {
+            let reading = self.listen_and_read(&selection);
+            let reading = match options.needs_log() {
+                true => reading.await,
+                false => self.log.unless_silent(reading).await,
+            };
+            let extract = match reading {
                 Err(LogError::Unavailable) => {
                     self.extract_alone(options).ok_or(LogError::Unavailable)
                 }
@@ -175,6 +174,16 @@ impl Room {
                 return Ok((extract, life));
             }
         }
+    }
+
+    async fn listen_and_read(self: &Arc<Self>, selection: &Selection) -> Result<Extract, LogError> {
+        if let Some(log) = self.log.redis() {
+            let room: Weak<Self> = Arc::downgrade(self);
+            let listener: Weak<dyn Listener> = room;
+            // What is lost before the channel is confirmed is read then.
+            let _ = log.listen(listener).await;
+        }
+        self.log.read(selection).await
     }
 
     /// Follows the log to what was read of it. Returns the number of epochs before that one; `None` when

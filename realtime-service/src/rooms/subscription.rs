@@ -43,6 +43,14 @@ pub struct SubscribeOptions {
     pub presence: PresenceMode,
 }
 
+impl SubscribeOptions {
+    /// Whether the client asks for messages that only the log has. Without them, the place that the gateway
+    /// has reached in the room will do.
+    pub(super) fn needs_log(&self) -> bool {
+        self.since.is_some() || self.history.is_some()
+    }
+}
+
 /// The state of a room at the moment of a subscription: every later message follows it.
 pub struct Subscription<'a> {
     /// The place of the room's newest message.

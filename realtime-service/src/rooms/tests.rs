@@ -1,5 +1,6 @@
 mod presence_everywhere;
 mod seam;
+mod silence;
 mod simulation;
 mod subscriber;
 mod two_gateways;

@@ -1,7 +1,7 @@
 // Socket.IO on Node, or on Bun with @socket.io/bun-engine, doing the gateway's job: tokens, rules,
-// rooms with offsets, a history of 100 messages, repeated ids, acknowledgements, events that the back end at
-// BACK_END answers. PORT, LATCHKEY_SECRET. With REDIS_URL and ADAPTER (redis-adapter or redis-streams-adapter) rooms span several processes; offsets and
-// histories stay those of each.
+// rooms with offsets, a history of 100 messages, repeated ids, acknowledgements. PORT, LATCHKEY_SECRET.
+// With BACK_END a back end answers the other events. With REDIS_URL and ADAPTER (redis-adapter or
+// redis-streams-adapter) rooms span several processes; offsets and histories stay those of each.
 import { createSecretKey, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import jwt from "jsonwebtoken";
@@ -15,7 +15,7 @@ const key = createSecretKey(Buffer.from(process.env.LATCHKEY_SECRET));
 const port = Number(process.env.PORT);
 const options = { serveClient: false, httpCompression: false, perMessageDeflate: false };
 
-const backEnd = new Pool(process.env.BACK_END, { connections: 64 });
+const backEnd = process.env.BACK_END && new Pool(process.env.BACK_END, { connections: 64 });
 const io = new Server(options);
 const rooms = new Map();
 

@@ -121,6 +121,21 @@ impl RoomLog {
         }
     }
 
+    /// Awaits `reading`, which uses this log, until the server of the log is silent.
+    ///
+    /// # Errors
+    ///
+    /// Those of `reading`, and [`LogError::Unavailable`] when the server is silent.
+    pub(super) async fn unless_silent<T>(
+        &self,
+        reading: impl Future<Output = Result<T, LogError>>,
+    ) -> Result<T, LogError> {
+        match self.redis().and_then(RedisLog::link) {
+            Some(link) => link.unless_silent(reading).await?,
+            None => reading.await,
+        }
+    }
+
     /// Does not listen to other gateways any more.
     pub(super) fn ignore(&self) {
         if let Self::Redis(log) = self {

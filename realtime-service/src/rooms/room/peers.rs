@@ -134,12 +134,16 @@ impl Room {
 
     /// Reads the users on other gateways, unless that was done in this connection to Redis, and follows
     /// them from then on. Returns whether they are known; they are read later when Redis does not answer
-    /// in time.
+    /// in time, or is silent.
     pub(in crate::rooms) async fn read_peers(self: &Arc<Self>) -> bool {
         let Some(peers) = self.peers.as_ref().filter(|peers| !peers.is_read()) else {
             return true;
         };
-        let is_read = self.read_all(peers).await.is_ok();
+        let reading = self.read_all(peers);
+        let is_read = match peers.shared.cluster().link() {
+            Ok(link) => link.unless_silent(reading).await.flatten().is_ok(),
+            Err(Away) => false,
+        };
         if !is_read {
             peers.shared.mark_outdated(&self.name);
         }

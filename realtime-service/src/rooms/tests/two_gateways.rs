@@ -77,7 +77,7 @@ impl Gateway {
     }
 
     /// Publishes until it is acknowledged, and notes the place.
-    async fn publish(&self, stream: &Stream, data: &str) {
+    pub(super) async fn publish(&self, stream: &Stream, data: &str) {
         let key = MessageKey {
             publisher: "alice".to_owned(),
             id: data.to_owned(),

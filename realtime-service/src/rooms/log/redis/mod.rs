@@ -219,6 +219,11 @@ impl RedisLog {
         self.logs.cluster.generation_alone(&self.channel)
     }
 
+    /// Returns the connection to the server of the log; `None` while there is none.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.logs.cluster.link_of(&self.channel).ok()
+    }
+
     pub(super) fn is_away(&self) -> bool {
         !self.logs.cluster.reaches(&self.channel)
     }

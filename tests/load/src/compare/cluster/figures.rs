@@ -16,6 +16,9 @@ pub(super) enum Figure {
     CrossP50,
     CrossP99,
     Requests,
+    MessageCpu,
+    RedisAdapterMessageRatio,
+    StreamsAdapterMessageRatio,
     AloneCpu,
     AloneRatio,
     CrossCpu,
@@ -30,7 +33,7 @@ pub(super) enum Figure {
 }
 
 /// All figures, each with its text in tables, its unit, and its upper bound, if it is a bar.
-const ALL: [(Figure, &str, &str, Option<f64>); 14] = [
+const ALL: [(Figure, &str, &str, Option<f64>); 17] = [
     (
         Figure::CrossP50,
         "publish on one gateway to delivery on another, 5,000 messages a second, p50",
@@ -43,6 +46,24 @@ const ALL: [(Figure, &str, &str, Option<f64>); 14] = [
         "requests to Redis for each of these messages, with two gateways",
         "",
         Some(3.0),
+    ),
+    (
+        Figure::MessageCpu,
+        "CPU of one of these messages, both gateways",
+        "µs",
+        None,
+    ),
+    (
+        Figure::RedisAdapterMessageRatio,
+        "the same, to Node's with `@socket.io/redis-adapter`",
+        "",
+        Some(0.3),
+    ),
+    (
+        Figure::StreamsAdapterMessageRatio,
+        "the same, to Node's with `@socket.io/redis-streams-adapter`",
+        "",
+        Some(0.3),
     ),
     (
         Figure::AloneCpu,
@@ -230,6 +251,6 @@ mod tests {
         assert!(figures.are_good());
         figures.note(Figure::AloneCpu, Err(anyhow::anyhow!("it broke")));
         assert!(!figures.are_good());
-        assert_eq!(figures.to_json(3)["figures"][3]["failure"], "it broke");
+        assert_eq!(figures.to_json(3)["figures"][6]["failure"], "it broke");
     }
 }

@@ -107,17 +107,33 @@ impl Bench<'_> {
     fn measure(&self, figures: &mut Figures) {
         let own = self.room_on_one_gateway(figures);
         figures.note(Figure::AloneRatio, own);
-        let ours = self.two_gateways(figures);
-        for (figure, kind) in [
-            (Figure::RedisAdapterRatio, Kind::Node("redis-adapter")),
+        let message = self.cross(figures);
+        let delivery = self.start(Kind::Ours, 2);
+        let delivery = delivery.and_then(|group| self.cpu_of(&group));
+        for (figure, cpu) in [
+            (Figure::MessageCpu, &message),
+            (Figure::CrossCpu, &delivery),
+        ] {
+            figures.note(figure, cpu.as_ref().copied().map_err(copy));
+        }
+        for (adapter, of_message, of_delivery) in [
             (
+                "redis-adapter",
+                Figure::RedisAdapterMessageRatio,
+                Figure::RedisAdapterRatio,
+            ),
+            (
+                "redis-streams-adapter",
+                Figure::StreamsAdapterMessageRatio,
                 Figure::StreamsAdapterRatio,
-                Kind::Node("redis-streams-adapter"),
             ),
         ] {
-            let theirs = self.start(kind, 2).and_then(|group| self.cpu_of(&group));
-            let ratio = theirs.and_then(|theirs| Ok(ours.as_ref().map_err(copy)? / theirs));
-            figures.note(figure, ratio);
+            let theirs = self.start(Kind::Node(adapter), 2);
+            let theirs = theirs.and_then(|group| self.cpu_of_message(&group));
+            figures.note(of_message, ratio(&message, theirs));
+            let theirs = self.start(Kind::Node(adapter), 2);
+            let theirs = theirs.and_then(|group| self.cpu_of(&group));
+            figures.note(of_delivery, ratio(&delivery, theirs));
         }
         let revoked = self
             .start(Kind::Ours, 3)
@@ -151,23 +167,19 @@ impl Bench<'_> {
         Ok(self.cpu_of(&group)? / alone)
     }
 
-    /// Measures messages from one gateway to another, and returns the CPU time of a delivery.
-    fn two_gateways(&self, figures: &mut Figures) -> anyhow::Result<f64> {
-        let crossed = self.cross(figures);
+    /// Measures messages from one gateway to another: their latency, the requests that Redis gets, and the
+    /// CPU time of one, in microseconds, which is returned.
+    fn cross(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+        let crossed = self.cross_once(figures);
         if let Err(error) = &crossed {
             for figure in [Figure::CrossP50, Figure::CrossP99, Figure::Requests] {
                 figures.note(figure, Err(copy(error)));
             }
         }
-        let cpu = self
-            .start(Kind::Ours, 2)
-            .and_then(|group| self.cpu_of(&group));
-        figures.note(Figure::CrossCpu, cpu.as_ref().copied().map_err(copy));
-        cpu
+        crossed
     }
 
-    /// Measures the latency from one gateway to another, and the requests that Redis gets.
-    fn cross(&self, figures: &mut Figures) -> anyhow::Result<()> {
+    fn cross_once(&self, figures: &mut Figures) -> anyhow::Result<f64> {
         let group = self.start(Kind::Ours, 2)?;
         let before = group.redis_requests()?;
         let result = self.fan_out(&group, 1, Some(RATE))?;
@@ -177,10 +189,16 @@ impl Bench<'_> {
         figures.note(Figure::CrossP50, value("p50_ms"));
         figures.note(Figure::CrossP99, value("p99_ms"));
         figures.note(Figure::Requests, Ok(requests as f64 / published));
-        Ok(())
+        value(CPU)
     }
 
-    /// Returns the CPU time of all servers for one delivery, in microseconds.
+    /// Returns the CPU time of all servers for one message that one client gets, in microseconds.
+    fn cpu_of_message(&self, group: &Group) -> anyhow::Result<f64> {
+        let result = self.fan_out(group, 1, Some(RATE))?;
+        result.get(CPU).context("the CPU time was not measured")
+    }
+
+    /// Returns the CPU time of all servers for one delivery in a room, in microseconds.
     fn cpu_of(&self, group: &Group) -> anyhow::Result<f64> {
         let result = self.fan_out(group, ROOM, None)?;
         result.get(CPU).context("the CPU time was not measured")
@@ -206,6 +224,11 @@ impl Bench<'_> {
             Some(failure) => anyhow::bail!(failure),
         }
     }
+}
+
+/// Returns our figure divided by theirs.
+fn ratio(ours: &anyhow::Result<f64>, theirs: anyhow::Result<f64>) -> anyhow::Result<f64> {
+    Ok(ours.as_ref().map_err(copy)? / theirs?)
 }
 
 /// Returns an error with the same text.

@@ -1,0 +1,87 @@
+//! A server that is connected and answers nobody: whoever can do without an answer does not wait for the
+//! timeout of the requests.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// The time without an answer after which a server with requests is silent. A server that is busy with a
+/// snapshot or a long script answers sooner.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The requests of one connection that wait for an answer, and since when none has come.
+pub(super) struct Silence {
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: usize,
+    /// The last answer, or the first request after a time without any.
+    since: Instant,
+    /// Whether the server is silent: until its next answer, also when nobody waits any longer.
+    is_silent: bool,
+}
+
+/// A request that waits for its answer.
+pub(super) struct Waiting<'a>(&'a Silence);
+
+impl Silence {
+    pub(super) fn new() -> Self {
+        let state = State {
+            waiting: 0,
+            since: Instant::now(),
+            is_silent: false,
+        };
+        let state = Mutex::new(state);
+        Self { state }
+    }
+
+    /// Notes a request, which waits until what is returned is dropped.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        let mut state = self.lock();
+        if state.waiting == 0 {
+            state.since = Instant::now();
+        }
+        state.waiting += 1;
+        Waiting(self)
+    }
+
+    /// Notes an answer.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        (state.since, state.is_silent) = (Instant::now(), false);
+    }
+
+    /// Waits until the server is silent.
+    pub(super) async fn begun(&self) {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                let end = state.since + PATIENCE;
+                state.is_silent |= state.waiting > 0 && end <= now;
+                if state.is_silent {
+                    return;
+                }
+                match state.waiting {
+                    0 => now + PATIENCE,
+                    _ => end,
+                }
+            };
+            sleep_until(next).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}

@@ -1,0 +1,67 @@
+//! A Redis that is connected and answers nobody: whoever needs no message of the log enters nonetheless.
+
+use tokio::time::Instant;
+
+use super::{
+    two_gateways::{Client, Gateway, Stream},
+    *,
+};
+use crate::cluster::testing::{Harm, SimulatedRedis, simulated};
+
+/// The time in which a subscription is answered by a gateway that has to find Redis silent first.
+const SOON: Duration = Duration::from_millis(300);
+
+/// The same once it is known.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
+async fn start() -> (Arc<SimulatedRedis>, Gateway) {
+    let redis = SimulatedRedis::new(0, Harm::default());
+    let (cluster, _) = simulated(&redis);
+    cluster.connected().await;
+    (redis, Gateway::around(cluster))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_no_message_enters_while_redis_is_silent_and_misses_none() {
+    let (redis, gateway) = start().await;
+    let stream = Stream::default();
+    let mut member = Client::enter(&gateway, &stream, 0).await;
+    gateway.publish(&stream, "one").await;
+    redis.pause();
+
+    let entered = Instant::now();
+    let mut first = Client::enter(&gateway, &stream, 1).await;
+    let waited = entered.elapsed();
+    assert!(waited > AT_ONCE && waited < SOON, "{waited:?}");
+    let entered = Instant::now();
+    let mut second = Client::enter(&gateway, &stream, 2).await;
+    assert!(entered.elapsed() < AT_ONCE, "{:?}", entered.elapsed());
+    let entered = Instant::now();
+    member.change(&gateway, &gateway).await;
+    assert!(entered.elapsed() > SOON, "messages were asked for");
+
+    redis.resume();
+    gateway.publish(&stream, "two").await;
+    for client in [&mut member, &mut first, &mut second] {
+        client.finish(&gateway).await;
+    }
+    assert_eq!((first.heard, second.heard, first.epochs), (1, 1, 0));
+    let entered = Instant::now();
+    let mut late = Client::enter(&gateway, &stream, 3).await;
+    late.finish(&gateway).await;
+    assert!(entered.elapsed() < AT_ONCE, "an answer ends the silence");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nobody_was_in_is_entered_while_redis_is_silent() {
+    let (redis, gateway) = start().await;
+    let stream = Stream::default();
+    redis.pause();
+    let entered = Instant::now();
+    let mut client = Client::enter(&gateway, &stream, 0).await;
+    assert!(entered.elapsed() < SOON, "{:?}", entered.elapsed());
+    redis.resume();
+    gateway.publish(&stream, "one").await;
+    client.finish(&gateway).await;
+    assert_eq!(client.epochs, 1, "the epoch in Redis is told");
+}
