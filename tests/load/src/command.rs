@@ -45,6 +45,8 @@ enum Command {
     Compare(compare::Options),
     /// Measures several gateways over one Redis, and writes their section of docs/performance.md.
     Cluster(compare::cluster::Options),
+    /// Measures the calls of two back ends, one of which is stopped, and writes their section of docs/performance.md.
+    Backends(compare::backends::Options),
 }
 
 #[derive(Args)]
@@ -134,5 +136,6 @@ where
         Command::Refresh(issuer) => issuer.measure(http::Call::Refresh),
         Command::Compare(options) => compare::run(&options),
         Command::Cluster(options) => compare::cluster::run(&options),
+        Command::Backends(options) => compare::backends::run(&options),
     }
 }

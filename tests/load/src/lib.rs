@@ -4,6 +4,7 @@
 //! The generator is one thread with raw WebSocket frames on epoll. It connects to loopback addresses
 //! only, and every count and duration has a maximum.
 
+pub mod back_end;
 pub mod bare;
 pub mod command;
 mod compare;

@@ -104,6 +104,17 @@ pub(crate) const RECONNECT: &[Bar] = &[
     ),
     at_most("clients refused for good after a cut", "refused", 0.0),
 ];
+pub(crate) const RECONNECT_SOON: &[Bar] = &[
+    against(
+        at_most(
+            "the same of clients that try again after 50 to 150 ms, to Node's",
+            BACK,
+            0.5,
+        ),
+        Server::Node,
+    ),
+    at_most("such clients refused for good", "refused", 0.0),
+];
 pub(crate) const RESTART: &[Bar] = &[at_most(
     "clients refused for good after a crash",
     "refused",

@@ -199,8 +199,11 @@ fn memory() -> Vec<Cell> {
 }
 
 fn storms() -> Vec<Cell> {
-    let storm = |kills_server| Work::Reconnect {
-        options: reconnect::Options { connections: 5000 },
+    let storm = |reconnection_delay_ms, kills_server| Work::Reconnect {
+        options: reconnect::Options {
+            connections: 5000,
+            reconnection_delay_ms,
+        },
         kills_server,
     };
     let presence = Work::Presence(presence::Options {
@@ -218,7 +221,19 @@ fn storms() -> Vec<Cell> {
             ..cell(
                 "reconnect",
                 "5,000 sockets back after they were dropped at once",
-                storm(false),
+                storm(1000, false),
+            )
+        },
+        Cell {
+            servers: ADMITTING,
+            shown,
+            // As stock clients connect by default.
+            transport: Transport::Upgrade,
+            bars: bars::RECONNECT_SOON,
+            ..cell(
+                "reconnect-soon",
+                "the same, clients that try again after 50 to 150 ms",
+                storm(100, false),
             )
         },
         Cell {
@@ -230,7 +245,7 @@ fn storms() -> Vec<Cell> {
             ..cell(
                 "restart",
                 "5,000 sockets back after the server was killed",
-                storm(true),
+                storm(1000, true),
             )
         },
         Cell {

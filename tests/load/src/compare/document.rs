@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::compare::cluster::section;
+use crate::compare::section;
 use crate::compare::servers::Server;
 use crate::compare::verdict::{Outcome, Verdict};
 use crate::measurement::number;
@@ -40,8 +40,8 @@ pub(crate) fn write(path: &Path, outcomes: &[Outcome], setting: &Setting) -> any
     fs::write(&chart, ratio_chart(outcomes)).with_context(failed)?;
     let former = fs::read_to_string(path).unwrap_or_default();
     let mut text = render(outcomes, setting, &chart_name);
-    // `cargo load cluster` has measured that section.
-    if let Some(section) = section::of(&former) {
+    // Other commands have measured these.
+    for section in section::ALL.iter().filter_map(|it| it.of(&former)) {
         let _ = write!(text, "\n{section}");
     }
     fs::write(path, text).with_context(failed)

@@ -1,14 +1,16 @@
 //! `cargo load compare`: measures servers in turn, judges ours, and writes `docs/performance.md`.
 
+pub(crate) mod backends;
 mod bars;
-mod called;
 mod cell;
 mod cells;
 pub(crate) mod cluster;
 mod document;
+mod figures;
 mod machine;
 mod prepare;
 mod process;
+mod section;
 mod servers;
 mod verdict;
 
@@ -277,9 +279,10 @@ impl Comparison<'_> {
         }
         if !server.takes_tokens() {
             target.credential = Credential::None;
-        } else if let Work::Presence(options) = &cell.work {
+        } else if let Work::Presence(_) | Work::Call(_) = &cell.work {
+            // One subject may have a share of the calls.
             let subject = |number| self.home.token(&format!("user-{number}"));
-            target.tokens = (0..options.connections)
+            target.tokens = (0..cell.work.connections())
                 .map(subject)
                 .collect::<Result<_, _>>()?;
         } else {

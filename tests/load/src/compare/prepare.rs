@@ -15,7 +15,7 @@ use shared_claims::revocation::{LOGOUT_EVENT, LOGOUT_LIFETIME_SECS, LOGOUT_TOKEN
 use shared_claims::secret::{SECRET_FILE_VARIABLE, Secrets};
 use tempfile::TempDir;
 
-use crate::compare::called;
+use crate::back_end;
 use crate::compare::servers::{Programs, issuer_command};
 
 /// Name of the account that logs in, and subject of the token that most clients share.
@@ -26,6 +26,8 @@ pub(crate) const CALLED_EVENT: &str = "load:call";
 const ISSUER: &str = "http://localhost:8080";
 /// Name of the file with the gateway's settings.
 const GATEWAY_FILE: &str = "gateway.toml";
+/// Name of the file with the secret that signs requests to back ends.
+const SIGNING_FILE: &str = "back-end.secret";
 /// Lifetime of the tokens, longer than any comparison takes, in seconds.
 const LIFETIME_SECS: u64 = 12 * 3600;
 
@@ -57,6 +59,7 @@ pub(crate) fn programs(root: &Path, baseline: Option<&Path>) -> anyhow::Result<P
         issuer: executable(&messages, "auth-service")?,
         bare: executable(&messages, "bare-socketioxide")?,
         limit: executable(&messages, "limit")?,
+        back_end: executable(&messages, "back-end")?,
         peers,
         bun,
         baseline: baseline.context("the program of --baseline cannot be found")?,
@@ -177,8 +180,8 @@ impl Home {
             .trim()
             .to_owned();
         let secrets = Secrets::parse(SECRET_FILE_VARIABLE, &secret, '\n')?;
-        let back_end = format!("http://{}/", called::start()?);
-        let signing = folder.path().join("back-end.secret");
+        let back_end = format!("http://{}/", back_end::start()?);
+        let signing = folder.path().join(SIGNING_FILE);
         // Hexadecimal digits are digits of base64 too.
         fs::write(&signing, format!("whsec_{}", random_hex()?))?;
         let settings = format!(
@@ -209,6 +212,11 @@ impl Home {
     /// Returns the path of the gateway's settings.
     pub(crate) fn gateway_file(&self) -> PathBuf {
         self.folder.path().join(GATEWAY_FILE)
+    }
+
+    /// Returns the path of the secret that signs requests to back ends.
+    pub(crate) fn signing_file(&self) -> PathBuf {
+        self.folder.path().join(SIGNING_FILE)
     }
 
     /// Creates an empty folder for the state of one server.

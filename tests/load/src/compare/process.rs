@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Maximum time between the start of a server and its first accepted connection.
@@ -116,6 +117,17 @@ impl Process {
     /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal to the process.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the process has ended.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("the process has no id")?;
+        kill_process(pid, signal).context("the process cannot be signalled")
     }
 
     /// Kills the server with SIGKILL and starts it again on the same port, without waiting for it.

@@ -67,6 +67,8 @@ pub(crate) struct Programs {
     pub(crate) bare: PathBuf,
     /// The limit.
     pub(crate) limit: PathBuf,
+    /// A back end.
+    pub(crate) back_end: PathBuf,
     /// The folder of the peers on Node and Bun.
     pub(crate) peers: PathBuf,
     /// Bun, if it is installed.
@@ -137,13 +139,14 @@ impl Programs {
             ),
             Server::Bare => listening(&self.bare, address),
             Server::Limit => listening(&self.limit, address),
-            Server::Ours => gateway(&self.gateway, home, address),
+            Server::Ours => gateway(&self.gateway, home, address, &home.gateway_file()),
             Server::Baseline => gateway(
                 self.baseline
                     .as_deref()
                     .context("the baseline is missing")?,
                 home,
                 address,
+                &home.gateway_file(),
             ),
             Server::Express => {
                 let mut command = script(Path::new("node"), "issuer.mjs");
@@ -168,18 +171,18 @@ pub(crate) fn plain(program: &Path) -> Command {
     command
 }
 
-fn listening(program: &Path, address: SocketAddr) -> Command {
+pub(crate) fn listening(program: &Path, address: SocketAddr) -> Command {
     let mut command = plain(program);
     command.env("LISTEN", address.to_string());
     command
 }
 
-/// Returns the gateway with limits that no measurement reaches.
-pub(crate) fn gateway(program: &Path, home: &Home, address: SocketAddr) -> Command {
+/// Returns the gateway with the settings in `file`, and limits that no measurement reaches.
+pub(crate) fn gateway(program: &Path, home: &Home, address: SocketAddr, file: &Path) -> Command {
     let mut command = listening(program, address);
     command
         .arg("--config")
-        .arg(home.gateway_file())
+        .arg(file)
         .env("RUST_LOG", "warn")
         .env("LATCHKEY_SECRET_FILE", home.secret_file())
         .env("REALTIME__LISTEN", address.to_string())

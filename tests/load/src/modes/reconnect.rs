@@ -16,8 +16,6 @@ use crate::target::Target;
 use crate::usage::{Meter, Used};
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// First delay of socket.io-client (`reconnectionDelay`), in microseconds.
-const FIRST_DELAY_US: f64 = 1e6;
 /// Longest delay of socket.io-client (`reconnectionDelayMax`), in microseconds.
 const LONGEST_DELAY_US: f64 = 5e6;
 /// Share by which a delay varies (`randomizationFactor`).
@@ -29,6 +27,9 @@ pub(crate) struct Options {
     /// Clients that are dropped.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=MAXIMUM_CONNECTIONS))]
     pub(crate) connections: u32,
+    /// Delay before the first attempt of a client (`reconnectionDelay` of socket.io-client), which varies by half.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=5000))]
+    pub(crate) reconnection_delay_ms: u64,
 }
 
 /// Kills and restarts the server, and returns the id of its new process.
@@ -51,6 +52,7 @@ pub(crate) fn run(
     getrandom::fill(&mut seed).context("the system provides no random numbers")?;
     let mut workload = Reconnect {
         restart,
+        delay_us: options.reconnection_delay_ms as f64 * 1e3,
         pid: target.pid,
         clients: vec![Client::default(); sockets.count()],
         due: BinaryHeap::new(),
@@ -92,6 +94,8 @@ pub(crate) fn run(
 
 struct Reconnect<'a> {
     restart: Option<Restart<'a>>,
+    /// Delay before the first attempt of a client, in microseconds.
+    delay_us: f64,
     pid: Option<u32>,
     clients: Vec<Client>,
     /// Clients that wait for their next attempt, by its time in microseconds.
@@ -151,7 +155,7 @@ impl Reconnect<'_> {
 
     fn schedule(&mut self, now_us: u64, slot: usize) {
         let client = &mut self.clients[slot];
-        let delay = backoff_us(client.attempts, self.random.next());
+        let delay = backoff_us(self.delay_us, client.attempts, self.random.next());
         client.attempts += 1;
         self.due.push(Reverse((now_us + delay, slot)));
     }
@@ -236,8 +240,8 @@ impl Workload for Reconnect<'_> {
 }
 
 /// Returns the delay before an attempt, as backo2 computes it for socket.io-client.
-fn backoff_us(attempt: u32, random: f64) -> u64 {
-    let doubled = FIRST_DELAY_US * f64::from(2_u32.saturating_pow(attempt.min(20)));
+fn backoff_us(first_us: f64, attempt: u32, random: f64) -> u64 {
+    let doubled = first_us * f64::from(2_u32.saturating_pow(attempt.min(20)));
     let varied = doubled * (1.0 + JITTER * (2.0 * random - 1.0));
     varied.min(LONGEST_DELAY_US) as u64
 }
@@ -261,11 +265,11 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_five_seconds() {
-        assert_eq!(backoff_us(0, 0.0), 500_000);
-        assert_eq!(backoff_us(0, 1.0), 1_500_000);
-        assert_eq!(backoff_us(1, 0.5), 2_000_000);
-        assert_eq!(backoff_us(2, 1.0), 5_000_000);
-        assert_eq!(backoff_us(40, 0.0), 5_000_000);
+        assert_eq!(backoff_us(1e6, 0, 0.0), 500_000);
+        assert_eq!(backoff_us(1e6, 0, 1.0), 1_500_000);
+        assert_eq!(backoff_us(1e6, 1, 0.5), 2_000_000);
+        assert_eq!(backoff_us(1e6, 2, 1.0), 5_000_000);
+        assert_eq!(backoff_us(1e6, 40, 0.0), 5_000_000);
     }
 
     #[test]

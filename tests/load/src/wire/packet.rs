@@ -106,11 +106,11 @@ pub(crate) fn stamp(packet: &[u8]) -> Option<u64> {
     })
 }
 
-/// Returns whether the acknowledgement in `packet` reports a failure by `"ok":false`.
+/// Returns whether the acknowledgement in `packet` reports a failure by `"ok":false`, which may follow
+/// the error.
 pub(crate) fn is_failed_ack(packet: &[u8]) -> bool {
     let needle = b"\"ok\":false";
-    let head = &packet[..packet.len().min(64)];
-    head.windows(needle.len()).any(|window| window == needle)
+    packet.windows(needle.len()).any(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -149,6 +149,9 @@ mod tests {
 
     #[test]
     fn a_failed_acknowledgement_is_recognized() {
+        let error = r#"{"code":"rate_limited","message":"too many events","retry_after_ms":100,"retryable":true}"#;
+        let last = format!(r#"430[{{"error":{error},"ok":false}}]"#);
+        assert!(is_failed_ack(last.as_bytes()));
         assert!(is_failed_ack(br#"430[{"ok":false,"error":{}}]"#));
         assert!(!is_failed_ack(br#"430[{"ok":true,"id":"a"}]"#));
     }

@@ -83,7 +83,8 @@ impl Group {
                     command
                 }
                 _ => {
-                    let mut command = gateway(&programs.gateway, home, address);
+                    let mut command =
+                        gateway(&programs.gateway, home, address, &home.gateway_file());
                     command.envs(url.iter().map(|url| ("REALTIME__CLUSTER__URL", url)));
                     // A logout token each few milliseconds is no attack here.
                     command.env("REALTIME__LIMITS__LOGOUT_REFUSALS_PER_ADDRESS", "1000000");

@@ -6,23 +6,32 @@ mod figures;
 mod group;
 mod outage;
 mod revocation;
-pub(super) mod section;
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 
-use self::figures::{Figure, Figures};
+use self::figures::Figure;
 use self::group::{Group, Kind};
-use self::section::Circumstances;
 use super::bars::CPU;
+use super::figures::Figures;
 use super::prepare::{self, Home};
 use super::process::Cores;
+use super::raise_file_limit;
+use super::section::Section;
 use super::servers::Programs;
-use super::{machine, raise_file_limit};
 use crate::measurement::{Format, Measurement};
 use crate::modes::fan_out;
+
+/// The section of the figures.
+pub(super) const SECTION: Section = Section {
+    command: "cargo load cluster",
+    title: "Several gateways and one Redis",
+    introduction: "All servers and Redis share the first core, and the load generator\n\
+                   has the last. CPU time is that of the gateways, without Redis. The peers on Node have no common\n\
+                   history and no common offsets.",
+};
 
 /// Messages a second from one gateway to the other.
 const RATE: u32 = 5000;
@@ -81,7 +90,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         home,
         cores,
     };
-    let mut figures = Figures::new();
+    let mut figures = Figures::new(&figures::ALL);
     for round in 1..=options.rounds {
         eprintln!("cargo load: round {round} of {}", options.rounds);
         bench.measure(&mut figures);
@@ -93,18 +102,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     }
     let output = options.output.clone();
     let output = output.unwrap_or_else(|| root.join("docs/performance.md"));
-    let circumstances = Circumstances {
-        rounds: options.rounds,
-        machine: machine::describe(),
-        versions: machine::versions(&root, None),
-    };
-    section::write(&output, &figures, &circumstances)?;
+    SECTION.write(&output, &root, (&figures.table(), options.rounds))?;
     Ok(figures.are_good())
 }
 
 impl Bench<'_> {
     /// Measures everything once.
-    fn measure(&self, figures: &mut Figures) {
+    fn measure(&self, figures: &mut Figures<Figure>) {
         let own = self.room_on_one_gateway(figures);
         figures.note(Figure::AloneRatio, own);
         let message = self.cross(figures);
@@ -151,7 +155,7 @@ impl Bench<'_> {
         let outage = self
             .start(Kind::Ours, 1)
             .and_then(|group| outage::run(&group, &self.home, self.options.outage_secs));
-        figures.note_outage(outage);
+        figures::note_outage(figures, outage);
     }
 
     fn start(&self, kind: Kind, nodes: usize) -> anyhow::Result<Group> {
@@ -159,7 +163,7 @@ impl Bench<'_> {
     }
 
     /// Returns the CPU time of a delivery on one gateway with Redis, divided by that of one without.
-    fn room_on_one_gateway(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+    fn room_on_one_gateway(&self, figures: &mut Figures<Figure>) -> anyhow::Result<f64> {
         let alone = self.start(Kind::Alone, 1)?;
         let alone = self.cpu_of(&alone)?;
         figures.note(Figure::AloneCpu, Ok(alone));
@@ -169,7 +173,7 @@ impl Bench<'_> {
 
     /// Measures messages from one gateway to another: their latency, the requests that Redis gets, and the
     /// CPU time of one, in microseconds, which is returned.
-    fn cross(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+    fn cross(&self, figures: &mut Figures<Figure>) -> anyhow::Result<f64> {
         let crossed = self.cross_once(figures);
         if let Err(error) = &crossed {
             for figure in [Figure::CrossP50, Figure::CrossP99, Figure::Requests] {
@@ -179,7 +183,7 @@ impl Bench<'_> {
         crossed
     }
 
-    fn cross_once(&self, figures: &mut Figures) -> anyhow::Result<f64> {
+    fn cross_once(&self, figures: &mut Figures<Figure>) -> anyhow::Result<f64> {
         let group = self.start(Kind::Ours, 2)?;
         let before = group.redis_requests()?;
         let result = self.fan_out(&group, 1, Some(RATE))?;

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::group::Group;
 use super::{calls, revocation};
@@ -41,14 +41,11 @@ pub(super) struct Outage {
 /// Returns an error if an operation fails, or the gateway does not come back.
 pub(super) fn run(group: &Group, home: &Home, secs: u64) -> anyhow::Result<Outage> {
     let before = measure(group, home, "before")?;
-    let redis = group.redis()?.pid();
-    let redis = i32::try_from(redis).ok().and_then(Pid::from_raw);
-    let redis = redis.context("Redis has no process id")?;
-    kill_process(redis, Signal::STOP).context("Redis cannot be stopped")?;
+    group.redis()?.signal(Signal::STOP)?;
     let stopped = Instant::now();
     let during = measure(group, home, "during");
     thread::sleep(Duration::from_secs(secs).saturating_sub(stopped.elapsed()));
-    kill_process(redis, Signal::CONT).context("Redis cannot go on")?;
+    group.redis()?.signal(Signal::CONT)?;
     let back = calls::until_ready(group.nodes[0].address, BACK_TIMEOUT)?;
     let during = during?;
     Ok(Outage {

@@ -1,6 +1,4 @@
-//! The back end that the servers call: it answers every request on loopback with the same acknowledgement.
-//!
-//! The process is the generator's, so the CPU time of the back end counts for no server.
+//! A back end that servers call: it answers every request on loopback with the same acknowledgement.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +15,8 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 21\r\n\r\n\
                         {\"ack\":[{\"ok\":true}]}";
 
-/// Starts the back end, which answers until the process ends. Returns its address.
+/// Starts the back end on a thread of this process, until it ends. So its CPU time counts for no server.
+/// Returns its address.
 ///
 /// # Errors
 ///
@@ -25,18 +24,21 @@ const ANSWER: &[u8] =
 pub(crate) fn start() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a back end")?;
     let address = listener.local_addr()?;
-    let accept = move || {
-        for stream in listener.incoming().flatten() {
-            // The end of a connection is no failure of the back end.
-            let serve = move || drop(answer_all(stream));
-            let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            // A server whose connection is closed counts a failed call.
-            drop(thread.spawn(serve));
-        }
-    };
     let thread = thread::Builder::new().name("back end".to_owned());
-    thread.spawn(accept).context("no thread for a back end")?;
+    let spawned = thread.spawn(move || serve(&listener));
+    spawned.context("no thread for a back end")?;
     Ok(address)
+}
+
+/// Answers all connections, a thread each; returns when the listener is closed.
+pub fn serve(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        // The end of a connection is no failure of the back end.
+        let serve = move || drop(answer_all(stream));
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        // A server whose connection is closed counts a failed call.
+        drop(thread.spawn(serve));
+    }
 }
 
 /// Answers the requests of one connection until it ends.

@@ -1,0 +1,211 @@
+//! `cargo load backends`: two back ends of one gateway, one of which is stopped for a while.
+
+mod calling;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Parser};
+
+use self::calling::{Calls, Phases};
+use super::figures::{Figures, Row};
+use super::prepare::{self, Home};
+use super::process::{Cores, Process, free_address};
+use super::raise_file_limit;
+use super::section::Section;
+use super::servers::{Programs, gateway, listening};
+use crate::measurement::{Format, number};
+use crate::target::Target;
+
+/// The section of the figures.
+pub(super) const SECTION: Section = Section {
+    command: "cargo load backends",
+    title: "A back end that is stopped",
+    introduction: "Half of 1,000 clients call one back end and half another, twice a second\n\
+                   each. The first back end is stopped (SIGSTOP), and goes on later. The gateway has the first core.",
+};
+
+/// Clients, half of which call each back end.
+const CLIENTS: usize = 1000;
+/// The events that the back ends answer.
+const EVENTS: [&str; 2] = ["load:stopped", "load:other"];
+/// Maximum time of a back end for its answer, in milliseconds.
+const TIMEOUT_MS: u64 = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Figure {
+    Told,
+    OtherP99,
+    OtherRatio,
+    Memory,
+    Back,
+    Later,
+}
+
+/// All figures. A refusal may take the back end's time and a twentieth of it.
+const ALL: [Row<Figure>; 6] = [
+    (
+        Figure::Told,
+        "slowest refusal while the back end is stopped, whose timeout is 1,000 ms",
+        "ms",
+        Some(TIMEOUT_MS as f64 * 1.05),
+    ),
+    (
+        Figure::OtherP99,
+        "call of the other back end before that, p99",
+        "ms",
+        None,
+    ),
+    (
+        Figure::OtherRatio,
+        "the same while the first is stopped, to that before",
+        "",
+        Some(1.2),
+    ),
+    (
+        Figure::Memory,
+        "memory that the gateway gains meanwhile",
+        "MB",
+        Some(32.0),
+    ),
+    (
+        Figure::Back,
+        "time until the back end that goes on answers a call",
+        "s",
+        None,
+    ),
+    (
+        Figure::Later,
+        "refused calls, from 5 s after that",
+        "",
+        Some(0.0),
+    ),
+];
+
+/// Options of the measurement.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Rounds; figures are their medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Time before, during and after the stop, in seconds each.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(8..=60))]
+    phase_secs: u64,
+    /// Document whose section is written; docs/performance.md by default.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Format of standard output: a table or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Measures the calls. Returns whether no bar is missed.
+///
+/// # Errors
+///
+/// Returns an error if a program cannot be built, or the result cannot be written. A failed
+/// measurement is part of the result.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let root = prepare::root()?;
+    let programs = prepare::programs(&root, None)?;
+    let home = Home::new(&programs.issuer)?;
+    let cores = Cores::available()?;
+    raise_file_limit();
+    cores.pin_generator()?;
+    let mut figures = Figures::new(&ALL);
+    for round in 1..=options.rounds {
+        eprintln!("cargo load: round {round} of {}", options.rounds);
+        match measure(&programs, &home, &cores, options.phase_secs) {
+            Ok(calls) => note(&mut figures, &calls),
+            Err(error) => figures.note(Figure::Told, Err(error)),
+        }
+    }
+    cores.unpin()?;
+    match options.format {
+        Format::Json => println!("{}", figures.to_json(options.rounds)),
+        _ => println!("{}", figures.table()),
+    }
+    let output = options.output.clone();
+    let output = output.unwrap_or_else(|| root.join("docs/performance.md"));
+    SECTION.write(&output, &root, (&figures.table(), options.rounds))?;
+    Ok(figures.are_good())
+}
+
+fn note(figures: &mut Figures<Figure>, calls: &Calls) {
+    let ms = |us: u64| us as f64 / 1e3;
+    let before = ms(calls.other_before.quantile(0.99));
+    let during = ms(calls.other_during.quantile(0.99));
+    figures.note(Figure::Told, Ok(ms(calls.refusals.maximum())));
+    figures.note(Figure::OtherP99, Ok(before));
+    figures.note(Figure::OtherRatio, Ok(during / before));
+    figures.note(Figure::Memory, Ok(calls.gained_mb));
+    let back = calls.back.context("the back end did not come back");
+    figures.note(Figure::Back, back.map(|back| back.as_secs_f64()));
+    figures.note(Figure::Later, Ok(calls.refused_later as f64));
+    eprintln!(
+        "cargo load: {} refusals, p99 of the other back end {} ms",
+        calls.refusals.count(),
+        number(during)
+    );
+}
+
+fn measure(
+    programs: &Programs,
+    home: &Home,
+    cores: &Cores,
+    phase_secs: u64,
+) -> anyhow::Result<Calls> {
+    let state = home.new_state()?;
+    let mut back_ends = Vec::new();
+    for event in EVENTS {
+        let address = free_address()?;
+        let command = listening(&programs.back_end, address);
+        let log = state.join(format!("{}.log", event.replace(':', "-")));
+        back_ends.push(Process::start(
+            command,
+            (cores.clone(), cores.count()),
+            address,
+            &log,
+        )?);
+    }
+    let file = state.join("gateway.toml");
+    fs::write(&file, settings(home, &back_ends)).context("the settings cannot be written")?;
+    let address = free_address()?;
+    let mut command = gateway(&programs.gateway, home, address, &file);
+    command.current_dir(&state);
+    let log = state.join("log");
+    let process = Process::start(command, (cores.clone(), 1), address, &log)?;
+    let phases = Phases::of_secs(phase_secs);
+    calling::run(&target(&process, home)?, &process, (&back_ends[0], phases))
+}
+
+/// Two back ends, each with its event.
+fn settings(home: &Home, back_ends: &[Process]) -> String {
+    let secret: &Path = &home.signing_file();
+    let of = |(event, process): (&&str, &Process)| {
+        format!(
+            "[[backends]]\nname = '{name}'\nurl = 'http://{address}/'\nsecret_file = '{secret}'\n\
+             timeout_ms = {TIMEOUT_MS}\n\
+             [[events]]\nevents = ['{event}']\nbackend = '{name}'\nmode = 'call'\n",
+            name = event.replace(':', "-"),
+            address = process.address,
+            secret = secret.display(),
+        )
+    };
+    EVENTS.iter().zip(back_ends).map(of).collect()
+}
+
+fn target(process: &Process, home: &Home) -> anyhow::Result<Target> {
+    #[derive(Parser)]
+    struct Defaults {
+        #[command(flatten)]
+        target: Target,
+    }
+    let mut target = Defaults::try_parse_from(["load"])?.target;
+    (target.address, target.pid) = (process.address, Some(process.pid()));
+    // One subject may have a share of the calls.
+    let token = |number| home.token(&format!("user-{number}"));
+    target.tokens = (0..CLIENTS).map(token).collect::<Result<_, _>>()?;
+    Ok(target)
+}
