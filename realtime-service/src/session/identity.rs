@@ -121,10 +121,11 @@ impl Identity {
     /// parts are told apart by a character that no identifier has.
     #[must_use]
     pub fn key(&self) -> String {
-        match &self.principal {
-            Some(principal) => format!("{}\n{}", principal.issuer, principal.subject),
-            None => format!("\n{}", self.sender.connection),
-        }
+        let (issuer, subject) = match &self.principal {
+            Some(principal) => (&*principal.issuer, &*principal.subject),
+            None => ("", &*self.sender.connection),
+        };
+        [issuer, "\n", subject].concat()
     }
 
     /// The claims of the token; `None` for a guest.

@@ -85,6 +85,7 @@ impl MemoryLog {
                 return Err(LogError::Closed);
             }
             state.recent_ids.trim(now);
+            let key = key.map(|key| state.recent_ids.fingerprint(key));
             if let Some(offset) = key.and_then(|key| state.recent_ids.find(key)) {
                 return Ok(Appended {
                     position: self.position(offset),
@@ -96,7 +97,7 @@ impl MemoryLog {
             }
             state.offset += 1;
             if let Some(key) = key {
-                state.recent_ids.insert(key.clone(), state.offset, now);
+                state.recent_ids.insert(key, state.offset, now);
             }
             let position = self.position(state.offset);
             let message = Arc::new(Message::encode(draft, &position));

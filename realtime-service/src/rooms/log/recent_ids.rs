@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
 
@@ -15,12 +15,10 @@ pub(super) const ID_LIFETIME: Duration = Duration::from_secs(120);
 /// How many are remembered in one room.
 pub(super) const MOST_IDS: usize = 1000;
 
-/// The memory that an entry takes besides its texts, in bytes: a place in each of two collections,
-/// which have up to twice as many, and the key with the counters of its `Arc`.
-const ENTRY_BYTES: usize = 2 * size_of::<(Instant, Arc<MessageKey>)>()
-    + 2 * size_of::<(Arc<MessageKey>, u64)>()
-    + size_of::<MessageKey>()
-    + 2 * size_of::<usize>();
+/// The memory that an entry takes, in bytes: a place in each of two collections, which have up to twice as
+/// many.
+const ENTRY_BYTES: usize =
+    2 * size_of::<(Instant, Fingerprint)>() + 2 * size_of::<(Fingerprint, u64)>();
 
 /// Who published, and the id: two publishers may choose the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,29 +29,36 @@ pub struct MessageKey {
     pub id: String,
 }
 
+/// Two hashes of a key under random secrets, in place of its texts: nobody can find two keys with the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint([u64; 2]);
+
 /// The ids of one room, each with the offset of its message.
 #[derive(Default)]
 pub(super) struct RecentIds {
-    offsets: HashMap<Arc<MessageKey>, u64>,
-    order: VecDeque<(Instant, Arc<MessageKey>)>,
-    bytes: usize,
+    secrets: [RandomState; 2],
+    offsets: HashMap<Fingerprint, u64>,
+    order: VecDeque<(Instant, Fingerprint)>,
 }
 
 impl RecentIds {
-    /// The offset of the message that was published under `key`.
+    /// The fingerprint of a key, among the ids of this room.
+    pub(super) fn fingerprint(&self, key: &MessageKey) -> Fingerprint {
+        Fingerprint(self.secrets.each_ref().map(|secret| secret.hash_one(key)))
+    }
+
+    /// The offset of the message that was published under a key.
     #[must_use]
-    pub(super) fn find(&self, key: &MessageKey) -> Option<u64> {
-        self.offsets.get(key).copied()
+    pub(super) fn find(&self, key: Fingerprint) -> Option<u64> {
+        self.offsets.get(&key).copied()
     }
 
     /// Remembers a message.
-    pub(super) fn insert(&mut self, key: MessageKey, offset: u64, now: Instant) {
+    pub(super) fn insert(&mut self, key: Fingerprint, offset: u64, now: Instant) {
         if self.order.len() >= MOST_IDS {
             self.forget_first();
         }
-        self.bytes += weight(&key);
-        let key = Arc::new(key);
-        self.offsets.insert(key.clone(), offset);
+        self.offsets.insert(key, offset);
         self.order.push_back((now, key));
     }
 
@@ -76,55 +81,58 @@ impl RecentIds {
     /// The memory that they take, in bytes.
     #[must_use]
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.order.len() * ENTRY_BYTES
     }
 
     fn forget_first(&mut self) {
         if let Some((_, key)) = self.order.pop_front() {
-            self.bytes -= weight(&key);
             self.offsets.remove(&key);
         }
     }
-}
-
-fn weight(key: &MessageKey) -> usize {
-    ENTRY_BYTES + key.publisher.len() + key.id.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(publisher: &str, id: &str) -> MessageKey {
-        MessageKey {
+    fn key(ids: &RecentIds, publisher: &str, id: &str) -> Fingerprint {
+        ids.fingerprint(&MessageKey {
             publisher: publisher.to_owned(),
             id: id.to_owned(),
-        }
+        })
     }
 
     #[test]
     fn an_id_is_its_publishers_and_is_forgotten_in_time() {
         let (mut ids, start) = (RecentIds::default(), Instant::now());
-        ids.insert(key("alice", "1"), 7, start);
-        assert_eq!(ids.find(&key("alice", "1")), Some(7));
-        assert_eq!(ids.find(&key("bob", "1")), None);
+        let of_alice = key(&ids, "alice", "1");
+        ids.insert(of_alice, 7, start);
+        assert_eq!(ids.find(key(&ids, "alice", "1")), Some(7));
+        assert_eq!(ids.find(key(&ids, "bob", "1")), None);
+        assert_eq!(ids.find(key(&ids, "alice1", "")), None);
         ids.trim(start + ID_LIFETIME - Duration::from_millis(1));
-        assert_eq!(ids.find(&key("alice", "1")), Some(7));
+        assert_eq!(ids.find(of_alice), Some(7));
         ids.trim(start + ID_LIFETIME);
-        assert_eq!((ids.find(&key("alice", "1")), ids.bytes()), (None, 0));
+        assert_eq!((ids.find(of_alice), ids.bytes()), (None, 0));
     }
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
         let (mut ids, now) = (RecentIds::default(), Instant::now());
         for number in 0..=MOST_IDS {
-            ids.insert(key("alice", &number.to_string()), 1, now);
+            let key = key(&ids, "alice", &number.to_string());
+            ids.insert(key, 1, now);
         }
-        assert_eq!(ids.find(&key("alice", "0")), None);
-        assert_eq!(ids.find(&key("alice", "1")), Some(1));
-        let texts: usize = (1..=MOST_IDS)
-            .map(|id| "alice".len() + id.to_string().len())
-            .sum();
-        assert_eq!(ids.bytes(), MOST_IDS * ENTRY_BYTES + texts);
+        assert_eq!(ids.find(key(&ids, "alice", "0")), None);
+        assert_eq!(ids.find(key(&ids, "alice", "1")), Some(1));
+        assert_eq!(ids.bytes(), MOST_IDS * ENTRY_BYTES);
+    }
+
+    #[test]
+    fn two_rooms_have_other_fingerprints_of_the_same_key() {
+        let rooms = [RecentIds::default(), RecentIds::default()];
+        let [one, other] = rooms.each_ref().map(|ids| key(ids, "alice", "1"));
+        assert_ne!(one, other);
+        assert_ne!(one.0[0], one.0[1]);
     }
 }
