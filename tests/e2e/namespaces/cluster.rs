@@ -16,6 +16,26 @@ async fn enter(socket: &mut WebSocket, namespace: &str, presence: &str) {
     assert_eq!(answer["ok"], true, "{answer}");
 }
 
+/// Requests reach all gateways in the namespace that they name: two sockets are in `/admin`, and one in `/`.
+async fn assert_requests_are_scoped(api: &WithApi) {
+    let token = api.back_end(ALL_SCOPES).token();
+    for (namespace, sockets) in [("/admin", 2), ("/", 1)] {
+        let message = json!({ "namespace": namespace, "event": "news" });
+        let sent = api
+            .call(Method::POST, "/v1/broadcast", &token, Some(message))
+            .await
+            .ok();
+        assert_eq!(sent["sockets"], sockets, "{sent}");
+        assert!(sent["partial"].is_null(), "{sent}");
+        let path = format!("/v1/rooms?namespace={namespace}");
+        let rooms = api.call(Method::GET, &path, &token, None).await.ok();
+        assert_eq!(
+            rooms["rooms"],
+            json!([{ "room": "lobby", "connections": sockets }])
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
 async fn rooms_of_the_same_name_are_apart_on_all_gateways_and_old_names_stay() {
@@ -72,22 +92,6 @@ async fn rooms_of_the_same_name_are_apart_on_all_gateways_and_old_names_stay() {
     ] {
         assert!(keys.contains(name), "{name}: {keys}");
     }
-    // Requests reach the other gateway in the namespace that they name.
-    let token = api.back_end(ALL_SCOPES).token();
-    for (namespace, sockets) in [("/admin", 2), ("/", 1)] {
-        let message = json!({ "namespace": namespace, "event": "news" });
-        let sent = api
-            .call(Method::POST, "/v1/broadcast", &token, Some(message))
-            .await
-            .ok();
-        assert_eq!(sent["sockets"], sockets, "{sent}");
-        assert!(sent["partial"].is_null(), "{sent}");
-        let path = format!("/v1/rooms?namespace={namespace}");
-        let rooms = api.call(Method::GET, &path, &token, None).await.ok();
-        assert_eq!(
-            rooms["rooms"],
-            json!([{ "room": "lobby", "connections": sockets }])
-        );
-    }
+    assert_requests_are_scoped(&api).await;
     assert_eq!(bob.event_in("/admin").await[0], "news");
 }

@@ -279,3 +279,28 @@ impl Handler for Arc<AppState> {
         self.carry_out(command.ok()?).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rooms() -> Command {
+        Command::Rooms {
+            prefix: "a".to_owned(),
+            after: None,
+            limit: 1,
+        }
+    }
+
+    #[test]
+    fn a_command_for_the_main_namespace_is_as_ever_and_another_one_is_read_with_its_namespace() {
+        let main = serde_json::to_string(&rooms()).expect("JSON");
+        assert_eq!(main, r#"{"Rooms":{"prefix":"a","after":null,"limit":1}}"#);
+        let scoped = serde_json::to_string(&Scoped::In("/admin", &rooms())).expect("JSON");
+        let Ok(Command::In(namespace, command)) = serde_json::from_str(&scoped) else {
+            panic!("{scoped}");
+        };
+        assert_eq!(namespace, "/admin");
+        assert_eq!(serde_json::to_string(&command).expect("JSON"), main);
+    }
+}
