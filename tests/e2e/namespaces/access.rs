@@ -248,3 +248,28 @@ async fn a_drain_is_told_in_each_namespace() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_of_all_namespaces_of_a_connection_have_one_pace() {
+    let options = with_admin()
+        .gateway("limits.events_per_sec", 1)
+        .gateway("limits.events_burst", 6);
+    let stack = Stack::start_with(options).await;
+    let token = stack.forge().token();
+    let asking = || json!({ "room": "lobby" });
+    let mut both = in_both(&stack, &token).await;
+    let mut codes = Vec::new();
+    for namespace in ["/", "/admin"].repeat(5) {
+        let answer = both.call_in(namespace, "rt:presence", asking()).await;
+        codes.push(answer["error"]["code"].clone());
+    }
+    // A few more than six if the test takes seconds, and not six in each.
+    let passed = codes.iter().filter(|code| code.is_null()).count();
+    assert!((6..10).contains(&passed), "{codes:?}");
+    assert!(codes.contains(&json!("rate_limited")), "{codes:?}");
+    let mut twin = in_both(&stack, &token).await;
+    for namespace in ["/", "/admin"].repeat(3) {
+        let answer = twin.call_in(namespace, "rt:presence", asking()).await;
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+}
