@@ -236,16 +236,20 @@ async fn an_end_that_the_gateway_decides_ends_all_namespaces_of_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_is_told_in_each_namespace() {
-    let stack = Stack::start_with(with_admin()).await;
-    let mut socket = in_both(&stack, &stack.forge().token()).await;
+async fn a_drain_is_told_in_each_namespace_before_the_connection_ends() {
+    // Over this time clients are told one after the other, each in all of its namespaces at once.
+    let stack = Stack::start_with(with_admin().gateway("drain.window_secs", 4)).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(in_both(&stack, &stack.forge().token()).await);
+    }
     stack.stop().await;
-    let packets = socket.closed().await;
-    for header in ["42[\"rt:drain\"", "42/admin,[\"rt:drain\""] {
-        assert!(
-            packets.iter().any(|one| one.starts_with(header)),
-            "{packets:?}"
-        );
+    for socket in &mut sockets {
+        let packets = socket.closed().await;
+        for header in ["42[\"rt:drain\"", "42/admin,[\"rt:drain\""] {
+            let is_told = packets.iter().any(|one| one.starts_with(header));
+            assert!(is_told, "{packets:?}");
+        }
     }
 }
 
