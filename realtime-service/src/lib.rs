@@ -22,6 +22,7 @@ pub mod http;
 mod ids;
 pub mod limits;
 pub mod metrics;
+mod namespaces;
 pub mod outbox;
 pub mod rooms;
 pub mod session;

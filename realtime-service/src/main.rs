@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let loaded = Config::load(arguments.config.as_deref());
     // The rules for rooms are understood by the policy alone.
-    let loaded = loaded.and_then(|config| Policy::new(&config).map(|_| config));
+    let loaded = loaded.and_then(|config| Policy::all(&config).map(|_| config));
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded
             .inspect(|config| telemetry::init(config.log_format))

@@ -60,11 +60,15 @@ pub enum Rejection {
     TooManySockets,
     /// The token is good, but the back end that is asked about clients refuses this one.
     RefusedByBackEnd,
+    /// The token is good, but it is not one of those that may enter the namespace.
+    NamespaceForbidden,
+    /// The connection is in as many namespaces as it may be.
+    TooManyNamespaces,
 }
 
 impl Rejection {
     /// All of them, in the order in which `docs/protocol.md` lists them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::TokenMissing,
         Self::CredentialsMalformed,
         Self::CredentialsAmbiguous,
@@ -90,6 +94,8 @@ impl Rejection {
         Self::AuthenticationTimedOut,
         Self::TooManySockets,
         Self::RefusedByBackEnd,
+        Self::NamespaceForbidden,
+        Self::TooManyNamespaces,
     ];
 
     /// The text for people and for `connect_error`.
@@ -162,6 +168,12 @@ impl Rejection {
                 "refused by the back end",
                 "forbidden",
                 "refused_by_back_end",
+            ),
+            Self::NamespaceForbidden => ("namespace forbidden", "forbidden", "namespace_forbidden"),
+            Self::TooManyNamespaces => (
+                "too many namespaces",
+                "too_many_connections",
+                "too_many_namespaces",
             ),
         }
     }

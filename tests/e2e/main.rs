@@ -35,6 +35,7 @@ mod login;
 mod mail;
 mod memory;
 mod metrics;
+mod namespaces;
 mod nginx;
 mod oidc_provider;
 mod order;

@@ -219,3 +219,80 @@ async fn rules_are_tested_and_the_exit_code_tells_how_it_went() {
     let ended = run(&["policy", "test", "/nonexistent"], &[], None).await;
     assert_eq!(ended.status.code(), Some(2), "{}", ended.output);
 }
+
+/// Settings with a namespace.
+const ADMIN: &str = "[[namespaces]]\nname = '/admin'\nscope = 'staff'\n\
+                     [[namespaces.rooms]]\nrooms = ['desk:*']\nactions = ['sub']\n";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_namespace_is_checked_and_printed() {
+    let secret = random_text(36);
+    let variables = [("LATCHKEY_SECRET", secret.as_str())];
+    let config = file(ADMIN);
+    let ended = run(
+        &["check-config", "--config", path(&config)],
+        &variables,
+        None,
+    )
+    .await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
+    let shown: Value = serde_json::from_str(&ended.output).expect("JSON");
+    assert_eq!(shown["namespaces"][0]["name"], "/admin");
+    for (text, expected) in [
+        (format!("{ADMIN}{ADMIN}"), "namespaces[1].name: another"),
+        (ADMIN.replace("/admin", "admin"), "namespaces[0].name: must"),
+        (
+            ADMIN.replace("desk:*", "desk:"),
+            "namespaces[0].rooms: a pattern",
+        ),
+    ] {
+        let broken = file(&text);
+        let ended = run(
+            &["check-config", "--config", path(&broken)],
+            &variables,
+            None,
+        )
+        .await;
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.output);
+        assert!(ended.output.contains(expected), "{}", ended.output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_decision_is_explained_by_the_rules_of_the_namespace() {
+    let secret = random_text(36);
+    let variables = [("LATCHKEY_SECRET", secret.as_str())];
+    let config = file(ADMIN);
+    let forge = Forge::new(ISSUER, &secret).claim("scope", "staff");
+    let token = file(&forge.token());
+    for (namespace, code, expected) in [
+        (
+            "/admin",
+            0,
+            "allowed: sub in desk:7 of /admin\n  by desk:* (sub) of rooms[0]",
+        ),
+        ("/", 1, "denied: sub in desk:7\n"),
+        (
+            "/other",
+            2,
+            "--namespace: no [[namespaces]] entry has this name",
+        ),
+    ] {
+        let mut arguments = explain(path(&token), "desk:7", "sub");
+        arguments.extend(["--namespace", namespace, "--config", path(&config)]);
+        let ended = run(&arguments, &variables, None).await;
+        assert_eq!(
+            ended.status.code(),
+            Some(code),
+            "{namespace}: {}",
+            ended.output
+        );
+        assert!(
+            ended.output.contains(expected),
+            "{namespace}: {}",
+            ended.output
+        );
+    }
+}

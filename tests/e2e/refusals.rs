@@ -42,6 +42,8 @@ fn message(rejection: Rejection) -> &'static str {
         Rejection::AuthenticationTimedOut => "authentication timed out",
         Rejection::TooManySockets => "too many connections",
         Rejection::RefusedByBackEnd => "refused by the back end",
+        Rejection::NamespaceForbidden => "namespace forbidden",
+        Rejection::TooManyNamespaces => "too many namespaces",
     }
 }
 
@@ -89,10 +91,12 @@ fn attack(rejection: Rejection, stack: &Stack) -> Option<Attack> {
         Rejection::IssuedInFuture => forged(forge.claim("iat", soon)),
         Rejection::AudienceInvalid => forged(forge.claim("aud", "latchkey-api")),
         Rejection::ClaimsInvalid => forged(forge.without_claim("sub")),
-        // These need a past or a back end: `revocation.rs`, `renewal.rs`, `limits.rs` and
-        // `backend_admission.rs` have them.
+        // These need a past, a back end or a namespace: `revocation.rs`, `renewal.rs`, `limits.rs`,
+        // `backend_admission.rs` and `namespaces/access.rs` have them.
         Rejection::TooManySockets
         | Rejection::RefusedByBackEnd
+        | Rejection::NamespaceForbidden
+        | Rejection::TooManyNamespaces
         | Rejection::TokenRevoked
         | Rejection::IdentityMismatch
         | Rejection::AuthenticationTimedOut => return None,

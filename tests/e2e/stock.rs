@@ -11,6 +11,8 @@ use harness::{
 };
 use serde_json::json;
 
+use crate::namespaces::with_admin;
+
 /// A stack whose gateway carries all clients by its engine: socketioxide encodes binary data of version 2
 /// wrongly over polling, and takes no base64 over WebSocket.
 fn on_the_engine() -> Vec<(&'static str, Options)> {
@@ -57,6 +59,12 @@ async fn stock_clients_exchange_binary_data_and_stay_away_when_they_are_refused(
 #[ignore = "needs node"]
 async fn a_client_that_sends_again_publishes_once_with_an_id() {
     run_node_tests("retries.test.mjs", vec![("", Options::default())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node"]
+async fn a_stock_client_is_in_two_namespaces_over_one_connection() {
+    run_node_tests("namespaces.test.mjs", vec![("", with_admin())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

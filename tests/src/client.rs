@@ -43,7 +43,16 @@ pub struct SocketClient {
 }
 
 impl SocketClient {
-    /// Connects to the gateway at `url` by WebSocket.
+    /// Connects to the main namespace of the gateway at `url` by WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// The text of the refusal.
+    pub async fn connect(url: &str, credential: Credential) -> Result<Self, String> {
+        Self::connect_to(url, "/", credential).await
+    }
+
+    /// Connects to a namespace of the gateway at `url` by WebSocket.
     ///
     /// # Errors
     ///
@@ -52,7 +61,11 @@ impl SocketClient {
     /// # Panics
     ///
     /// When there is neither a connection nor a refusal.
-    pub async fn connect(url: &str, credential: Credential) -> Result<Self, String> {
+    pub async fn connect_to(
+        url: &str,
+        namespace: &str,
+        credential: Credential,
+    ) -> Result<Self, String> {
         let (sender, signals) = mpsc::unbounded_channel();
         let on = |event: Event, signal: fn(Payload) -> Signal| {
             let sender = sender.clone();
@@ -76,6 +89,7 @@ impl SocketClient {
             Credential::Query(_) | Credential::None => builder,
         };
         let client = builder
+            .namespace(namespace)
             .transport_type(TransportType::Websocket)
             .reconnect(false)
             .on(connected.0, connected.1)

@@ -1,5 +1,7 @@
 //! Engine.IO and Socket.IO by hand over a WebSocket, for what a library would never send.
 
+mod namespaces;
+
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
@@ -226,7 +228,11 @@ impl WebSocket {
 
     /// Waits for the acknowledgement with this number. Events that come first are kept.
     pub async fn acknowledgement(&mut self, number: u32) -> Value {
-        let prefix = format!("43{number}[");
+        self.acknowledgement_after(&format!("43{number}")).await
+    }
+
+    async fn acknowledgement_after(&mut self, header: &str) -> Value {
+        let prefix = format!("{header}[");
         let mut others = VecDeque::new();
         let answer = loop {
             let packet = self.packet().await;

@@ -12,7 +12,6 @@ use super::{
     body::Body,
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
-    rooms::room,
 };
 use crate::{
     auth::{
@@ -21,9 +20,6 @@ use crate::{
     },
     session::Identity,
 };
-
-/// The namespace of clients.
-const NAMESPACE: &str = "/";
 
 /// Who, what and where: either `token` or `connection`.
 #[derive(Deserialize, ToSchema)]
@@ -35,6 +31,8 @@ pub(super) struct ExplainBody {
     connection: Option<String>,
     /// The room.
     room: String,
+    /// The namespace of the room: for a token `/` when it is left out, and for a connection its own.
+    namespace: Option<String>,
     /// What is to be done: `sub`, `pub`, `hst` or `prs`.
     #[schema(value_type = String)]
     action: Action,
@@ -66,9 +64,8 @@ pub(super) async fn post_explain(
 ) -> Result<Json<Explanation>, ApiError> {
     caller.require(Scope::Read)?;
     caller.require_all_rooms()?;
-    let room = room(body.room)?;
     let context = &api.state.sessions;
-    let identity = match (body.token, body.connection) {
+    let (identity, namespace) = match (body.token, body.connection) {
         (Some(token), None) => {
             let now = SystemTime::now();
             let verified = context.keys.verify(&token, now).await;
@@ -78,20 +75,29 @@ pub(super) async fn post_explain(
                 }
                 Unverified::NoKeys => ApiError::Unavailable,
             })?;
-            Arc::new(Identity::of(&claims, &context.policy, "".into(), now))
+            let namespace = api.namespace(body.namespace.as_deref())?;
+            let policy = context.policies.of(&namespace);
+            let identity = Identity::of(&claims, policy, "".into(), now);
+            (Arc::new(identity), namespace)
         }
         (None, Some(connection)) => {
             let session = context.sessions.find_connection(&connection);
             let session =
                 session.ok_or(ApiError::InvalidRequest("no connection has this id".into()))?;
-            session.identity()
+            let own = session.policy().namespace();
+            if body.namespace.is_some_and(|name| *name != **own) {
+                let detail = "the connection is in another namespace";
+                return Err(ApiError::InvalidRequest(detail.into()));
+            }
+            (session.identity(), own.clone())
         }
         _ => {
             let detail = "exactly one of token and connection is required";
             return Err(ApiError::InvalidRequest(detail.into()));
         }
     };
-    let policy = &context.policy;
+    let room = api.room(Some(&namespace), body.room)?;
+    let policy = context.policies.of(&namespace);
     let claims = identity.claims();
     let holder = match &claims {
         Some(claims) => policy
@@ -105,6 +111,6 @@ pub(super) async fn post_explain(
     }
     let details = identity.details();
     let decisions = context.back_ends.decisions();
-    let asker = details.asker(NAMESPACE);
+    let asker = details.asker(&namespace);
     Ok(Json(decisions.explain(&asker, explanation).await))
 }

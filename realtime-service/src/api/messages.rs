@@ -13,7 +13,6 @@ use super::{
     body::Body,
     caller::{Caller, Scope},
     problem::{ApiError, PROBLEM_TYPE, Problem},
-    rooms::room,
 };
 use crate::{
     clock::{self, unix_millis},
@@ -26,6 +25,8 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublishBody {
+    /// The namespace of the room; `/` when it is left out.
+    namespace: Option<String>,
     /// The room.
     room: String,
     /// The name of the event that its subscribers listen for.
@@ -54,6 +55,8 @@ pub(super) struct PublishAnswer {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BroadcastBody {
+    /// The namespace of the sockets; `/` when it is left out.
+    namespace: Option<String>,
     /// The name of the event.
     event: String,
     /// What it says; `null` when it is left out.
@@ -118,7 +121,7 @@ pub(super) async fn post_publish(
     Body(body): Body<PublishBody>,
 ) -> Result<Json<PublishAnswer>, ApiError> {
     caller.require(Scope::Publish)?;
-    let room = room(body.room)?;
+    let room = api.room(body.namespace.as_deref(), body.room)?;
     caller.require_room(Action::Publish, &room)?;
     require_publishable(&body.event)?;
     if body.id.as_deref().is_some_and(|id| !is_identifier(id)) {
@@ -153,7 +156,7 @@ pub(super) async fn post_publish(
     }))
 }
 
-/// Sends a message to every socket that was admitted, on all gateways. Scope `rt.publish`, and no rooms that the token
+/// Sends a message to every socket that was admitted to a namespace, on all gateways. Scope `rt.publish`, and no rooms that the token
 /// is held to.
 ///
 /// It is in no room and is not kept. A client that takes its messages too slowly is disconnected.
@@ -179,6 +182,7 @@ pub(super) async fn post_broadcast(
 ) -> Result<Json<BroadcastAnswer>, ApiError> {
     caller.require(Scope::Publish)?;
     caller.require_all_rooms()?;
+    let namespace = api.namespace(body.namespace.as_deref())?;
     require_publishable(&body.event)?;
     let meta = meta_of(&caller);
     let id = meta.id.clone();
@@ -187,7 +191,7 @@ pub(super) async fn post_broadcast(
         data: body.data,
         meta,
     };
-    let sent = api.state.broadcast_everywhere(message).await;
+    let sent = api.state.broadcast_everywhere(&namespace, message).await;
     let (sockets, reach) = sent.ok_or(ApiError::Unavailable)?;
     Ok(Json(BroadcastAnswer { id, sockets, reach }))
 }

@@ -8,6 +8,7 @@ mod connections;
 mod drain;
 mod idempotency;
 mod messages;
+mod namespace;
 mod openapi;
 mod problem;
 mod rooms;

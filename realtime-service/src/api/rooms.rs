@@ -26,21 +26,13 @@ pub(super) const LISTED: usize = 100;
 /// Maximum number of pages that one answer is looked for in.
 const MOST_PAGES: usize = 20;
 
-/// The room that a request names.
-///
-/// # Errors
-///
-/// When it is not the name of a room.
-pub(super) fn room(text: String) -> Result<RoomName, ApiError> {
-    RoomName::parse(text)
-        .map_err(|_| ApiError::InvalidRequest("this is not the name of a room".into()))
-}
-
 /// Which rooms to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomsQuery {
+    /// The namespace of the rooms; `/` when it is left out.
+    namespace: Option<String>,
     /// With what their names begin.
     #[serde(default)]
     prefix: String,
@@ -72,6 +64,7 @@ pub(super) struct RoomsAnswer {
     security(("bearer" = [])),
     responses(
         (status = 200, description = "some rooms", body = RoomsAnswer),
+        (status = 400, description = "no such namespace", body = Problem, content_type = PROBLEM_TYPE),
         (status = 401, description = "no token", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "not with this token", body = Problem, content_type = PROBLEM_TYPE),
         (status = 429, description = "too many requests", body = Problem, content_type = PROBLEM_TYPE),
@@ -84,8 +77,9 @@ pub(super) async fn list_rooms(
 ) -> Result<Json<RoomsAnswer>, ApiError> {
     caller.require(Scope::Read)?;
     let limit = query.limit.unwrap_or(LISTED).min(MOST_LISTED);
+    let namespace = api.namespace(query.namespace.as_deref())?;
     let is_meant = |one: &RoomCount| {
-        let room = RoomName::parse(one.room.clone());
+        let room = RoomName::parse_in(&namespace, one.room.clone());
         room.is_ok_and(|room| caller.may(Action::Presence, &room))
     };
     let (mut rooms, mut next) = (Vec::new(), query.after);
@@ -93,8 +87,8 @@ pub(super) async fn list_rooms(
     // Rooms that the token does not cover take no place in the answer.
     for _ in 0..MOST_PAGES {
         let wanted = limit - rooms.len();
-        let pages = api.state.rooms_everywhere(&query.prefix, next, wanted);
-        let pages = pages.await;
+        let listing = (&*namespace, &*query.prefix);
+        let pages = api.state.rooms_everywhere(listing, next, wanted).await;
         rooms.extend(pages.entries.into_iter().filter(is_meant));
         next = pages.next;
         reach.add(pages.reach);
@@ -110,6 +104,8 @@ pub(super) async fn list_rooms(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PresenceQuery {
+    /// The namespace of the room; `/` when it is left out.
+    namespace: Option<String>,
     /// `full` when it is left out, or `count`.
     #[serde(default = "full")]
     #[param(value_type = Option<String>)]
@@ -142,7 +138,7 @@ pub(super) async fn show_presence(
     Parameters(query): Parameters<PresenceQuery>,
 ) -> Result<Json<Presence>, ApiError> {
     caller.require(Scope::Read)?;
-    let room = room(name)?;
+    let room = api.room(query.namespace.as_deref(), name)?;
     caller.require_room(Action::Presence, &room)?;
     let rooms = &api.state.sessions.rooms;
     Ok(Json(rooms.presence(&room, query.mode).await))
@@ -153,6 +149,8 @@ pub(super) async fn show_presence(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
+    /// The namespace of the room; `/` when it is left out.
+    namespace: Option<String>,
     /// How many at most: 100 when it is left out, 1000 at most.
     limit: Option<usize>,
     /// With `offset`: the life of the room to read on in.
@@ -218,7 +216,7 @@ pub(super) async fn show_history(
     Parameters(query): Parameters<HistoryQuery>,
 ) -> Result<Json<HistoryAnswer>, ApiError> {
     caller.require(Scope::Read)?;
-    let room = room(name)?;
+    let room = api.room(query.namespace.as_deref(), name)?;
     caller.require_room(Action::History, &room)?;
     let since = match (query.epoch, query.offset) {
         (Some(epoch), Some(offset)) => Some(Since { epoch, offset }),

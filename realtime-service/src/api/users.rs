@@ -29,6 +29,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmitBody {
+    /// The namespace of the sockets; `/` when it is left out.
+    namespace: Option<String>,
     /// The issuer, when it is another than our own.
     iss: Option<String>,
     /// The name of the event.
@@ -58,7 +60,7 @@ pub(super) struct EmitAnswer {
     reach: Reach,
 }
 
-/// Sends a message to every socket of a user on all gateways, and gathers their acknowledgements. Scope `rt.publish`;
+/// Sends a message to every socket of a user in a namespace, on all gateways, and gathers their acknowledgements. Scope `rt.publish`;
 /// a token that is held to rooms must be able to publish in `user:{sub}`.
 #[utoipa::path(
     post,
@@ -85,7 +87,8 @@ pub(super) async fn post_emit(
     Body(body): Body<EmitBody>,
 ) -> Result<Json<EmitAnswer>, ApiError> {
     caller.require(Scope::Publish)?;
-    require_user(&caller, &sub, body.iss.as_deref())?;
+    let namespace = api.namespace(body.namespace.as_deref())?;
+    require_user(&caller, &namespace, (body.iss.as_deref(), &sub))?;
     require_publishable(&body.event)?;
     let wait = body
         .timeout_ms
@@ -102,7 +105,9 @@ pub(super) async fn post_emit(
         meta,
     };
     let wait = body.ack.then_some(wait);
-    let emitting = api.state.emit_everywhere(body.iss, sub, message, wait);
+    let emitting = api
+        .state
+        .emit_everywhere(&namespace, (body.iss, sub), message, wait);
     let (emitted, reach) = emitting.await;
     Ok(Json(EmitAnswer {
         id,
@@ -115,8 +120,12 @@ pub(super) async fn post_emit(
 /// # Errors
 ///
 /// When the caller is held to rooms, and the user's own is none of them.
-fn require_user(caller: &Caller, sub: &str, iss: Option<&str>) -> Result<(), ApiError> {
-    let own_room = RoomName::parse(format!("user:{}", percent_encode(sub))).ok();
+fn require_user(
+    caller: &Caller,
+    namespace: &str,
+    (iss, sub): (Option<&str>, &str),
+) -> Result<(), ApiError> {
+    let own_room = RoomName::parse_in(namespace, format!("user:{}", percent_encode(sub))).ok();
     match (iss, own_room) {
         (None, Some(room)) => caller.require_room(Action::Publish, &room),
         _ => caller.require_all_rooms(),

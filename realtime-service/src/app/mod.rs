@@ -1,6 +1,7 @@
 //! The gateway around an application: its namespaces, its routes, and everything that runs beside
 //! them.
 
+mod namespaces;
 mod routes;
 mod sharing;
 #[cfg(test)]
@@ -137,12 +138,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// When a listener or the certificate cannot be used.
+    /// When a listener or the certificate cannot be used, or the settings have namespaces, which only
+    /// [`serve`] serves.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
+        self.check_namespaces()?;
         let Self {
             config,
             state,

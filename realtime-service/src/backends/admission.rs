@@ -14,7 +14,7 @@ use super::{
     asker::{check_reason, unusable},
 };
 use crate::{
-    config::{ConnectSettings, OnFailure},
+    config::{ConfigError, NamespaceView, OnFailure},
     ids::random_id,
     rooms::{RoomName, is_portable},
 };
@@ -89,27 +89,31 @@ struct WrittenGrant {
 }
 
 impl Admitter {
-    /// Returns the back end of the settings, if there is one.
+    /// Returns the back end of a namespace, if it has one.
     ///
     /// # Errors
     ///
     /// When no back end has the name.
     pub(super) fn new(
-        settings: &ConnectSettings,
+        namespace: &NamespaceView<'_>,
         all: &[Arc<BackEnd>],
-    ) -> Result<Option<Self>, &'static str> {
+    ) -> Result<Option<Self>, ConfigError> {
+        let settings = namespace.connect;
         if !settings.is_on() {
             return Ok(None);
         }
         let back_end = all.iter().find(|one| one.name() == settings.backend);
-        let back_end = back_end.ok_or("no [[backends]] entry has this name")?;
+        let back_end = back_end.ok_or_else(|| ConfigError::Invalid {
+            setting: format!("{}connect.backend", namespace.place),
+            problem: "no [[backends]] entry has this name".to_owned(),
+        })?;
         Ok(Some(Self {
             back_end: back_end.clone(),
             on_failure: settings.on_failure,
         }))
     }
 
-    /// Asks whether the user of `connection` is admitted.
+    /// Asks whether the user of `connection` is admitted. The rooms of the answer are in `namespace`.
     ///
     /// # Errors
     ///
@@ -118,13 +122,14 @@ impl Admitter {
     pub(super) async fn ask(
         &self,
         asker: &Asker<'_>,
-        connection: &str,
+        (connection, namespace): (&str, &str),
         stage: AdmissionStage,
     ) -> Result<AdmissionAnswer, CallError> {
         let id = random_id();
         let claims = asker.claims;
         let mut event = asker.event(EventType::Connect, &id, AdmissionQuestion { stage, claims });
         event.connection = Some(connection);
+        let parse = |body: &[u8]| parse(namespace, body);
         let answer = self.back_end.ask(&event, (asker.key, 0), parse).await;
         answer.or_else(|error| without_answer(error, self.on_failure))
     }
@@ -139,12 +144,13 @@ fn without_answer(error: CallError, on_failure: OnFailure) -> Result<AdmissionAn
     }
 }
 
-/// Parses the body of an answer. Either all of it can be used, or none of it is.
+/// Parses the body of an answer about a client of `namespace`, in which its rooms are. Either all of it can be
+/// used, or none of it is.
 ///
 /// # Errors
 ///
 /// When the body has another shape, or a part of it cannot work.
-fn parse(body: &[u8]) -> Result<AdmissionAnswer, CallError> {
+fn parse(namespace: &str, body: &[u8]) -> Result<AdmissionAnswer, CallError> {
     let written: WrittenAdmission = json::from_object(body).ok_or_else(|| {
         unusable("it is no object with allow, reason, grants, rooms and presence alone, or one of them has another shape")
     })?;
@@ -161,7 +167,8 @@ fn parse(body: &[u8]) -> Result<AdmissionAnswer, CallError> {
     if is_too_long {
         return Err(unusable("it has more than 64 grants or rooms"));
     }
-    let rooms = written.rooms.into_iter().map(RoomName::parse);
+    let rooms = written.rooms.into_iter();
+    let rooms = rooms.map(|text| RoomName::parse_in(namespace, text));
     Ok(AdmissionAnswer::Admitted(Admission {
         grants: written
             .grants
@@ -201,13 +208,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backends::Failure;
+    use crate::{backends::Failure, namespaces::MAIN};
 
     #[test]
     fn every_part_of_an_answer_is_understood() {
         let body = br#"{"allow":true,"grants":[{"actions":["sub"],"rooms":["desk:*"]}],
             "rooms":["desk:7"],"presence":{"mood":"busy"}}"#;
-        let Ok(AdmissionAnswer::Admitted(admission)) = parse(body) else {
+        let Ok(AdmissionAnswer::Admitted(admission)) = parse(MAIN, body) else {
             panic!("the answer admits");
         };
         assert_eq!(admission.grants[0].rooms, ["desk:*"]);
@@ -218,7 +225,7 @@ mod tests {
             (r#"{"allow":false}"#, None),
             (r#"{"allow":false,"reason":"closed"}"#, Some("closed")),
         ] {
-            let Ok(AdmissionAnswer::Refused(reason)) = parse(body.as_bytes()) else {
+            let Ok(AdmissionAnswer::Refused(reason)) = parse(MAIN, body.as_bytes()) else {
                 panic!("{body} refuses");
             };
             assert_eq!(reason.as_deref(), text);
@@ -262,8 +269,8 @@ mod tests {
             r#"{"allow":true,"presence":{"_placeholder":true}}"#,
             &long,
         ] {
-            assert!(parse(body.as_bytes()).is_err(), "{body}");
+            assert!(parse(MAIN, body.as_bytes()).is_err(), "{body}");
         }
-        assert!(parse(br#"{"allow":true}"#).is_ok());
+        assert!(parse(MAIN, br#"{"allow":true}"#).is_ok());
     }
 }

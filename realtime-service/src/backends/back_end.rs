@@ -21,6 +21,7 @@ use crate::{
     clock::{unix_secs, wall_now},
     config::{BackendSettings, read_secret_file},
     metrics::{BackEndMetrics, Metrics},
+    namespaces::MAIN,
 };
 
 /// Maximum size of an answer besides the data of a message, in bytes.
@@ -104,7 +105,9 @@ impl BackEnd {
         event: &CloudEvent<'_, T>,
         (sender, bytes): (&str, usize),
     ) -> Result<Reply, CallError> {
-        self.ask(event, (sender, bytes), Reply::parse).await
+        let namespace = event.namespace.unwrap_or(MAIN);
+        let parse = |body: &[u8]| Reply::parse(namespace, body);
+        self.ask(event, (sender, bytes), parse).await
     }
 
     /// Posts an event as [`Self::call`] does, and returns what `parse` makes of the answer.

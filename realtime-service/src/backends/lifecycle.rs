@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use shared_claims::{VerifiedLogout, verify::LogoutScope};
 
 pub use self::recipient::Origin;
-use self::recipient::{Recipient, Rule, Subject, key_of_room};
+use self::recipient::{Recipient, Rule, Subject};
 use super::{
     BackEnd, BackEnds, CloudEvent,
     cloud_event::id_of,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::wall_now,
-    config::{Config, ConfigError, LifecycleType},
+    config::{ConfigError, LifecycleType, NamespaceView},
     metrics::Cause,
     rooms::{Draft, Position, RoomName, Sender},
 };
@@ -44,7 +44,7 @@ const EVENT_BYTES: usize = 2048;
 /// Usual cause of the end of a room's use.
 const LEFT: &str = "left";
 
-/// The back ends that are sent lifecycle events.
+/// The back ends that are sent the lifecycle events of a namespace.
 pub(super) struct Lifecycle(Vec<Recipient>);
 
 /// The beginning of a connection that is not stored yet, and the memory for it.
@@ -100,8 +100,11 @@ struct Published<'a> {
 }
 
 impl Lifecycle {
-    /// The events and back ends of the settings.
-    pub(super) fn new(config: &Config, all: &[Arc<BackEnd>]) -> Result<Self, ConfigError> {
+    /// The events and back ends of a namespace.
+    pub(super) fn new(
+        namespace: &NamespaceView<'_>,
+        all: &[Arc<BackEnd>],
+    ) -> Result<Self, ConfigError> {
         let mut recipients: Vec<_> = all
             .iter()
             .map(|back_end| Recipient {
@@ -109,11 +112,11 @@ impl Lifecycle {
                 rules: Vec::new(),
             })
             .collect();
-        for (index, rule) in config.lifecycle.iter().enumerate() {
+        for (index, rule) in namespace.lifecycle.iter().enumerate() {
             let rooms = rule.rooms.iter().map(|text| RoomPattern::parse(text));
             let rooms: Result<Vec<_>, _> = rooms.collect();
             let rooms = rooms.map_err(|problem| ConfigError::Invalid {
-                setting: format!("lifecycle[{index}].rooms"),
+                setting: format!("{}lifecycle[{index}].rooms", namespace.place),
                 problem: problem.to_owned(),
             })?;
             let mut named = recipients.iter_mut();
@@ -126,17 +129,22 @@ impl Lifecycle {
         Ok(Self(recipients))
     }
 
+    /// Whether some back end is sent some event.
+    pub(super) fn is_on(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     fn wants(&self, r#type: LifecycleType, room: Option<&str>) -> bool {
         self.0.iter().any(|one| one.wants(r#type, room))
     }
 }
 
 impl BackEnds {
-    /// Whether a back end is sent the events of connections.
+    /// Whether a back end is sent the events of connections to a namespace.
     #[must_use]
-    pub fn follow_connections(&self) -> bool {
-        let mut types = CONNECTION.iter();
-        types.any(|one| self.lifecycle.wants(*one, None))
+    pub fn follow_connections(&self, namespace: &str) -> bool {
+        let lifecycle = self.lifecycle.of(namespace);
+        CONNECTION.iter().any(|one| lifecycle.wants(*one, None))
     }
 
     /// Describes the beginning of a connection whose token says `claims`, and waits for the memory that storing it
@@ -151,12 +159,13 @@ impl BackEnds {
         let describe = |recipient: &Recipient| {
             recipient.opening(Subject::Connection(origin), CONNECTION, &content)
         };
-        let openings: Vec<_> = self.lifecycle.0.iter().map(describe).collect();
+        let recipients = &self.lifecycle.of(origin.namespace).0;
+        let openings: Vec<_> = recipients.iter().map(describe).collect();
         // Taken at once, so that no two connections wait for each other's part.
         let bytes = openings.iter().map(Opening::memory).sum();
         Some(ConnectionOpening {
             queue,
-            recipients: &self.lifecycle.0,
+            recipients,
             openings,
             reservation: queue.reserve(bytes).await,
         })
@@ -166,14 +175,14 @@ impl BackEnds {
     #[must_use]
     pub fn room_occupied(&self, room: &RoomName) -> Option<OpenBook> {
         let queue = self.queue.as_ref()?;
-        let room = room.to_string();
+        let lifecycle = self.lifecycle.of(room.namespace());
         let mut types = ROOM.iter();
-        if !types.any(|one| self.lifecycle.wants(*one, Some(&room))) {
+        if !types.any(|one| lifecycle.wants(*one, Some(room.as_str()))) {
             return None;
         }
         let content = Value::Object(Map::new());
-        let opened = self.lifecycle.0.iter().filter_map(|recipient| {
-            let opening = recipient.opening(Subject::Room(&room), ROOM, &content);
+        let opened = lifecycle.0.iter().filter_map(|recipient| {
+            let opening = recipient.opening(Subject::Room(room), ROOM, &content);
             // The lock of the room cannot wait for the disk, nor for memory.
             let reservation = queue.try_reserve(opening.memory());
             recipient.open(queue, opening, reservation).0
@@ -185,9 +194,10 @@ impl BackEnds {
     /// the messages of its room.
     pub async fn reserve_message(&self, draft: &Draft) -> Option<Reservation> {
         let queue = self.queue.as_ref()?;
-        let room = draft.room.to_string();
-        let wants = |one: &&Recipient| one.wants(LifecycleType::MessagePublished, Some(&room));
-        let recipients = self.lifecycle.0.iter().filter(wants).count();
+        let room = draft.room.as_str();
+        let wants = |one: &&Recipient| one.wants(LifecycleType::MessagePublished, Some(room));
+        let recipients = &self.lifecycle.of(draft.room.namespace()).0;
+        let recipients = recipients.iter().filter(wants).count();
         if recipients == 0 {
             return None;
         }
@@ -206,15 +216,16 @@ impl BackEnds {
         position: &Position,
         reservation: Reservation,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let room = draft.room.to_string();
+        let room = &draft.room;
         let place = [position.epoch.to_string(), position.offset.to_string()];
         let attachments = draft.data.attachments().iter();
         let attachments: Vec<_> = attachments.map(|data| STANDARD.encode(data)).collect();
         let stored = self.tell(
-            (LifecycleType::MessagePublished, Some(&room)),
+            self.lifecycle.of(room.namespace()),
+            (LifecycleType::MessagePublished, Some(room.as_str())),
             (reservation, Share::Sixteenth),
             |recipient| {
-                let id = id_of(&[recipient, "message", &room, &place[0], &place[1]]);
+                let id = id_of(&[recipient, "message", room.key(), &place[0], &place[1]]);
                 let content = Published {
                     event: &draft.event,
                     data: serde_json::from_str(draft.data.json()).ok()?,
@@ -226,9 +237,9 @@ impl BackEnds {
                 };
                 let name = LifecycleType::MessagePublished.name();
                 let mut event = CloudEvent::of_gateway(name, (&id, wall_now()), content);
-                event.room = Some(&room);
+                Subject::Room(room).describe(&mut event);
                 let body = event.to_body().ok()?;
-                Some((id, key_of_room(&room), body))
+                Some((id, Subject::Room(room).key(), body))
             },
         );
         stored.wait()
@@ -244,7 +255,9 @@ impl BackEnds {
         at: SystemTime,
     ) {
         let Some(queue) = &self.queue else { return };
-        let bytes = EVENT_BYTES * self.lifecycle.0.len();
+        // A revocation concerns all namespaces.
+        let lifecycle = self.lifecycle.main();
+        let bytes = EVENT_BYTES * lifecycle.0.len();
         let Some(reservation) = queue.reserve(bytes).await else {
             return;
         };
@@ -267,7 +280,8 @@ impl BackEnds {
             true => json!({ "issued_at": logout.iat, "tokens": "without_session" }),
             false => json!({ "issued_at": logout.iat }),
         };
-        let stored = self.tell((LifecycleType::SessionRevoked, None), terms, |recipient| {
+        let what = (LifecycleType::SessionRevoked, None);
+        let stored = self.tell(lifecycle, what, terms, |recipient| {
             let issued_at = logout.iat.to_string();
             let parts = [session, named].map(Option::unwrap_or_default);
             let id = id_of(&[
@@ -289,10 +303,11 @@ impl BackEnds {
         stored.wait().await;
     }
 
-    /// Stores an event for each back end that is sent it, in the memory and the share of `terms`. `encode` makes id, subject and body for the back end
+    /// Stores an event for each back end of `lifecycle` that is sent it, in the memory and the share of `terms`. `encode` makes id, subject and body for the back end
     /// of a name.
     fn tell(
         &self,
+        lifecycle: &Lifecycle,
         (r#type, room): (LifecycleType, Option<&str>),
         (reservation, share): (Reservation, Share),
         encode: impl Fn(&str) -> Option<(String, String, Vec<u8>)>,
@@ -301,7 +316,7 @@ impl BackEnds {
         let Some(queue) = &self.queue else {
             return stored;
         };
-        let recipients = self.lifecycle.0.iter();
+        let recipients = lifecycle.0.iter();
         for recipient in recipients.filter(|one| one.wants(r#type, room)) {
             let backend = recipient.back_end.name();
             if let Some((id, subject, body)) = encode(backend) {

@@ -48,16 +48,17 @@ pub use self::{
 use crate::{
     config::{Config, ConfigError, EventMode},
     metrics::Metrics,
+    namespaces::Namespaces,
 };
 
 /// The back ends of the settings, and the events that are theirs.
 pub struct BackEnds {
     all: Vec<Arc<BackEnd>>,
-    routes: Vec<Route>,
-    /// The back end that is asked about each client that connects.
-    admitter: Option<Admitter>,
+    routes: Namespaces<Vec<Route>>,
+    /// The back end that is asked about each client that connects to a namespace.
+    admitters: Namespaces<Option<Admitter>>,
     decisions: Decisions,
-    lifecycle: Lifecycle,
+    lifecycle: Namespaces<Lifecycle>,
     /// Events that are delivered later; `None` while no event of the settings is.
     queue: Option<Arc<Queue>>,
 }
@@ -81,30 +82,27 @@ impl BackEnds {
         let all = config.backends.iter().enumerate().map(new);
         let all: Vec<Arc<BackEnd>> = all.collect::<Result<_, _>>()?;
         Ok(Self {
-            routes: routes::routes_of(config, &all)?,
-            admitter: Admitter::new(&config.connect, &all).map_err(|problem| {
-                ConfigError::Invalid {
-                    setting: "connect.backend".to_owned(),
-                    problem: problem.to_owned(),
-                }
-            })?,
+            routes: config.each_namespace(|one| routes::routes_of(one, &all))?,
+            admitters: config.each_namespace(|one| Admitter::new(one, &all))?,
             decisions: Decisions::new(config, &all)?,
-            lifecycle: Lifecycle::new(config, &all)?,
+            lifecycle: config.each_namespace(|one| Lifecycle::new(one, &all))?,
             all,
             queue: None,
         })
     }
 
-    /// Does the same, and opens the queue if an entry of `[[events]]` or `[[lifecycle]]` needs it.
+    /// Does the same, and opens the queue if an entry of `[[events]]` or `[[lifecycle]]` needs it, in whichever
+    /// namespace.
     ///
     /// # Errors
     ///
     /// Those of [`Self::new`], or when the file of the queue cannot be used.
     pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
-        let mut events = config.events.iter();
-        let is_needed =
-            !config.lifecycle.is_empty() || events.any(|rule| rule.mode == EventMode::Notify);
         let back_ends = Self::new(config, metrics)?;
+        let is_needed = back_ends.lifecycle.values().any(Lifecycle::is_on) || {
+            let mut routes = back_ends.routes.values().flatten();
+            routes.any(|route| route.mode == EventMode::Notify)
+        };
         let queue = is_needed
             .then(|| Queue::open(&config.webhooks))
             .transpose()?;
@@ -155,10 +153,12 @@ impl BackEnds {
         }
     }
 
-    /// Returns the route of the events with this name: the first one of the settings that matches.
+    /// Returns the route of the events with this name in a namespace: the first one of its settings that
+    /// matches.
     #[must_use]
-    pub fn route(&self, event: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matches(event))
+    pub fn route(&self, namespace: &str, event: &str) -> Option<&Route> {
+        let mut routes = self.routes.of(namespace).iter();
+        routes.find(|route| route.matches(event))
     }
 
     /// The decisions about rooms.
@@ -167,8 +167,8 @@ impl BackEnds {
         &self.decisions
     }
 
-    /// Asks the back end of `connect.backend` whether the user of `connection` is admitted. Without such a
-    /// back end everybody is.
+    /// Asks the back end of the namespace's `connect.backend` whether the user of `connection` is admitted.
+    /// Without such a back end everybody is.
     ///
     /// # Errors
     ///
@@ -179,16 +179,17 @@ impl BackEnds {
         connection: &str,
         stage: AdmissionStage,
     ) -> Result<AdmissionAnswer, CallError> {
-        match &self.admitter {
-            Some(admitter) => admitter.ask(asker, connection, stage).await,
+        let place = (connection, self.admitters.name_of(asker.namespace));
+        match self.admitters.of(asker.namespace) {
+            Some(admitter) => admitter.ask(asker, place, stage).await,
             None => Ok(AdmissionAnswer::Admitted(Admission::default())),
         }
     }
 
-    /// Whether a back end is asked about each client that connects.
+    /// Whether a back end is asked about each client that connects to a namespace.
     #[must_use]
-    pub fn decide_on_connections(&self) -> bool {
-        self.admitter.is_some()
+    pub fn decide_on_connections(&self, namespace: &str) -> bool {
+        self.admitters.of(namespace).is_some()
     }
 
     /// Reads the secrets of all back ends again at each SIGHUP, until it is dropped.
@@ -294,7 +295,11 @@ mod tests {
             ..Config::default()
         };
         let back_ends = BackEnds::new(&config, &Metrics::new()).expect("back ends");
-        let name = |event| back_ends.route(event).map(|route| route.back_end().name());
+        let name = |event| {
+            back_ends
+                .route("/", event)
+                .map(|route| route.back_end().name())
+        };
         assert_eq!(
             (name("a:b"), name("a:c"), name("b:c")),
             (Some("one"), Some("two"), None)

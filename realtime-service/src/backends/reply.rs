@@ -112,13 +112,13 @@ fn no_arguments() -> Box<RawValue> {
 }
 
 impl Reply {
-    /// Parses the body of an answer; an empty one acknowledges without arguments. Either all of it can
-    /// be done, or none of it is.
+    /// Parses the body of an answer about a client of `namespace`, in which its rooms are; an empty one
+    /// acknowledges without arguments. Either all of it can be done, or none of it is.
     ///
     /// # Errors
     ///
     /// When the body has another shape, or an action cannot work.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, CallError> {
+    pub(super) fn parse(namespace: &str, body: &[u8]) -> Result<Self, CallError> {
         let written = match body.trim_ascii() {
             [] => b"{}",
             body => body,
@@ -134,7 +134,7 @@ impl Reply {
         if actions.len() > MAXIMUM_ACTIONS {
             return Err(invalid("it has more than 64 actions"));
         }
-        let actions = actions.into_iter().map(WrittenAction::check);
+        let actions = actions.into_iter().map(|action| action.check(namespace));
         Ok(Self {
             ack: arguments(ack, &attachments).map_err(invalid)?,
             actions: actions.collect::<Result<_, _>>().map_err(invalid)?,
@@ -143,8 +143,10 @@ impl Reply {
 }
 
 impl WrittenAction {
-    fn check(self) -> Result<Action, &'static str> {
-        let room = |text| RoomName::parse(text).map_err(|_| "a room has no such name");
+    fn check(self, namespace: &str) -> Result<Action, &'static str> {
+        let room = |text: String| {
+            RoomName::parse_in(namespace, text).map_err(|_| "a room has no such name")
+        };
         let publishable = |event: &str| match is_publishable(event) {
             true => Ok(()),
             false => Err("the name of an event is reserved, or longer than 128 bytes"),
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Reply, CallError> {
-        Reply::parse(text.as_bytes())
+        Reply::parse("/", text.as_bytes())
     }
 
     #[test]

@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use super::{BackEnd, pattern::EventPattern};
 use crate::{
-    auth::policy::{EventAudience, Holder},
-    config::{Config, ConfigError, EventMode, EventRule},
+    auth::policy::{Holder, TokenRequirement},
+    config::{ConfigError, EventMode, EventRule, NamespaceView},
     limits::Rates,
 };
 
 /// The events of some names, the users that may send them, and the back end that answers them.
 pub struct Route {
     patterns: Box<[EventPattern]>,
-    audience: EventAudience,
+    required: TokenRequirement,
     rates: Option<Rates>,
     back_end: Arc<BackEnd>,
     /// The way in which the back end answers.
@@ -26,7 +26,7 @@ impl Route {
         let patterns = rule.events.iter().map(|text| EventPattern::parse(text));
         Ok(Self {
             patterns: patterns.collect::<Result<_, _>>()?,
-            audience: EventAudience::new(rule),
+            required: TokenRequirement::of_events(rule),
             rates: rule.rate.map(|rate| Rates::new(rate, rate)),
             back_end,
             mode: rule.mode,
@@ -42,7 +42,7 @@ impl Route {
     /// Whether the holder of a token, or a guest, may send these events.
     #[must_use]
     pub fn admits(&self, holder: &Holder<'_>) -> bool {
-        self.audience.admits(holder)
+        self.required.is_met_by(holder)
     }
 
     /// Counts an event of `sender`.
@@ -64,15 +64,19 @@ impl Route {
     }
 }
 
-/// Builds the routes of the settings.
+/// Builds the routes of a namespace.
 ///
 /// # Errors
 ///
 /// The first rule that cannot work.
-pub(super) fn routes_of(config: &Config, all: &[Arc<BackEnd>]) -> Result<Vec<Route>, ConfigError> {
+pub(super) fn routes_of(
+    namespace: &NamespaceView<'_>,
+    all: &[Arc<BackEnd>],
+) -> Result<Vec<Route>, ConfigError> {
+    let place = &namespace.place;
     let route = |(index, rule): (usize, &EventRule)| {
         let invalid = |setting, problem: &str| ConfigError::Invalid {
-            setting: format!("events[{index}].{setting}"),
+            setting: format!("{place}events[{index}].{setting}"),
             problem: problem.to_owned(),
         };
         let back_end = all.iter().find(|one| one.name() == rule.backend);
@@ -80,5 +84,5 @@ pub(super) fn routes_of(config: &Config, all: &[Arc<BackEnd>]) -> Result<Vec<Rou
             back_end.ok_or_else(|| invalid("backend", "no [[backends]] entry has this name"))?;
         Route::new(rule, back_end.clone()).map_err(|problem| invalid("events", problem))
     };
-    config.events.iter().enumerate().map(route).collect()
+    namespace.events.iter().enumerate().map(route).collect()
 }

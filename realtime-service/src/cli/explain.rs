@@ -34,6 +34,9 @@ pub struct ExplainArguments {
     /// The room
     #[arg(long)]
     room: String,
+    /// The namespace of the room
+    #[arg(long, default_value = "/")]
+    namespace: String,
     /// What is to be done in it: sub, pub, hst or prs
     #[arg(long, value_parser = action)]
     action: Action,
@@ -57,7 +60,11 @@ fn action(name: &str) -> Result<Action, &'static str> {
 #[tokio::main(flavor = "current_thread")]
 pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::Result<bool> {
     telemetry::init(config.log_format);
-    let room = RoomName::parse(&arguments.room).context("--room")?;
+    let policies = Policy::all(config)?;
+    let policy = policies.get(&arguments.namespace);
+    let policy = policy.context("--namespace: no [[namespaces]] entry has this name")?;
+    let namespace = policy.namespace();
+    let room = RoomName::parse_in(namespace, &arguments.room).context("--room")?;
     let token = token_file::read(&arguments.token_file).context("--token-file: cannot be read")?;
     let metrics = Arc::new(Metrics::new());
     let keys = Keys::new(config, load_keys(config)?, &metrics)?;
@@ -66,13 +73,12 @@ pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::R
         Unverified::Rejected(rejection) => anyhow!("the token is refused: {}", rejection.message()),
         Unverified::NoKeys => anyhow!("no keys of the token's issuer can be had"),
     })?;
-    let policy = Policy::new(config)?;
     let mut explanation = policy.explain(&policy.bearer(&claims), arguments.action, &room);
     if arguments.ask && explanation.backend.is_some() {
         let back_ends = BackEnds::new(config, &metrics)?;
-        let identity = Identity::of(&claims, &policy, "".into(), SystemTime::now());
+        let identity = Identity::of(&claims, policy, "".into(), SystemTime::now());
         let details = identity.details();
-        let asker = details.asker("/");
+        let asker = details.asker(namespace);
         explanation = back_ends.decisions().explain(&asker, explanation).await;
     }
     print(&explanation, arguments.json)?;

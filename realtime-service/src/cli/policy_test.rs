@@ -25,6 +25,7 @@ use shared_claims::{
 use crate::{
     auth::policy::{Explanation, Holder, Policy, RoomName, RoomRule},
     config::Config,
+    namespaces::{MAIN, Namespaces},
 };
 
 /// How long the tokens of a run would last.
@@ -47,11 +48,17 @@ struct Case {
     claims: Option<Map<String, Value>>,
     #[serde(default)]
     guest: bool,
+    #[serde(default = "main_namespace")]
+    namespace: String,
     room: String,
     action: Option<Action>,
     #[serde(default)]
     actions: Vec<Action>,
     expect: Verdict,
+}
+
+fn main_namespace() -> String {
+    MAIN.to_owned()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -86,9 +93,9 @@ fn report(config: &Config, text: &str) -> anyhow::Result<Report> {
     let mut config = config.clone();
     config.rooms = rooms.unwrap_or(config.rooms);
     config.check()?;
-    let (policy, issuers) = (Policy::new(&config)?, Issuers::new(&config)?);
+    let (policies, issuers) = (Policy::all(&config)?, Issuers::new(&config)?);
     let outcomes = cases.into_iter().map(|case| {
-        let outcome = case.outcome(&policy, &issuers);
+        let outcome = case.outcome(&policies, &issuers);
         (case.name, outcome)
     });
     Ok(Report(outcomes.collect()))
@@ -102,13 +109,17 @@ fn in_one_line(error: &toml::de::Error, text: &str) -> anyhow::Error {
 
 impl Case {
     /// Whether it is as expected; if not, how it is.
-    fn outcome(&self, policy: &Policy, issuers: &Issuers) -> Result<(), String> {
+    fn outcome(&self, policies: &Namespaces<Policy>, issuers: &Issuers) -> Result<(), String> {
         let actions = match (self.action, &self.actions[..]) {
             (Some(action), []) => vec![action],
             (None, actions) if !actions.is_empty() => actions.to_vec(),
             _ => return Err("it has to say either action or actions".to_owned()),
         };
-        let room = RoomName::parse(&self.room).map_err(|error| format!("room: {error}"))?;
+        let policy = policies
+            .get(&self.namespace)
+            .ok_or("namespace: no [[namespaces]] entry has this name")?;
+        let room = RoomName::parse_in(&self.namespace, &self.room);
+        let room = room.map_err(|error| format!("room: {error}"))?;
         let claims = match (&self.claims, self.guest) {
             (None, true) => None,
             (Some(claims), false) => Some(issuers.verify(claims)?),

@@ -53,12 +53,6 @@ impl Default for AuthSettings {
 }
 
 impl AuthSettings {
-    /// Whether a client without a credential is let in at all.
-    #[must_use]
-    pub const fn admits_guests(&self) -> bool {
-        self.deferred || self.anonymous
-    }
-
     /// See [`Self::deferred_secs`].
     #[must_use]
     pub const fn deferred_deadline(&self) -> Duration {

@@ -208,7 +208,21 @@ fn problem_of_url(url: &str, denied: &[IpNet]) -> Option<&'static str> {
 }
 
 impl Config {
-    /// Checks the back ends and the events that are theirs.
+    /// Checks that a `[[backends]]` entry is called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, with the `setting` that names it.
+    pub(super) fn check_backend_exists(
+        &self,
+        setting: &str,
+        name: &str,
+    ) -> Result<(), ConfigError> {
+        let is_known = self.backends.iter().any(|backend| backend.name == name);
+        check(setting, is_known, "no [[backends]] entry has this name")
+    }
+
+    /// Checks the back ends.
     ///
     /// # Errors
     ///
@@ -222,26 +236,6 @@ impl Config {
             let is_twice = earlier.any(|other| other.name == backend.name);
             let setting = format!("backends[{index}].name");
             check(&setting, !is_twice, "another back end has this name")?;
-        }
-        for (index, rule) in self.events.iter().enumerate() {
-            if let Some((setting, problem)) = rule.problem() {
-                check(&format!("events[{index}].{setting}"), false, problem)?;
-            }
-            let is_known = self
-                .backends
-                .iter()
-                .any(|backend| backend.name == rule.backend);
-            let setting = format!("events[{index}].backend");
-            check(&setting, is_known, "no [[backends]] entry has this name")?;
-        }
-        for (index, rule) in self.rooms.iter().enumerate() {
-            let mut names = self.backends.iter().map(|backend| &backend.name);
-            let is_known = rule
-                .backend
-                .as_ref()
-                .is_none_or(|own| names.any(|name| name == own));
-            let setting = format!("rooms[{index}].backend");
-            check(&setting, is_known, "no [[backends]] entry has this name")?;
         }
         Ok(())
     }

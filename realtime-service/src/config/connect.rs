@@ -39,19 +39,23 @@ impl ConnectSettings {
 }
 
 impl Config {
-    /// Checks that the back end exists, and that it answers within the time that a client without an
-    /// admitted socket has.
-    pub(super) fn check_connect(&self) -> Result<(), ConfigError> {
-        if !self.connect.is_on() {
+    /// Checks that the back end exists that a namespace asks, and that it answers within the time that a
+    /// client without an admitted socket has. The settings of the namespace begin with `place`.
+    pub(super) fn check_connect(
+        &self,
+        place: &str,
+        settings: &ConnectSettings,
+    ) -> Result<(), ConfigError> {
+        if !settings.is_on() {
             return Ok(());
         }
+        let setting = format!("{place}connect.backend");
+        self.check_backend_exists(&setting, &settings.backend)?;
         let mut all = self.backends.iter();
-        let backend = all.find(|one| one.name == self.connect.backend);
-        let problem = "no [[backends]] entry has this name";
-        check("connect.backend", backend.is_some(), problem)?;
+        let backend = all.find(|one| one.name == settings.backend);
         let limit_ms = self.limits.unauthenticated_secs.saturating_mul(1000);
         let is_in_time = backend.is_none_or(|backend| backend.timeout_ms < limit_ms);
         let problem = "its timeout_ms must be less than limits.unauthenticated_secs";
-        check("connect.backend", is_in_time, problem)
+        check(&setting, is_in_time, problem)
     }
 }

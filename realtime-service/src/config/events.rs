@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{Config, ConfigError, check};
+
 /// The events of some names, and the back end that answers them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +50,7 @@ pub enum EventMode {
 
 impl EventRule {
     /// Returns the setting that cannot work and its fault, if there is one.
-    pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
+    fn problem(&self) -> Option<(&'static str, &'static str)> {
         if self.events.is_empty() {
             return Some(("events", "must name at least one pattern"));
         }
@@ -58,18 +60,39 @@ impl EventRule {
                 "guests have no token, and so no scope and no claims",
             ));
         }
-        let is_value = |value: &Value| value.is_string() || value.is_boolean() || value.is_number();
-        let are_values = |value: &Value| match value {
-            Value::Array(values) => !values.is_empty() && values.iter().all(is_value),
-            one => is_value(one),
-        };
-        if !self.claims.values().all(are_values) {
-            return Some((
-                "claims",
-                "must be texts, numbers, true or false, or lists of them",
-            ));
+        if let Some(problem) = problem_of_claims(&self.claims) {
+            return Some(("claims", problem));
         }
         let is_rate = self.rate.is_none_or(|rate| (1..=1_000_000).contains(&rate));
         (!is_rate).then_some(("rate", "must be 1 to 1000000"))
+    }
+}
+
+/// Returns the fault of claims that a token must have, if there is one.
+pub(super) fn problem_of_claims(claims: &BTreeMap<String, Value>) -> Option<&'static str> {
+    let is_value = |value: &Value| value.is_string() || value.is_boolean() || value.is_number();
+    let are_values = |value: &Value| match value {
+        Value::Array(values) => !values.is_empty() && values.iter().all(is_value),
+        one => is_value(one),
+    };
+    (!claims.values().all(are_values))
+        .then_some("must be texts, numbers, true or false, or lists of them")
+}
+
+impl Config {
+    /// Checks the events of a namespace, whose settings begin with `place`.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work.
+    pub(super) fn check_events(&self, place: &str, rules: &[EventRule]) -> Result<(), ConfigError> {
+        for (index, rule) in rules.iter().enumerate() {
+            let place = format!("{place}events[{index}]");
+            if let Some((setting, problem)) = rule.problem() {
+                check(&format!("{place}.{setting}"), false, problem)?;
+            }
+            self.check_backend_exists(&format!("{place}.backend"), &rule.backend)?;
+        }
+        Ok(())
     }
 }

@@ -79,20 +79,26 @@ impl LifecycleRule {
 }
 
 impl Config {
-    /// Checks the lifecycle events and the back ends that are sent them.
+    /// Checks the lifecycle events of a namespace, whose settings begin with `place`, and the back ends that
+    /// are sent them. The main one has no such place, and the events that belong to no namespace.
     ///
     /// # Errors
     ///
     /// The first setting that cannot work.
-    pub(super) fn check_lifecycle(&self) -> Result<(), ConfigError> {
-        for (index, rule) in self.lifecycle.iter().enumerate() {
+    pub(super) fn check_lifecycle(
+        &self,
+        place: &str,
+        rules: &[LifecycleRule],
+    ) -> Result<(), ConfigError> {
+        for (index, rule) in rules.iter().enumerate() {
+            let of_rule = format!("{place}lifecycle[{index}]");
             if let Some((setting, problem)) = rule.problem() {
-                check(&format!("lifecycle[{index}].{setting}"), false, problem)?;
+                check(&format!("{of_rule}.{setting}"), false, problem)?;
             }
-            let mut back_ends = self.backends.iter();
-            let is_known = back_ends.any(|backend| backend.name == rule.backend);
-            let setting = format!("lifecycle[{index}].backend");
-            check(&setting, is_known, "no [[backends]] entry has this name")?;
+            let is_here = place.is_empty() || !rule.types.contains(&LifecycleType::SessionRevoked);
+            let problem = "session.revoked belongs to no namespace: list it in [[lifecycle]]";
+            check(&format!("{of_rule}.types"), is_here, problem)?;
+            self.check_backend_exists(&format!("{of_rule}.backend"), &rule.backend)?;
         }
         Ok(())
     }

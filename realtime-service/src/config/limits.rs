@@ -22,9 +22,13 @@ pub struct Limits {
     /// Maximum number of open Engine.IO sessions of one address.
     /// `REALTIME__LIMITS__SESSIONS_PER_ADDRESS`, default 1000.
     pub sessions_per_address: usize,
-    /// Maximum number of admitted sockets of one user, identified by issuer and subject.
+    /// Maximum number of connections of one user, identified by issuer and subject, with an admitted socket.
+    /// The sockets of a connection in several namespaces count once.
     /// `REALTIME__LIMITS__SOCKETS_PER_SUBJECT`, default 100.
     pub sockets_per_subject: usize,
+    /// Maximum number of namespaces that one connection may be in.
+    /// `REALTIME__LIMITS__NAMESPACES_PER_CONNECTION`, default 8.
+    pub namespaces_per_connection: usize,
     /// Deadline for a TLS handshake and for the headers of a request, and idle timeout of a
     /// connection between two requests, in seconds. `REALTIME__LIMITS__HEADER_READ_SECS`, default
     /// 10.
@@ -68,21 +72,21 @@ pub struct Limits {
     /// publish is answered `unavailable` when there are none.
     /// `REALTIME__LIMITS__OUTBOUND_TOTAL_BYTES`, default 67108864.
     pub outbound_total_bytes: usize,
-    /// Maximum number of received events of one client that wait to be handled. A client that sends
+    /// Maximum number of received events of one client, in all namespaces, that wait to be handled. A client that sends
     /// more is closed. `REALTIME__LIMITS__INBOUND_EVENTS`, default 4096.
     pub inbound_events: usize,
     /// Maximum size of these events, in bytes. `REALTIME__LIMITS__INBOUND_BYTES`, default 4194304.
     pub inbound_bytes: usize,
-    /// Events per second that one socket may send continuously. `REALTIME__LIMITS__EVENTS_PER_SEC`,
+    /// Events per second that one client may send continuously, in all namespaces. `REALTIME__LIMITS__EVENTS_PER_SEC`,
     /// default 1000.
     pub events_per_sec: u32,
-    /// Events that one socket may send at once. Further ones are answered `rate_limited`.
+    /// Events that one client may send at once. Further ones are answered `rate_limited`.
     /// `REALTIME__LIMITS__EVENTS_BURST`, default 4096.
     pub events_burst: u32,
-    /// Number of events that are answered `rate_limited` before the socket is closed.
+    /// Number of events that are answered `rate_limited` before the client is closed.
     /// `REALTIME__LIMITS__EVENTS_EXCESS`, default 1000.
     pub events_excess: u32,
-    /// Maximum number of rooms that one socket may be in. `REALTIME__LIMITS__ROOMS_PER_SOCKET`,
+    /// Maximum number of rooms that one client may be in, in all namespaces. `REALTIME__LIMITS__ROOMS_PER_SOCKET`,
     /// default 100.
     pub rooms_per_socket: usize,
     /// Time between `rt:drain` and the end of a client's transport, in which the client can read what
@@ -99,6 +103,7 @@ impl Default for Limits {
             sessions: 20_000,
             sessions_per_address: 1000,
             sockets_per_subject: 100,
+            namespaces_per_connection: 8,
             header_read_secs: 10,
             body_read_secs: 15,
             write_stall_secs: 10,
@@ -199,6 +204,10 @@ impl Limits {
             ("limits.sessions", self.sessions),
             ("limits.sessions_per_address", self.sessions_per_address),
             ("limits.sockets_per_subject", self.sockets_per_subject),
+            (
+                "limits.namespaces_per_connection",
+                self.namespaces_per_connection,
+            ),
             ("limits.message_bytes", self.message_bytes),
             ("limits.outbound_packets", self.outbound_packets),
             ("limits.outbound_bytes", self.outbound_bytes),

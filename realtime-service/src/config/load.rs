@@ -96,15 +96,16 @@ fn rule_of(setting: &str) -> &'static str {
         ("carrier", _) => "must be engine or socketioxide",
         ("cluster.while_away", _) => "must be refuse or local",
         ("connect.on_failure", _) => "must be refuse or admit",
-        ("rooms", _) if setting.ends_with("authorize") => "must be backend",
+        ("namespaces", _) if setting.ends_with("on_failure") => "must be refuse or admit",
+        ("rooms" | "namespaces", _) if setting.ends_with("authorize") => "must be backend",
         ("credentials", _) => "must be some of auth, header, query and cookie",
         ("auth.session_binding", _) => "must be credentials or address",
         ("forwarded_header", _) => "must be x-forwarded-for or forwarded",
         ("issuers", _) if setting.contains("algorithms") => {
             "must be some of ES256, ES384, EdDSA, PS256, RS256, RS384 and RS512"
         }
-        ("events", _) if setting.ends_with("mode") => "must be call or notify",
-        ("lifecycle", _) => {
+        ("events" | "namespaces", _) if setting.ends_with("mode") => "must be call or notify",
+        ("lifecycle" | "namespaces", _) if setting.contains("types[") => {
             "must be some of connection.opened, connection.closed, room.occupied, room.vacated, \
              message.published and session.revoked"
         }

@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod load;
+mod namespaces;
 mod optional_address;
 mod presence;
 mod redis_servers;
@@ -56,6 +57,7 @@ pub use issuers::{ClaimSettings, IssuerSettings, SigningAlgorithm};
 pub use keys::{KeyMode, KeySettings, KeySource, ReloadSecrets, load_keys};
 pub use lifecycle::{LifecycleRule, LifecycleType};
 pub use limits::Limits;
+pub use namespaces::{NamespaceSettings, NamespaceView};
 pub use optional_address::OptionalAddress;
 pub use presence::PresenceSettings;
 pub use redis_servers::{Deployment, RedisServers};
@@ -125,6 +127,11 @@ pub struct Config {
     /// Lifecycle events that back ends are sent. Only in the TOML file, as `[[lifecycle]]` with `backend`,
     /// `types` and `rooms`; by default none: see [back ends](backends.md#what-happened).
     pub lifecycle: Vec<LifecycleRule>,
+    /// Further namespaces. Only in the TOML file, as `[[namespaces]]` with `name`, `issuers`, `scope`, `claims`
+    /// and `guests`, and in each `[[namespaces.rooms]]`, `[[namespaces.events]]`, `[namespaces.connect]` and
+    /// `[[namespaces.lifecycle]]`, which mean in it what `[[rooms]]`, `[[events]]`, `[connect]` and
+    /// `[[lifecycle]]` mean in `/`; by default none: see [namespaces](namespaces.md).
+    pub namespaces: Vec<NamespaceSettings>,
     /// The queue of events for back ends.
     pub webhooks: WebhookSettings,
     /// How many messages of each room are kept for clients that reconnect.
@@ -208,6 +215,7 @@ impl Default for Config {
             connect: ConnectSettings::default(),
             decisions: DecisionSettings::default(),
             lifecycle: Vec::new(),
+            namespaces: Vec::new(),
             webhooks: WebhookSettings::default(),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
@@ -302,9 +310,8 @@ impl Config {
         let is_count = (1..=1 << 30).contains(&self.revocations.entries);
         check("revocations.entries", is_count, "must be 1 to 1073741824")?;
         self.check_backends()?;
-        self.check_connect()?;
+        self.check_namespaces()?;
         self.decisions.check()?;
-        self.check_lifecycle()?;
         self.webhooks.check()?;
         self.history.check(self.cluster.is_on())?;
         self.presence.check()?;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use shared_claims::authorization::Action;
 
+use super::{Config, ConfigError};
+
 /// The issuer of a rule that is for the tokens of every issuer.
 pub const ANY_ISSUER: &str = "*";
 
@@ -59,5 +61,22 @@ impl RoomRule {
             rule("lobby", vec![ANY_ISSUER.to_owned()]),
             rule("user:{sub}", Vec::new()),
         ]
+    }
+}
+
+impl Config {
+    /// Checks that the back ends of the rules of a namespace exist; its settings begin with `place`.
+    ///
+    /// # Errors
+    ///
+    /// The first rule whose back end does not exist.
+    pub(super) fn check_rooms(&self, place: &str, rules: &[RoomRule]) -> Result<(), ConfigError> {
+        for (index, rule) in rules.iter().enumerate() {
+            if let Some(backend) = &rule.backend {
+                let setting = format!("{place}rooms[{index}].backend");
+                self.check_backend_exists(&setting, backend)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -100,7 +100,8 @@ async fn open(socket: &Arc<Socket>, payload: &Option<Value>) -> Result<Arc<Sessi
     };
     engine.wait_if_ending().await;
     let payload = payload.map_err(|_| Rejection::PayloadMalformed);
-    let session = authenticate(&context, &engine, socket.ns(), payload).await;
+    let place = (socket.ns(), &Arc::default());
+    let session = authenticate(&context, &engine, place, payload).await;
     let session = session.map_err(|error| match error {
         // socketioxide sends the message alone, and the rest of the closed list is added where it leaves.
         Unadmitted::Rejected(refusal) => refusal.rejection,

@@ -1,16 +1,20 @@
 //! CONNECT: from token text to a [`Session`], or a rejection. Token text goes no further than this
 //! feature. Here are the clients of the engine; [`guard`] has those of socketioxide.
 
+mod admission;
 mod guard;
 mod refusal;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json, value::RawValue};
 use shared_claims::{Rejection, VerifiedClaims};
 
-use self::refusal::ClientRefusal;
+use self::{
+    admission::{Admission, Begun, Stage},
+    refusal::ClientRefusal,
+};
 
 pub use self::guard::{Guarded, SessionRef, Unguarded, guard};
 use crate::{
@@ -20,8 +24,9 @@ use crate::{
     events,
     ids::random_id,
     metrics::Cause,
+    namespaces::MAIN,
     rooms::Data,
-    session::{Identity, NotRenewed, Received, Session, SessionContext},
+    session::{ClientShare, Identity, NotRenewed, Received, Session, SessionContext},
     transport::{
         Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet,
         ProtocolVersion, Queued, Waiting,
@@ -52,7 +57,7 @@ const MAXIMUM_CONNECTS: usize = 64;
 async fn authenticate(
     context: &Arc<SessionContext>,
     engine: &Arc<EngineSession>,
-    namespace: &str,
+    (namespace, share): (&str, &Arc<ClientShare>),
     payload: Result<Payload, Rejection>,
 ) -> Result<Arc<Session>, Unadmitted> {
     if engine.count_connect() > MAXIMUM_CONNECTS {
@@ -63,11 +68,11 @@ async fn authenticate(
         .and_then(|payload| find_token(&context.credentials, &payload, &engine.credentials()));
     let claims = match token {
         Ok(token) => context.keys.verify(&token, wall_now()).await.map(Some),
-        Err(Rejection::TokenMissing) if context.auth.admits_guests() => Ok(None),
+        Err(Rejection::TokenMissing) if context.admits_guests(namespace) => Ok(None),
         Err(rejection) => Err(Unverified::Rejected(rejection)),
     };
     let session = match claims {
-        Ok(claims) => open(context, engine, namespace, claims.as_ref()).await,
+        Ok(claims) => open(context, engine, (namespace, share), claims.as_ref()).await,
         Err(unverified) => Err(unverified.into()),
     };
     session.map_err(|not_renewed| match not_renewed {
@@ -86,16 +91,20 @@ async fn authenticate(
     })
 }
 
-/// Opens the session of the bearer of verified claims, or of a guest. The back end of `connect.backend` is
-/// asked about the bearer, and the claims must not be revoked when it has answered.
+/// Opens the session of the bearer of verified claims, or of a guest. The claims must be those that the
+/// namespace needs. The back end of its `connect.backend` is asked about the bearer, and the claims must not
+/// be revoked when it has answered.
 async fn open(
     context: &Arc<SessionContext>,
     engine: &Arc<EngineSession>,
-    namespace: &str,
+    (namespace, share): (&str, &Arc<ClientShare>),
     claims: Option<&VerifiedClaims>,
 ) -> Result<Arc<Session>, NotRenewed> {
-    let (policy, connection) = (&context.policy, random_id().into());
+    let (policy, connection) = (context.policies.of(namespace), random_id().into());
     let identity = match claims {
+        Some(claims) if !policy.admits(&policy.bearer(claims)) => {
+            return Err(Rejection::NamespaceForbidden.into());
+        }
         Some(claims) => {
             let place = (&connection, namespace);
             let admission = context
@@ -105,7 +114,7 @@ async fn open(
         }
         None => Identity::guest(policy, connection),
     };
-    let session = Session::open(context, engine.clone(), namespace, identity)?;
+    let session = Session::open(context, engine.clone(), (namespace, share), identity)?;
     // Asked once the session can be found: whoever revokes at the same time finds it, or is seen
     // here.
     if claims.is_some_and(|claims| context.revocations.covers(claims)) {
@@ -116,33 +125,13 @@ async fn open(
     Ok(session)
 }
 
-/// The one namespace of the gateway.
-const NAMESPACE: &str = "/";
-
-/// How many packets may wait when a client is told that it is not admitted: with a session in the
+/// How many packets may wait when a client is told that it is not admitted: with a session in some
 /// namespace, and without one.
 const MAXIMUM_WAITING: usize = 4096;
 const MAXIMUM_WAITING_OUTSIDE: usize = 64;
 
 /// Lets the clients of the engine in, and has their events handled.
 pub struct EngineClients(Arc<SessionContext>);
-
-/// How far a client has come in the namespace.
-#[derive(Default)]
-pub struct Admission(Mutex<Stage>);
-
-#[derive(Default)]
-enum Stage {
-    /// It has not presented a token, or was rejected, or has left.
-    #[default]
-    Outside,
-    /// Its token is being verified.
-    Connecting,
-    /// It has left while its token is being verified.
-    Leaving,
-    /// It was admitted.
-    Joined(Arc<Session>),
-}
 
 type EngineClient = SocketSession<Client<Admission>>;
 
@@ -151,32 +140,6 @@ impl EngineClients {
     #[must_use]
     pub fn new(context: Arc<SessionContext>) -> Self {
         Self(context)
-    }
-}
-
-impl Admission {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn session(&self) -> Option<Arc<Session>> {
-        match &*self.stage() {
-            Stage::Joined(session) => Some(session.clone()),
-            Stage::Outside | Stage::Connecting | Stage::Leaving => None,
-        }
-    }
-
-    /// Takes the session out, when the client leaves.
-    fn leave(&self) -> Option<Arc<Session>> {
-        let mut stage = self.stage();
-        match std::mem::take(&mut *stage) {
-            Stage::Joined(session) => Some(session),
-            Stage::Outside => None,
-            Stage::Connecting | Stage::Leaving => {
-                *stage = Stage::Leaving;
-                None
-            }
-        }
     }
 }
 
@@ -193,28 +156,32 @@ impl SocketHandler for EngineClients {
         namespace: &str,
         payload: &str,
     ) -> Result<(), Violation> {
-        if namespace != NAMESPACE {
-            // As for a refused token, so that no client tries the namespace again.
+        let record = client.data().record();
+        let version = record.version();
+        let Some(policy) = self.0.policies.get(namespace) else {
             let message = "Invalid namespace";
-            let error = match client.data().record().version() {
+            let error = match version {
                 ProtocolVersion::V3 => json!(message),
                 ProtocolVersion::V4 => json!({ "message": message }),
             };
-            send(client, &format!("4{namespace},{error}"));
-            send(client, &format!("1{namespace},"));
+            send_error(client, namespace, &error);
             return Ok(());
-        }
-        let is_version_2 = client.data().record().version() == ProtocolVersion::V3;
-        {
-            let mut stage = client.data().state().stage();
-            match *stage {
-                Stage::Outside => *stage = Stage::Connecting,
-                // The first CONNECT is answered.
-                Stage::Connecting => return Ok(()),
-                // A client of Socket.IO 2 has joined by opening its session, and may not know it.
-                Stage::Joined(_) if is_version_2 => return Ok(()),
-                // Node closes the transport too. A stock client that has left opens another one.
-                Stage::Joined(_) | Stage::Leaving => return Err(Violation::Protocol),
+        };
+        let namespace = policy.namespace().clone();
+        let limit = self.0.limits.namespaces_per_connection;
+        match client.data().state().begin(&namespace, limit) {
+            Begun::Connecting => {}
+            // The first CONNECT is answered.
+            Begun::Again => return Ok(()),
+            // A client of Socket.IO 2 has joined by opening its session, and may not know it.
+            Begun::Joined if version == ProtocolVersion::V3 => return Ok(()),
+            // Node closes the transport too. A stock client that has left opens another one.
+            Begun::Joined | Begun::Leaving => return Err(Violation::Protocol),
+            Begun::TooMany => {
+                let refusal = ClientRefusal::from(Rejection::TooManyNamespaces);
+                record.reject(refusal.rejection);
+                send_error(client, &namespace, &refusal.to_error(version));
+                return Ok(());
             }
         }
         let payload = match payload {
@@ -224,9 +191,10 @@ impl SocketHandler for EngineClients {
         let payload = payload.map_err(|_| Rejection::PayloadMalformed);
         let (context, client) = (self.0.clone(), client.clone());
         let admitting = async move {
-            let record = client.data().record();
-            let admitted = authenticate(&context, record, NAMESPACE, payload).await;
-            admit(&client, admitted);
+            let data = client.data();
+            let place = (&*namespace, data.state().share());
+            let admitted = authenticate(&context, data.record(), place, payload).await;
+            admit(&client, &namespace, admitted);
         };
         // Nothing is awaited unless an issuer is asked for its keys, or a back end about the client.
         let mut admitting = Box::pin(admitting);
@@ -242,8 +210,7 @@ impl SocketHandler for EngineClients {
         namespace: &str,
         event: Event<'_>,
     ) -> Result<(), Violation> {
-        let session = client.data().state().session();
-        let session = session.filter(|_| namespace == NAMESPACE);
+        let session = client.data().state().session(namespace);
         let session = session.ok_or(Violation::Protocol)?;
         let received = Received::new(event.json.to_owned(), event.attachments, event.ack_id);
         events::receive(&session, received).map_err(|_| Violation::Protocol)
@@ -257,16 +224,15 @@ impl SocketHandler for EngineClients {
     ) -> Result<(), Violation> {
         let acks = client.data().record().acks();
         // What nobody asked for is not read.
-        if namespace == NAMESPACE && acks.is_expected(acknowledgement.ack_id) {
+        let is_joined = client.data().state().session(namespace).is_some();
+        if is_joined && acks.is_expected(acknowledgement.ack_id) {
             acks.resolve(acknowledgement.ack_id, arguments_of(&acknowledgement));
         }
         Ok(())
     }
 
     fn disconnected(&self, client: &Arc<EngineClient>, namespace: &str) -> Result<(), Violation> {
-        if namespace == NAMESPACE
-            && let Some(session) = client.data().state().leave()
-        {
+        if let Some(session) = client.data().state().leave(namespace) {
             session.disconnected();
         }
         Ok(())
@@ -274,7 +240,7 @@ impl SocketHandler for EngineClients {
 
     fn closed(&self, client: &Arc<EngineClient>, reason: CloseReason) {
         client.data().record().closed(reason);
-        if let Some(session) = client.data().state().leave() {
+        for session in client.data().state().leave_all() {
             session.disconnected();
         }
     }
@@ -291,58 +257,68 @@ fn arguments_of(acknowledgement: &Acknowledgement<'_>) -> Answer {
     }
 }
 
-/// Tells a client whether it is admitted.
-fn admit(client: &Arc<EngineClient>, admitted: Result<Arc<Session>, Unadmitted>) {
-    let mut stage = client.data().state().stage();
-    let has_left = matches!(std::mem::take(&mut *stage), Stage::Leaving);
+/// Tells a client whether it is admitted to a namespace.
+fn admit(client: &Arc<EngineClient>, namespace: &str, admitted: Result<Arc<Session>, Unadmitted>) {
+    let version = client.data().record().version();
+    let mut stages = client.data().state().stages();
+    let has_left = matches!(stages.take(namespace), Stage::Leaving);
     match admitted {
         Ok(session) if has_left => {
-            drop(stage);
+            drop(stages);
             session.discard(Cause::Client);
         }
         Err(_) if has_left => {}
         Ok(session) => {
-            let answer = message(&connected(client.data().record().version()));
+            let answer = message(&connected(version, namespace));
             if session.admit(Some(answer)).is_err() {
                 return;
             }
             // The client may have gone while its token was verified.
             if !client.is_open() {
-                drop(stage);
+                drop(stages);
                 return session.disconnected();
             }
             let identity = session.identity();
             let sub = identity.sender.sub.as_deref();
-            tracing::info!(sub, connection = %session.connection, "connected");
-            *stage = Stage::Joined(session.clone());
-            drop(stage);
+            tracing::info!(sub, namespace, connection = %session.connection, "connected");
+            stages.join(namespace, session.clone());
+            drop(stages);
             session.outbox().flush();
             session.start();
         }
-        Err(Unadmitted::Rejected(rejection)) => {
-            drop(stage);
-            reject(client, &rejection);
+        Err(Unadmitted::Rejected(refusal)) => {
+            drop(stages);
+            send_error(client, namespace, &refusal.to_error(version));
         }
         Err(Unadmitted::Ended) => {}
     }
 }
 
 /// The packet that confirms CONNECT. Only Socket.IO 3 and later have an identifier in it.
-fn connected(version: ProtocolVersion) -> String {
+fn connected(version: ProtocolVersion, namespace: &str) -> String {
+    let namespace = prefix(namespace);
     match version {
-        ProtocolVersion::V3 => "0".to_owned(),
-        ProtocolVersion::V4 => format!(r#"0{{"sid":"{}"}}"#, random_id()),
+        ProtocolVersion::V3 => format!("0{namespace}"),
+        ProtocolVersion::V4 => format!(r#"0{namespace}{{"sid":"{}"}}"#, random_id()),
     }
 }
 
-/// Tells a client why it is not admitted.
+/// The namespace as it is written in a packet: the main one is left out.
+fn prefix(namespace: &str) -> String {
+    match namespace {
+        MAIN => String::new(),
+        name => format!("{name},"),
+    }
+}
+
+/// Tells a client why it is not admitted to a namespace. `error` is the content of CONNECT_ERROR.
 ///
 /// DISCONNECT follows: otherwise a client of Socket.IO 2 or 3 would connect again, with the same token,
 /// whenever the transport ends. A client of Socket.IO 2 gets the data alone.
-fn reject(client: &Arc<EngineClient>, refusal: &ClientRefusal) {
-    let error = refusal.to_error(client.data().record().version());
-    send(client, &format!("4{error}"));
-    send(client, "1");
+fn send_error(client: &Arc<EngineClient>, namespace: &str, error: &Value) {
+    let namespace = prefix(namespace);
+    send(client, &format!("4{namespace}{error}"));
+    send(client, &format!("1{namespace}"));
 }
 
 /// Encodes the text of a Socket.IO packet.
@@ -358,8 +334,7 @@ fn send(client: &Arc<EngineClient>, packet: &str) {
     let waiting = record.push(Queued::new(message(packet), None));
     let is_flood = |waiting: Waiting| {
         waiting.packets > MAXIMUM_WAITING
-            || waiting.packets > MAXIMUM_WAITING_OUTSIDE
-                && client.data().state().session().is_none()
+            || waiting.packets > MAXIMUM_WAITING_OUTSIDE && !client.data().state().has_session()
     };
     if waiting.is_some_and(is_flood) {
         return record.end(Cause::Overflowed);

@@ -32,3 +32,12 @@ impl ClientRefusal {
         }
     }
 }
+
+impl From<Rejection> for ClientRefusal {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            detail: None,
+        }
+    }
+}

@@ -29,7 +29,8 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
 /// `timeout_ms` of the back end at most.
 pub(super) async fn call(call: &Call<'_>) -> Result<(), EventError> {
     let name = call.received.name().unwrap_or_default();
-    let Some(route) = call.context.back_ends.route(&name) else {
+    let namespace = call.session.outbox().namespace();
+    let Some(route) = call.context.back_ends.route(namespace, &name) else {
         return Err(EventError::unknown());
     };
     let identity = call.session.identity();
@@ -58,7 +59,7 @@ async fn hand_over(
 ) -> Result<Option<Reply>, EventError> {
     let claims = identity.claims();
     let holder = match &claims {
-        Some(claims) => call.context.policy.bearer(claims),
+        Some(claims) => call.session.policy().bearer(claims),
         None => Holder::Guest,
     };
     if !route.admits(&holder) {
@@ -206,7 +207,8 @@ async fn emit(call: &Call<'_>, event: &str, args: &Data) {
     let comma = if arguments == "]" { "" } else { "," };
     let json = format!("[{name}{comma}{arguments}");
     // After the end of the session nothing is sent.
-    let _ = outbox.send(outbox::event_of(&json, args.attachments()));
+    let packet = outbox::event_of(outbox.namespace(), &json, args.attachments());
+    let _ = outbox.send(packet);
 }
 
 /// Acknowledges the event with the arguments of the back end, if the client waits for it.

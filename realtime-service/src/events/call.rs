@@ -157,6 +157,25 @@ impl Call<'_> {
         })
     }
 
+    /// The room that a payload names, in the namespace of the session.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the name of a room.
+    pub(crate) fn room(&self, value: Value) -> Result<RoomName, EventError> {
+        let invalid = || {
+            EventError::new(
+                "invalid_room",
+                "the room must be a text of 1 to 255 bytes, in non-empty segments, without * { }",
+            )
+        };
+        let Value::String(text) = value else {
+            return Err(invalid());
+        };
+        let namespace = self.session.outbox().namespace();
+        RoomName::parse_in(namespace, text).map_err(|_| invalid())
+    }
+
     /// Acknowledges the event as carried out, with `answer`.
     pub(crate) async fn succeed(&self, answer: &(impl Serialize + Sync)) {
         let answer = Success { ok: true, answer };
@@ -187,23 +206,5 @@ impl From<PublishError> for EventError {
                 "the gateway has too much to send to its clients; try again"
             }
         })
-    }
-}
-
-/// The room that a payload names.
-///
-/// # Errors
-///
-/// When it is not the name of a room.
-pub(crate) fn room(value: Value) -> Result<RoomName, EventError> {
-    let invalid = || {
-        EventError::new(
-            "invalid_room",
-            "the room must be a text of 1 to 255 bytes, in non-empty segments, without * { }",
-        )
-    };
-    match value {
-        Value::String(text) => RoomName::parse(text).map_err(|_| invalid()),
-        _ => Err(invalid()),
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, json::Object};
 
-use super::{Call, EventError, room};
+use super::{Call, EventError};
 use crate::rooms::{Position, Selection, Since, list};
 
 /// The payload of `rt:history`.
@@ -30,7 +30,7 @@ struct Kept<'a> {
 /// Answers with the kept messages of a room, oldest first. The client need not be in the room.
 pub(super) async fn read(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Read = call.argument()?;
-    let room = room(payload.room)?;
+    let room = call.room(payload.room)?;
     call.require(Action::History, &room).await?;
     let limit = payload.limit.unwrap_or(usize::MAX);
     let selection = Selection {

@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use serde_json::json;
 use socketioxide::extract::SocketRef;
 
-use self::call::{Call, EventError, room};
+use self::call::{Call, EventError};
 use crate::session::{AUTHENTICATE, Audience, InvalidArguments, Received, Session};
 
 /// What a client can ask for.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared_claims::authorization::Action;
 
-use super::{Call, EventError, room};
+use super::{Call, EventError};
 use crate::rooms::{Presence, PresenceMode};
 
 /// The payload of `rt:presence`.
@@ -24,7 +24,7 @@ fn full() -> PresenceMode {
 /// changes, too, as `mode` says from now on.
 pub(super) async fn show(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Ask = call.argument()?;
-    let room = room(payload.room)?;
+    let room = call.room(payload.room)?;
     call.require(Action::Presence, &room).await?;
     call.session.outbox().wait_for_room().await;
     let subscriber = call.session.subscriber(&room).that_may_watch();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, ids::is_identifier};
 
-use super::{Call, EventError, room};
+use super::{Call, EventError};
 use crate::{
     auth::policy::GrantVerdict,
     clock::{self, unix_millis},
@@ -39,7 +39,7 @@ struct Accepted {
 /// by the same user lately is not published again.
 pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Publish = call.argument_with_attachments()?;
-    let room = room(payload.room)?;
+    let room = call.room(payload.room)?;
     let identity = call.session.identity();
     let verdict = identity.grants.verdict(Action::Publish, &room);
     if verdict == GrantVerdict::Denied {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, json::Object};
 
-use super::{Call, EventError, room};
+use super::{Call, EventError};
 use crate::{
     rooms::{Position, Presence, PresenceMode, RoomName, Since, SubscribeOptions, Subscription},
     session::Membership,
@@ -85,7 +85,7 @@ impl Permissions {
 /// that is published from then on after it.
 pub(super) async fn subscribe(call: &Call<'_>) -> Result<(), EventError> {
     let mut payload: Subscribe = call.argument()?;
-    let room = room(std::mem::take(&mut payload.room))?;
+    let room = call.room(std::mem::take(&mut payload.room))?;
     let permissions = Permissions::of(call, &payload, &room).await?;
     let place = call.session.take_place(&room, Membership::Granted);
     place.map_err(|error| EventError::of_join(error, &room))?;

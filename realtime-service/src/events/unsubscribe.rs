@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Call, EventError, room};
+use super::{Call, EventError};
 
 /// The payload of `rt:unsubscribe`.
 #[derive(Deserialize)]
@@ -15,7 +15,7 @@ struct Unsubscribe {
 /// Leaves a room; nothing happens when the client is not in it.
 pub(super) async fn unsubscribe(call: &Call<'_>) -> Result<(), EventError> {
     let payload: Unsubscribe = call.argument()?;
-    call.session.leave(&room(payload.room)?);
+    call.session.leave(&call.room(payload.room)?);
     call.succeed(&json!({})).await;
     Ok(())
 }

@@ -27,11 +27,11 @@ pub fn event(
     Ok(packet('2', namespace, None, &json, &attachments))
 }
 
-/// Encodes an event of the main namespace from `json`, an array of its name and its arguments with
-/// placeholders for `attachments`.
+/// Encodes an event from `json`, an array of its name and its arguments with placeholders for
+/// `attachments`.
 #[must_use]
-pub fn event_of(json: &str, attachments: &[Bytes]) -> Packet {
-    packet('2', "/", None, json, attachments)
+pub fn event_of(namespace: &str, json: &str, attachments: &[Bytes]) -> Packet {
+    packet('2', namespace, None, json, attachments)
 }
 
 /// Encodes an event that the client is asked to acknowledge under `ack_id`.

@@ -113,8 +113,9 @@ impl Announcement<'_> {
             users: Some(self.users).filter(|_| names && one.is_none()),
             missed,
         };
-        let event = outbox::event("/", self.change.event(), &payload);
+        let namespace = self.room.namespace();
+        let event = outbox::event(namespace, self.change.event(), &payload);
         // Names and numbers are always JSON.
-        context.share(event.unwrap_or_else(|_| outbox::disconnect("/")))
+        context.share(event.unwrap_or_else(|_| outbox::disconnect(namespace)))
     }
 }

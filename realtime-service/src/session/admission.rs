@@ -20,8 +20,8 @@ pub enum NotAdmitted {
 }
 
 impl SessionContext {
-    /// Asks the back end of `connect.backend`, if there is one, about the bearer of verified claims, on a
-    /// connection of a namespace. Takes as long as the back end's `timeout_ms` at most.
+    /// Asks the back end of `connect.backend` of a namespace, if there is one, about the bearer of verified
+    /// claims, on a connection of it. Takes as long as the back end's `timeout_ms` at most.
     ///
     /// # Errors
     ///
@@ -32,10 +32,11 @@ impl SessionContext {
         (connection, namespace): (&Arc<str>, &str),
         stage: AdmissionStage,
     ) -> Result<Arc<Admission>, NotAdmitted> {
-        if !self.back_ends.decide_on_connections() {
+        if !self.back_ends.decide_on_connections(namespace) {
             return Ok(Arc::default());
         }
-        let identity = Identity::of(claims, &self.policy, connection.clone(), wall_now());
+        let policy = self.policies.of(namespace);
+        let identity = Identity::of(claims, policy, connection.clone(), wall_now());
         let details = identity.details();
         let asker = details.asker(namespace);
         match self

@@ -14,6 +14,7 @@ use crate::{
     config::{AuthSettings, Config, CredentialSource, KeySource, Limits},
     limits::{PaceLimits, Quotas},
     metrics::{Cause, Metrics},
+    namespaces::Namespaces,
     outbox::OutboxContext,
     rooms::Rooms,
     timers::Timers,
@@ -28,8 +29,8 @@ pub struct SessionContext {
     pub credentials: Vec<CredentialSource>,
     /// How sockets say who they are.
     pub auth: AuthSettings,
-    /// Decides who may do what in which rooms.
-    pub policy: Policy,
+    /// Decide who may do what in which rooms, each in its namespace.
+    pub policies: Namespaces<Policy>,
     /// Bounds on what clients can make grow.
     pub limits: Limits,
     /// The pace at which a socket may send events.
@@ -82,7 +83,7 @@ impl SessionContext {
             keys: Keys::new(config, source, metrics)?,
             credentials: config.credentials.clone(),
             auth: config.auth.clone(),
-            policy: Policy::new(config)?,
+            policies: Policy::all(config)?,
             limits: config.limits.clone(),
             pace: PaceLimits::new(&config.limits),
             idle_timeout: transport.idle_timeout,
@@ -97,6 +98,18 @@ impl SessionContext {
             revocations,
             handlers: TaskTracker::new(),
         }))
+    }
+
+    /// Whether a client without a token may connect to a namespace.
+    #[must_use]
+    pub fn admits_guests(&self, namespace: &str) -> bool {
+        self.auth.deferred || self.keeps_guests(namespace)
+    }
+
+    /// Whether a client without a token may stay in a namespace, as a guest.
+    #[must_use]
+    pub fn keeps_guests(&self, namespace: &str) -> bool {
+        self.auth.anonymous && self.policies.of(namespace).admits_guests()
     }
 
     /// Ends the sockets here whose tokens a logout concerns, and voids the decisions of back ends for their

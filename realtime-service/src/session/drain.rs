@@ -31,22 +31,18 @@ impl SessionContext {
     pub async fn drain(&self, window: Duration) {
         let notice = drain_notice();
         let begun_at = Instant::now();
-        let sessions = self.sessions.all();
-        let sessions: Vec<Weak<Session>> = sessions.iter().map(Arc::downgrade).collect();
+        let sessions = in_turn(self.sessions.all());
         let mut sent_at = None;
         let mut next = 0;
         while next < sessions.len() && self.sessions.count() > 0 {
-            sleep_until(begun_at + place_in_window(next, sessions.len(), window)).await;
+            let place = |&(place, _): &(usize, _)| place_in_window(place, sessions.len(), window);
+            sleep_until(begun_at + place(&sessions[next])).await;
             let elapsed = begun_at.elapsed();
-            let batch = sessions[next..]
-                .iter()
-                .enumerate()
-                .take_while(|(index, _)| {
-                    place_in_window(next + index, sessions.len(), window) <= elapsed
-                });
-            let batch: Vec<_> = batch.map(|(_, session)| session).collect();
+            let batch = sessions[next..].iter();
+            let batch: Vec<_> = batch.take_while(|one| place(one) <= elapsed).collect();
             next += batch.len();
-            if self.send_drain(batch.into_iter().filter_map(Weak::upgrade), &notice) {
+            let batch = batch.into_iter().filter_map(|(_, one)| one.upgrade());
+            if self.send_drain(batch, &notice) {
                 sent_at = Some(Instant::now());
             }
         }
@@ -80,6 +76,22 @@ impl Session {
         }
         is_due
     }
+}
+
+/// Puts sessions in the order of their drain, each with its place. Sessions of one client in several
+/// namespaces have the same place, since they end with one transport.
+fn in_turn(mut sessions: Vec<Arc<Session>>) -> Vec<(usize, Weak<Session>)> {
+    sessions.sort_unstable_by_key(|session| Arc::as_ptr(session.engine()).addr());
+    let mut place = 0;
+    let mut before = None;
+    let placed = sessions.iter().enumerate().map(|(index, session)| {
+        let client = Arc::as_ptr(session.engine());
+        if before != Some(client) {
+            (place, before) = (index, Some(client));
+        }
+        (place, Arc::downgrade(session))
+    });
+    placed.collect()
 }
 
 /// Returns the time after the begin of `window` at which the session `index` of `count` is due.

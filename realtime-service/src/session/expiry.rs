@@ -51,7 +51,7 @@ impl Session {
                 let expiry = self.schedule(end, move |session| session.expire(&identity));
                 vec![announcement, expiry]
             }
-            None if self.context.auth.anonymous => Vec::new(),
+            None if self.context.keeps_guests(self.outbox.namespace()) => Vec::new(),
             None => {
                 let end = Instant::now() + self.context.auth.deferred_deadline();
                 vec![self.schedule(end, Self::time_out)]

@@ -5,8 +5,8 @@ use std::{borrow::Cow, future::ready, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 
-use super::{Received, Session, intake::Full, lock};
-use crate::{clock, limits::Verdict, metrics::Limit};
+use super::{Received, Session, intake::Full};
+use crate::{limits::Verdict, metrics::Limit};
 
 /// Who may send an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Session {
         if !self.is_live() {
             return;
         }
-        let verdict = lock(&self.pace).count(&self.context.pace, clock::now().timer);
+        let verdict = self.share.count_event(&self.context.pace);
         if verdict != Verdict::Pass {
             self.context.metrics.limited(Limit::EventsPerSec);
         }

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::lock;
+use super::{ClientShare, lock};
 use crate::{config::Limits, transport::turn};
 
 /// How long a handler may go on after the end of its session: long enough to finish what it has
@@ -36,6 +36,8 @@ pub(super) struct Intake(Arc<Shared>);
 struct Shared {
     limit_events: usize,
     limit_bytes: usize,
+    /// Counts what waits, for all sessions of the client.
+    share: Arc<ClientShare>,
     ended: CancellationToken,
     /// The tasks that run handlers, of all sessions: a shutdown waits for them.
     tasks: TaskTracker,
@@ -45,7 +47,6 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<(usize, Job)>,
-    bytes: usize,
     /// Whether a job is being done.
     is_busy: bool,
     is_ended: bool,
@@ -54,10 +55,16 @@ struct State {
 }
 
 impl Intake {
-    pub(super) fn new(limits: &Limits, ended: CancellationToken, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        limits: &Limits,
+        share: Arc<ClientShare>,
+        ended: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         Self(Arc::new(Shared {
             limit_events: limits.inbound_events,
             limit_bytes: limits.inbound_bytes,
+            share,
             ended,
             tasks,
             state: Mutex::default(),
@@ -76,11 +83,10 @@ impl Intake {
             return Ok(());
         }
         if state.is_busy {
-            let is_too_much = state.bytes > 0 && state.bytes + size > self.0.limit_bytes;
-            if is_too_much || state.jobs.len() >= self.0.limit_events {
+            let limits = (self.0.limit_events, self.0.limit_bytes);
+            if !self.0.share.wait(size, limits) {
                 return Err(Full);
             }
-            state.bytes += size;
             state.jobs.push_back((size, job));
             return Ok(());
         }
@@ -115,6 +121,8 @@ impl Intake {
         let mut state = lock(&self.0.state);
         state.is_ended = true;
         let jobs = std::mem::take(&mut state.jobs);
+        let bytes = jobs.iter().map(|(size, _)| size).sum();
+        self.0.share.stop_waiting(jobs.len(), bytes);
         let last = match state.is_busy {
             true => Vec::new(),
             false => std::mem::take(&mut state.at_end),
@@ -148,11 +156,10 @@ impl Intake {
     fn next(&self) -> Option<Job> {
         let mut state = lock(&self.0.state);
         if let Some((size, job)) = state.jobs.pop_front() {
-            state.bytes -= size;
+            self.0.share.stop_waiting(1, size);
             return Some(job);
         }
         state.is_busy = false;
-        state.bytes = 0;
         state.jobs = VecDeque::new();
         if state.is_ended {
             let last = std::mem::take(&mut state.at_end);
@@ -201,9 +208,13 @@ mod tests {
 
     use super::*;
 
+    fn intake_of(limits: &Limits, ended: CancellationToken) -> Intake {
+        Intake::new(limits, Arc::default(), ended, TaskTracker::new())
+    }
+
     fn intake() -> (Intake, CancellationToken) {
         let ended = CancellationToken::new();
-        let intake = Intake::new(&Limits::default(), ended.clone(), TaskTracker::new());
+        let intake = intake_of(&Limits::default(), ended.clone());
         (intake, ended)
     }
 
@@ -312,15 +323,43 @@ mod tests {
             inbound_bytes: 10,
             ..Limits::default()
         };
-        let intake = Intake::new(&limits, CancellationToken::new(), TaskTracker::new());
+        let intake = intake_of(&limits, CancellationToken::new());
         let job = || Box::pin(pending::<()>());
         assert!(intake.push(100, job()).is_ok(), "it is begun at once");
         assert!(intake.push(100, job()).is_ok(), "nothing waits yet");
         intake.push(1, job()).expect_err("too many bytes");
-        let intake = Intake::new(&limits, CancellationToken::new(), TaskTracker::new());
+        let intake = intake_of(&limits, CancellationToken::new());
         for _ in 0..3 {
             assert!(intake.push(1, job()).is_ok());
         }
         intake.push(1, job()).expect_err("too many events");
+    }
+
+    #[tokio::test]
+    async fn what_waits_counts_for_all_sessions_of_a_client_until_they_end() {
+        let limits = Limits {
+            inbound_events: 2,
+            ..Limits::default()
+        };
+        let share = Arc::<ClientShare>::default();
+        let of = |share: &Arc<ClientShare>| {
+            Intake::new(
+                &limits,
+                share.clone(),
+                CancellationToken::new(),
+                TaskTracker::new(),
+            )
+        };
+        let job = || Box::pin(pending::<()>());
+        let (main, admin, other) = (of(&share), of(&share), of(&Arc::default()));
+        for intake in [&main, &admin, &other] {
+            assert!(intake.push(1, job()).is_ok(), "it is begun at once");
+        }
+        assert!(main.push(1, job()).is_ok(), "one waits");
+        assert!(admin.push(1, job()).is_ok(), "two wait");
+        admin.push(1, job()).expect_err("one too many");
+        assert!(other.push(1, job()).is_ok(), "of another client");
+        main.end();
+        assert!(admin.push(1, job()).is_ok(), "what waited for it is gone");
     }
 }

@@ -39,12 +39,12 @@ impl From<JoinError> for NotJoined {
 }
 
 impl Session {
-    /// Takes a place among the rooms of the session, of which it may be in so many. Returns whether the
+    /// Takes a place among the rooms of the client, which may be in so many. Returns whether the
     /// session was not in the room before.
     ///
     /// # Errors
     ///
-    /// When the session is in as many rooms as it may be.
+    /// When the client is in as many rooms as it may be.
     pub(crate) fn take_place(
         &self,
         room: &RoomName,
@@ -52,7 +52,7 @@ impl Session {
     ) -> Result<bool, NotJoined> {
         let mut rooms = self.rooms();
         let is_new = !rooms.contains_key(room);
-        if is_new && rooms.len() >= self.context.limits.rooms_per_socket {
+        if is_new && !self.share.enter_room(&self.context.limits) {
             return Err(NotJoined::TooManyRooms);
         }
         match membership {

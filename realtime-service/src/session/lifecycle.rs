@@ -12,7 +12,12 @@ impl Session {
     ///
     /// A session that has ended meanwhile is not told of, or its end is.
     pub(crate) async fn open_book(&self) {
-        if !self.context.back_ends.follow_connections() || !self.is_member() {
+        if !self
+            .context
+            .back_ends
+            .follow_connections(self.outbox.namespace())
+            || !self.is_member()
+        {
             return;
         }
         if lock(&self.book).is_some() {

@@ -20,6 +20,7 @@ mod received;
 mod registry;
 mod renewal;
 mod sending;
+mod share;
 mod turns;
 mod wall_clock;
 
@@ -35,7 +36,6 @@ use std::{
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use shared_claims::{Rejection, authorization::Action};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -49,14 +49,16 @@ pub use self::{
     registry::Registry,
     renewal::{NotRenewed, Renewed},
     sending::{ACKNOWLEDGEMENT_DEADLINE, Event, NotAcknowledged},
+    share::ClientShare,
 };
 use self::{expiry::Deadlines, intake::Intake};
 pub(crate) use self::{handlers::Audience, renewal::AUTHENTICATE};
 use crate::{
+    auth::policy::Policy,
     backends::OpenBook,
     clock::wall_now,
-    limits::{Pace, Permit, Subject},
-    metrics::{Cause, Limit},
+    limits::{Permit, Subject},
+    metrics::Cause,
     outbox::{self, Outbox},
     rooms::{RoomName, Subscriber},
     transport::{EngineSession, Packet},
@@ -91,9 +93,9 @@ pub struct Session {
     /// Whether the application's disconnect handler has taken the place of ours.
     is_unheard: AtomicBool,
     refusals: AtomicU32,
-    /// Its place among the sockets of its subject; a guest has none.
-    seat: Mutex<Option<Permit<Subject>>>,
-    pace: Mutex<Pace>,
+    share: Arc<ClientShare>,
+    /// The place of its connection among those of its subject; a guest has none.
+    seat: Mutex<Option<Arc<Permit<Subject>>>>,
     rooms: Mutex<HashMap<RoomName, Membership>>,
     /// The books that say that it is open, once back ends are told so.
     book: Mutex<Option<Box<OpenBook>>>,
@@ -101,19 +103,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the session of a client whose CONNECT to `namespace` is about to be acknowledged.
+    /// Opens the session of a client whose CONNECT to `namespace` is about to be acknowledged. It has `share`
+    /// with the client's sessions in other namespaces.
     ///
     /// # Errors
     ///
-    /// When its subject has as many sockets as it may.
+    /// When its subject has as many connections as it may.
     pub(crate) fn open(
         context: &Arc<SessionContext>,
         engine: Arc<EngineSession>,
-        namespace: &str,
+        (namespace, share): (&str, &Arc<ClientShare>),
         identity: Identity,
     ) -> Result<Arc<Self>, Rejection> {
         let seat = identity.principal.as_ref();
-        let seat = seat.map(|principal| take_seat(context, principal));
+        let seat = seat.map(|principal| share.take_seat(context, principal));
         let ended = CancellationToken::new();
         let session = Arc::new(Self {
             connection: identity.sender.connection.clone(),
@@ -127,10 +130,15 @@ impl Session {
             is_unheard: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
             seat: Mutex::new(seat.transpose()?),
-            pace: Mutex::new(Pace::new(Instant::now())),
             rooms: Mutex::default(),
             book: Mutex::default(),
-            intake: Intake::new(&context.limits, ended.clone(), context.handlers.clone()),
+            intake: Intake::new(
+                &context.limits,
+                share.clone(),
+                ended.clone(),
+                context.handlers.clone(),
+            ),
+            share: share.clone(),
             ended,
             context: context.clone(),
         });
@@ -151,6 +159,12 @@ impl Session {
     #[must_use]
     pub fn context(&self) -> &Arc<SessionContext> {
         &self.context
+    }
+
+    /// The policy of its namespace.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        self.context.policies.of(self.outbox.namespace())
     }
 
     /// The way to its client.
@@ -190,13 +204,16 @@ impl Session {
 
     /// Takes the session out of a room.
     pub(crate) fn leave(&self, room: &RoomName) {
-        self.rooms().remove(room);
+        if self.rooms().remove(room).is_some() {
+            self.share.leave_rooms(1);
+        }
         self.context.rooms.leave(room, &self.connection);
     }
 
     /// Whether the client may do more than authenticate.
     fn is_member(&self) -> bool {
-        self.context.auth.anonymous || self.identity.load().principal.is_some()
+        self.identity.load().principal.is_some()
+            || self.context.keeps_guests(self.outbox.namespace())
     }
 
     /// Closes the transport at once, whatever waits to be sent. Stock clients come back by
@@ -302,6 +319,7 @@ impl Session {
         self.outbox.close();
         self.ended.cancel();
         let rooms = std::mem::take(&mut *self.rooms());
+        self.share.leave_rooms(rooms.len());
         for room in rooms.into_keys() {
             self.context.rooms.leave(&room, &self.connection);
         }
@@ -320,18 +338,6 @@ impl Session {
     fn is_terminated(&self) -> bool {
         self.is_terminated.load(Ordering::Acquire)
     }
-}
-
-/// A place among the sockets of a subject.
-fn take_seat(
-    context: &SessionContext,
-    principal: &Principal,
-) -> Result<Permit<Subject>, Rejection> {
-    let subject = (principal.issuer.clone(), principal.subject.clone());
-    context.quotas.sockets.acquire(Some(subject)).map_err(|_| {
-        context.metrics.limited(Limit::SocketsPerSubject);
-        Rejection::TooManySockets
-    })
 }
 
 /// The payload of `unauthorized`: what `socketio-jwt` sends, and our reason.

@@ -10,7 +10,7 @@ use socketioxide::extract::SocketRef;
 
 use super::{
     Arguments, Identity, Membership, NotAdmitted, Received, Session, handlers::Audience, lock,
-    permission::is_asked, take_seat, unauthorized,
+    permission::is_asked, unauthorized,
 };
 use crate::{
     auth::{keys::Unverified, policy::GrantVerdict, token_of_text},
@@ -185,12 +185,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the token is refused, revoked, or somebody else's, or the back end that is asked about clients
+    /// When the token is refused, revoked, somebody else's, or none that may be in the namespace, or the back end that is asked about clients
     /// refuses it; then nothing changes.
     pub async fn renew(self: &Arc<Self>, token: &str) -> Result<Renewed, NotRenewed> {
         let claims = self.context.keys.verify(token, wall_now()).await?;
         if self.context.revocations.covers(&claims) {
             return Err(Rejection::TokenRevoked.into());
+        }
+        let policy = self.policy();
+        if !policy.admits(&policy.bearer(&claims)) {
+            return Err(Rejection::NamespaceForbidden.into());
         }
         let stage = match self.identity().principal {
             Some(_) => AdmissionStage::Renew,
@@ -221,7 +225,7 @@ impl Session {
     ) -> Result<Renewed, Rejection> {
         let _alone = lock(&self.renewing);
         let old = self.identity();
-        let (policy, connection) = (&self.context.policy, self.connection.clone());
+        let (policy, connection) = (self.policy(), self.connection.clone());
         let new = Identity::admitted(&claims, policy, connection, wall_now(), admission);
         if old.principal.is_some() && old.principal != new.principal {
             return Err(Rejection::IdentityMismatch);
@@ -229,7 +233,7 @@ impl Session {
         if old.principal.is_none()
             && let Some(principal) = &new.principal
         {
-            *lock(&self.seat) = Some(take_seat(&self.context, principal)?);
+            *lock(&self.seat) = Some(self.share.take_seat(&self.context, principal)?);
         }
         let (added, dropped) = new.grants.difference(&old.grants);
         let expires_at = new.expires_at().map_or(0, |(_, wall)| unix_secs(wall));

@@ -25,6 +25,9 @@ pub struct TransportContext {
     pub limits: Limits,
     /// Maximum time between two heartbeats of a live client: ping interval plus ping timeout.
     pub idle_timeout: Duration,
+    /// Whether there are namespaces beside the main one, which a client may join with the credentials of its first
+    /// request.
+    pub has_namespaces: bool,
     /// Properties that the requests of a session share.
     pub binding: SessionBinding,
     /// What exists now of what the limits bound.
@@ -52,6 +55,7 @@ impl TransportContext {
         let limits = config.limits.clone();
         let outbound = Budget::new(limits.outbound_total_bytes);
         Arc::new(Self {
+            has_namespaces: !config.namespaces.is_empty(),
             binding: config.auth.session_binding,
             idle_timeout: config.heartbeat.idle_timeout(),
             quotas: Arc::new(Quotas::new(&limits)),

@@ -7,10 +7,11 @@ use serde_json::Value;
 use shared_claims::authorization::Action;
 
 use super::{
-    Holder, RoomName, RoomRule, RuleIndex, Whom, for_each_grant,
+    BackEndAnswer, Holder, RoomName, RoomRule, RuleIndex, Whom, for_each_grant,
     rule::{Rule, claims_in, expand},
     verification_of,
 };
+use crate::namespaces::MAIN;
 
 /// The answer to whether somebody may do something in a room, and how it came about.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +22,12 @@ pub struct Explanation {
     pub action: Action,
     /// Where.
     pub room: RoomName,
+    /// The namespace of the room, unless it is the main one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Whether the holder may not enter that namespace. Then no grant counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub barred: bool,
     /// The first grant that allows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<ExplainedGrant>,
@@ -35,21 +42,6 @@ pub struct Explanation {
     /// The answer of that back end, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<BackEndAnswer>,
-}
-
-/// The answer of a back end that was asked about an action in a room.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BackEndAnswer {
-    /// Whether it allows the action; `false` when it gave no answer.
-    pub allow: bool,
-    /// Time for which the answer holds, in seconds.
-    pub cache_secs: u64,
-    /// The text for the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The code of the error, when it gave no answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'static str>,
 }
 
 /// A grant.
@@ -168,6 +160,18 @@ impl Explanation {
         }
     }
 
+    /// The same explanation for a holder that may not enter the namespace: no grant counts.
+    pub(super) fn barred(self) -> Self {
+        Self {
+            allowed: false,
+            barred: true,
+            by: None,
+            considered: Vec::new(),
+            backend: None,
+            ..self
+        }
+    }
+
     /// The same explanation, after the back end was asked.
     #[must_use]
     pub fn answered(self, answer: BackEndAnswer) -> Self {
@@ -220,6 +224,10 @@ pub(super) fn explain(
         allowed: by.is_some(),
         action,
         room: room.clone(),
+        namespace: Some(room.namespace())
+            .filter(|name| *name != MAIN)
+            .map(str::to_owned),
+        barred: false,
         by: by.or(asked),
         considered,
         passed_over: Vec::new(),
@@ -288,6 +296,12 @@ impl fmt::Display for Explanation {
             self.action.name(),
             self.room
         )?;
+        if let Some(namespace) = &self.namespace {
+            write!(formatter, " of {namespace}")?;
+        }
+        if self.barred {
+            return formatter.write_str("\n  the holder may not enter the namespace");
+        }
         if let Some(grant) = &self.by {
             write!(formatter, "\n  by {grant}")?;
         }
@@ -347,26 +361,6 @@ impl fmt::Display for Source {
             write!(formatter, ", if the back end {backend} allows it")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for BackEndAnswer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(error) = self.error {
-            return write!(formatter, "has not decided: {error}");
-        }
-        formatter.write_str(if self.allow {
-            "allows it"
-        } else {
-            "refuses it"
-        })?;
-        if self.cache_secs > 0 {
-            write!(formatter, " for {} s", self.cache_secs)?;
-        }
-        match &self.reason {
-            Some(reason) => write!(formatter, ": {reason}"),
-            None => Ok(()),
-        }
     }
 }
 

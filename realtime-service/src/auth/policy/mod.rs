@@ -1,10 +1,12 @@
 //! Who may do what in which room: the only place that decides it. What no grant allows is denied.
 
-mod event_audience;
+mod back_end_answer;
 mod explain;
+mod namespace;
 mod pattern;
 mod room_name;
 mod rule;
+mod token_requirement;
 mod verdict;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -17,22 +19,28 @@ use shared_claims::{
 };
 
 pub use self::{
-    event_audience::EventAudience,
+    back_end_answer::BackEndAnswer,
     explain::{
-        BackEndAnswer, Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource,
-        Source, Want,
+        Considered, ExplainedGrant, Explanation, Mismatch, PassedOver, RuleSource, Source, Want,
     },
     pattern::percent_encode,
     room_name::{InvalidRoomName, RoomName},
     rule::Whom,
+    token_requirement::TokenRequirement,
     verdict::{GrantVerdict, RuleIndex},
 };
 use self::{pattern::Pattern, rule::Rule};
 pub use crate::config::RoomRule;
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    namespaces::MAIN,
+};
 
-/// What the settings say of who may do what.
+/// What the settings say of who may do what in one namespace.
 pub struct Policy {
+    namespace: Arc<str>,
+    /// The tokens that a client needs in it; `None` when every token that is accepted will do.
+    required: Option<TokenRequirement>,
     rules: Vec<Rule>,
     /// Our own issuer.
     issuer: Arc<str>,
@@ -67,8 +75,11 @@ pub enum Holder<'a> {
 }
 
 /// The grants of a session, compiled once from the rules and its token. Each session keeps them, so
-/// they take little memory, and do not say where they come from.
-pub struct Grants(Box<[Grant]>);
+/// they take little memory, and do not say where they come from. They are about the rooms of one namespace.
+pub struct Grants {
+    all: Box<[Grant]>,
+    namespace: Arc<str>,
+}
 
 struct Grant {
     pattern: Pattern,
@@ -101,21 +112,25 @@ impl FromIterator<Action> for ActionSet {
 }
 
 impl Policy {
-    /// Builds the policy in `config`.
+    /// Builds the policy of the main namespace in `config`.
     ///
     /// # Errors
     ///
     /// When a rule for rooms cannot work.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        if let Some(problem) = config.rooms.iter().find_map(RoomRule::problem) {
+        Self::with_rules(config, &config.rooms, "")
+    }
+
+    fn with_rules(config: &Config, rules: &[RoomRule], place: &str) -> Result<Self, ConfigError> {
+        if let Some(problem) = rules.iter().find_map(RoomRule::problem) {
             return Err(ConfigError::Invalid {
-                setting: "rooms".to_owned(),
+                setting: format!("{place}rooms"),
                 problem: problem.to_owned(),
             });
         }
-        if RuleIndex::try_from(config.rooms.len()).is_err() {
+        if RuleIndex::try_from(rules.len()).is_err() {
             return Err(ConfigError::Invalid {
-                setting: "rooms".to_owned(),
+                setting: format!("{place}rooms"),
                 problem: "must be at most 65535 rules".to_owned(),
             });
         }
@@ -124,7 +139,9 @@ impl Policy {
             grants_rooms: settings.grants_rooms,
         });
         Ok(Self {
-            rules: config.rooms.iter().cloned().map(Rule::new).collect(),
+            namespace: MAIN.into(),
+            required: None,
+            rules: rules.iter().cloned().map(Rule::new).collect(),
             issuer: config.issuer.as_str().into(),
             others: others.collect(),
         })
@@ -136,7 +153,8 @@ impl Policy {
         &self.issuer
     }
 
-    /// The bearer of a token that says `claims`.
+    /// The bearer of a token that says `claims`. The grants of a token are about the rooms of the main
+    /// namespace, and count in no other.
     #[must_use]
     pub fn bearer<'a>(&'a self, claims: &'a VerifiedClaims) -> Holder<'a> {
         let is_ours = *claims.iss == *self.issuer;
@@ -145,7 +163,8 @@ impl Policy {
             claims,
             is_ours,
             issuer: other.map_or(&claims.iss, |other| other.name.as_str()),
-            trusts_details: is_ours || other.is_some_and(|other| other.grants_rooms),
+            trusts_details: *self.namespace == *MAIN
+                && (is_ours || other.is_some_and(|other| other.grants_rooms)),
             added: &[],
         }
     }
@@ -153,7 +172,7 @@ impl Policy {
     /// What somebody may do.
     #[must_use]
     pub fn grants(&self, holder: &Holder<'_>) -> Grants {
-        Grants::of(&self.rules, holder)
+        Grants::of(&self.rules, holder, self.namespace.clone())
     }
 
     /// Whether somebody may do `action` in `room`, and why, or why not, also by which rules they
@@ -161,6 +180,9 @@ impl Policy {
     #[must_use]
     pub fn explain(&self, holder: &Holder<'_>, action: Action, room: &RoomName) -> Explanation {
         let mut explanation = explain::explain(&self.rules, holder, action, room);
+        if !self.admits(holder) {
+            return explanation.barred();
+        }
         if explanation.by.is_none() {
             explanation.passed_over = explain::passed_over(&self.rules, holder);
         }
@@ -213,24 +235,27 @@ impl<'a> Holder<'a> {
 }
 
 impl Grants {
-    /// The grants that a token gives by itself.
+    /// The grants that a token gives by itself, in the main namespace.
     #[must_use]
     pub fn of_token(holder: &Holder<'_>) -> Self {
-        Self::of(&[], holder)
+        Self::of(&[], holder, MAIN.into())
     }
 
-    /// The grants that `rules` and their token give to somebody.
-    fn of(rules: &[Rule], holder: &Holder<'_>) -> Self {
+    /// The grants that `rules` and their token give to somebody in `namespace`.
+    fn of(rules: &[Rule], holder: &Holder<'_>, namespace: Arc<str>) -> Self {
         let mut grants = Vec::new();
         for_each_grant(rules, holder, |grant, _| grants.push(grant));
-        Self(grants.into())
+        Self {
+            all: grants.into(),
+            namespace,
+        }
     }
 
     /// The patterns for which more is allowed than by `old`, and those for which less is.
     #[must_use]
     pub fn difference(&self, old: &Self) -> (Vec<String>, Vec<String>) {
         let pairs = |grants: &Self| -> BTreeSet<(String, Action)> {
-            let pairs = grants.0.iter().flat_map(|grant| {
+            let pairs = grants.all.iter().flat_map(|grant| {
                 let text = grant.pattern.to_string();
                 let actions = grant.actions.iter();
                 actions.map(move |action| (text.clone(), action))

@@ -75,7 +75,7 @@ fn others(claims: &VerifiedClaims) -> Holder<'_> {
 
 fn grants(rules: &[RoomRule], holder: &Holder<'_>) -> Grants {
     let rules: Vec<_> = rules.iter().cloned().map(Rule::new).collect();
-    Grants::of(&rules, holder)
+    Grants::of(&rules, holder, "/".into())
 }
 
 fn may_hear(rules: &[RoomRule], holder: &Holder<'_>, room: &str) -> bool {

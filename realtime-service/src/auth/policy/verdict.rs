@@ -19,11 +19,14 @@ pub enum GrantVerdict {
 }
 
 impl Grants {
-    /// Returns the outcome for `action` in `room`.
+    /// Returns the outcome for `action` in `room`. No grant is about a room of another namespace.
     #[must_use]
     pub fn verdict(&self, action: Action, room: &RoomName) -> GrantVerdict {
         let mut verdict = GrantVerdict::Denied;
-        for grant in self.0.iter().filter(|grant| grant.covers(action, room)) {
+        if *room.namespace() != *self.namespace {
+            return verdict;
+        }
+        for grant in self.all.iter().filter(|grant| grant.covers(action, room)) {
             match (grant.asks, verdict) {
                 (None, _) => return GrantVerdict::Allowed,
                 (Some(rule), GrantVerdict::Denied) => verdict = GrantVerdict::Asks(rule),

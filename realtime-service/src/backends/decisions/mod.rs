@@ -27,6 +27,7 @@ use crate::{
     auth::policy::{BackEndAnswer, Explanation, RoomName, RuleIndex},
     config::{Config, ConfigError},
     ids::random_id,
+    namespaces::Namespaces,
     rooms::Draft,
 };
 
@@ -36,8 +37,8 @@ const MAXIMUM_ROUNDS: usize = 3;
 
 /// The back ends that decide, and their answers.
 pub struct Decisions {
-    /// The back end of each rule of `[[rooms]]`, by the index of the rule.
-    back_ends: Box<[Option<Arc<BackEnd>>]>,
+    /// The back end of each rule of `[[rooms]]` in a namespace, by the index of the rule.
+    back_ends: Namespaces<Box<[Option<Arc<BackEnd>>]>>,
     kept: Cache<QuestionKey, Arc<KeptDecision>, Weight>,
     generations: Generations,
 }
@@ -53,7 +54,7 @@ struct KeptDecision {
 /// An action in a room that a rule leaves to its back end.
 #[derive(Clone, Copy)]
 pub struct Matter<'a> {
-    /// The rule.
+    /// The rule, of the namespace of the room.
     pub rule: RuleIndex,
     /// The action.
     pub action: Action,
@@ -89,17 +90,20 @@ impl Decisions {
     /// The first rule whose back end does not exist.
     pub(super) fn new(config: &Config, all: &[Arc<BackEnd>]) -> Result<Self, ConfigError> {
         let find = |name: &String| all.iter().find(|one| one.name() == name).cloned();
-        let back_end = |(index, name): (usize, &Option<String>)| match name {
-            None => Ok(None),
-            Some(name) => find(name).map(Some).ok_or_else(|| ConfigError::Invalid {
-                setting: format!("rooms[{index}].backend"),
-                problem: "no [[backends]] entry has this name".to_owned(),
-            }),
-        };
-        let names = config.rooms.iter().map(|rule| &rule.backend).enumerate();
+        let back_ends = config.each_namespace(|namespace| {
+            let back_end = |(index, name): (usize, &Option<String>)| match name {
+                None => Ok(None),
+                Some(name) => find(name).map(Some).ok_or_else(|| ConfigError::Invalid {
+                    setting: format!("{}rooms[{index}].backend", namespace.place),
+                    problem: "no [[backends]] entry has this name".to_owned(),
+                }),
+            };
+            let names = namespace.rooms.iter().map(|rule| &rule.backend).enumerate();
+            names.map(back_end).collect::<Result<_, ConfigError>>()
+        })?;
         let settings = &config.decisions;
         Ok(Self {
-            back_ends: names.map(back_end).collect::<Result<_, _>>()?,
+            back_ends,
             kept: Cache::with_weighter(
                 settings.entries,
                 settings.bytes as u64,
@@ -121,7 +125,7 @@ impl Decisions {
         matter: Matter<'_>,
     ) -> Result<Decision, CallError> {
         let (outcome, was_asked) = self.find(asker, matter).await;
-        self.count(matter.rule, &outcome, was_asked);
+        self.count(matter, &outcome, was_asked);
         outcome
     }
 
@@ -157,19 +161,20 @@ impl Decisions {
         (answer.map(|answer| answer.decision), true)
     }
 
-    fn count(&self, rule: RuleIndex, outcome: &Result<Decision, CallError>, was_asked: bool) {
+    fn count(&self, matter: Matter<'_>, outcome: &Result<Decision, CallError>, was_asked: bool) {
         let name = match outcome {
             Ok(Decision::Allowed) => "allowed",
             Ok(Decision::Refused(_)) => "refused",
             Err(_) => "failed",
         };
-        if let Some(back_end) = self.back_end(rule) {
+        if let Some(back_end) = self.back_end(matter) {
             back_end.metrics().decided(name, was_asked);
         }
     }
 
-    fn back_end(&self, rule: RuleIndex) -> Option<&Arc<BackEnd>> {
-        self.back_ends.get(usize::from(rule))?.as_ref()
+    fn back_end(&self, matter: Matter<'_>) -> Option<&Arc<BackEnd>> {
+        let rules = self.back_ends.of(matter.room.namespace());
+        rules.get(usize::from(matter.rule))?.as_ref()
     }
 
     /// Returns the decision about a message, and the message in its place, if there is one. Each message
@@ -193,7 +198,7 @@ impl Decisions {
         if let Some(kept) = self.kept.get(&key)
             && self.is_in_force(&kept)
         {
-            self.count(rule, &kept.outcome, false);
+            self.count(matter, &kept.outcome, false);
             return kept.outcome.clone().map(|decision| (decision, None));
         }
         let stamp = self.generations.stamp(asker);
@@ -204,7 +209,7 @@ impl Decisions {
         };
         let kept = KeptDecision::new(answer, stamp);
         let outcome = kept.outcome.clone();
-        self.count(rule, &outcome, true);
+        self.count(matter, &outcome, true);
         if !kept.cache.is_zero() {
             self.kept.insert(key, Arc::new(kept));
         }
@@ -223,7 +228,7 @@ impl Decisions {
         matter: Matter<'_>,
         draft: Option<&Draft>,
     ) -> Result<DecisionAnswer, CallError> {
-        let back_end = self.back_end(matter.rule);
+        let back_end = self.back_end(matter);
         let back_end = back_end.ok_or_else(|| CallError::permanent("the rule has no back end"))?;
         let bytes = draft.map_or(0, |draft| draft.data.bytes());
         let question = DecisionQuestion {

@@ -17,6 +17,7 @@ use crate::{
     clock::wall_now,
     config::LifecycleType,
     ids::random_id,
+    rooms::RoomName,
 };
 
 /// A back end, and the events that it is sent.
@@ -50,26 +51,26 @@ pub struct Origin<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
     Connection(Origin<'a>),
-    Room(&'a str),
+    Room(&'a RoomName),
 }
 
 impl<'a> Subject<'a> {
     fn room(self) -> Option<&'a str> {
         match self {
             Self::Connection(_) => None,
-            Self::Room(room) => Some(room),
+            Self::Room(room) => Some(room.as_str()),
         }
     }
 
     /// The subject in the queue: events of one subject are sent in their order.
-    fn key(self) -> String {
+    pub(super) fn key(self) -> String {
         match self {
             Self::Connection(origin) => key_of(origin),
             Self::Room(room) => key_of_room(room),
         }
     }
 
-    fn describe<T>(self, event: &mut CloudEvent<'a, T>) {
+    pub(super) fn describe<T>(self, event: &mut CloudEvent<'a, T>) {
         match self {
             Self::Connection(origin) => {
                 event.connection = Some(origin.connection);
@@ -78,7 +79,10 @@ impl<'a> Subject<'a> {
                 event.subject = origin.subject;
                 event.session = origin.session;
             }
-            Self::Room(room) => event.room = Some(room),
+            Self::Room(room) => {
+                event.namespace = Some(room.namespace());
+                event.room = Some(room.as_str());
+            }
         }
     }
 }
@@ -188,6 +192,6 @@ fn key_of(origin: Origin<'_>) -> String {
 }
 
 /// The subject of a room's events. No issuer is called like that.
-pub(super) fn key_of_room(room: &str) -> String {
-    format!("room\n\n{room}")
+fn key_of_room(room: &RoomName) -> String {
+    format!("room\n\n{}", room.key())
 }

@@ -5,6 +5,7 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::{
     backends::{cloud_event::complete, queue::CLOSING_BYTES},
+    config::Config,
     metrics::Metrics,
     rooms::Data,
 };

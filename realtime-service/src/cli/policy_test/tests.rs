@@ -253,3 +253,37 @@ fn a_decision_of_a_back_end_is_an_outcome_of_its_own() {
         );
     }
 }
+
+#[test]
+fn a_case_is_tried_on_the_rules_of_its_namespace() {
+    let admin = json!({
+        "name": "/admin", "scope": "staff",
+        "rooms": [{ "rooms": ["desk:*"], "actions": ["sub"] }],
+    });
+    let config = Config {
+        namespaces: vec![serde_json::from_value(admin).expect("a namespace")],
+        ..config()
+    };
+    let failure = |scope: &str, namespace: &str| {
+        let cases = format!(
+            "[[cases]]\nname = 'a case'\nclaims = {{ scope = '{scope}' }}\nroom = 'desk:7'\n\
+             action = 'sub'\nexpect = 'allow'\n{namespace}"
+        );
+        let report = report(&config, &format!("{RULES}{cases}")).expect("cases");
+        let (_, outcome) = report.0.into_iter().next().expect("an outcome");
+        outcome.err()
+    };
+    assert_eq!(failure("staff", "namespace = '/admin'"), None);
+    for (scope, namespace, expected) in [
+        ("staff", "", "denied: sub in desk:7\n"),
+        (
+            "clerk",
+            "namespace = '/admin'",
+            "denied: sub in desk:7 of /admin\n  the holder may not enter the namespace",
+        ),
+        ("staff", "namespace = '/other'", "no [[namespaces]] entry"),
+    ] {
+        let problem = failure(scope, namespace).expect(expected);
+        assert!(problem.contains(expected), "{problem}");
+    }
+}

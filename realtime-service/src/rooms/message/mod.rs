@@ -105,7 +105,7 @@ impl Message {
         let event = serde_json::to_string(&draft.event).unwrap_or_default();
         let data = draft.data.json();
         let json = format!("[{event},{data},{meta}]");
-        let packet = outbox::event_of(&json, draft.data.attachments());
+        let packet = outbox::event_of(draft.room.namespace(), &json, draft.data.attachments());
         let start = packet.text().len() - json.len();
         let event = start + 1..start + 1 + event.len();
         let data = event.end + 1..event.end + 1 + data.len();

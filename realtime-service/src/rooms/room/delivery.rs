@@ -292,7 +292,7 @@ impl Room {
         });
         state.delivered.offset = until;
         tracing::warn!(room = %self.name, %gap, "messages were lost before they were delivered");
-        let Ok(packet) = outbox::event("/", "rt:gap", &gap) else {
+        let Ok(packet) = outbox::event(self.name.namespace(), "rt:gap", &gap) else {
             return;
         };
         // A gap has the place of its last message: members who have that already are not told.

@@ -114,7 +114,7 @@ impl Room {
             "from": from, "to": state.delivered.offset,
         });
         tracing::info!(room = %self.name, %gap, "the room goes on in another epoch");
-        let Ok(packet) = outbox::event("/", "rt:gap", &gap) else {
+        let Ok(packet) = outbox::event(self.name.namespace(), "rt:gap", &gap) else {
             return;
         };
         let delivery = Delivery {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AppState, Command, Everywhere, Reach};
-use crate::{clock::unix_millis, cluster::MAXIMUM_ANSWER_BYTES, rooms::RoomName, session::Session};
+use crate::{
+    clock::unix_millis, cluster::MAXIMUM_ANSWER_BYTES, namespaces::MAIN, rooms::RoomName,
+    session::Session,
+};
 
 /// Maximum size of the entries of one page, in bytes: less than an answer may have, so that a page is cut
 /// and not refused.
@@ -20,6 +23,9 @@ pub(crate) struct Connected {
     /// The name of its gateway, when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
+    /// Its namespace, unless it is the main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
     /// The issuer of its token, when it is another than our own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -169,7 +175,7 @@ impl AppState {
     ) -> Pages<Connected> {
         let own = self.connections_here(user.as_ref(), after.as_deref(), limit);
         let command = Command::Connections { user, after, limit };
-        let pages = self.everywhere(&command, Duration::ZERO, async { own });
+        let pages = self.everywhere((MAIN, &command), Duration::ZERO, async { own });
         Pages::of(pages.await, limit)
     }
 
@@ -197,6 +203,9 @@ impl AppState {
         Connected {
             connection: session.connection.to_string(),
             gateway: self.gateway().map(str::to_owned),
+            namespace: Some(session.outbox().namespace())
+                .filter(|name| *name != MAIN)
+                .map(str::to_owned),
             iss: sender.iss,
             sub: sender.sub,
             name: sender.name,
@@ -207,26 +216,32 @@ impl AppState {
         }
     }
 
-    /// Lists the rooms with members on any gateway, by name: at most `limit` after `after`, whose names
+    /// Lists the rooms of a namespace with members on any gateway, by name: at most `limit` after `after`, whose names
     /// begin with `prefix`.
     pub(crate) async fn rooms_everywhere(
         &self,
-        prefix: &str,
+        (namespace, prefix): (&str, &str),
         after: Option<String>,
         limit: usize,
     ) -> Pages<RoomCount> {
-        let own = self.rooms_here(prefix, after.as_deref(), limit);
+        let own = self.rooms_here((namespace, prefix), after.as_deref(), limit);
         let command = Command::Rooms {
             prefix: prefix.to_owned(),
             after,
             limit,
         };
-        let pages = self.everywhere(&command, Duration::ZERO, async { own });
+        let pages = self.everywhere((namespace, &command), Duration::ZERO, async { own });
         Pages::of(pages.await, limit)
     }
 
-    pub(super) fn rooms_here(&self, prefix: &str, after: Option<&str>, limit: usize) -> RoomPage {
+    pub(super) fn rooms_here(
+        &self,
+        (namespace, prefix): (&str, &str),
+        after: Option<&str>,
+        limit: usize,
+    ) -> RoomPage {
         let rooms = self.sessions.rooms.occupied().into_iter();
+        let rooms = rooms.filter(|(room, _)| room.namespace() == namespace);
         let named = |(room, connections): (RoomName, usize)| RoomCount {
             room: room.to_string(),
             connections,

@@ -17,6 +17,7 @@ pub(crate) use self::{
 use super::{AppState, DrainPlan};
 use crate::{
     cluster::{Handler, Replies},
+    namespaces::MAIN,
     rooms::Sender,
 };
 
@@ -63,11 +64,20 @@ enum Command {
         /// Maximum number of rooms.
         limit: usize,
     },
+    /// A command that concerns a namespace beside the main one.
+    In(String, Box<Self>),
     /// Hands the clients over to other gateways.
     Drain {
         /// Time over which they are asked to reconnect, in seconds.
         window_secs: u64,
     },
+}
+
+/// A command that concerns a namespace beside the main one. Gateways of an earlier version, which have none,
+/// cannot read it.
+#[derive(Serialize)]
+enum Scoped<'a> {
+    In(&'a str, &'a Command),
 }
 
 /// A message in no room.
@@ -154,11 +164,11 @@ impl AppState {
         self.cluster.as_ref().map(|cluster| cluster.gateway())
     }
 
-    /// Has all gateways carry a command out: this one by `own`, the others within `wait` and the time that
+    /// Has all gateways carry a command out in `namespace`: this one by `own`, the others within `wait` and the time that
     /// Redis may take.
     async fn everywhere<T: DeserializeOwned>(
         &self,
-        command: &Command,
+        (namespace, command): (&str, &Command),
         wait: Duration,
         own: impl Future<Output = T>,
     ) -> Everywhere<T> {
@@ -166,7 +176,11 @@ impl AppState {
             return Everywhere::of(own.await, Replies::default());
         };
         // A command is always JSON.
-        let request = serde_json::to_vec(command).unwrap_or_default();
+        let request = match namespace {
+            MAIN => serde_json::to_vec(command),
+            name => serde_json::to_vec(&Scoped::In(name, command)),
+        };
+        let request = request.unwrap_or_default();
         let (own, replies) = tokio::join!(own, cluster.ask_others(&request, None, wait));
         Everywhere::of(own, replies)
     }
@@ -207,7 +221,16 @@ impl AppState {
 
     /// Carries a command of another gateway out, and returns the answer; `None` when that is not possible.
     async fn carry_out(self: &Arc<Self>, command: Command) -> Option<Vec<u8>> {
+        match command {
+            // A gateway whose settings have no such namespace has nobody there.
+            Command::In(namespace, command) => self.carry_out_in(&namespace, *command).await,
+            command => self.carry_out_in(MAIN, command).await,
+        }
+    }
+
+    async fn carry_out_in(self: &Arc<Self>, namespace: &str, command: Command) -> Option<Vec<u8>> {
         let answer = match command {
+            Command::In(..) => return None,
             Command::Disconnect {
                 target,
                 reconnect,
@@ -221,9 +244,11 @@ impl AppState {
             } => {
                 let user = (iss.as_deref(), &*sub);
                 let wait = ack_ms.map(Duration::from_millis);
-                serde_json::to_vec(&self.emit_here(user, &message, wait).await)
+                serde_json::to_vec(&self.emit_here(namespace, user, &message, wait).await)
             }
-            Command::Broadcast(message) => serde_json::to_vec(&self.broadcast_here(&message)?),
+            Command::Broadcast(message) => {
+                serde_json::to_vec(&self.broadcast_here(namespace, &message)?)
+            }
             Command::Connections { user, after, limit } => {
                 serde_json::to_vec(&self.connections_here(user.as_ref(), after.as_deref(), limit))
             }
@@ -231,7 +256,9 @@ impl AppState {
                 prefix,
                 after,
                 limit,
-            } => serde_json::to_vec(&self.rooms_here(&prefix, after.as_deref(), limit)),
+            } => {
+                serde_json::to_vec(&self.rooms_here((namespace, &prefix), after.as_deref(), limit))
+            }
             Command::Drain { window_secs } => {
                 let plan = self.start_drain(Duration::from_secs(window_secs));
                 serde_json::to_vec(&(plan.sockets, plan.window.as_secs()))
@@ -250,5 +277,30 @@ impl Handler for Arc<AppState> {
         });
         drop(request);
         self.carry_out(command.ok()?).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rooms() -> Command {
+        Command::Rooms {
+            prefix: "a".to_owned(),
+            after: None,
+            limit: 1,
+        }
+    }
+
+    #[test]
+    fn a_command_for_the_main_namespace_is_as_ever_and_another_one_is_read_with_its_namespace() {
+        let main = serde_json::to_string(&rooms()).expect("JSON");
+        assert_eq!(main, r#"{"Rooms":{"prefix":"a","after":null,"limit":1}}"#);
+        let scoped = serde_json::to_string(&Scoped::In("/admin", &rooms())).expect("JSON");
+        let Ok(Command::In(namespace, command)) = serde_json::from_str(&scoped) else {
+            panic!("{scoped}");
+        };
+        assert_eq!(namespace, "/admin");
+        assert_eq!(serde_json::to_string(&command).expect("JSON"), main);
     }
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{AppState, Command, Everywhere, Outgoing, Reach};
 use crate::{
     metrics::Cause,
+    namespaces::MAIN,
     session::{Event, NotAcknowledged, Session},
 };
 
@@ -67,7 +68,7 @@ impl Acknowledged {
 }
 
 impl AppState {
-    /// Ends connections on all gateways. Returns how many there were.
+    /// Ends connections on all gateways, in whichever namespaces. Returns how many there were.
     pub(crate) async fn disconnect_everywhere(
         &self,
         target: Target,
@@ -81,7 +82,7 @@ impl AppState {
             by: by.to_owned(),
         };
         let ended: Everywhere<usize> = self
-            .everywhere(&command, Duration::ZERO, async { own })
+            .everywhere((MAIN, &command), Duration::ZERO, async { own })
             .await;
         (ended.answers.into_iter().sum(), ended.reach)
     }
@@ -105,12 +106,12 @@ impl AppState {
         sessions.len()
     }
 
-    /// Sends a message to every socket of a user on all gateways, and waits for the acknowledgements if
+    /// Sends a message to every socket of a user in a namespace, on all gateways, and waits for the acknowledgements if
     /// `ack` says for how long.
     pub(crate) async fn emit_everywhere(
         &self,
-        iss: Option<String>,
-        sub: String,
+        namespace: &str,
+        (iss, sub): (Option<String>, String),
         message: Outgoing,
         ack: Option<Duration>,
     ) -> (Emitted, Reach) {
@@ -128,8 +129,8 @@ impl AppState {
         else {
             return Default::default();
         };
-        let own = self.emit_here((iss.as_deref(), sub), message, ack);
-        let emitted: Everywhere<Emitted> = self.everywhere(&command, wait, own).await;
+        let own = self.emit_here(namespace, (iss.as_deref(), sub), message, ack);
+        let emitted: Everywhere<Emitted> = self.everywhere((namespace, &command), wait, own).await;
         let mut sum = Emitted {
             sockets: 0,
             acks: ack.map(|_| Vec::new()),
@@ -145,11 +146,12 @@ impl AppState {
 
     pub(super) async fn emit_here(
         &self,
+        namespace: &str,
         (iss, sub): (Option<&str>, &str),
         message: &Outgoing,
         ack: Option<Duration>,
     ) -> Emitted {
-        let sessions = self.sessions_of_user(iss, sub);
+        let sessions = in_namespace(self.sessions_of_user(iss, sub), namespace);
         let Some(wait) = ack else {
             return Emitted {
                 sockets: deliver(&sessions, message),
@@ -169,21 +171,32 @@ impl AppState {
         }
     }
 
-    /// Sends a message to every admitted socket of all gateways. Returns for how many it was queued;
+    /// Sends a message to every admitted socket of a namespace, on all gateways. Returns for how many it was queued;
     /// `None` when too much waits for the clients of this gateway.
-    pub(crate) async fn broadcast_everywhere(&self, message: Outgoing) -> Option<(usize, Reach)> {
-        let own = self.broadcast_here(&message)?;
+    pub(crate) async fn broadcast_everywhere(
+        &self,
+        namespace: &str,
+        message: Outgoing,
+    ) -> Option<(usize, Reach)> {
+        let own = self.broadcast_here(namespace, &message)?;
         let command = Command::Broadcast(message);
         let sent: Everywhere<usize> = self
-            .everywhere(&command, Duration::ZERO, async { own })
+            .everywhere((namespace, &command), Duration::ZERO, async { own })
             .await;
         Some((sent.answers.into_iter().sum(), sent.reach))
     }
 
-    pub(super) fn broadcast_here(&self, message: &Outgoing) -> Option<usize> {
+    pub(super) fn broadcast_here(&self, namespace: &str, message: &Outgoing) -> Option<usize> {
         let is_overloaded = self.sessions.outboxes.is_overloaded();
-        (!is_overloaded).then(|| deliver(&self.sessions.sessions.all(), message))
+        let sessions = || in_namespace(self.sessions.sessions.all(), namespace);
+        (!is_overloaded).then(|| deliver(&sessions(), message))
     }
+}
+
+/// Returns the sessions in a namespace. Those in the namespaces of an application count to the main one.
+fn in_namespace(mut sessions: Vec<Arc<Session>>, namespace: &str) -> Vec<Arc<Session>> {
+    sessions.retain(|session| **session.policy().namespace() == *namespace);
+    sessions
 }
 
 /// Queues a message for sessions, and returns for how many.

@@ -32,6 +32,8 @@ const FLUSH_RENEWALS: u32 = 5;
 pub(super) struct Life {
     /// The deadline that is running; a new one takes the place of the old.
     deadline: Option<Timer>,
+    /// Forgets the credentials, once every namespace has had the time to be joined with them.
+    forgetting: Option<Timer>,
     /// Set when the end is decided; from then on no deadline is moved and nobody is admitted.
     is_ending: bool,
     /// Set when the session has ended.
@@ -79,7 +81,10 @@ impl EngineSession {
         life.deadline = None;
         match self.socketioxide() {
             Some(carrier) => carrier.forget_later(self.forget_credentials_later()),
-            // The engine has one namespace, so the credentials are of no more use.
+            None if self.context.has_namespaces => {
+                life.forgetting = Some(self.forget_credentials_later());
+            }
+            // There is no other namespace, so the credentials are of no more use.
             None => self.forget_credentials(),
         }
         if let Some(connection) = self.connection() {
@@ -113,7 +118,10 @@ impl EngineSession {
         // A client with a good token floods nobody.
         let has_good_token = matches!(
             rejection,
-            Rejection::TooManySockets | Rejection::RefusedByBackEnd
+            Rejection::TooManySockets
+                | Rejection::RefusedByBackEnd
+                | Rejection::NamespaceForbidden
+                | Rejection::TooManyNamespaces
         );
         if !has_good_token {
             self.context.refusal_limiter.count(self.opener.address());

@@ -83,9 +83,9 @@ impl RedisLogs {
 impl RedisLog {
     pub(in crate::rooms) fn new(room: RoomName, logs: Arc<RedisLogs>) -> Self {
         let cluster = &logs.cluster;
-        // Keys with the same text in braces are on the same server of a Redis Cluster. No name of a room
-        // has braces.
-        let key = |part: &str| cluster.name(&format!("{{{room}}}:{part}"));
+        // Keys with the same text in braces are on the same server of a Redis Cluster. No name of a room and
+        // no namespace has braces.
+        let key = |part: &str| cluster.name(&format!("{{{}}}:{part}", room.key()));
         Self {
             keys: ["log", "messages", "ids", "id-order"].map(key),
             channel: key("live"),

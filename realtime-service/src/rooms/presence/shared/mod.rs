@@ -113,7 +113,7 @@ impl SharedPresence {
 
     /// Returns the name of a room's channel, which is also the key of the set of gateways.
     pub(in crate::rooms) fn channel(&self, room: &RoomName) -> String {
-        self.cluster.name(&format!("present:{{{room}}}"))
+        self.cluster.name(&format!("present:{{{}}}", room.key()))
     }
 
     /// Notes that the number of connections in a room has changed, or the row of a user.

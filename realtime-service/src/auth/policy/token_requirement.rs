@@ -1,23 +1,51 @@
-//! The senders whose events a back end answers.
+//! The tokens that the sender of an event needs, or a client that enters a namespace.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use shared_claims::verify::RequiredClaim;
 
 use super::Holder;
-use crate::config::{EventRule, RoomRule};
+use crate::config::{EventRule, NamespaceSettings, RoomRule};
 
-/// The holders of tokens, and the guests, that may send the events of a rule.
-pub struct EventAudience {
+/// The issuers, the scope and the claims of the tokens that something needs, and whether guests need none.
+pub struct TokenRequirement {
     /// A rule that opens no room, for the parts that rules for rooms have too.
     rule: RoomRule,
     claims: Box<[RequiredClaim]>,
 }
 
-impl EventAudience {
-    /// The audience of a rule of the settings.
+impl TokenRequirement {
+    /// The requirement of the events of a rule.
     #[must_use]
-    pub fn new(rule: &EventRule) -> Self {
-        let claims = rule.claims.iter().map(|(name, value)| RequiredClaim {
+    pub fn of_events(rule: &EventRule) -> Self {
+        Self::new(
+            &rule.issuers,
+            rule.scope.as_ref(),
+            &rule.claims,
+            rule.guests,
+        )
+    }
+
+    /// The requirement of a namespace.
+    pub(super) fn of_namespace(settings: &NamespaceSettings) -> Self {
+        let NamespaceSettings {
+            issuers,
+            scope,
+            claims,
+            guests,
+            ..
+        } = settings;
+        Self::new(issuers, scope.as_ref(), claims, *guests)
+    }
+
+    fn new(
+        issuers: &[String],
+        scope: Option<&String>,
+        claims: &BTreeMap<String, Value>,
+        guests: bool,
+    ) -> Self {
+        let claims = claims.iter().map(|(name, value)| RequiredClaim {
             name: name.clone(),
             values: match value {
                 Value::Array(values) => values.clone(),
@@ -27,17 +55,23 @@ impl EventAudience {
         Self {
             claims: claims.collect(),
             rule: RoomRule {
-                issuers: rule.issuers.clone(),
-                scope: rule.scope.clone(),
-                guests: rule.guests,
+                issuers: issuers.to_vec(),
+                scope: scope.cloned(),
+                guests,
                 ..RoomRule::default()
             },
         }
     }
 
-    /// Whether somebody may send the events. A claim that its issuer has not verified does not count.
+    /// Whether guests need no token.
+    pub(super) fn is_met_by_guests(&self) -> bool {
+        self.rule.guests
+    }
+
+    /// Whether the token of somebody, or a guest, meets the requirement. A claim that its issuer has not
+    /// verified does not count.
     #[must_use]
-    pub fn admits(&self, holder: &Holder<'_>) -> bool {
+    pub fn is_met_by(&self, holder: &Holder<'_>) -> bool {
         let has_claims = || match holder.claims() {
             Some(claims) => self.claims.iter().all(|claim| {
                 holder.value_of(&claim.name).is_some() && claim.is_met_by(claims.all())
@@ -61,7 +95,7 @@ mod tests {
             "events": ["order:*"], "backend": "shop", "mode": "call",
             "claims": { "email": "boss@acme.org" },
         });
-        let audience = EventAudience::new(&serde_json::from_value(rule).expect("a rule"));
+        let required = TokenRequirement::of_events(&serde_json::from_value(rule).expect("a rule"));
         let email = "boss@acme.org";
         for (token, is_admitted) in [
             (json!({ "email": email, "email_verified": true }), true),
@@ -73,7 +107,7 @@ mod tests {
             ),
         ] {
             let claims = claims(token.clone());
-            assert_eq!(audience.admits(&ours(&claims)), is_admitted, "{token}");
+            assert_eq!(required.is_met_by(&ours(&claims)), is_admitted, "{token}");
         }
     }
 }
