@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::Fault;
+    use crate::plan::{Fault, RedisFault};
 
     #[test]
     fn each_fault_has_a_mark_and_each_told_loss_a_bar() {
@@ -107,12 +107,12 @@ mod tests {
         let events = [Event {
             at: Duration::from_secs(1),
             length: Duration::from_secs(1),
-            fault: Fault::KillRedis,
+            fault: Fault::Redis(0, RedisFault::Kill),
         }];
         let svg = draw("run", &[second(10, 0), second(5, 4), second(0, 2)], &events);
         assert_eq!(svg.matches("#b7791f").count(), 2, "{svg}");
         assert!(
-            svg.contains("Redis killed") && svg.contains("<polyline"),
+            svg.contains("Redis 0 killed") && svg.contains("<polyline"),
             "{svg}"
         );
         // The largest value is at the top, and none at the bottom.

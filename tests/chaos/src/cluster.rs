@@ -1,10 +1,9 @@
-//! The cluster of a run: three gateways, a Redis server and its replica, and the proxies between all of
-//! them. Faults are done to it here.
+//! The cluster of a run: three gateways, Redis, and the proxies between all of them. Faults are done to
+//! it here.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -13,15 +12,13 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
-    plan::{Event, Fault, GATEWAYS},
-    processes::{Process, command, redis},
+    plan::{Event, Fault, GATEWAYS, Harm},
+    ports::free_address,
+    processes::Process,
     proxy::Proxy,
+    shards::Shards,
     tokens::Issuer,
 };
-
-/// Ports of processes, below those that the system gives to clients: a process that is started again
-/// finds its port free.
-const PORTS: std::ops::Range<u16> = 21_000..31_000;
 
 /// Time over which a gateway that is sent SIGTERM hands its clients over.
 pub(crate) const DRAIN_WINDOW: Duration = Duration::from_secs(10);
@@ -41,20 +38,30 @@ pub(crate) struct Gateway {
     pub(crate) public: SocketAddr,
     process: Process,
     to_clients: Proxy,
-    to_redis: Proxy,
+    /// A proxy for each server of Redis, with the number of its shard.
+    to_redis: Vec<(usize, Proxy)>,
 }
 
 /// The processes and proxies.
 pub(crate) struct Cluster {
     /// The gateways.
     pub(crate) gateways: Vec<Gateway>,
-    servers: [(Process, SocketAddr); 2],
-    /// Index of the server that is the primary.
-    primary: AtomicUsize,
+    /// The Redis servers.
+    pub(crate) shards: Shards,
+}
+
+/// Parts that all gateways share.
+struct Common<'a> {
+    program: &'a Path,
+    folder: &'a Path,
+    issuer: &'a Issuer,
+    /// Path of the file of settings.
+    settings: String,
 }
 
 impl Cluster {
-    /// Starts everything. Events of clients named `chaos:**` are stored for the back end at `back_end`.
+    /// Starts everything, with a single Redis server or a Redis Cluster. Events of clients named `chaos:**`
+    /// are stored for the back end at `back_end`.
     ///
     /// # Errors
     ///
@@ -63,62 +70,20 @@ impl Cluster {
         program: &Path,
         folder: &Path,
         issuer: &Issuer,
-        back_end: SocketAddr,
+        (is_cluster, back_end): (bool, SocketAddr),
     ) -> anyhow::Result<Self> {
-        let addresses = (free_address()?, free_address()?);
-        let servers = [
-            (redis(0, folder, addresses.0), addresses.0),
-            (redis(1, folder, addresses.1), addresses.1),
-        ];
-        for (server, _) in &servers {
-            server.start().await?;
-        }
-        command(addresses.1, &replica_of(addresses.0)).await?;
-        let settings = write_settings(folder, back_end)?;
+        let shards = Shards::start(is_cluster, folder).await?;
+        let common = Common {
+            program,
+            folder,
+            issuer,
+            settings: write_settings(folder, back_end)?,
+        };
         let mut gateways = Vec::new();
         for number in 0..GATEWAYS {
-            let to_redis = Proxy::start_for_redis(addresses.0).await?;
-            let (direct, api) = (free_address()?, free_address()?);
-            let mut variables = common_variables(issuer);
-            let file = |name: &str| {
-                folder
-                    .join(format!("{name}-{number}"))
-                    .display()
-                    .to_string()
-            };
-            variables.extend([
-                ("REALTIME__LISTEN", direct.to_string()),
-                ("REALTIME__API__LISTEN", api.to_string()),
-                (
-                    "REALTIME__CLUSTER__URL",
-                    format!("redis://{}", to_redis.address),
-                ),
-                ("REALTIME__REVOCATIONS__FILE", file("revocations")),
-                ("REALTIME__WEBHOOKS__FILE", file("webhooks")),
-            ]);
-            let variables = variables.into_iter();
-            let variables = variables
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect();
-            let arguments = vec!["--config".to_owned(), settings.clone()];
-            let name = format!("gateway-{number}");
-            let process = Process::new(&name, program, arguments, variables, folder, direct);
-            process.start().await?;
-            let to_clients = Proxy::start(direct).await?;
-            gateways.push(Gateway {
-                direct,
-                api,
-                public: to_clients.address,
-                process,
-                to_clients,
-                to_redis,
-            });
+            gateways.push(Gateway::start(number, &common, &shards).await?);
         }
-        Ok(Self {
-            gateways,
-            servers,
-            primary: AtomicUsize::new(0),
-        })
+        Ok(Self { gateways, shards })
     }
 
     /// Does a fault, waits for its length, and mends the cluster.
@@ -130,7 +95,14 @@ impl Cluster {
         let length = event.length;
         match event.fault {
             Fault::KillGateway(number) => self.gateways[number].process.be_dead_for(length).await,
-            Fault::KillRedis => self.primary().0.be_dead_for(length).await,
+            Fault::Redis(shard, fault) => {
+                let lead = |address| {
+                    for gateway in &self.gateways {
+                        gateway.lead_to_redis(address);
+                    }
+                };
+                self.shards.suffer((shard, fault), length, lead).await
+            }
             Fault::ReplaceGateway(number) => {
                 let limit = DRAIN_WINDOW + DRAIN_GRACE;
                 self.gateways[number].process.replace(limit).await
@@ -139,33 +111,8 @@ impl Cluster {
                 self.gateways[number].process.be_paused_for(length).await;
                 Ok(())
             }
-            Fault::PauseRedis => {
-                self.primary().0.be_paused_for(length).await;
-                Ok(())
-            }
-            Fault::FlushRedis => {
-                let answer = command(self.primary().1, "FLUSHALL").await?;
-                anyhow::ensure!(answer == "+OK", "FLUSHALL was answered {answer}");
-                Ok(())
-            }
-            Fault::FailOver => {
-                let former = self.primary();
-                former.0.kill().await;
-                self.promote_replica().await?;
-                sleep(length).await;
-                former.0.start().await?;
-                self.follow_primary(former.1).await
-            }
-            Fault::SwitchOver => {
-                let former = self.primary().1;
-                self.promote_replica().await?;
-                self.follow_primary(former).await
-            }
-            Fault::ToRedis(number, harm) => {
-                let proxy = &self.gateways[number].to_redis;
-                proxy.harm(harm);
-                sleep(length).await;
-                proxy.mend();
+            Fault::ToRedis(number, shard, harm) => {
+                self.gateways[number].be_harmed(shard, harm, length).await;
                 Ok(())
             }
             Fault::ToClients(number, harm) => {
@@ -182,39 +129,101 @@ impl Cluster {
     pub(crate) async fn ended(&self) -> Vec<String> {
         let mut ended = Vec::new();
         let gateways = self.gateways.iter().map(|gateway| &gateway.process);
-        let servers = self.servers.iter().map(|(process, _)| process);
-        for process in gateways.chain(servers) {
+        for process in gateways.chain(self.shards.processes()) {
             ended.extend(process.ended().await);
         }
         ended
     }
+}
 
-    fn primary(&self) -> &(Process, SocketAddr) {
-        &self.servers[self.primary.load(Ordering::Relaxed)]
+impl Gateway {
+    async fn start(number: usize, common: &Common<'_>, shards: &Shards) -> anyhow::Result<Self> {
+        let to_redis = proxies_to_redis(number, shards).await?;
+        let (direct, api) = (free_address()?, free_address()?);
+        let servers: Vec<_> = to_redis
+            .iter()
+            .map(|(_, it)| it.address.to_string())
+            .collect();
+        let scheme = match shards.is_cluster() {
+            true => "redis+cluster",
+            false => "redis",
+        };
+        let file = |name: &str| {
+            let path = common.folder.join(format!("{name}-{number}"));
+            path.display().to_string()
+        };
+        let mut variables = common_variables(common.issuer);
+        variables.extend([
+            ("REALTIME__LISTEN", direct.to_string()),
+            ("REALTIME__API__LISTEN", api.to_string()),
+            (
+                "REALTIME__CLUSTER__URL",
+                format!("{scheme}://{}", servers.join(",")),
+            ),
+            ("REALTIME__REVOCATIONS__FILE", file("revocations")),
+            ("REALTIME__WEBHOOKS__FILE", file("webhooks")),
+        ]);
+        let variables = variables.into_iter();
+        let process = Process::new(
+            &format!("gateway-{number}"),
+            common.program,
+            vec!["--config".to_owned(), common.settings.clone()],
+            variables
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            common.folder,
+            direct,
+        );
+        process.start().await?;
+        let to_clients = Proxy::start(direct).await?;
+        Ok(Self {
+            direct,
+            api,
+            public: to_clients.address,
+            process,
+            to_clients,
+            to_redis,
+        })
     }
 
-    /// Makes the replica the primary, and leads new connections to it.
-    async fn promote_replica(&self) -> anyhow::Result<()> {
-        self.primary.fetch_xor(1, Ordering::Relaxed);
-        let address = self.primary().1;
-        let answer = command(address, "REPLICAOF NO ONE").await?;
-        anyhow::ensure!(answer == "+OK", "REPLICAOF NO ONE was answered {answer}");
-        for gateway in &self.gateways {
-            gateway.to_redis.lead_to(address);
+    /// Leads new connections to another Redis server.
+    fn lead_to_redis(&self, address: SocketAddr) {
+        if let [(_, proxy)] = &self.to_redis[..] {
+            proxy.lead_to(address);
         }
-        Ok(())
     }
 
-    /// Makes a server the replica of the primary.
-    async fn follow_primary(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let answer = command(address, &replica_of(self.primary().1)).await?;
-        anyhow::ensure!(answer == "+OK", "REPLICAOF was answered {answer}");
-        Ok(())
+    /// Harms the connections to a shard, or all shards, and mends them after `length`.
+    async fn be_harmed(&self, shard: Option<usize>, harm: Harm, length: Duration) {
+        let proxies = || {
+            let all = self.to_redis.iter();
+            let harmed = all.filter(move |(of, _)| shard.is_none_or(|shard| shard == *of));
+            harmed.map(|(_, proxy)| proxy)
+        };
+        proxies().for_each(|proxy| proxy.harm(harm));
+        sleep(length).await;
+        proxies().for_each(Proxy::mend);
     }
 }
 
-fn replica_of(primary: SocketAddr) -> String {
-    format!("REPLICAOF {} {}", primary.ip(), primary.port())
+/// Starts the proxies between a gateway and Redis. Those to a Redis Cluster have a host of their own for each
+/// gateway, and the port of the server that they lead to: a gateway finds the proxy to a server from the
+/// port.
+async fn proxies_to_redis(number: usize, shards: &Shards) -> anyhow::Result<Vec<(usize, Proxy)>> {
+    let mut proxies = Vec::new();
+    for (shard, server) in shards.addresses() {
+        let address = match shards.is_cluster() {
+            true => {
+                let host = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + number as u32);
+                (host, server.port()).into()
+            }
+            false => (Ipv4Addr::LOCALHOST, 0).into(),
+        };
+        let proxy = Proxy::start_for_redis(address, server).await;
+        let proxy = proxy.with_context(|| format!("a proxy at {address}"))?;
+        proxies.push((shard, proxy));
+    }
+    Ok(proxies)
 }
 
 /// The settings that all gateways share and a variable can hold.
@@ -239,6 +248,8 @@ fn common_variables(issuer: &Issuer) -> Vec<(&'static str, String)> {
         "REALTIME__LIMITS__SESSIONS_PER_ADDRESS",
         // Clients of revoked sessions try again and again.
         "REALTIME__LIMITS__REFUSALS_PER_ADDRESS",
+        "REALTIME__API__REQUESTS_PER_SEC",
+        "REALTIME__API__REQUESTS_BURST",
     ];
     variables.extend(unlimited.map(|name| (name, UNLIMITED.to_owned())));
     variables
@@ -263,19 +274,4 @@ fn write_settings(folder: &Path, back_end: SocketAddr) -> anyhow::Result<String>
     let path = folder.join("gateway.toml");
     std::fs::write(&path, text).context("the settings of the gateways")?;
     Ok(path.display().to_string())
-}
-
-/// Finds a port of loopback that no process listens on.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    /// The next port that is tried.
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let count = usize::from(PORTS.end - PORTS.start);
-    let first = std::process::id() as usize * 16;
-    let free = (0..count).find_map(|_| {
-        let index = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % count;
-        let port = PORTS.start + u16::try_from(index).ok()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        listener.local_addr().ok()
-    });
-    free.context("no port of loopback is free")
 }

@@ -40,6 +40,8 @@ pub(crate) enum Broken {
     SilentGap(String),
     /// A message arrived again, or after a later one.
     Reordered(String),
+    /// A user joined who was there, or left who was not.
+    Repeated(String),
     /// A packet cannot be understood.
     Malformed(String),
 }

@@ -22,11 +22,15 @@ pub(crate) enum Violation {
     TwoPlaces,
     /// A gateway counts a connection that there is none of, or does not count one.
     Ghost,
+    /// A subscriber was told that a user joined who was there, or that one left who was not.
+    Repeated,
+    /// The announcements of users led a subscriber to another list than the true one.
+    Roster,
     /// The socket of a revoked session is open.
     Survivor,
     /// A stored event never reached the back end.
     LostEvent,
-    /// A subscriber could not come back, or its room had no publisher.
+    /// A client could not come back or was refused, or a room had no publisher.
     Absent,
     /// A message was lost in a rolling restart, although its subscribers were told.
     ToldLoss,
@@ -38,11 +42,13 @@ pub(crate) enum Violation {
 
 impl Violation {
     /// Every kind, in the order of the table.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SilentGap,
         Self::Reordered,
         Self::TwoPlaces,
         Self::Ghost,
+        Self::Repeated,
+        Self::Roster,
         Self::Survivor,
         Self::LostEvent,
         Self::Absent,
@@ -58,9 +64,11 @@ impl Violation {
             Self::Reordered => "reordered or repeated messages",
             Self::TwoPlaces => "messages with another place",
             Self::Ghost => "ghosts in presence",
+            Self::Repeated => "repeated joins and leaves",
+            Self::Roster => "observers with a wrong list of users",
             Self::Survivor => "sockets of revoked sessions",
             Self::LostEvent => "acknowledged events that were lost",
-            Self::Absent => "clients that did not come back",
+            Self::Absent => "clients refused or not back",
             Self::ToldLoss => "losses in a rolling restart",
             Self::Rush => "rushes in a rolling restart",
             Self::Broken => "broken processes or packets",
@@ -86,6 +94,8 @@ pub(crate) struct Totals {
     pub(crate) published: u64,
     /// Messages that arrived at subscribers.
     pub(crate) deliveries: u64,
+    /// Announcements of users who joined or left.
+    pub(crate) announced: u64,
     /// Notices of lost messages.
     pub(crate) gaps: u64,
     /// Returns that brought every missed message.
@@ -149,12 +159,9 @@ impl Ledger {
         state.see(room, heard.place, &heard.data);
     }
 
-    /// Returns the newest place of a message.
-    pub(crate) fn place_of(&self, room: usize, data: &str) -> Option<Place> {
-        let state = self.lock();
-        let found = state.messages.iter();
-        let mut found = found.filter(|((of, _), message)| *of == room && ***message == *data);
-        found.next().map(|((_, place), _)| place.clone())
+    /// Notes an `rt:join` or `rt:leave`.
+    pub(crate) fn announced(&self) {
+        self.lock().totals.announced += 1;
     }
 
     /// Notes an admitted connection.
@@ -213,6 +220,7 @@ impl Ledger {
         let (kind, text) = match broken {
             Broken::SilentGap(text) => (Violation::SilentGap, text),
             Broken::Reordered(text) => (Violation::Reordered, text),
+            Broken::Repeated(text) => (Violation::Repeated, text),
             Broken::Malformed(text) => (Violation::Broken, text),
         };
         self.violated(kind, format!("{client}: {text}"));

@@ -32,6 +32,21 @@ pub(crate) enum Harm {
     Lose,
 }
 
+/// Harm to the primary and the replica of a shard. A single Redis server is one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RedisFault {
+    /// SIGKILL for the primary, which is started again afterwards, with no data.
+    Kill,
+    /// SIGSTOP for the primary, and SIGCONT afterwards.
+    Pause,
+    /// `FLUSHALL`.
+    Flush,
+    /// SIGKILL for the primary; the replica takes its place, and the former primary becomes its replica.
+    FailOver,
+    /// The replica and the primary change places while both run.
+    SwitchOver,
+}
+
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
@@ -39,20 +54,12 @@ pub(crate) enum Fault {
     KillGateway(usize),
     /// SIGSTOP for a gateway, and SIGCONT afterwards.
     PauseGateway(usize),
-    /// SIGKILL for Redis, which is started again afterwards, with no data.
-    KillRedis,
-    /// SIGSTOP for Redis, and SIGCONT afterwards.
-    PauseRedis,
-    /// `FLUSHALL`.
-    FlushRedis,
-    /// SIGKILL for the primary; the replica takes its place, and the former primary becomes its replica.
-    FailOver,
-    /// The replica and the primary change places while both run.
-    SwitchOver,
+    /// Harm to the servers of a shard.
+    Redis(usize, RedisFault),
     /// SIGTERM for a gateway, which hands its clients over, ends, and is started again.
     ReplaceGateway(usize),
-    /// Harm to the connection between a gateway and Redis.
-    ToRedis(usize, Harm),
+    /// Harm to the connections between a gateway and a shard, or all shards.
+    ToRedis(usize, Option<usize>, Harm),
     /// Harm to the connections between clients and a gateway.
     ToClients(usize, Harm),
 }
@@ -61,7 +68,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Target {
     Gateway(usize),
-    Redis,
+    Redis(usize),
     Link(usize),
     Clients(usize),
 }
@@ -83,9 +90,9 @@ impl Fault {
             Self::KillGateway(gateway)
             | Self::PauseGateway(gateway)
             | Self::ReplaceGateway(gateway) => Target::Gateway(gateway),
-            Self::ToRedis(gateway, _) => Target::Link(gateway),
+            Self::ToRedis(gateway, ..) => Target::Link(gateway),
             Self::ToClients(gateway, _) => Target::Clients(gateway),
-            _ => Target::Redis,
+            Self::Redis(shard, _) => Target::Redis(shard),
         }
     }
 
@@ -93,9 +100,8 @@ impl Fault {
     fn is_momentary(self) -> bool {
         matches!(
             self,
-            Self::FlushRedis
-                | Self::SwitchOver
-                | Self::ToRedis(_, Harm::Cut)
+            Self::Redis(_, RedisFault::Flush | RedisFault::SwitchOver)
+                | Self::ToRedis(.., Harm::Cut)
                 | Self::ToClients(_, Harm::Cut)
         )
     }
@@ -114,13 +120,25 @@ impl fmt::Display for Fault {
             Self::KillGateway(gateway) => write!(formatter, "gateway {gateway} killed"),
             Self::PauseGateway(gateway) => write!(formatter, "gateway {gateway} paused"),
             Self::ReplaceGateway(gateway) => write!(formatter, "gateway {gateway} replaced"),
-            Self::KillRedis => formatter.write_str("Redis killed"),
-            Self::PauseRedis => formatter.write_str("Redis paused"),
-            Self::FlushRedis => formatter.write_str("Redis flushed"),
-            Self::FailOver => formatter.write_str("Redis failed over"),
-            Self::SwitchOver => formatter.write_str("Redis switched over"),
-            Self::ToRedis(gateway, how) => {
+            Self::Redis(shard, fault) => {
+                let fault = match fault {
+                    RedisFault::Kill => "killed",
+                    RedisFault::Pause => "paused",
+                    RedisFault::Flush => "flushed",
+                    RedisFault::FailOver => "failed over",
+                    RedisFault::SwitchOver => "switched over",
+                };
+                write!(formatter, "Redis {shard} {fault}")
+            }
+            Self::ToRedis(gateway, None, how) => {
                 write!(formatter, "gateway {gateway} to Redis {}", harm(how))
+            }
+            Self::ToRedis(gateway, Some(shard), how) => {
+                write!(
+                    formatter,
+                    "gateway {gateway} to Redis {shard} {}",
+                    harm(how)
+                )
             }
             Self::ToClients(gateway, how) => {
                 write!(formatter, "clients of gateway {gateway} {}", harm(how))
@@ -129,9 +147,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Draws the faults of a run, all of which are over after `length`. Every kind of fault occurs once
-/// before one occurs again.
-pub(crate) fn draw(seed: u64, length: Duration) -> Vec<Event> {
+/// Draws the faults of a run with so many shards, all of which are over after `length`. Every kind of fault
+/// occurs once before one occurs again.
+pub(crate) fn draw(seed: u64, length: Duration, shards: usize) -> Vec<Event> {
     let mut random = Rng::with_seed(seed);
     let (mut events, mut deck) = (Vec::new(), Vec::new());
     let mut free_at: HashMap<Target, Duration> = HashMap::new();
@@ -139,7 +157,7 @@ pub(crate) fn draw(seed: u64, length: Duration) -> Vec<Event> {
     loop {
         at += Duration::from_millis(random.u64(INTERVAL_MS));
         if deck.is_empty() {
-            deck = kinds(&mut random);
+            deck = kinds(&mut random, shards);
         }
         let Some(fault) = deck.pop() else {
             return events;
@@ -177,27 +195,40 @@ pub(crate) fn rolling(window: Duration) -> Vec<Event> {
 }
 
 /// One fault of each kind, in any order.
-fn kinds(random: &mut Rng) -> Vec<Fault> {
-    let mut kinds = vec![
-        Fault::KillRedis,
-        Fault::PauseRedis,
-        Fault::FlushRedis,
-        Fault::FailOver,
-        Fault::SwitchOver,
-    ];
-    let mut gateway = || random.usize(0..GATEWAYS);
+fn kinds(random: &mut Rng, shards: usize) -> Vec<Fault> {
+    let mut kinds = Vec::new();
+    for fault in [
+        RedisFault::Kill,
+        RedisFault::Pause,
+        RedisFault::Flush,
+        RedisFault::FailOver,
+        RedisFault::SwitchOver,
+    ] {
+        kinds.push(Fault::Redis(random.usize(0..shards), fault));
+    }
     kinds.extend([
-        Fault::KillGateway(gateway()),
-        Fault::KillGateway(gateway()),
-        Fault::PauseGateway(gateway()),
+        Fault::KillGateway(random.usize(0..GATEWAYS)),
+        Fault::KillGateway(random.usize(0..GATEWAYS)),
+        Fault::PauseGateway(random.usize(0..GATEWAYS)),
     ]);
     for harm in [Harm::Cut, Harm::Halve, Harm::Silence, Harm::Delay] {
-        kinds.push(Fault::ToRedis(gateway(), harm));
-        kinds.push(Fault::ToClients(gateway(), harm));
+        kinds.push(to_redis(random, shards, harm));
+        kinds.push(Fault::ToClients(random.usize(0..GATEWAYS), harm));
     }
-    kinds.push(Fault::ToRedis(gateway(), Harm::Lose));
+    kinds.push(to_redis(random, shards, Harm::Lose));
     random.shuffle(&mut kinds);
     kinds
+}
+
+/// Harm between a gateway and one shard of several, or all shards.
+fn to_redis(random: &mut Rng, shards: usize, harm: Harm) -> Fault {
+    let gateway = random.usize(0..GATEWAYS);
+    let shard = random.usize(0..=shards);
+    Fault::ToRedis(
+        gateway,
+        (shards > 1 && shard < shards).then_some(shard),
+        harm,
+    )
 }
 
 #[cfg(test)]
@@ -207,15 +238,15 @@ mod tests {
     #[test]
     fn a_seed_has_one_plan() {
         let length = Duration::from_secs(120);
-        assert_eq!(draw(7, length), draw(7, length));
-        assert_ne!(draw(7, length), draw(8, length));
+        assert_eq!(draw(7, length, 1), draw(7, length, 1));
+        assert_ne!(draw(7, length, 1), draw(8, length, 1));
     }
 
     #[test]
     fn faults_end_in_time_and_never_overlap_on_one_target() {
         for seed in 0..200 {
             let length = Duration::from_secs(60);
-            let events = draw(seed, length);
+            let events = draw(seed, length, 1 + 2 * (seed as usize % 2));
             assert!(events.len() > 10, "{seed}: {}", events.len());
             for (index, event) in events.iter().enumerate() {
                 assert!(event.at + event.length <= length);
@@ -230,13 +261,14 @@ mod tests {
     #[test]
     fn a_run_of_90_seconds_has_every_kind_of_fault() {
         for seed in 0..50 {
-            let events = draw(seed, Duration::from_secs(70));
+            let events = draw(seed, Duration::from_secs(70), 3);
             let mut kinds: Vec<_> = events
                 .iter()
                 .map(|event| match event.fault {
                     Fault::KillGateway(_) => Fault::KillGateway(0),
                     Fault::PauseGateway(_) => Fault::PauseGateway(0),
-                    Fault::ToRedis(_, harm) => Fault::ToRedis(0, harm),
+                    Fault::ToRedis(.., harm) => Fault::ToRedis(0, None, harm),
+                    Fault::Redis(_, fault) => Fault::Redis(0, fault),
                     Fault::ToClients(_, harm) => Fault::ToClients(0, harm),
                     other => other,
                 })

@@ -149,7 +149,8 @@ impl Process {
         ))
     }
 
-    async fn signal(&self, signal: Signal) {
+    /// Sends a signal to the process, if it runs.
+    pub(crate) async fn signal(&self, signal: Signal) {
         let child = self.child.lock().await;
         let id = child.as_ref().and_then(Child::id);
         if let Some(id) = id.and_then(|id| i32::try_from(id).ok()) {
@@ -169,8 +170,13 @@ impl Process {
     }
 }
 
-/// Describes a Redis server without persistence.
-pub(crate) fn redis(number: usize, folder: &Path, address: SocketAddr) -> Process {
+/// Describes a Redis server without persistence, with further `options`.
+pub(crate) fn redis(
+    number: usize,
+    folder: &Path,
+    address: SocketAddr,
+    options: &[(&str, String)],
+) -> Process {
     let port = address.port().to_string();
     let host = address.ip().to_string();
     let arguments = [
@@ -188,7 +194,10 @@ pub(crate) fn redis(number: usize, folder: &Path, address: SocketAddr) -> Proces
         "--client-output-buffer-limit",
         "pubsub 256mb 64mb 60",
     ];
-    let arguments = arguments.map(str::to_owned).to_vec();
+    let mut arguments = arguments.map(str::to_owned).to_vec();
+    for (name, value) in options {
+        arguments.extend([format!("--{name}"), value.clone()]);
+    }
     let path = std::env::var("PATH").unwrap_or_default();
     let variables = vec![("PATH".to_owned(), path)];
     let name = format!("redis-{number}");

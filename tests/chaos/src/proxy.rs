@@ -48,20 +48,28 @@ impl Proxy {
     ///
     /// Returns an error if no port is free.
     pub(crate) async fn start(target: SocketAddr) -> std::io::Result<Self> {
-        Self::carrying(target, false).await
+        Self::carrying((Ipv4Addr::LOCALHOST, 0).into(), target, false).await
     }
 
-    /// The same for connections to Redis, which can lose messages of channels.
+    /// Listens on `address`, and passes connections on to a Redis server. They can lose messages of
+    /// channels.
     ///
     /// # Errors
     ///
-    /// Returns an error if no port is free.
-    pub(crate) async fn start_for_redis(target: SocketAddr) -> std::io::Result<Self> {
-        Self::carrying(target, true).await
+    /// Returns an error if the address is in use.
+    pub(crate) async fn start_for_redis(
+        address: SocketAddr,
+        target: SocketAddr,
+    ) -> std::io::Result<Self> {
+        Self::carrying(address, target, true).await
     }
 
-    async fn carrying(target: SocketAddr, is_redis: bool) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    async fn carrying(
+        address: SocketAddr,
+        target: SocketAddr,
+        is_redis: bool,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let weather = Arc::new(watch::Sender::new(Weather {
             target,

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    follower::place_of,
-    link::Link,
+    follower::{Place, place_of},
+    ledger::Violation,
+    link::{Link, OpenError},
     subscribers::Seat,
     world::{World, message},
 };
@@ -53,9 +54,14 @@ impl Caller {
     pub(crate) async fn call(&mut self, world: &World, event: &str, argument: &Value) -> Value {
         loop {
             if self.link.is_none() {
-                self.link = Link::open(world.public(self.attempt), &self.token)
-                    .await
-                    .ok();
+                match Link::open(world.public(self.attempt), &self.token).await {
+                    Ok(link) => self.link = Some(link),
+                    Err(OpenError::Refused(message)) => {
+                        let text = format!("a caller was refused: {message}");
+                        world.ledger.violated(Violation::Absent, text);
+                    }
+                    Err(OpenError::Failed) => {}
+                }
             }
             if let Some(link) = &mut self.link {
                 match link.call(event, argument).await {
@@ -72,10 +78,15 @@ impl Caller {
     }
 }
 
-/// Publishes a message to a room until it is acknowledged, and notes its place.
-pub(crate) async fn publish(world: &World, caller: &mut Caller, room: usize, data: &str) {
+/// Publishes a message to a room until it is acknowledged, and notes its place. Returns the place.
+pub(crate) async fn publish(
+    world: &World,
+    caller: &mut Caller,
+    room: usize,
+    data: &str,
+) -> Option<Place> {
     let answer = caller.call(world, "rt:publish", &message(room, data)).await;
-    acknowledge(world, room, data, &answer);
+    acknowledge(world, room, data, &answer)
 }
 
 /// Publishes to all rooms in turn over a socket, one message each `period`.
@@ -87,7 +98,7 @@ pub(crate) async fn publish_by_socket(
 ) -> anyhow::Result<()> {
     let mut caller = Caller::new(&world, "publisher", number)?;
     let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for count in 0.. {
         ticks.tick().await;
         let data = format!("socket-{number}-{count}");
@@ -103,22 +114,22 @@ pub(crate) async fn publish_by_http(
     rooms: usize,
     period: Duration,
 ) -> anyhow::Result<()> {
-    let token = world.issuer.back_end()?;
     let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut gateway = number;
     for count in 0.. {
         ticks.tick().await;
         let (room, data) = ((number + count) % rooms, format!("http-{number}-{count}"));
         let answer = loop {
-            let gateways = &world.cluster.gateways;
-            let url = format!(
-                "http://{}/v1/publish",
-                gateways[gateway % gateways.len()].api
-            );
-            match post_message(&world, &url, &token, &message(room, &data)).await {
+            match call_api(&world, gateway, "publish", &message(room, &data)).await {
                 Ok(answer) => break answer,
-                Err(_) => gateway += 1,
+                Err(error) => {
+                    let status = error.status().filter(|status| status.is_client_error());
+                    if status.is_some() {
+                        world.ledger.violated(Violation::Absent, error.to_string());
+                    }
+                    gateway += 1;
+                }
             }
             sleep(RETRY_PAUSE).await;
         };
@@ -127,21 +138,41 @@ pub(crate) async fn publish_by_http(
     Ok(())
 }
 
-async fn post_message(
+/// Disconnects a user through the HTTP API of a gateway.
+///
+/// # Errors
+///
+/// Returns an error if the gateway does not do so.
+pub(crate) async fn disconnect(world: &World, gateway: usize, sub: &str) -> anyhow::Result<()> {
+    call_api(world, gateway, "disconnect", &json!({ "sub": sub })).await?;
+    Ok(())
+}
+
+/// Calls the HTTP API for back ends of a gateway; `attempt` turns to the next one.
+async fn call_api(
     world: &World,
-    url: &str,
-    token: &str,
-    message: &Value,
+    attempt: usize,
+    call: &str,
+    body: &Value,
 ) -> reqwest::Result<Value> {
-    let request = world.http.post(url).bearer_auth(token).json(message);
+    let gateways = &world.cluster.gateways;
+    let address = gateways[attempt % gateways.len()].api;
+    let request = world.http.post(format!("http://{address}/v1/{call}"));
+    let request = request.bearer_auth(&world.back_end_token).json(body);
     let answer = request.timeout(REQUEST_TIMEOUT).send().await?;
     answer.error_for_status()?.json().await
 }
 
-fn acknowledge(world: &World, room: usize, data: &str, answer: &Value) {
+fn acknowledge(world: &World, room: usize, data: &str, answer: &Value) -> Option<Place> {
     match place_of(answer) {
-        Ok(place) => world.ledger.acknowledged(room, place, data),
-        Err(broken) => world.ledger.broken("a publisher", &broken),
+        Ok(place) => {
+            world.ledger.acknowledged(room, place.clone(), data);
+            Some(place)
+        }
+        Err(broken) => {
+            world.ledger.broken("a publisher", &broken);
+            None
+        }
     }
 }
 
@@ -153,7 +184,7 @@ pub(crate) async fn notify(
 ) -> anyhow::Result<()> {
     let mut caller = Caller::new(&world, "notifier", number)?;
     let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for count in 0_u64.. {
         ticks.tick().await;
         let answer = caller.call(&world, "chaos:note", &json!(count)).await;
@@ -196,20 +227,29 @@ pub(crate) async fn log_out(
         sleep(period).await;
         seat.is_leaving.store(true, Ordering::Relaxed);
         loop {
-            gateway += 1;
-            let gateways = &world.cluster.gateways;
-            let address = gateways[gateway % gateways.len()].direct;
-            let url = format!("http://{address}/oidc/backchannel-logout");
-            let token = world.issuer.logout(&seat.sid)?;
-            let request = world.http.post(url).form(&[("logout_token", token)]);
-            let answer = request.timeout(REQUEST_TIMEOUT).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                break;
+            gateway = (gateway + 1) % world.cluster.gateways.len();
+            match post_logout(&world, gateway, &seat.sid).await {
+                Ok(()) => break,
+                Err(_) => sleep(RETRY_PAUSE).await,
             }
-            sleep(RETRY_PAUSE).await;
         }
         seat.is_revoked.store(true, Ordering::Relaxed);
         world.ledger.revoked();
     }
+    Ok(())
+}
+
+/// Posts the logout token of a session to a gateway.
+///
+/// # Errors
+///
+/// Returns an error if the gateway does not acknowledge it.
+pub(crate) async fn post_logout(world: &World, gateway: usize, sid: &str) -> anyhow::Result<()> {
+    let address = world.cluster.gateways[gateway].direct;
+    let url = format!("http://{address}/oidc/backchannel-logout");
+    let token = world.issuer.logout(sid)?;
+    let request = world.http.post(url).form(&[("logout_token", token)]);
+    let answer = request.timeout(REQUEST_TIMEOUT).send().await?;
+    answer.error_for_status()?;
     Ok(())
 }

@@ -17,6 +17,7 @@ pub(crate) fn table(ledger: &Ledger, events: &[Event], seed: u64) -> String {
         ("faults", events.len() as u64),
         ("messages acknowledged", totals.published),
         ("messages delivered", totals.deliveries),
+        ("joins and leaves announced", totals.announced),
         ("connections admitted", totals.admitted),
         ("returns that missed nothing", totals.recovered),
         ("returns that were told of a loss", totals.unrecovered),
@@ -64,7 +65,8 @@ pub(crate) fn document(ledger: &Ledger, events: &[Event], seed: u64) -> Value {
     });
     json!({
         "seed": seed,
-        "published": totals.published, "deliveries": totals.deliveries, "admitted": totals.admitted,
+        "published": totals.published, "deliveries": totals.deliveries,
+        "announced": totals.announced, "admitted": totals.admitted,
         "recovered": totals.recovered, "unrecovered": totals.unrecovered, "gaps": totals.gaps,
         "revoked": totals.revoked, "stored": totals.stored,
         "violations": violations.collect::<Vec<_>>(),

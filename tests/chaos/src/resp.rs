@@ -27,9 +27,9 @@ pub(crate) fn frame_length(bytes: &[u8]) -> Option<usize> {
     (end <= bytes.len()).then_some(end)
 }
 
-/// Whether a frame is a message of a channel.
+/// Whether a frame is a message of a channel, sharded or not.
 pub(crate) fn is_message(frame: &[u8]) -> bool {
-    frame.starts_with(b">3\r\n$7\r\nmessage\r\n")
+    frame.starts_with(b">3\r\n$7\r\nmessage\r\n") || frame.starts_with(b">3\r\n$8\r\nsmessage\r\n")
 }
 
 #[cfg(test)]
@@ -63,6 +63,9 @@ mod tests {
     fn a_message_is_told_from_other_pushes() {
         assert!(is_message(
             b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n"
+        ));
+        assert!(is_message(
+            b">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n"
         ));
         assert!(!is_message(b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"));
         assert!(!is_message(b"$7\r\nmessage\r\n"));

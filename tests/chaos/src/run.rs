@@ -18,13 +18,15 @@ use crate::{
     chart,
     cluster::{Cluster, DRAIN_WINDOW},
     command::{Mode, Options},
+    figures::Figures,
     ledger::{Ledger, Violation},
+    outage,
     plan::{self, Event, Fault},
     publishers::{log_out, notify, publish_by_http, publish_by_socket, start_back_end},
-    report,
+    report, revocation,
     subscribers::Seat,
     tokens::{Issuer, random_text},
-    verdict::{judge, judge_rolling},
+    verdict::{Played, judge, judge_rolling},
     world::World,
 };
 
@@ -39,9 +41,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 /// Subscribers that connect at the same time.
 const CONNECT_BATCH: usize = 50;
 
-const ROOM_SIZE: usize = 30;
-const SOCKET_PUBLISHERS: usize = 6;
-const HTTP_PUBLISHERS: usize = 3;
+/// Minimum number of publishers.
+const PUBLISHERS: u32 = 9;
+/// Messages that one publisher sends in a second, when there are more publishers than [`PUBLISHERS`]: it waits
+/// for each acknowledgement.
+const PUBLISHER_RATE: u32 = 15;
 const NOTIFIERS: usize = 3;
 /// Time between two events of a notifier.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(200);
@@ -53,63 +57,100 @@ const LOGOUT_SHARE: usize = 10;
 const FILES_PER_SOCKET: u64 = 3;
 const FILES_BESIDE: u64 = 1000;
 
-/// Runs, prints the table and writes the files. Returns whether no promise was broken.
+/// Runs, prints the table or the figures, and writes the files. Returns whether no promise was broken, and
+/// no bar was missed.
 ///
 /// # Errors
 ///
 /// Returns an error if the cluster does not start, or a file cannot be written.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let mode = match options.mode {
-        Mode::Faults => format!("--seconds {}", options.seconds),
-        Mode::Rolling => "rolling".to_owned(),
-    };
-    println!(
-        "cargo chaos {mode} --seed {seed} --sockets {}",
-        options.sockets
-    );
+    println!("{} --seed {seed}", options.describe());
     raise_file_limit(options.sockets)?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
+    let mut tasks = JoinSet::new();
+    let world = start_world(options, folder.path(), &mut tasks).await?;
+    let length = Duration::from_secs(options.seconds());
+    let mut figures = Figures::new(options.mode.command(), options.is_whole());
+    let is_kept = match options.mode {
+        Mode::Outage => {
+            outage::run(&world, length, &mut figures).await?;
+            true
+        }
+        Mode::Revocation => {
+            revocation::run(&world, length, &mut figures).await?;
+            true
+        }
+        Mode::Faults | Mode::Rolling => {
+            run_with_load(&world, options, seed, (&mut figures, &mut tasks)).await?
+        }
+    };
+    tasks.shutdown().await;
+    if options.mode != Mode::Faults {
+        println!("{}", figures.table());
+    }
+    if let Some(document) = &options.document {
+        figures.write(document, &options.circumstances()?)?;
+    }
+    Ok(is_kept && figures.are_good())
+}
+
+/// Starts the cluster and the back end.
+async fn start_world(
+    options: &Options,
+    folder: &Path,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Arc<World>> {
     let (received, mut events_received) = mpsc::unbounded_channel();
     let back_end = start_back_end(received).await.context("the back end")?;
     let issuer = Issuer::new()?;
     let program = options.program()?;
-    let cluster = Cluster::start(&program, folder.path(), &issuer, back_end).await?;
+    let around = (options.cluster, back_end);
     let world = Arc::new(World {
         run: random_text(6)?,
-        cluster,
+        cluster: Cluster::start(&program, folder, &issuer, around).await?,
+        back_end_token: issuer.back_end()?,
         issuer,
         ledger: Ledger::default(),
         http: reqwest::Client::new(),
     });
     let noting = world.clone();
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         while let Some(id) = events_received.recv().await {
             noting.ledger.received(&id);
         }
         Ok(())
     });
-    let rooms = options.sockets.div_ceil(ROOM_SIZE);
+    Ok(world)
+}
+
+/// Does harm to the cluster, or restarts its gateways, while clients use it. Returns whether no promise was
+/// broken.
+async fn run_with_load(
+    world: &Arc<World>,
+    options: &Options,
+    seed: u64,
+    (figures, tasks): (&mut Figures, &mut JoinSet<anyhow::Result<()>>),
+) -> anyhow::Result<bool> {
+    let rooms = options.sockets.div_ceil(options.room_size);
     let mut seats = Vec::new();
     for number in 0..options.sockets {
-        seats.push(Seat::new(&world, number, number % rooms)?);
+        seats.push(Seat::new(world, number, rooms)?);
     }
-    gather(&world, &seats, &mut tasks).await?;
+    gather(world, &seats, tasks).await?;
     let began = world.ledger.elapsed() + BEGINNING;
-    let length = Duration::from_secs(options.seconds).saturating_sub(BEGINNING + CALM);
+    let length = Duration::from_secs(options.seconds()).saturating_sub(BEGINNING + CALM);
     let events = match options.mode {
-        Mode::Faults => plan::draw(seed, length),
         Mode::Rolling => plan::rolling(DRAIN_WINDOW),
+        _ => plan::draw(seed, length, world.cluster.shards.count()),
     };
     let events = shifted(events, began);
-    let drains = play(&world, &seats, rooms, &events, options.rate, &mut tasks).await;
-    judge(&world, &seats, rooms).await?;
+    let played = play(world, &seats, rooms, &events, options.rate, tasks).await;
+    judge(world, &seats, rooms).await?;
     if options.mode == Mode::Rolling {
-        judge_rolling(&world, &drains);
+        judge_rolling(world, &played, options.rate, figures);
     }
-    tasks.shutdown().await;
-    conclude(&world, &events, seed, &options.folder()?)
+    conclude(world, &events, seed, &options.folder()?)
 }
 
 /// Lets the events of a plan begin at `began`.
@@ -144,8 +185,7 @@ async fn gather(
     gathered.context("the subscribers did not connect in time")
 }
 
-/// Publishes while faults happen, and waits for the end of the calm. Returns the second in which each gateway
-/// was sent SIGTERM, and the number of its clients.
+/// Publishes while faults happen, and waits for the end of the calm.
 async fn play(
     world: &Arc<World>,
     seats: &[Arc<Seat>],
@@ -153,15 +193,18 @@ async fn play(
     events: &[Event],
     rate: u32,
     subscribers: &mut JoinSet<anyhow::Result<()>>,
-) -> Vec<(u64, usize)> {
+) -> Played {
+    let begin = Instant::now();
     let mut publishers = JoinSet::new();
-    let count = u32::try_from(SOCKET_PUBLISHERS + HTTP_PUBLISHERS).unwrap_or(1);
+    let count = (rate / PUBLISHER_RATE).max(PUBLISHERS);
     let period = Duration::from_secs(1) * count / rate;
-    for number in 0..SOCKET_PUBLISHERS {
-        publishers.spawn(publish_by_socket(world.clone(), number, rooms, period));
-    }
-    for number in 0..HTTP_PUBLISHERS {
-        publishers.spawn(publish_by_http(world.clone(), number, rooms, period));
+    for number in 0..count as usize {
+        let world = world.clone();
+        // Two of three publish over a socket.
+        match number % 3 {
+            2 => publishers.spawn(publish_by_http(world, number, rooms, period)),
+            _ => publishers.spawn(publish_by_socket(world, number, rooms, period)),
+        };
     }
     for number in 0..NOTIFIERS {
         publishers.spawn(notify(world.clone(), number, NOTIFY_PERIOD));
@@ -197,8 +240,10 @@ async fn play(
     let over = Instant::now();
     sleep_until(over + ENCORE).await;
     publishers.shutdown().await;
+    let published = world.ledger.totals().published as f64;
+    let rate = published / begin.elapsed().as_secs_f64();
     sleep_until(over + CALM).await;
-    drains
+    Played { drains, rate }
 }
 
 /// Prints the table, writes the files, and returns whether no promise was broken.

@@ -2,6 +2,7 @@
 //! promises of the protocol.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    follower::{Follower, Place},
+    attendance::Attendance,
+    follower::{Broken, Follower, Place},
     ledger::Violation,
     link::{Link, OpenError, Packet},
     plan::GATEWAYS,
@@ -26,6 +28,9 @@ const RECONNECTION_MS: std::ops::Range<u64> = 100..1000;
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// Wait before a subscription that failed is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// One in so many subscribers of a room observes its users.
+const OBSERVER_SHARE: usize = 3;
 
 /// One subscriber, as the rest of the run sees it.
 pub(crate) struct Seat {
@@ -40,6 +45,8 @@ pub(crate) struct Seat {
     /// Whether a logout of its session was acknowledged.
     pub(crate) is_revoked: AtomicBool,
     state: Mutex<State>,
+    /// The users of the room, if the subscriber observes them.
+    attendance: Option<Mutex<Attendance>>,
 }
 
 /// Where a subscriber is.
@@ -54,16 +61,19 @@ pub(crate) struct State {
 }
 
 impl Seat {
-    /// Makes the subscriber `number` of a room.
+    /// Makes the subscriber `number` of a run with so many rooms. Every third one of a room observes its
+    /// users.
     ///
     /// # Errors
     ///
     /// Returns an error if its token cannot be signed.
-    pub(crate) fn new(world: &World, number: usize, room: usize) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn new(world: &World, number: usize, rooms: usize) -> anyhow::Result<Arc<Self>> {
         let sid = format!("{}-session-{number}", world.run);
-        let token = world.issuer.user(&format!("user-{number}"), &sid)?;
+        let token = world.issuer.user(&user_name(number), &sid)?;
+        let is_observer = (number / rooms).is_multiple_of(OBSERVER_SHARE);
         Ok(Arc::new(Self {
-            room,
+            room: number % rooms,
+            attendance: is_observer.then(Mutex::default),
             sid,
             number,
             token,
@@ -82,6 +92,18 @@ impl Seat {
     pub(crate) fn state(&self) -> State {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clone()
+    }
+
+    /// Returns the name of the user.
+    pub(crate) fn user(&self) -> String {
+        user_name(self.number)
+    }
+
+    /// Returns whether the subscriber observes the users of its room, and if so those that it knows.
+    pub(crate) fn observed(&self) -> Option<BTreeSet<Arc<str>>> {
+        let attendance = self.attendance.as_ref()?;
+        let attendance = attendance.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(attendance.users().cloned().unwrap_or_default())
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
@@ -123,27 +145,37 @@ impl Seat {
         link: &mut Link,
         follower: &mut Follower,
     ) -> anyhow::Result<()> {
+        self.attend(world, |attendance| {
+            attendance.forget();
+            Ok(true)
+        });
         let mut subscription = self.subscribe(link, follower).await?;
+        let mut question = None;
         loop {
             match link.next().await? {
                 Packet::Ack(id, answer) if id == subscription && answer["ok"] == true => {
-                    match follower.answer(&answer) {
-                        Ok((kind, heard)) => {
-                            world.ledger.returned(kind);
-                            heard
-                                .into_iter()
-                                .for_each(|it| world.ledger.heard(self.room, it));
-                        }
-                        Err(broken) => world.ledger.broken(&self.label(), &broken),
-                    }
+                    self.take_answer(world, follower, &answer);
                     self.update(|state| state.is_subscribed = true);
                 }
                 Packet::Ack(id, _) if id == subscription => {
                     sleep(RETRY_PAUSE).await;
                     subscription = self.subscribe(link, follower).await?;
                 }
+                Packet::Ack(id, answer) if Some(id) == question && answer["ok"] == true => {
+                    self.attend(world, |attendance| {
+                        attendance.answer(&answer).map(|()| true)
+                    });
+                }
+                Packet::Ack(id, _) if Some(id) == question => {
+                    sleep(RETRY_PAUSE).await;
+                    question = Some(self.ask_for_users(link).await?);
+                }
                 Packet::Ack(..) => {}
-                Packet::Event(event) => self.take(world, follower, &event),
+                Packet::Event(event) => {
+                    if !self.take(world, follower, &event) && question.is_none() {
+                        question = Some(self.ask_for_users(link).await?);
+                    }
+                }
             }
             self.update(|state| state.place = follower.place().cloned());
         }
@@ -154,19 +186,71 @@ impl Seat {
         if let Some(place) = follower.place() {
             payload["since"] = json!({ "epoch": &*place.epoch, "offset": place.offset });
         }
+        if self.attendance.is_some() {
+            payload["presence"] = "full".into();
+        }
         link.emit("rt:subscribe", &payload).await
     }
 
-    fn take(&self, world: &World, follower: &mut Follower, event: &Value) {
+    async fn ask_for_users(&self, link: &mut Link) -> anyhow::Result<u64> {
+        let payload = json!({ "room": room_name(self.room), "mode": "full" });
+        link.emit("rt:presence", &payload).await
+    }
+
+    /// Takes the answer to a subscription.
+    fn take_answer(&self, world: &World, follower: &mut Follower, answer: &Value) {
+        match follower.answer(answer) {
+            Ok((kind, heard)) => {
+                world.ledger.returned(kind);
+                for message in heard {
+                    world.ledger.heard(self.room, message);
+                }
+            }
+            Err(broken) => world.ledger.broken(&self.label(), &broken),
+        }
+        self.attend(world, |attendance| {
+            attendance.answer(&answer["presence"]).map(|()| true)
+        });
+    }
+
+    /// Takes an event. Returns whether the users of the room are known after it, if they are observed.
+    fn take(&self, world: &World, follower: &mut Follower, event: &Value) -> bool {
         let taken = match event[0].as_str() {
             Some(EVENT) => follower
                 .message(&event[1], &event[2])
                 .map(|heard| world.ledger.heard(self.room, heard)),
             Some("rt:gap") => follower.gap(&event[1]).map(|()| world.ledger.gap()),
+            Some(name @ ("rt:join" | "rt:leave")) => {
+                world.ledger.announced();
+                return self.attend(world, |attendance| {
+                    attendance.change(name == "rt:join", &event[1])
+                });
+            }
             _ => Ok(()),
         };
         if let Err(broken) = taken {
             world.ledger.broken(&self.label(), &broken);
         }
+        true
     }
+
+    /// Changes what an observer knows of the users. Returns whether they are known after it.
+    fn attend(
+        &self,
+        world: &World,
+        change: impl FnOnce(&mut Attendance) -> Result<bool, Broken>,
+    ) -> bool {
+        let Some(attendance) = &self.attendance else {
+            return true;
+        };
+        let changed = change(&mut attendance.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.unwrap_or_else(|broken| {
+            world.ledger.broken(&self.label(), &broken);
+            true
+        })
+    }
+}
+
+fn user_name(number: usize) -> String {
+    format!("user-{number}")
 }

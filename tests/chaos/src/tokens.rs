@@ -61,7 +61,7 @@ impl Issuer {
         }))
     }
 
-    /// Signs a back end's token, which may publish.
+    /// Signs a back end's token, which may publish and disconnect users.
     ///
     /// # Errors
     ///
@@ -70,7 +70,8 @@ impl Issuer {
         let now = now_secs();
         self.sign(ACCESS_TOKEN_TYPE, &json!({
             "iss": self.url, "sub": "client:chaos", "aud": API_AUDIENCE, "exp": now + LIFETIME_SECS,
-            "iat": now, "jti": random_text(12)?, "client_id": "chaos", "scope": "rt.publish",
+            "iat": now, "jti": random_text(12)?, "sid": random_text(12)?, "client_id": "chaos",
+            "scope": "rt.publish rt.kick",
         }))
     }
 

@@ -2,6 +2,7 @@
 //! no revoked session has a socket, and the back end has every event.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     cluster::DRAIN_WINDOW,
+    figures::{Bar, Figures},
     ledger::{Second, Totals, Violation},
     link::Link,
     publishers::{Caller, publish},
@@ -30,6 +32,8 @@ const PRESENCE_LIMIT: Duration = Duration::from_secs(5);
 const EVENTS_LIMIT: Duration = Duration::from_secs(20);
 /// Maximum part of the planned reconnections of a second.
 const MOST_OF_PLANNED: f64 = 1.5;
+/// Minimum part of the planned messages of a second.
+const LEAST_OF_RATE: f64 = 0.95;
 /// Clients that a second may get from the one beside it, on top.
 const NEIGHBOURS: f64 = 2.0;
 /// Interval between two looks.
@@ -54,13 +58,21 @@ pub(crate) async fn judge(
     }
     check_deliveries(world, seats, rooms).await?;
     check_presence(world, seats, rooms).await?;
+    check_rosters(world, seats, rooms).await;
     check_events(world).await;
     Ok(())
 }
 
-/// Judges a rolling restart, in addition to [`judge`]. `drains` has the second in which each gateway began
-/// to hand its clients over, and their number.
-pub(crate) fn judge_rolling(world: &World, drains: &[(u64, usize)]) {
+/// What happened while clients used the cluster.
+pub(crate) struct Played {
+    /// The second in which each gateway began to hand its clients over, and their number.
+    pub(crate) drains: Vec<(u64, usize)>,
+    /// Messages that were acknowledged in a second.
+    pub(crate) rate: f64,
+}
+
+/// Judges a rolling restart, in addition to [`judge`]. `rate` is the planned number of messages of a second.
+pub(crate) fn judge_rolling(world: &World, played: &Played, rate: u32, figures: &mut Figures) {
     let Totals {
         gaps, unrecovered, ..
     } = world.ledger.totals();
@@ -68,25 +80,57 @@ pub(crate) fn judge_rolling(world: &World, drains: &[(u64, usize)]) {
         let text = format!("{gaps} gaps, {unrecovered} returns that missed messages");
         world.ledger.violated(Violation::ToldLoss, text);
     }
-    for (second, count) in rushes(&world.ledger.seconds(), drains) {
-        let text = format!("{count} clients came back in second {second}");
-        world.ledger.violated(Violation::Rush, text);
+    let crowds = crowds(&world.ledger.seconds(), &played.drains);
+    for (second, count, part) in &crowds {
+        if *part > MOST_OF_PLANNED {
+            let text = format!("{count} clients came back in second {second}");
+            world.ledger.violated(Violation::Rush, text);
+        }
     }
+    let violations = world.ledger.violations();
+    let number = |kinds: &[Violation]| {
+        let counts = kinds.iter().filter_map(|kind| violations.get(kind));
+        counts.map(|(count, _)| *count).sum::<u64>() as f64
+    };
+    let least = f64::from(rate) * LEAST_OF_RATE;
+    figures.note(
+        "messages acknowledged in a second",
+        "",
+        played.rate,
+        Bar::AtLeast(least),
+    );
+    let title = "subscribers that missed a message, got one again, or were told of a loss";
+    let kinds = [
+        Violation::SilentGap,
+        Violation::Reordered,
+        Violation::TwoPlaces,
+    ];
+    let missed = number(&kinds) + (gaps + unrecovered) as f64;
+    figures.note(title, "", missed, Bar::AtMost(0.0));
+    let refused = number(&[Violation::Absent]);
+    figures.note(
+        "clients that were refused, or did not come back",
+        "",
+        refused,
+        Bar::AtMost(0.0),
+    );
+    let most = crowds.iter().map(|(.., part)| *part).fold(0.0, f64::max);
+    let title = "most clients that came back in one second, to the planned number";
+    figures.note(title, "", most, Bar::AtMost(MOST_OF_PLANNED));
 }
 
-/// Returns the seconds in which more clients came back than [`MOST_OF_PLANNED`] says, and their number.
-fn rushes(seconds: &[Second], drains: &[(u64, usize)]) -> Vec<(u64, u64)> {
-    let mut rushes = Vec::new();
+/// Returns the seconds in which clients came back, their number, and its ratio to the planned one.
+fn crowds(seconds: &[Second], drains: &[(u64, usize)]) -> Vec<(u64, u64, f64)> {
+    let mut crowds = Vec::new();
     for (start, clients) in drains {
         let planned = *clients as f64 / DRAIN_WINDOW.as_secs_f64();
         let end = start + DRAIN_WINDOW.as_secs() + 2;
         for (second, counted) in (0..end).zip(seconds).skip(*start as usize) {
-            if counted.admitted as f64 > planned * MOST_OF_PLANNED + NEIGHBOURS {
-                rushes.push((second, counted.admitted));
-            }
+            let came = (counted.admitted as f64 - NEIGHBOURS).max(0.0);
+            crowds.push((second, counted.admitted, came / planned.max(1.0)));
         }
     }
-    rushes
+    crowds
 }
 
 fn is_survivor(seat: &Seat) -> bool {
@@ -101,18 +145,17 @@ async fn check_deliveries(
 ) -> anyhow::Result<()> {
     let mut caller = Caller::new(world, "last", 0)?;
     let publishing = async {
+        let mut lasts = Vec::new();
         for room in 0..rooms {
-            publish(world, &mut caller, room, &format!("last-{room}")).await;
+            lasts.push(publish(world, &mut caller, room, &format!("last-{room}")).await);
         }
+        lasts
     };
-    if timeout(PUBLISH_LIMIT, publishing).await.is_err() {
+    let Ok(lasts) = timeout(PUBLISH_LIMIT, publishing).await else {
         let text = "the last messages were not acknowledged".to_owned();
         world.ledger.violated(Violation::Absent, text);
         return Ok(());
-    }
-    let lasts: Vec<_> = (0..rooms)
-        .map(|room| world.ledger.place_of(room, &format!("last-{room}")))
-        .collect();
+    };
     let staying = seats
         .iter()
         .filter(|seat| !seat.is_leaving.load(Ordering::Relaxed));
@@ -181,6 +224,35 @@ fn expected_presence(seats: &[Arc<Seat>], room: usize) -> u64 {
     there.count() as u64
 }
 
+/// Compares the users that each observer knows by `rt:join` and `rt:leave` with those that are connected.
+async fn check_rosters(world: &World, seats: &[Arc<Seat>], rooms: usize) {
+    let end = Instant::now() + PRESENCE_LIMIT;
+    let mut wrong: Vec<_> = seats.iter().collect();
+    let mut present: Vec<BTreeSet<Arc<str>>>;
+    loop {
+        present = vec![BTreeSet::new(); rooms];
+        for seat in seats.iter().filter(|seat| seat.state().is_subscribed) {
+            present[seat.room].insert(seat.user().into());
+        }
+        wrong.retain(|seat| {
+            let observed = seat.observed().filter(|_| seat.state().is_subscribed);
+            observed.is_some_and(|users| users != present[seat.room])
+        });
+        if wrong.is_empty() || Instant::now() > end {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
+    for seat in wrong {
+        let (label, known) = (seat.label(), seat.observed().unwrap_or_default());
+        let present = &present[seat.room];
+        let ghosts: Vec<_> = known.difference(present).collect();
+        let missing: Vec<_> = present.difference(&known).collect();
+        let text = format!("{label} has the ghosts {ghosts:?} and misses {missing:?}");
+        world.ledger.violated(Violation::Roster, text);
+    }
+}
+
 async fn check_events(world: &World) {
     let end = Instant::now() + EVENTS_LIMIT;
     loop {
@@ -211,9 +283,14 @@ mod tests {
         // All clients come before the first drain, of 100 clients in 10 s.
         let mut seconds = vec![admitted(300), admitted(0)];
         seconds.extend([admitted(17); 10]);
+        let rushes = |seconds: &[Second], drains: &[_]| {
+            let mut crowds = crowds(seconds, drains);
+            crowds.retain(|(.., part)| *part > MOST_OF_PLANNED);
+            crowds
+        };
         assert_eq!(rushes(&seconds, &[(1, 100)]), []);
         seconds[4] = admitted(18);
-        assert_eq!(rushes(&seconds, &[(1, 100)]), [(4, 18)]);
+        assert_eq!(rushes(&seconds, &[(1, 100)]), [(4, 18, 1.6)]);
         assert_eq!(rushes(&seconds, &[]), []);
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     /// The signer of all tokens.
     pub(crate) issuer: Issuer,
+    /// The token of the back end.
+    pub(crate) back_end_token: String,
     /// The ledger.
     pub(crate) ledger: Ledger,
     /// The client of the HTTP API and of the logout endpoint.

@@ -81,6 +81,30 @@ async fn a_logout_while_redis_is_away_holds_everywhere_once_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
+async fn a_logout_that_the_channel_has_lost_holds_within_seconds() {
+    let redis = Redis::start().await;
+    let (stack, other) = pair(options(&redis)).await;
+    let (later, bystander) = (stack.forge(), stack.forge());
+    let forge = stack.forge().claim("sid", "lost");
+    let opening = Opening::of(&stack).at(other.address);
+    let mut socket = opening.clone().admitted(&forge.token()).await;
+    let mut stays = opening.admitted(&bystander.token()).await;
+    // The stream has it, and nobody hears of it. The one after it is heard of.
+    let issuer = stack.issuer_url.as_str();
+    let record = json!({ "iss": issuer, "sid": "lost", "iat": 1, "until": u32::MAX });
+    let record = record.to_string().replace('"', "\\\"");
+    let added = format!("XADD latchkey:revocations * record \"{record}\"");
+    redis.command(&added).await;
+    let status = log_out(&stack, &stack.gateway_url, &later).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(socket.closed().await, ["41"]);
+    assert!(is_refused(&stack, &other, &forge).await);
+    assert!(!is_refused(&stack, &other, &bystander).await);
+    stays.subscribe("lobby").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
 async fn a_stream_that_was_lost_is_filled_again() {
     let mut redis = Redis::start().await;
     let (stack, other) = pair(options(&redis)).await;

@@ -1,9 +1,9 @@
 //! The revocations of all gateways, as a stream in Redis.
 //!
 //! A revocation is added to the stream and published in one step. Each gateway applies it when it hears
-//! of it, and then says so to the gateway that added it. After a loss of the connection a gateway reads
-//! what was added since the last revocation that it has. When the stream itself may have been lost, or
-//! something could not be added to it, the gateway compares: it reads the whole stream, and adds
+//! of it, and then says so to the gateway that added it. After a loss of the connection, and every two
+//! seconds, a gateway reads what was added since it last read. When the stream itself may have been lost,
+//! or something could not be added to it, the gateway compares: it reads the whole stream, and adds
 //! whatever it has and the stream does not.
 
 use std::{
@@ -37,6 +37,9 @@ const PAGE: usize = 1000;
 /// the revocation later.
 const HEARD_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Interval at which the stream is read although nothing is known to be missing.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The wait before the stream is read again, when it could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -68,7 +71,8 @@ pub(super) struct SharedRevocations {
 /// Place up to which the stream was read.
 #[derive(Default)]
 struct Progress {
-    /// The id of the last revocation that was read or heard of.
+    /// The id of the last revocation that was read. One that was heard of does not count: the channel may
+    /// have lost those before it.
     last: Option<String>,
     /// The tenure and the incarnation of the server that the id belongs to.
     source: Option<(String, String)>,
@@ -190,7 +194,10 @@ impl SharedRevocations {
         loop {
             self.cluster.connected().await;
             match self.catch_up().await {
-                Ok(()) => self.outdated.notified().await,
+                Ok(()) => {
+                    // The channel may have lost a revocation, and nothing says so.
+                    let _ = timeout(READ_INTERVAL, self.outdated.notified()).await;
+                }
                 Err(Away) => sleep(RETRY_PAUSE).await,
             }
         }
@@ -223,7 +230,9 @@ impl SharedRevocations {
         let compared = self.read_on(&link, &mut last, is_comparing).await;
         let mut progress = self.progress();
         if compared.is_err() {
-            progress.is_incomplete = true;
+            // What was read need not be read again, and a comparison has to begin anew.
+            progress.is_incomplete |= is_comparing;
+            progress.last = last;
             return compared;
         }
         progress.source = Some(source);
@@ -314,16 +323,12 @@ impl SharedRevocations {
     }
 
     /// Takes a revocation from the channel, and tells the gateway that added it.
-    fn receive_line(self: &Arc<Self>, payload: &str, generation: u64) -> Option<()> {
+    fn receive_line(self: &Arc<Self>, payload: &str) -> Option<()> {
         let mut parts = payload.splitn(4, ' ');
-        let (id, gateway, ticket) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_id, gateway, ticket) = (parts.next()?, parts.next()?, parts.next()?);
         let record: Record = serde_json::from_str(parts.next()?).ok()?;
         if self.apply(&record) {
             self.log.append_later(line_of(&record));
-        }
-        if *self.caught_up.borrow() == generation {
-            let mut progress = self.progress();
-            progress.last = progress.last.is_some().then(|| id.to_owned());
         }
         if gateway == self.gateway {
             self.settle(ticket, |awaited| awaited.heard += 1);
@@ -370,9 +375,9 @@ impl SharedRevocations {
 }
 
 impl Listener for SharedRevocations {
-    fn receive(self: Arc<Self>, payload: &[u8], generation: u64) {
+    fn receive(self: Arc<Self>, payload: &[u8], _: u64) {
         let received = str::from_utf8(payload).ok();
-        let received = received.and_then(|text| self.receive_line(text, generation));
+        let received = received.and_then(|text| self.receive_line(text));
         if received.is_none() {
             tracing::error!("a revocation of another gateway cannot be read");
         }
