@@ -32,6 +32,7 @@ mod passkey_attacks;
 mod passkeys;
 mod password;
 mod races;
+mod receiver;
 mod refresh;
 mod register;
 mod reset_password;
