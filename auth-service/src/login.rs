@@ -26,7 +26,7 @@ use crate::{
     second_factor,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::AccountWithHash,
+    store::{AccountWithHash, LoginProof::PasswordAlone},
 };
 
 /// What a client sends, as JSON or as a form.
@@ -92,8 +92,15 @@ pub(crate) async fn post_login(
         second_factor::require(&state, &account, now).await?;
         let version = account.password_version;
         let is_new = !attempt.is_own(&account.account);
-        let answer =
-            sessions::start(&state, &account.account, version, &client_info, is_new).await?;
+        let answer = sessions::start(
+            &state,
+            &account.account,
+            version,
+            &client_info,
+            is_new,
+            PasswordAlone,
+        )
+        .await?;
         Ok::<_, ApiError>(answer.map(|answer| (account.account.id, answer)))
     });
     let (user_id, answer) = login.await?;

@@ -24,7 +24,9 @@ use crate::{
     guard::devices::{self, KnownDevice},
     ids::{random_id, random_token},
     state::AppState,
-    store::{Account, EndReason, Ending, NewSession, Session, SessionFilter},
+    store::{
+        Account, EndReason, Ending, LoginProof, NewSession, Session, SessionFilter, SessionStarted,
+    },
     tokens::NewToken,
     users::grants,
     vault::Hash,
@@ -78,18 +80,20 @@ impl TokenAnswer {
 }
 
 /// Starts a session for somebody who has proved the password of this version, on a device that has
-/// signed in to the account before or on a new one. Returns `None` when the
-/// password has been changed since, or the account disabled.
+/// signed in to the account before or on a new one, and spends the further proof. Returns `None` when the
+/// password has been changed since, or the account disabled. Without a session, nothing is spent.
 ///
 /// # Errors
 ///
-/// When the claims webhook refuses the login, and when it, the database, the clock or the signer fails.
+/// When the claims webhook refuses the login, when a part of the proof was spent before, when the token would
+/// be too long, and when the webhook, the database, the clock or the signer fails.
 pub(crate) async fn start(
     state: &AppState,
     owner: &Account,
     password_version: i64,
     client_info: &ClientInfo,
     is_new_device: bool,
+    proof: LoginProof<'_>,
 ) -> Result<Option<TokenAnswer>, ApiError> {
     // Before there is a session, which a refused login does not have.
     let claims = state.claims_of(owner, Occasion::Login).await?;
@@ -114,10 +118,16 @@ pub(crate) async fn start(
         address: client_info.address.to_string(),
     };
     let refresh_token = random_token()?;
+    let refresh_hash = Hash::of(&refresh_token);
+    // Signed first: a token that is too long has no session.
+    let grants = state.store().list_grants(&owner.id).await?;
+    let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
+    let device_token = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
+    answer.device_token = Some(device_token);
     let new = NewSession {
         session: &session,
         password_version,
-        refresh_token: &Hash::of(&refresh_token),
+        refresh_token: &refresh_hash,
         refresh_expires_at: session.expires_at.min(now_secs.saturating_add(idle_secs)),
         token_lifetime_secs: i64::try_from(token_secs).context("a lifetime")?,
         detail: json!({
@@ -126,14 +136,12 @@ pub(crate) async fn start(
             "new_device": is_new_device,
         }),
     };
-    if !state.store().insert_session(&new).await? {
-        return Ok(None);
+    match (state.store().insert_session(&new, proof).await?, proof) {
+        (SessionStarted::Fine, _) => Ok(Some(answer)),
+        (SessionStarted::AccountChanged, _) => Ok(None),
+        (SessionStarted::ProofSpent, LoginProof::Passkey { .. }) => Err(ApiError::PasskeyRefused),
+        (SessionStarted::ProofSpent, _) => Err(ApiError::CodeRefused),
     }
-    let grants = state.store().list_grants(&owner.id).await?;
-    let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
-    let proof = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
-    answer.device_token = Some(proof);
-    Ok(Some(answer))
 }
 
 /// Returns an access token of `session` for its owner, with the owner's claims and these grants, and the

@@ -9,6 +9,7 @@ use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    login_proofs::LoginProof,
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
@@ -51,6 +52,17 @@ pub struct NewSession<'a> {
     pub token_lifetime_secs: i64,
     /// Further data for the audit log.
     pub detail: serde_json::Value,
+}
+
+/// Outcome of a session that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStarted {
+    /// It was written, and its proof was spent.
+    Fine,
+    /// The account was shut, or its password changed, since it was looked at.
+    AccountChanged,
+    /// A part of the proof was spent before.
+    ProofSpent,
 }
 
 /// Why a session ended before its time.
@@ -141,13 +153,17 @@ impl Ending<'_> {
 }
 
 impl Store {
-    /// Writes a session with its refresh token; `false` when the account was shut, or its password
-    /// changed, since it was looked at.
+    /// Writes a session with its refresh token, and spends the proof of its login. Unless both are done,
+    /// nothing is.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
+    pub async fn insert_session(
+        &self,
+        new: &NewSession<'_>,
+        proof: LoginProof<'_>,
+    ) -> Result<SessionStarted, StoreError> {
         let session = new.session;
         let mut transaction = self.begin().await?;
         // An update, so that it waits for a change of the row that is under way, and the change for us.
@@ -163,7 +179,7 @@ impl Store {
             .rows_affected()
         });
         if unchanged == 0 {
-            return Ok(false);
+            return Ok(SessionStarted::AccountChanged);
         }
         on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -185,6 +201,10 @@ impl Store {
         });
         let token = (new.refresh_token, new.refresh_expires_at);
         insert_refresh_token(&mut transaction, &session.id, token, session.created_at).await?;
+        let spending = proof.spend(&mut transaction, &session.user_id, session.created_at);
+        if !spending.await? {
+            return Ok(SessionStarted::ProofSpent);
+        }
         let event = Event {
             kind: EventKind::LoggedIn,
             at: session.created_at,
@@ -194,7 +214,7 @@ impl Store {
         };
         transaction.record(event);
         transaction.commit().await?;
-        Ok(true)
+        Ok(SessionStarted::Fine)
     }
 
     /// Whether a session of this user has neither ended nor expired.

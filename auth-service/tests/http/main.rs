@@ -8,6 +8,7 @@ mod bearer;
 mod change_email;
 mod claims;
 mod claims_webhook;
+mod claims_webhook_logins;
 mod cookie;
 mod cors;
 mod database;
