@@ -45,6 +45,8 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     tasks.spawn(async move { refresh_decoys_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { connect_redis_until(&own, stop).await });
     tasks
 }
 
@@ -57,6 +59,16 @@ async fn tend_keys_until(state: &AppState, mut stopping: watch::Receiver<bool>) 
         tokio::select! {
             () = tokio::time::sleep(KEYS_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Keeps the connection to Redis, if the settings name one.
+async fn connect_redis_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    if let Some(redis) = state.redis() {
+        tokio::select! {
+            () = redis.run(state.metrics()) => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
         }
     }
 }

@@ -17,8 +17,10 @@ use prometheus_client::{
 
 use crate::store::{FailureKind, MailKind, Pending};
 
+mod cluster;
 mod hooks;
 
+pub use cluster::ClusterOutcome;
 pub use hooks::{ClaimsOutcome, EventOutcome};
 
 /// The media type of [`Metrics::render`].
@@ -161,6 +163,8 @@ pub struct Metrics {
     events: Family<Labels<1>, Counter>,
     claims: Family<Labels<1>, Counter>,
     events_pending: Gauge,
+    cluster_connected: Gauge,
+    cluster_requests: Family<Labels<1>, Counter>,
 }
 
 impl Metrics {
@@ -182,6 +186,8 @@ impl Metrics {
             events: Family::default(),
             claims: Family::default(),
             events_pending: Gauge::default(),
+            cluster_connected: Gauge::default(),
+            cluster_requests: Family::default(),
         };
         metrics.register();
         metrics
@@ -237,6 +243,7 @@ impl Metrics {
             self.mails_pending.clone(),
         );
         self.register_hooks();
+        self.register_cluster();
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -335,6 +342,8 @@ mod tests {
         metrics.limited("logins_of_address");
         metrics.store_failure(FailureKind::Full);
         metrics.mail(MailKind::ResetPassword, MailOutcome::Sent);
+        metrics.cluster_connected(true);
+        metrics.cluster_request(ClusterOutcome::Failed);
         let gauges = Gauges {
             passwords_hashed: 7,
             pending: Some(Pending {
@@ -357,6 +366,8 @@ mod tests {
             "latchkey_auth_mails_pending 2",
             "latchkey_auth_events_pending 4",
             r#"latchkey_auth_mails_total{kind="reset_password",outcome="sent"} 1"#,
+            "latchkey_auth_cluster_connected 1",
+            r#"latchkey_auth_cluster_requests_total{outcome="failed"} 1"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

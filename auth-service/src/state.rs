@@ -15,6 +15,8 @@ use crate::{
         attempts::Judge,
         counters::Counting,
         limits::{Key, Limits},
+        redis::RedisCounters,
+        shared::SharedCounters,
         waiting::{Place, Waiting},
     },
     keys::{KeyRing, Keys},
@@ -37,6 +39,7 @@ pub struct AppState {
     event_hook: Option<Webhook>,
     claims_webhook: Option<ClaimsWebhook>,
     limits: Limits,
+    redis: Option<RedisCounters>,
     waiting: Waiting,
     metrics: Metrics,
     settings: Settings,
@@ -69,6 +72,7 @@ impl AppState {
             .transpose()
             .context("events.url")?;
         let claims_webhook = ClaimsWebhook::open(&settings.token.claims_webhook)?;
+        let redis = RedisCounters::open(&settings.cluster)?;
         let store = Store::open(&settings.database_url).await?;
         let store = store.telling_events(settings.events.retention());
         let store = store.sending_mail(settings.mail.waiting());
@@ -85,6 +89,7 @@ impl AppState {
             event_hook,
             claims_webhook,
             limits: Limits::new(settings.limits.clone()),
+            redis,
             waiting: Waiting::default(),
             metrics: Metrics::new(),
             settings,
@@ -170,11 +175,20 @@ impl AppState {
         self.waiting.enter(address, most)
     }
 
+    /// The counters in Redis, if the settings name one.
+    pub(crate) fn redis(&self) -> Option<&RedisCounters> {
+        self.redis.as_ref()
+    }
+
     /// What counts attempts.
     pub(crate) fn counting(&self) -> Counting<'_> {
         Counting {
             limits: &self.limits,
-            store: self.users.store(),
+            shared: SharedCounters {
+                redis: self.redis.as_ref(),
+                store: self.users.store(),
+                metrics: &self.metrics,
+            },
             ring: self.ring(),
         }
     }

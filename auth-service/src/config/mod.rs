@@ -14,6 +14,7 @@ use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::Secr
 
 mod admin;
 mod claims_webhook;
+mod cluster;
 mod database;
 mod events;
 mod grants;
@@ -33,6 +34,7 @@ mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use claims_webhook::{ClaimsWebhookSettings, OnFailure};
+pub use cluster::ClusterSettings;
 pub use database::DatabaseUrl;
 pub use events::EventSettings;
 pub use grants::GrantRule;
@@ -171,6 +173,8 @@ pub struct Settings {
     pub grants: Vec<GrantRule>,
     /// How often somebody may try.
     pub limits: LimitSettings,
+    /// Redis, in which several issuers count attempts together.
+    pub cluster: ClusterSettings,
     /// What signs tokens.
     pub keys: KeySettings,
     /// Contents of a token.
@@ -217,6 +221,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             grants: Vec::new(),
             limits: LimitSettings::default(),
+            cluster: ClusterSettings::default(),
             keys: KeySettings::default(),
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
@@ -341,6 +346,7 @@ impl Settings {
         self.token.check()?;
         self.password.check()?;
         self.limits.check()?;
+        self.cluster.check()?;
         self.keys.check()?;
         self.admin.check()?;
         self.tls.check()?;

@@ -143,7 +143,7 @@ async fn answer(
     // Counted for the passkey and not for its account: whoever knows the identifier of a credential
     // must not shut the account's codes.
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, &passkey.id);
-    counter.take(&state.counting()).await?;
+    let taken = counter.take(&state.counting()).await?;
     let ring = state.ring();
     let verified = ceremony::finish_login(&party, &ring.vault, &body.state, &credential, &passkey);
     let verified = verified.map_err(|refusal| refuse(&passkey.user_id, &refusal))?;
@@ -166,7 +166,7 @@ async fn answer(
     };
     let started = start(state, client_info, &passkey, (version, proof), device).await;
     if !matches!(started, Err(ApiError::PasskeyRefused)) {
-        counter.give_back(&state.counting()).await;
+        counter.give_back(&state.counting(), taken).await;
     }
     Ok((passkey.user_id.clone(), started?))
 }

@@ -196,10 +196,10 @@ async fn confirming_step(
     now: i64,
 ) -> Result<i64, ApiError> {
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
-    counter.take(&state.counting()).await?;
+    let taken = counter.take(&state.counting()).await?;
     let step = step_of(state, user_id, code, now).await?;
     let step = step.ok_or(ApiError::CodeRefused)?;
-    counter.give_back(&state.counting()).await;
+    counter.give_back(&state.counting(), taken).await;
     Ok(step)
 }
 

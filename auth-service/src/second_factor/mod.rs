@@ -80,7 +80,7 @@ pub(crate) async fn check_code(
     now: i64,
 ) -> Result<OneTimeCode, ApiError> {
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
-    counter.take(&state.counting()).await?;
+    let taken = counter.take(&state.counting()).await?;
     let code = match step_of(state, user_id, code, now).await? {
         Some(step) => OneTimeCode::Totp(step),
         None => OneTimeCode::Recovery(Hash::of(&code.to_ascii_uppercase())),
@@ -88,7 +88,7 @@ pub(crate) async fn check_code(
     if !state.store().is_code_unused(user_id, &code).await? {
         return Err(ApiError::CodeRefused);
     }
-    counter.give_back(&state.counting()).await;
+    counter.give_back(&state.counting(), taken).await;
     Ok(code)
 }
 
