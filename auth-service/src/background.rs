@@ -20,7 +20,7 @@ use crate::{
     store::{Destination, Mail},
 };
 
-/// How often what is old is looked for.
+/// Interval of clean-up.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
@@ -29,7 +29,7 @@ const PURGE_ROWS: u64 = 200;
 /// Interval at which the schemes of imported hashes are counted.
 const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often it is looked for keys that another process has changed.
+/// Interval at which keys are read again that another process may have changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the tasks; they end when `stopping` turns true.

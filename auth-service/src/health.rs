@@ -12,7 +12,7 @@ use crate::{
     state::AppState,
 };
 
-/// How long the database may take to answer before we say that it does not.
+/// Maximum time in which the database answers.
 const READY_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! What is counted, and the names that it is counted under: there is no other place with a
+//! Metrics, and their names: there is no other place with a
 //! metric's name.
 //!
 //! A label has a few values that stand in the code. Nothing that a visitor writes becomes one, or
@@ -26,7 +26,7 @@ pub use hooks::{ClaimsOutcome, EventOutcome};
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What every name begins with.
+/// Prefix of every name.
 const PREFIX: &str = "latchkey_auth";
 
 /// The route of a path that is none of ours.
@@ -92,11 +92,11 @@ impl LoginOutcome {
 /// Outcome of a refresh token that was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
-    /// It was exchanged.
+    /// The token was exchanged.
     Rotated,
-    /// It was exchanged before, and its session was ended.
+    /// The token was exchanged before, and its session was ended.
     Reused,
-    /// It was worth nothing.
+    /// The token was worth nothing.
     Refused,
 }
 
@@ -121,7 +121,7 @@ pub enum MailOutcome {
     Refused,
     /// The mail server could not be used; the mail is tried again.
     Failed,
-    /// It was given up, since its link has ended.
+    /// The mail was given up, since its link has ended.
     Expired,
 }
 
@@ -138,7 +138,7 @@ impl MailOutcome {
     }
 }
 
-/// What others keep count of, as it is when somebody asks.
+/// Numbers that other parts count, read at each request for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
     /// Passwords that were hashed since the start.

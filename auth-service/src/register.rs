@@ -26,7 +26,7 @@ use crate::{
     users::{self, ChangeError},
 };
 
-/// What a client sends. Nothing else of an account is theirs to set.
+/// Body of a registration. Nothing else of an account is theirs to set.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterBody {

@@ -32,7 +32,7 @@ use crate::{
     vault::Hash,
 };
 
-/// What a client gets (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
+/// Tokens of a client (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TokenAnswer {
     /// The access token.
@@ -40,16 +40,16 @@ pub(crate) struct TokenAnswer {
     token: Zeroizing<String>,
     /// Always `Bearer`.
     token_type: &'static str,
-    /// How long the access token is accepted, in seconds.
+    /// Time for which the access token is accepted, in seconds.
     expires_in: u64,
-    /// What the next access token is got with, once; in a cookie if that was asked for.
+    /// Token for the next access token, good once; in a cookie if that was asked for.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Zeroizing<String>>,
     /// The proof that this device has signed in, after a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_token: Option<String>,
-    /// How long the refresh token's cookie lives, in seconds.
+    /// Lifetime of the refresh token's cookie, in seconds.
     #[serde(skip)]
     cookie_secs: i64,
 }
@@ -195,7 +195,7 @@ pub(crate) struct SessionList<'a> {
 pub(crate) struct Listed<'a> {
     /// The `sid` of its tokens.
     id: &'a str,
-    /// What the device calls itself.
+    /// Name that the device gives itself.
     device: &'a str,
     /// The address of the last login or refresh.
     address: &'a str,
@@ -266,7 +266,7 @@ pub(crate) async fn delete_session(
     current_user: CurrentUser,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    // What can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
+    // A text that can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
     if !is_identifier(&id) {
         return Err(ApiError::NotFound);
     }

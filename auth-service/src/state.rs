@@ -1,4 +1,4 @@
-//! What every request may use, made once at the start.
+//! State that every request may use, made once at the start.
 
 use std::sync::{
     Arc,
@@ -119,7 +119,7 @@ impl AppState {
         &self.keys
     }
 
-    /// What signs, verifies and encrypts at this moment.
+    /// Returns the keys that sign, verify and encrypt at this moment.
     #[must_use]
     pub fn ring(&self) -> Arc<KeyRing> {
         self.keys.ring()
@@ -162,7 +162,7 @@ impl AppState {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// How often somebody has tried.
+    /// The counters of this process.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -180,7 +180,7 @@ impl AppState {
         self.redis.as_ref()
     }
 
-    /// What counts attempts.
+    /// Returns the parts that count attempts.
     pub(crate) fn counting(&self) -> Counting<'_> {
         Counting {
             limits: &self.limits,
@@ -193,7 +193,7 @@ impl AppState {
         }
     }
 
-    /// What judges an attempt to sign in.
+    /// Returns the parts that judge an attempt to sign in.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
             users: &self.users,
@@ -204,7 +204,7 @@ impl AppState {
         }
     }
 
-    /// What the delivery of the outbox takes.
+    /// Returns the parts that deliver the outbox.
     pub(crate) fn delivery(&self) -> Delivery<'_> {
         Delivery {
             users: &self.users,
@@ -247,7 +247,7 @@ impl AppState {
         &self.outbox
     }
 
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

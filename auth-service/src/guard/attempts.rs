@@ -123,7 +123,7 @@ impl Attempt<'_> {
                 return Err(judge.refuse(error.into()));
             }
         };
-        // What follows is large, and most attempts of a flood never come to it: on the heap, it is
+        // The rest is large, and most attempts of a flood never come to it: on the heap, it is
         // not carried along by those.
         Box::pin(self.judge_at(place, &address, judge)).await
     }
@@ -234,7 +234,7 @@ impl Attempt<'_> {
         judge.users.decoy(u64::from_be_bytes(*draw))
     }
 
-    /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
+    /// Returns the counter that this attempt moves: that of the owner's device, as long as it has not failed too
     /// often itself, or that of the name.
     fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> Counter {
         let limits = judge.counting.limits;

@@ -9,7 +9,7 @@ pub enum ClusterOutcome {
     Answered,
     /// Redis is away, did not answer in time, or answered with an error.
     Failed,
-    /// It was not sent: too many waited.
+    /// The request was not sent: too many waited.
     Refused,
 }
 

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeBody {
-    /// What the login answered.
+    /// The `challenge` that the login answered.
     #[schema(value_type = String)]
     challenge: Zeroizing<String>,
     /// Six digits of the authenticator, or a recovery code.

@@ -24,10 +24,10 @@ const SECRET_BYTES: usize = 20;
 /// The name under which an authenticator lists the account.
 const ISSUER: &str = "Latchkey";
 
-/// How many recovery codes there are.
+/// Number of recovery codes of an account.
 const RECOVERY_CODES: usize = 10;
 
-/// How long a login waits for its second factor, in seconds, and how many codes it takes.
+/// Time for which a login waits for its second factor, in seconds, and the number of codes that it takes.
 const CHALLENGE_SECS: i64 = 5 * 60;
 pub(crate) const CHALLENGE_ATTEMPTS: i64 = 5;
 
@@ -130,7 +130,7 @@ async fn step_of(
     Ok(step.map(i64::try_from).transpose().context("a step")?)
 }
 
-/// What computes the codes of a secret: six digits by SHA-1 every 30 seconds, which is what every
+/// Returns the authenticator of a secret: six digits by SHA-1 every 30 seconds, which is what every
 /// authenticator does.
 fn authenticator(secret: &[u8], username: &str) -> anyhow::Result<Totp> {
     // A colon would separate the issuer from the name.

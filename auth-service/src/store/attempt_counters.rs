@@ -15,7 +15,7 @@ use super::{
 pub struct AttemptCounter {
     /// A keyed hash of what is counted.
     pub key: [u8; 32],
-    /// What one attempt adds, in milliseconds: the window divided by the number of attempts.
+    /// Addition of one attempt, in milliseconds: the window divided by the number of attempts.
     pub step_ms: i64,
     /// The window, in milliseconds.
     pub window_ms: i64,
@@ -102,7 +102,7 @@ impl Store {
         })
         .await?;
         let level = |(place, level): (usize, Level)| {
-            // What another issuer counted meanwhile is missing in what this statement saw.
+            // Attempts that another issuer counted meanwhile are missing in the rows that this statement saw.
             let wait_ms = level.wait_ms.max(1);
             (place, Level { wait_ms, ..level })
         };

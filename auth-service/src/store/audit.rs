@@ -24,7 +24,7 @@ use super::{
 };
 use crate::ids::random_token;
 
-/// What the first event is chained to.
+/// Hash in place of the one before the first event.
 pub(super) const BEGINNING: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
 
 /// The lock under which PostgreSQL appends, so that no two events follow the same one. Any number
@@ -157,26 +157,26 @@ fn hash_of(text: &str) -> String {
 /// An event as it stands in the table.
 #[derive(Clone, Debug, FromRow)]
 pub struct StoredEvent {
-    /// Its place, counted from 1.
+    /// Place of the event, counted from 1.
     pub number: i64,
     /// When it happened, in seconds since the epoch.
     pub at: i64,
-    /// What happened, by the name of its kind.
+    /// Kind of the event, by its name.
     pub event: String,
     /// To whom.
     pub user_id: Option<String>,
     /// To which session.
     pub session_id: Option<String>,
-    /// What else was worth keeping, as JSON.
+    /// Further data, as JSON.
     pub detail: String,
     pub(super) previous: Vec<u8>,
     pub(super) hash: Vec<u8>,
-    /// What of it names a person, as JSON, until that person is erased.
+    /// Part that names a person, as JSON, until that person is erased.
     pub(super) personal: Option<String>,
 }
 
 impl StoredEvent {
-    /// What else was worth keeping, with what names a person.
+    /// Returns the further data, with the part that names a person.
     #[must_use]
     pub fn full_detail(&self) -> Value {
         let read =

@@ -25,9 +25,9 @@ use super::{
 /// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// It was deleted now.
+    /// The account was deleted now.
     Now,
-    /// It had been deleted before.
+    /// The account had been deleted before.
     Before,
     /// There was never such an account.
     Unknown,

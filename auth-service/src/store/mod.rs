@@ -84,7 +84,7 @@ pub struct Store {
     file: Option<OpenedFile>,
     /// The actor of the events that this handle records.
     actor: Actor,
-    /// How long the operator's service is told of an event, in seconds; `None` when nobody is told.
+    /// Time for which the operator's service is told of an event, in seconds; `None` when nobody is told.
     event_retention_secs: Option<i64>,
     /// Maximum number of mails that wait; `None` when no mail is sent.
     mail_queue: Option<i64>,
@@ -135,7 +135,7 @@ impl Store {
                 event_retention_secs: None,
                 mail_queue: None,
             }),
-            // It names the file already, which may be the one beside the database.
+            // The error names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
             Err(cause) => Err(StoreError::Open {
                 database: url.to_string(),

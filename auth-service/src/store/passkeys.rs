@@ -16,9 +16,9 @@ use super::{
 /// A passkey of an account.
 #[derive(Clone, Debug, FromRow)]
 pub struct Passkey {
-    /// Its identifier here.
+    /// Identifier here.
     pub id: String,
-    /// Its identifier at the authenticator, 16 to 1023 bytes.
+    /// Identifier at the authenticator, 16 to 1023 bytes.
     pub credential_id: Vec<u8>,
     /// The account.
     pub user_id: String,
@@ -39,9 +39,9 @@ pub struct Passkey {
 /// A passkey to be written.
 #[derive(Debug)]
 pub struct NewPasskey<'a> {
-    /// Its identifier here.
+    /// Identifier here.
     pub id: &'a str,
-    /// Its identifier at the authenticator.
+    /// Identifier at the authenticator.
     pub credential_id: &'a [u8],
     /// The account.
     pub user_id: &'a str,
@@ -58,7 +58,7 @@ pub struct NewPasskey<'a> {
 /// Outcome of a passkey that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasskeyAdded {
-    /// It was written.
+    /// The passkey was written.
     Fine,
     /// The challenge was answered before, or the account was deleted.
     Refused,

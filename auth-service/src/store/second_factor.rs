@@ -21,7 +21,7 @@ pub struct TotpSecret {
     pub confirmed_at: Option<i64>,
 }
 
-/// Whose login waits for its second factor.
+/// Owner of a login that waits for its second factor.
 #[derive(Clone, Debug, FromRow)]
 pub struct Challenged {
     /// The account.

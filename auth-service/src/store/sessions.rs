@@ -20,7 +20,7 @@ use crate::{config::Settings, ids::random_id, vault::Hash};
 pub struct Session {
     /// The token's `sid`.
     pub id: String,
-    /// Whose it is.
+    /// Identifier of the owner.
     pub user_id: String,
     /// The client that signed in.
     pub client_id: String,
@@ -30,7 +30,7 @@ pub struct Session {
     pub used_at: i64,
     /// The end that no refresh moves, in seconds since the epoch.
     pub expires_at: i64,
-    /// What the device calls itself.
+    /// Name that the device gives itself.
     pub device: String,
     /// The address of the last login or refresh.
     pub address: String,
@@ -57,7 +57,7 @@ pub struct NewSession<'a> {
 /// Outcome of a session that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStarted {
-    /// It was written, and its proof was spent.
+    /// The session was written, and its proof was spent.
     Fine,
     /// The account was shut, or its password changed, since it was looked at.
     AccountChanged,
@@ -65,10 +65,10 @@ pub enum SessionStarted {
     ProofSpent,
 }
 
-/// Why a session ended before its time.
+/// Reason that a session ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// Its owner ended it.
+    /// The owner ended it.
     LoggedOut,
     /// A spent refresh token came again: somebody has a copy.
     RefreshTokenReused,
@@ -100,7 +100,7 @@ impl EndReason {
 /// Selection of a user's sessions.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionFilter<'a> {
-    /// This one.
+    /// One session.
     One(&'a str),
     /// All but this one.
     AllBut(&'a str),
@@ -108,14 +108,14 @@ pub enum SessionFilter<'a> {
     All,
 }
 
-/// How sessions end.
+/// End of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
-    /// Why.
+    /// Reason of the end.
     pub reason: EndReason,
     /// When, in seconds since the epoch.
     pub now: i64,
-    /// Whom to tell: the gateways, by their URLs.
+    /// Gateways to be told, by their URLs.
     pub gateways: &'a [String],
     /// Lifetime of an access token that is signed now, in seconds.
     pub token_lifetime_secs: i64,
@@ -285,7 +285,7 @@ impl Store {
 
 /// Locks the row of an account until the transaction ends.
 ///
-/// Whoever locks more than one session of a user calls this first: then no two transactions lock the
+/// Transactions that lock more than one session of a user call it first: then no two of them lock the
 /// same sessions in different orders.
 async fn lock_owner(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
     on_transaction!(transaction, |connection| {

@@ -16,7 +16,7 @@ use crate::{
     receiver::{Receiver, status_of},
 };
 
-/// What the webhook answers.
+/// Answer of the webhook.
 #[derive(Clone)]
 pub(crate) enum Reply {
     Text(u16, String),

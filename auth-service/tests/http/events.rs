@@ -190,7 +190,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     let mut receiver = EventReceiver::start(1, 307);
     let service = receiver.service().await;
     service.add_user("alice").await;
-    // It came again, to the URL of the settings.
+    // The event came again, to the URL of the settings.
     assert_eq!(receiver.next_type().await, "user.created");
     assert_eq!(receiver.failures.load(Ordering::SeqCst), 0);
 }

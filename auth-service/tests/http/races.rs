@@ -54,7 +54,7 @@ async fn a_right_password_signs_in_24_times_at_once_while_its_hash_is_renewed() 
             loop {
                 let login = client.post(&url).json(&body).send().await;
                 let status = login.expect("an answer").status();
-                // Whoever waits too long for the one writer of a slow disk comes again.
+                // A request that waits too long for the one writer of a slow disk comes again.
                 if status != StatusCode::SERVICE_UNAVAILABLE {
                     return (number == 24, status);
                 }

@@ -17,7 +17,7 @@ use crate::{
 /// Time in which issuers notice that Redis has gone or returned.
 const NOTICE: Duration = Duration::from_secs(20);
 
-/// Whoever signs in while Redis hangs waits no longer.
+/// Maximum time of a login while Redis hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const COUNTED: &str = "select encode(key, 'hex') from attempt_counters";
@@ -86,7 +86,7 @@ async fn guesses_at_all_issuers_count_in_redis_by_keys_that_name_nobody_and_expi
 
     let keys = redis.keys();
     let counters = keys.iter().filter(|(key, _)| !key.ends_with(":probe"));
-    // Those of the name and of the address.
+    // Counters of the name and of the address.
     assert_eq!(counters.count(), 2, "{keys:?}");
     for (key, time) in keys {
         assert!(key.starts_with("test:auth:{attempts}:"), "{key}");

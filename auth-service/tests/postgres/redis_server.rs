@@ -90,7 +90,7 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Ok(process) = self.process.get_mut() {
-            // It may have ended.
+            // The process may have ended.
             let _ = process.kill();
             let _ = process.wait();
         }
