@@ -171,11 +171,9 @@ impl Attempt<'_> {
         // right one is refused.
         let mut limited = None;
         let is_shut = async || {
-            if lane.is_used_up_here(counting) {
-                return Ok(true);
-            }
+            // Asked for a name that is shut here as well, or the time of the answer would tell that it is.
             limited = counters::find_used_up(counting, &[address, &lane]).await?;
-            // Others have failed at this issuer while the database was asked.
+            // Others have failed at this issuer meanwhile.
             Ok(limited.is_some() || lane.is_used_up_here(counting))
         };
         let decoy = self.decoy(judge);
