@@ -20,7 +20,7 @@ use crate::{
     store::{Destination, Mail},
 };
 
-/// How often what is old is looked for.
+/// Interval of clean-up.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Number of rows that are removed in one transaction: logins wait meanwhile, for a few milliseconds.
@@ -29,7 +29,7 @@ const PURGE_ROWS: u64 = 200;
 /// Interval at which the schemes of imported hashes are counted.
 const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often it is looked for keys that another process has changed.
+/// Interval at which keys are read again that another process may have changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the tasks; they end when `stopping` turns true.
@@ -45,6 +45,8 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     tasks.spawn(async move { refresh_decoys_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
+    let (own, stop) = (Arc::clone(state), stopping.clone());
+    tasks.spawn(async move { connect_redis_until(&own, stop).await });
     tasks
 }
 
@@ -57,6 +59,16 @@ async fn tend_keys_until(state: &AppState, mut stopping: watch::Receiver<bool>) 
         tokio::select! {
             () = tokio::time::sleep(KEYS_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Keeps the connection to Redis, if the settings name one.
+async fn connect_redis_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
+    if let Some(redis) = state.redis() {
+        tokio::select! {
+            () = redis.run(state.metrics()) => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{error::ApiError, state::AppState};
 pub struct Bearer(VerifiedClaims);
 
 impl Bearer {
-    /// What the token says.
+    /// Claims of the token.
     #[must_use]
     pub fn claims(&self) -> &VerifiedClaims {
         &self.0

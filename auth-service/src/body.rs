@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::{error::ApiError, state::AppState};
 
-/// What an endpoint takes as its body. The structs that implement it deny unknown members.
+/// Body of an endpoint. The structs that implement it deny unknown members.
 pub(crate) trait Body: DeserializeOwned {
     /// In what it may be written.
     const KINDS: &[BodyKind] = &[BodyKind::Json];
-    /// What it must hold, for the one who sent something else: "the body must hold …".
+    /// Contents that the body must have, for a client that sent something else: "the body must hold …".
     const SHAPE: &str;
 }
 
@@ -44,7 +44,7 @@ impl<T: Body + 'static> FromRequest for Parsed<T> {
                 BodyKind::Json => json::from_object(&body),
                 BodyKind::Form => from_form(&body),
             };
-            // What serde says may repeat a piece of a password.
+            // Messages of serde may repeat a piece of a password.
             parsed
                 .map(Self)
                 .ok_or(ApiError::InvalidRequest(T::SHAPE.into()))
@@ -102,7 +102,7 @@ fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     (!is_replaced).then_some(parsed)
 }
 
-/// What a body is written in.
+/// Encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyKind {
     /// `application/json`
@@ -111,7 +111,7 @@ pub(crate) enum BodyKind {
     Form,
 }
 
-/// What the headers say that the body is.
+/// Returns the kind of the body by its headers.
 ///
 /// # Errors
 ///

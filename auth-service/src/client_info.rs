@@ -1,4 +1,4 @@
-//! Who asks: where a request comes from, and what the device calls itself.
+//! The client of a request: its address, and the name that the device gives itself.
 
 use std::{
     future::{Ready, ready},
@@ -19,12 +19,12 @@ use crate::{error::ApiError, state::AppState};
 /// The longest name of a device that is kept, in characters.
 const MAXIMUM_DEVICE_CHARACTERS: usize = 200;
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientInfo {
     /// Where the request comes from.
     pub(crate) address: IpAddr,
-    /// What the device calls itself, shortened, and without characters that hide or reorder text.
+    /// Name that the device gives itself, shortened, and without characters that hide or reorder text.
     pub(crate) device: String,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     vault::Hash,
 };
 
-/// What stands before a client's id in a token's `sub`, so that no client is taken for a user.
+/// Prefix of a client's id in a token's `sub`, so that no client is taken for a user.
 const SUBJECT_PREFIX: &str = "client:";
 
 /// The longest list of scopes, in bytes: it stands in every token of the client.
@@ -43,7 +43,7 @@ pub fn client_of(subject: &str) -> Option<&str> {
     subject.strip_prefix(SUBJECT_PREFIX)
 }
 
-/// Why a client was not made or changed.
+/// Reason that a client was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Not an id.

@@ -1,4 +1,4 @@
-//! Who asks with a token, as the database has it now.
+//! The owner of a bearer token, as the database has the account now.
 
 use std::{pin::Pin, time::SystemTime};
 

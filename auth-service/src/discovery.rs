@@ -1,4 +1,4 @@
-//! What others have to know of us: the public keys, and where our endpoints are.
+//! Documents for other services: the public keys, and where our endpoints are.
 
 use actix_web::{
     HttpRequest, HttpResponse,

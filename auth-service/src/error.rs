@@ -1,4 +1,4 @@
-//! What goes wrong over HTTP: one enum, one match to a status and a code.
+//! Errors over HTTP: one enum, one match to a status and a code.
 
 use std::{borrow::Cow, fmt};
 
@@ -68,7 +68,7 @@ pub enum ApiError {
     SecondFactorRequired(Zeroizing<String>),
     /// A code of the second factor is wrong or was used, or its challenge is over.
     CodeRefused,
-    /// What was asked about a second factor does not fit its state; says what that is.
+    /// The request about a second factor does not fit its state; says the state.
     SecondFactorState(&'static str),
     /// The operator's claims webhook refuses the login, with this text.
     LoginRefused(Cow<'static, str>),
@@ -120,11 +120,11 @@ pub(crate) struct Problem<'a> {
     title: &'static str,
     /// The status.
     status: u16,
-    /// What is wrong, for people.
+    /// Description for people.
     detail: &'a str,
-    /// What is wrong, for programs.
+    /// Code for programs.
     code: &'static str,
-    /// What is wrong with a token, for programs.
+    /// Reason that a token is refused, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -302,7 +302,7 @@ impl ApiError {
                 let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
-            // What is still on its way is not read, so the connection cannot go on.
+            // The rest of the body is not read, so the connection cannot go on.
             Self::BodyTooLarge(_) | Self::BodyTimeout => {
                 response.force_close();
             }

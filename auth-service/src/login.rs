@@ -26,10 +26,10 @@ use crate::{
     second_factor,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::AccountWithHash,
+    store::{AccountWithHash, LoginProof::PasswordAlone},
 };
 
-/// What a client sends, as JSON or as a form.
+/// Body of a login, as JSON or as a form.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginBody {
@@ -41,7 +41,7 @@ pub(crate) struct LoginBody {
     /// Whether the refresh token is wanted as a cookie.
     #[serde(default)]
     cookie: bool,
-    /// What an earlier login on this device answered.
+    /// The `device_token` of an earlier login on this device.
     device_token: Option<String>,
 }
 
@@ -92,8 +92,15 @@ pub(crate) async fn post_login(
         second_factor::require(&state, &account, now).await?;
         let version = account.password_version;
         let is_new = !attempt.is_own(&account.account);
-        let answer =
-            sessions::start(&state, &account.account, version, &client_info, is_new).await?;
+        let answer = sessions::start(
+            &state,
+            &account.account,
+            version,
+            &client_info,
+            is_new,
+            PasswordAlone,
+        )
+        .await?;
         Ok::<_, ApiError>(answer.map(|answer| (account.account.id, answer)))
     });
     let (user_id, answer) = login.await?;
@@ -114,7 +121,7 @@ pub(crate) async fn require_room<B: MessageBody>(
         let answer = next.call(request).await?;
         return Ok(answer.map_into_left_body());
     }
-    // What is left unread would end the connection, and a new one costs more than a login that is
+    // A body that is left unread would end the connection, and a new one costs more than a login that is
     // refused.
     let payload = request.take_payload();
     body::discard(request.request(), payload).await;

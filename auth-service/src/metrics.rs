@@ -1,4 +1,4 @@
-//! What is counted, and the names that it is counted under: there is no other place with a
+//! Metrics, and their names: there is no other place with a
 //! metric's name.
 //!
 //! A label has a few values that stand in the code. Nothing that a visitor writes becomes one, or
@@ -17,14 +17,16 @@ use prometheus_client::{
 
 use crate::store::{FailureKind, MailKind, Pending};
 
+mod cluster;
 mod hooks;
 
+pub use cluster::ClusterOutcome;
 pub use hooks::{ClaimsOutcome, EventOutcome};
 
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What every name begins with.
+/// Prefix of every name.
 const PREFIX: &str = "latchkey_auth";
 
 /// The route of a path that is none of ours.
@@ -90,11 +92,11 @@ impl LoginOutcome {
 /// Outcome of a refresh token that was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
-    /// It was exchanged.
+    /// The token was exchanged.
     Rotated,
-    /// It was exchanged before, and its session was ended.
+    /// The token was exchanged before, and its session was ended.
     Reused,
-    /// It was worth nothing.
+    /// The token was worth nothing.
     Refused,
 }
 
@@ -119,7 +121,7 @@ pub enum MailOutcome {
     Refused,
     /// The mail server could not be used; the mail is tried again.
     Failed,
-    /// It was given up, since its link has ended.
+    /// The mail was given up, since its link has ended.
     Expired,
 }
 
@@ -136,7 +138,7 @@ impl MailOutcome {
     }
 }
 
-/// What others keep count of, as it is when somebody asks.
+/// Numbers that other parts count, read at each request for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
     /// Passwords that were hashed since the start.
@@ -161,6 +163,8 @@ pub struct Metrics {
     events: Family<Labels<1>, Counter>,
     claims: Family<Labels<1>, Counter>,
     events_pending: Gauge,
+    cluster_connected: Gauge,
+    cluster_requests: Family<Labels<1>, Counter>,
 }
 
 impl Metrics {
@@ -182,6 +186,8 @@ impl Metrics {
             events: Family::default(),
             claims: Family::default(),
             events_pending: Gauge::default(),
+            cluster_connected: Gauge::default(),
+            cluster_requests: Family::default(),
         };
         metrics.register();
         metrics
@@ -237,6 +243,7 @@ impl Metrics {
             self.mails_pending.clone(),
         );
         self.register_hooks();
+        self.register_cluster();
     }
 
     /// A request was answered. `route` is the pattern that it matched, and not its path.
@@ -335,6 +342,8 @@ mod tests {
         metrics.limited("logins_of_address");
         metrics.store_failure(FailureKind::Full);
         metrics.mail(MailKind::ResetPassword, MailOutcome::Sent);
+        metrics.cluster_connected(true);
+        metrics.cluster_request(ClusterOutcome::Failed);
         let gauges = Gauges {
             passwords_hashed: 7,
             pending: Some(Pending {
@@ -357,6 +366,8 @@ mod tests {
             "latchkey_auth_mails_pending 2",
             "latchkey_auth_events_pending 4",
             r#"latchkey_auth_mails_total{kind="reset_password",outcome="sent"} 1"#,
+            "latchkey_auth_cluster_connected 1",
+            r#"latchkey_auth_cluster_requests_total{outcome="failed"} 1"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

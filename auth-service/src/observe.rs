@@ -1,5 +1,5 @@
-//! What is done with every answer on its way out: it is counted, and what others wrote about an
-//! error becomes a problem document of ours.
+//! Middleware of every answer on its way out: counts the answer, and replaces other libraries' texts about errors
+//! by problem documents.
 
 use std::time::Instant;
 

@@ -17,7 +17,7 @@ use utoipa::{
 
 use crate::error::ApiError;
 
-/// How long the description may be kept: it changes with a release.
+/// Time for which the description may be kept: it changes with a release.
 pub(crate) const KEEP_FOR_MINUTES: &str = "public, max-age=300";
 
 /// The name under which endpoints ask for a bearer token.
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// What describes the others.
+    /// Paths that the description leaves out: those of the description itself.
     const NOT_DESCRIBED: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{file}"];
 
     /// Returns path and method of each route in `routes.rs`, where a route is a line such as

@@ -121,7 +121,7 @@ pub(crate) async fn post_refresh(
     }
 }
 
-/// How often a rotation is tried, when other requests replace the successor at the same time.
+/// Maximum number of tries of a rotation, when other requests replace the successor at the same time.
 const MAXIMUM_ROUNDS: usize = 3;
 
 /// Exchanges a refresh token that `client_id` presents.

@@ -22,11 +22,11 @@ use crate::{
     mail_request::new_link,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{Added, NewAccount},
+    store::{Added, LoginProof, NewAccount},
     users::{self, ChangeError},
 };
 
-/// What a client sends. Nothing else of an account is theirs to set.
+/// Body of a registration. Nothing else of an account is theirs to set.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterBody {
@@ -123,7 +123,9 @@ pub(crate) async fn post_register(
     // Nothing waits for a password thread any more, and the claims webhook may take its time.
     drop(place);
     // The device of a new account is no news.
-    let answer = sessions::start(&state, &found.account, version, &client_info, false).await?;
+    let proof = LoginProof::PasswordAlone;
+    let answer =
+        sessions::start(&state, &found.account, version, &client_info, false, proof).await?;
     let answer = answer.ok_or(ApiError::AccountUnavailable)?;
     tracing::info!(user = account.id, "registered");
     let mut response = answer.into_response(body.cookie);

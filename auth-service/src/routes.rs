@@ -36,7 +36,7 @@ use crate::{
     state::AppState,
 };
 
-/// How long a browser may keep the answer to a preflight, in seconds.
+/// Time for which a browser may keep the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE_SECS: usize = 600;
 
 /// For how long a browser that has once come by https comes by nothing else: a year. It speaks for
@@ -202,7 +202,7 @@ pub(crate) fn cors(state: Data<AppState>) -> Cors {
         })
 }
 
-/// What stands on every answer: it is data for one caller, not a page, and nobody may keep it.
+/// Headers of every answer: it is data for one caller, not a page, and nobody may keep it.
 /// What has another opinion, such as a page or a public key, says so itself.
 pub(crate) fn answer_headers(settings: &Settings) -> DefaultHeaders {
     let headers = DefaultHeaders::new()

@@ -14,7 +14,7 @@ use crate::{
     state::AppState, store::Store,
 };
 
-/// How long after the drain the server may still take to end, before it is left behind.
+/// Maximum time after the drain in which the server ends, before it is left behind.
 const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// Serves on `listener` until `shutdown` resolves; then drains for `shutdown_secs` at most.

@@ -24,13 +24,15 @@ use crate::{
     guard::devices::{self, KnownDevice},
     ids::{random_id, random_token},
     state::AppState,
-    store::{Account, EndReason, Ending, NewSession, Session, SessionFilter},
+    store::{
+        Account, EndReason, Ending, LoginProof, NewSession, Session, SessionFilter, SessionStarted,
+    },
     tokens::NewToken,
     users::grants,
     vault::Hash,
 };
 
-/// What a client gets (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
+/// Tokens of a client (RFC 6749, section 5.1, but for the token's name, which is the tutorial's).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TokenAnswer {
     /// The access token.
@@ -38,16 +40,16 @@ pub(crate) struct TokenAnswer {
     token: Zeroizing<String>,
     /// Always `Bearer`.
     token_type: &'static str,
-    /// How long the access token is accepted, in seconds.
+    /// Time for which the access token is accepted, in seconds.
     expires_in: u64,
-    /// What the next access token is got with, once; in a cookie if that was asked for.
+    /// Token for the next access token, good once; in a cookie if that was asked for.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Zeroizing<String>>,
     /// The proof that this device has signed in, after a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_token: Option<String>,
-    /// How long the refresh token's cookie lives, in seconds.
+    /// Lifetime of the refresh token's cookie, in seconds.
     #[serde(skip)]
     cookie_secs: i64,
 }
@@ -78,18 +80,20 @@ impl TokenAnswer {
 }
 
 /// Starts a session for somebody who has proved the password of this version, on a device that has
-/// signed in to the account before or on a new one. Returns `None` when the
-/// password has been changed since, or the account disabled.
+/// signed in to the account before or on a new one, and spends the further proof. Returns `None` when the
+/// password has been changed since, or the account disabled. Without a session, nothing is spent.
 ///
 /// # Errors
 ///
-/// When the claims webhook refuses the login, and when it, the database, the clock or the signer fails.
+/// When the claims webhook refuses the login, when a part of the proof was spent before, when the token would
+/// be too long, and when the webhook, the database, the clock or the signer fails.
 pub(crate) async fn start(
     state: &AppState,
     owner: &Account,
     password_version: i64,
     client_info: &ClientInfo,
     is_new_device: bool,
+    proof: LoginProof<'_>,
 ) -> Result<Option<TokenAnswer>, ApiError> {
     // Before there is a session, which a refused login does not have.
     let claims = state.claims_of(owner, Occasion::Login).await?;
@@ -114,10 +118,16 @@ pub(crate) async fn start(
         address: client_info.address.to_string(),
     };
     let refresh_token = random_token()?;
+    let refresh_hash = Hash::of(&refresh_token);
+    // Signed first: a token that is too long has no session.
+    let grants = state.store().list_grants(&owner.id).await?;
+    let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
+    let device_token = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
+    answer.device_token = Some(device_token);
     let new = NewSession {
         session: &session,
         password_version,
-        refresh_token: &Hash::of(&refresh_token),
+        refresh_token: &refresh_hash,
         refresh_expires_at: session.expires_at.min(now_secs.saturating_add(idle_secs)),
         token_lifetime_secs: i64::try_from(token_secs).context("a lifetime")?,
         detail: json!({
@@ -126,14 +136,12 @@ pub(crate) async fn start(
             "new_device": is_new_device,
         }),
     };
-    if !state.store().insert_session(&new).await? {
-        return Ok(None);
+    match (state.store().insert_session(&new, proof).await?, proof) {
+        (SessionStarted::Fine, _) => Ok(Some(answer)),
+        (SessionStarted::AccountChanged, _) => Ok(None),
+        (SessionStarted::ProofSpent, LoginProof::Passkey { .. }) => Err(ApiError::PasskeyRefused),
+        (SessionStarted::ProofSpent, _) => Err(ApiError::CodeRefused),
     }
-    let grants = state.store().list_grants(&owner.id).await?;
-    let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
-    let proof = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
-    answer.device_token = Some(proof);
-    Ok(Some(answer))
 }
 
 /// Returns an access token of `session` for its owner, with the owner's claims and these grants, and the
@@ -187,7 +195,7 @@ pub(crate) struct SessionList<'a> {
 pub(crate) struct Listed<'a> {
     /// The `sid` of its tokens.
     id: &'a str,
-    /// What the device calls itself.
+    /// Name that the device gives itself.
     device: &'a str,
     /// The address of the last login or refresh.
     address: &'a str,
@@ -258,7 +266,7 @@ pub(crate) async fn delete_session(
     current_user: CurrentUser,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    // What can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
+    // A text that can be no identifier is no session's, and PostgreSQL takes no NUL in a text.
     if !is_identifier(&id) {
         return Err(ApiError::NotFound);
     }

@@ -1,4 +1,4 @@
-//! What every request may use, made once at the start.
+//! State that every request may use, made once at the start.
 
 use std::sync::{
     Arc,
@@ -15,6 +15,8 @@ use crate::{
         attempts::Judge,
         counters::Counting,
         limits::{Key, Limits},
+        redis::RedisCounters,
+        shared::SharedCounters,
         waiting::{Place, Waiting},
     },
     keys::{KeyRing, Keys},
@@ -37,6 +39,7 @@ pub struct AppState {
     event_hook: Option<Webhook>,
     claims_webhook: Option<ClaimsWebhook>,
     limits: Limits,
+    redis: Option<RedisCounters>,
     waiting: Waiting,
     metrics: Metrics,
     settings: Settings,
@@ -69,6 +72,7 @@ impl AppState {
             .transpose()
             .context("events.url")?;
         let claims_webhook = ClaimsWebhook::open(&settings.token.claims_webhook)?;
+        let redis = RedisCounters::open(&settings.cluster)?;
         let store = Store::open(&settings.database_url).await?;
         let store = store.telling_events(settings.events.retention());
         let store = store.sending_mail(settings.mail.waiting());
@@ -85,6 +89,7 @@ impl AppState {
             event_hook,
             claims_webhook,
             limits: Limits::new(settings.limits.clone()),
+            redis,
             waiting: Waiting::default(),
             metrics: Metrics::new(),
             settings,
@@ -114,7 +119,7 @@ impl AppState {
         &self.keys
     }
 
-    /// What signs, verifies and encrypts at this moment.
+    /// Returns the keys that sign, verify and encrypt at this moment.
     #[must_use]
     pub fn ring(&self) -> Arc<KeyRing> {
         self.keys.ring()
@@ -157,7 +162,7 @@ impl AppState {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// How often somebody has tried.
+    /// The counters of this process.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -170,16 +175,25 @@ impl AppState {
         self.waiting.enter(address, most)
     }
 
-    /// What counts attempts.
+    /// The counters in Redis, if the settings name one.
+    pub(crate) fn redis(&self) -> Option<&RedisCounters> {
+        self.redis.as_ref()
+    }
+
+    /// Returns the parts that count attempts.
     pub(crate) fn counting(&self) -> Counting<'_> {
         Counting {
             limits: &self.limits,
-            store: self.users.store(),
+            shared: SharedCounters {
+                redis: self.redis.as_ref(),
+                store: self.users.store(),
+                metrics: &self.metrics,
+            },
             ring: self.ring(),
         }
     }
 
-    /// What judges an attempt to sign in.
+    /// Returns the parts that judge an attempt to sign in.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
             users: &self.users,
@@ -190,7 +204,7 @@ impl AppState {
         }
     }
 
-    /// What the delivery of the outbox takes.
+    /// Returns the parts that deliver the outbox.
     pub(crate) fn delivery(&self) -> Delivery<'_> {
         Delivery {
             users: &self.users,
@@ -233,7 +247,7 @@ impl AppState {
         &self.outbox
     }
 
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

@@ -1,10 +1,13 @@
 //! Log lines, to stderr.
 
-use std::io;
+use std::{io, time::Instant};
 
-use tracing::{Level, Metadata};
+use shared_claims::forwarded::ReportInterval;
+use tracing::{Event, Level, Metadata};
 use tracing_subscriber::{
-    Layer, filter::FilterFn, filter::Targets, layer::SubscriberExt as _,
+    Layer,
+    filter::Targets,
+    layer::{Context, Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
@@ -13,6 +16,9 @@ use crate::config::LogFormat;
 /// The crates that `RUST_LOG` may open beyond INFO: the ones that never log a payload. Libraries
 /// print headers and bodies at DEBUG and TRACE, and with them passwords and tokens.
 const OUR_CRATES: [&str; 2] = ["auth_service", "shared_claims"];
+
+/// The crate that logs an error for each connection whose bytes are no HTTP. Strangers decide how many.
+const HTTP_CRATE: &str = "actix_http";
 
 /// Starts logging for the whole process, at the level that `RUST_LOG` asks for (INFO by default).
 ///
@@ -25,7 +31,7 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
         Some(Ok(targets)) => (targets, false),
         Some(Err(_)) => (Targets::new().with_default(Level::INFO), true),
     };
-    let filter = FilterFn::new(move |metadata| is_shown(&requested, metadata));
+    let filter = LineFilter::new(requested);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match format {
         LogFormat::Text => layer.with_ansi(false).boxed(),
@@ -40,18 +46,51 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows the lines that were asked for and are allowed, and of those that strangers cause one a minute.
+struct LineFilter {
+    requested: Targets,
+    started: Instant,
+    of_strangers: ReportInterval,
+}
+
+impl LineFilter {
+    fn new(requested: Targets) -> Self {
+        Self {
+            requested,
+            started: Instant::now(),
+            of_strangers: ReportInterval::default(),
+        }
+    }
+}
+
+impl<S> Filter<S> for LineFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        is_shown(&self.requested, metadata)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        root_of(event.metadata().target()) != HTTP_CRATE
+            || self.of_strangers.is_due(self.started.elapsed().as_secs())
+    }
+}
+
+fn root_of(target: &str) -> &str {
+    target.split("::").next().unwrap_or_default()
+}
+
 fn is_shown(requested: &Targets, metadata: &Metadata<'_>) -> bool {
     is_allowed(metadata.target(), *metadata.level())
         && requested.would_enable(metadata.target(), metadata.level())
 }
 
 fn is_allowed(target: &str, level: Level) -> bool {
-    let root = target.split("::").next().unwrap_or_default();
-    level <= Level::INFO || OUR_CRATES.contains(&root)
+    level <= Level::INFO || OUR_CRATES.contains(&root_of(target))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -61,5 +100,38 @@ mod tests {
         assert!(!is_allowed("actix_http::h1", Level::DEBUG));
         assert!(!is_allowed("sqlx::query", Level::TRACE));
         assert!(!is_allowed("auth_service_elsewhere", Level::DEBUG));
+    }
+
+    /// Takes the text of lines.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a lock").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_the_lines_that_strangers_cause_one_a_minute_is_shown() {
+        let lines = Lines::default();
+        let own = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || own.clone());
+        let filter = LineFilter::new(Targets::new().with_default(Level::INFO));
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..100 {
+                tracing::error!(target: "actix_http::h1::dispatcher", "stream error: parse error");
+                tracing::error!(target: "actix_server::server", "a worker has died");
+            }
+        });
+        let bytes = lines.0.lock().expect("a lock").clone();
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(text.matches("stream error").count(), 1);
+        assert_eq!(text.matches("a worker has died").count(), 100);
     }
 }

@@ -52,7 +52,7 @@ impl Certificate {
         Ok(())
     }
 
-    /// What a listener needs: TLS 1.2 and 1.3 with this certificate.
+    /// Returns the settings of a listener: TLS 1.2 and 1.3 with this certificate.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ use crate::{
     ids::random_id,
 };
 
-/// What a token is to say; the rest is the signer's to know.
+/// Contents of a token; the signer adds the rest.
 #[derive(Debug)]
 pub struct NewToken<'a> {
     /// The `sub`.
@@ -57,7 +57,7 @@ struct Contents<'a> {
 pub struct SignedToken {
     /// The token.
     pub token: Zeroizing<String>,
-    /// How long it is accepted, in seconds.
+    /// Time for which the token is accepted, in seconds.
     pub expires_in: u64,
 }
 

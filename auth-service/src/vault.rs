@@ -1,4 +1,4 @@
-//! What the service keeps for itself: what it encrypts before it stores it, and what it derives
+//! Secrets of the service itself: data that it encrypts before it stores it, and tokens that it derives
 //! instead of storing it. Every key comes from the shared secrets, and each purpose has its own.
 
 use anyhow::{Context as _, bail};
@@ -33,7 +33,7 @@ impl Hash {
     }
 }
 
-/// What a key is for. Two purposes never share one.
+/// Purpose of a key. Two purposes never share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Refresh tokens are made from the ones before them.
@@ -88,7 +88,7 @@ impl Vault {
         Ok(Self(roots))
     }
 
-    /// What stands for `data` under each of the keys, the one to make first.
+    /// Returns the MACs of `data` under each of the keys, the one to make first.
     #[must_use]
     pub fn macs(&self, purpose: Purpose, data: &[u8]) -> Vec<[u8; 32]> {
         self.0

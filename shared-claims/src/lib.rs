@@ -1,6 +1,6 @@
 //! What Latchkey's two processes must agree on, byte for byte: the claims of an access token, the
 //! secrets and keys that protect it, the one function that accepts it, and the closed list of
-//! reasons to refuse it; whose address a request comes from, and whose page.
+//! reasons to refuse it; whose address a request comes from, and whose page; the URL of Redis servers.
 //!
 //! There is no input or output here, no async and no framework; time and randomness are arguments.
 //! Data flows one way: [`Secret`](secret::Secret) → [`KeySet`](key_set::KeySet) →
@@ -14,6 +14,7 @@ pub mod ids;
 pub mod json;
 pub mod key_set;
 pub mod origin;
+pub mod redis_servers;
 pub mod rejection;
 pub mod revocation;
 pub mod secret;

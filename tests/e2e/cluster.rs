@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 mod access;
 mod away;
 mod commands;
+mod counters;
 mod holes;
 mod limits;
 mod presence;

@@ -11,7 +11,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::service::own_cpu;
 
-/// What the loop did.
+/// Result of the loop.
 pub(crate) struct BareLoop {
     hashes: u64,
     cpu: Duration,
@@ -45,12 +45,12 @@ impl BareLoop {
         }
     }
 
-    /// What the machine can do.
+    /// Rate of the machine.
     pub(crate) fn per_second(&self) -> f64 {
         self.hashes as f64 / self.wall.as_secs_f64()
     }
 
-    /// What one core can do.
+    /// Rate of one core.
     pub(crate) fn per_cpu_second(&self) -> f64 {
         self.hashes as f64 / self.cpu.as_secs_f64()
     }

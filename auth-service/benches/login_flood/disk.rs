@@ -1,4 +1,4 @@
-//! How long the disk itself takes: no commit can be faster.
+//! The time that the disk itself takes: no commit can be faster.
 
 use std::{
     fs::File,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a block is written.
+/// Interval between two blocks.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Two pages of SQLite, about what a refresh adds to the write-ahead log.

@@ -17,10 +17,10 @@ use crate::{
 /// for a thread, before its next login is due.
 const CONNECTIONS: u32 = 250;
 
-/// What became of the logins.
+/// Outcome of the logins.
 #[derive(Default)]
 pub(crate) struct Flooded {
-    /// How long each took that was accepted, from the moment when it was due.
+    /// Times of accepted logins, each from the moment when it was due.
     pub(crate) accepted: Vec<Duration>,
     pub(crate) refused: u64,
     pub(crate) without_retry_after: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Flooded {
 }
 
 impl Flooded {
-    /// How many were answered at all.
+    /// Number of logins that were answered at all.
     pub(crate) fn answers(&self) -> u64 {
         self.accepted.len() as u64 + self.refused + self.unexpected
     }

@@ -1,4 +1,4 @@
-//! What a flood of logins costs the service, and what everybody else notices of it.
+//! Cost of a flood of logins to the service, and to everybody else.
 //!
 //! `cargo bench -p auth-service --bench login_flood` measures how many passwords the machine can
 //! verify, sends ten times as many logins for a minute in all, and exits with 1 when a bound is
@@ -31,7 +31,7 @@ use flood::{Flood, Flooded};
 use probe::{Probe, Probed};
 use service::Service;
 
-/// How many times more logins come than passwords can be verified.
+/// Factor by which more logins come than passwords can be verified.
 const FLOOD_FACTOR: f64 = 10.0;
 
 /// Accepted logins per CPU-second of the service, as a share of the bare loop's hashes per
@@ -50,11 +50,11 @@ const MOST_SLOWDOWN: f64 = 1.5;
 /// The longest time that clean-up keeps SQLite's writer.
 const MOST_CLEANUP: Duration = Duration::from_millis(50);
 
-/// How long the flood lasts at a time. Between two such parts, and before the first, it is measured
+/// Time of the flood in one part. Between two such parts, and before the first, it is measured
 /// what the machine can do: another minute it may be twice as fast, or half.
 const PART: Duration = Duration::from_secs(5);
 
-/// How long that is measured; the flood's connections are kept open for longer.
+/// Time of that measurement; the flood's connections are kept open for longer.
 const BARE_PART: Duration = Duration::from_millis(1_500);
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -87,14 +87,14 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(report.kept < report.bounds)))
 }
 
-/// What came of the flood, and what it took.
+/// Result of the flood, and its cost.
 #[derive(Default)]
 struct Total {
     flooded: Flooded,
     probed: Probed,
-    /// How long the disk took to sync a block.
+    /// Times that the disk took to sync a block.
     syncs: Vec<Duration>,
-    /// How many logins were due.
+    /// Number of logins that were due.
     due: f64,
     wall: Duration,
     service: Duration,
@@ -252,7 +252,7 @@ impl Report {
     }
 }
 
-/// How long answers took.
+/// Times of answers.
 struct Percentiles {
     count: usize,
     p50: Duration,

@@ -1,4 +1,4 @@
-//! Those who need no password, and should notice nothing.
+//! Requests that need no password, and should notice nothing.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,10 +13,10 @@ use crate::{
     service::{PASSWORD, username},
 };
 
-/// How often each is asked.
+/// Interval of each request.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the answers took, from the moment when each request was due.
+/// Times of the answers, from the moment when each request was due.
 #[derive(Default)]
 pub(crate) struct Probed {
     pub(crate) refreshes: Vec<Duration>,

@@ -17,7 +17,7 @@ use auth_service::{
 };
 use tempfile::TempDir;
 
-/// Who signs in.
+/// Name of the user that signs in.
 pub(crate) const USERS: u32 = 20;
 
 pub(crate) const PASSWORD: &str = "a horse that is no battery";
@@ -99,7 +99,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It may have ended by itself, which the figures show.
+        // The process may have ended by itself, which the figures show.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

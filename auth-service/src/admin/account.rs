@@ -178,7 +178,7 @@ pub(super) async fn post_disable(
 
 /// Opens an account that was shut.
 ///
-/// Its owner can sign in again; the sessions that had ended stay so. A repetition answers the same.
+/// The owner can sign in again; the sessions that had ended stay so. A repetition answers the same.
 #[utoipa::path(
     post,
     path = "/v1/users/{id}/enable",

@@ -24,7 +24,7 @@ mod openapi;
 mod routes;
 mod users;
 
-/// How long the database may take to say how much there is of something.
+/// Maximum time in which the database counts the messages that wait.
 const LEVELS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A monitor and its spare keep one connection each; the rest is for people who look, and for back ends.

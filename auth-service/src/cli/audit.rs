@@ -8,12 +8,12 @@ use crate::{
     store::{Store, open_for_command},
 };
 
-/// What can be asked of the audit log.
+/// Commands for the audit log.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Print the last events, the newest first, one JSON object a line
     List {
-        /// How many
+        /// Number of events
         #[arg(long, default_value_t = 50)]
         limit: u32,
         /// Of this user alone

@@ -5,12 +5,12 @@ use clap::Subcommand;
 use super::{Failure, grant, print_line};
 use crate::{clients, config::Settings, users::grants::Subject};
 
-/// What can be done about clients.
+/// Commands for clients.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
     /// Make a client and print its secret, which is shown this once
     Add {
-        /// Its id
+        /// Identifier of the client
         id: String,
         /// The scopes that it may ask for, separated by spaces
         #[arg(long, default_value = "")]
@@ -20,7 +20,7 @@ pub(super) enum ClientCommand {
     List,
     /// Give a client another secret and print it
     Rotate {
-        /// Its id
+        /// Identifier of the client
         id: String,
         /// For how many seconds the old secret still works
         #[arg(long, default_value_t = 3600)]
@@ -28,7 +28,7 @@ pub(super) enum ClientCommand {
     },
     /// Remove a client
     Remove {
-        /// Its id
+        /// Identifier of the client
         id: String,
     },
     #[command(flatten)]

@@ -12,7 +12,7 @@ use crate::{
 /// A right to be given.
 #[derive(Debug, Args)]
 pub(super) struct GrantArgs {
-    /// Whose right: a user's name, or a client's id
+    /// Owner of the right: a user's name, or a client's id
     name: String,
     /// A pattern of rooms, such as 'chat:**'
     #[arg(long)]
@@ -25,14 +25,14 @@ pub(super) struct GrantArgs {
 /// A right to be taken back.
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
-    /// Whose right: a user's name, or a client's id
+    /// Owner of the right: a user's name, or a client's id
     name: String,
     /// The pattern that it was given with
     #[arg(long)]
     room: String,
 }
 
-/// What can be done about rights.
+/// Commands for rights.
 #[derive(Debug, Subcommand)]
 pub(super) enum GrantCommand {
     /// Let somebody into rooms
@@ -41,7 +41,7 @@ pub(super) enum GrantCommand {
     Revoke(RevokeArgs),
     /// List somebody's rights
     Grants {
-        /// Whose: a user's name, or a client's id
+        /// Owner of the rights: a user's name, or a client's id
         name: String,
     },
 }

@@ -10,7 +10,7 @@ use reqwest::{Client, redirect::Policy};
 use super::{Failure, print_line};
 use crate::config::Settings;
 
-/// How long the service may take to answer.
+/// Maximum time in which the service answers.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 pub(super) async fn ask(settings: &Settings) -> Result<(), Failure> {

@@ -206,7 +206,7 @@ enum KeysCommand {
     },
 }
 
-/// Why a command failed: one line for people, and an exit code for scripts.
+/// Reason that a command failed: one line for people, and an exit code for scripts.
 #[derive(Debug)]
 pub enum Failure {
     /// The configuration or the secret is at fault: exit code 2.
@@ -313,7 +313,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::other)?;
     let is_tls = config.settings.tls.is_on();
     let scheme = if is_tls { "https" } else { "http" };
-    // Whoever waits for this line may connect: the socket queues until the workers run.
+    // Clients that wait for this line may connect: the socket queues until the workers run.
     let ready = move || {
         print_line(&format!("listening on {scheme}://{address}"))
             .map_err(|failure| anyhow::anyhow!("{failure}"))
@@ -327,7 +327,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    // Whoever asks for the secrets to be read again before the service is up must not end it.
+    // A signal to read the secrets again must not end the service before it is up.
     let _ = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     Ok(async move {
         tokio::select! {

@@ -86,7 +86,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It may never have been made.
+        // The file may never have been made.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -9,7 +9,7 @@ use super::{
     parse::{self, TextValue},
 };
 
-/// What is for the operator and not for visitors.
+/// The operator's listener, which visitors do not reach.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSettings {

@@ -13,7 +13,7 @@ use super::parse::TextValue;
 const SQLITE_SCHEME: &str = "sqlite://";
 const POSTGRES_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
-/// What stands in place of a password.
+/// Text in place of a password.
 const REDACTED: &str = "[redacted]";
 
 /// The URL of an SQLite file or of a PostgreSQL database. It is shown without its password.

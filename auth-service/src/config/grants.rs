@@ -1,4 +1,4 @@
-//! What everybody may do in which rooms.
+//! Rights of everybody to rooms.
 
 use serde::{Deserialize, Serialize};
 use shared_claims::authorization::{Action, AuthorizationDetail, is_room_pattern};
@@ -17,7 +17,7 @@ const MAXIMUM_PATTERN_BYTES: usize = 1024;
 pub struct GrantRule {
     /// Patterns of room names.
     pub rooms: Vec<String>,
-    /// What may be done in them.
+    /// Actions that are allowed in them.
     pub actions: Vec<Action>,
 }
 

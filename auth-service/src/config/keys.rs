@@ -1,4 +1,4 @@
-//! What signs tokens.
+//! Keys that sign tokens.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use super::{
     parse::{self, TextValue},
 };
 
-/// What signs tokens.
+/// Keys that sign tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeySettings {
@@ -37,11 +37,11 @@ impl Default for KeySettings {
     }
 }
 
-/// Who can sign a token that the gateway accepts.
+/// Holders of keys that sign tokens which the gateway accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyMode {
-    /// Whoever has the secret: both services.
+    /// Both services, by the shared secret.
     Shared,
     /// The auth-service alone.
     Asymmetric,
@@ -64,13 +64,13 @@ impl TextValue for KeyMode {
 }
 
 impl KeySettings {
-    /// How long a new key is published before it signs: whoever keeps the keys for as long as they
+    /// Time for which a new key is published before it signs: whoever keeps the keys for as long as they
     /// may has it by then, with as much time again for a clock or a retry.
     pub(crate) fn pending_secs(&self) -> i64 {
         i64::try_from(self.max_age_secs.saturating_mul(2)).unwrap_or(i64::MAX)
     }
 
-    /// How long a key verifies after it signed for the last time: as long as any token lives, and
+    /// Time for which a key verifies after it signed for the last time: as long as any token lives, and
     /// as others may keep the published keys.
     pub(crate) fn retiring_secs(&self) -> i64 {
         let secs = MAXIMUM_LIFETIME_SECS.saturating_add(self.max_age_secs);

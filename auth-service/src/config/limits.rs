@@ -1,10 +1,10 @@
-//! How often somebody may try.
+//! Limits of attempts.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
 
-/// How often somebody may try in a window of time. What succeeds is not counted, registrations
+/// Limits of attempts in a window of time. Successes are not counted, registrations
 /// and mails aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

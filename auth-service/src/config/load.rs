@@ -8,13 +8,13 @@ use shared_claims::secret::{SecretError, Secrets};
 
 use super::{Config, Reload, Settings, secret_file};
 
-/// What the name of each of our variables starts with.
+/// Prefix of the service's variables.
 const VARIABLE_PREFIX: &str = "AUTH";
 
-/// What separates the parts of a variable's name.
+/// Separator of the parts of a variable's name.
 const VARIABLE_SEPARATOR: &str = "__";
 
-/// Why there is no configuration to start with: one line, without the value.
+/// Reason that the configuration cannot be used: one line, without the value.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A setting has a value that it cannot have.
@@ -24,7 +24,7 @@ pub enum ConfigError {
         key: String,
         /// The setting, as the environment has it.
         variable: String,
-        /// What a value must be.
+        /// Rule that the value breaks.
         rule: String,
     },
     /// The file cannot be read.
@@ -32,7 +32,7 @@ pub enum ConfigError {
     File {
         /// The file that was named.
         path: String,
-        /// What is wrong with it.
+        /// Problem of the text.
         reason: String,
     },
     /// Something is set that is no setting.

@@ -1,4 +1,4 @@
-//! How mail is sent.
+//! Delivery of mail.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 

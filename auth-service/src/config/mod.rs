@@ -14,6 +14,7 @@ use shared_claims::{forwarded::ForwardedHeader, origin::OriginList, secret::Secr
 
 mod admin;
 mod claims_webhook;
+mod cluster;
 mod database;
 mod events;
 mod grants;
@@ -33,6 +34,7 @@ mod webhook;
 
 pub use admin::{AdminListen, AdminSettings};
 pub use claims_webhook::{ClaimsWebhookSettings, OnFailure};
+pub use cluster::ClusterSettings;
 pub use database::DatabaseUrl;
 pub use events::EventSettings;
 pub use grants::GrantRule;
@@ -55,9 +57,9 @@ pub(crate) use secret_file::read as read_secret_file;
 /// them and are shown by nothing.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What a file and the environment set.
+    /// Settings of a file and of the environment.
     pub settings: Settings,
-    /// What signs or encrypts; from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET`.
+    /// Secrets that sign or encrypt; from `LATCHKEY_SECRET_FILE` or `LATCHKEY_SECRET`.
     pub secrets: Secrets,
     /// Where they come from, for when they are to be read again.
     pub reload: Reload,
@@ -138,18 +140,18 @@ pub struct Settings {
     pub forwarded_header: ForwardedHeader,
     /// HTTP worker threads; 0 is one per core. `AUTH__WORKERS`, default 0.
     pub workers: usize,
-    /// How long a request's headers may take to arrive, in seconds.
+    /// Maximum time in which a request's headers arrive, in seconds.
     /// `AUTH__HEADER_DEADLINE_SECS`, default 5.
     pub header_deadline_secs: u64,
-    /// How long a connection without a request is kept open, in seconds, 1 to 3600. It must be longer
+    /// Time for which a connection without a request is kept open, in seconds, 1 to 3600. It must be longer
     /// than a load balancer keeps its idle connections, which is 60 for most.
     /// `AUTH__KEEP_ALIVE_SECS`, default 75.
     pub keep_alive_secs: u64,
-    /// How long the service still takes connections after the stop signal, in seconds, up to 300, while
+    /// Time for which the service still takes connections after the stop signal, in seconds, up to 300, while
     /// `/health/ready` answers 503: load balancers need that time to notice. Behind one, set it to its
     /// interval between two checks times the failures that it waits for. `AUTH__DRAIN_SECS`, default 0.
     pub drain_secs: u64,
-    /// How long open requests may take to end after that, in seconds. `AUTH__SHUTDOWN_SECS`, default
+    /// Maximum time in which open requests end after that, in seconds. `AUTH__SHUTDOWN_SECS`, default
     /// 3.
     pub shutdown_secs: u64,
     /// Whether `/docs/` serves a page that shows the description at `/openapi.json` and calls the endpoints:
@@ -166,12 +168,14 @@ pub struct Settings {
     /// commas. `AUTH__TRUSTED_PROXIES`, default ``.
     #[serde(deserialize_with = "parse::networks")]
     pub trusted_proxies: Vec<IpNet>,
-    /// What everybody who signs in may do in which rooms. Only in the TOML file, as `[[grants]]` with
+    /// Rights of everybody who signs in to rooms. Only in the TOML file, as `[[grants]]` with
     /// `rooms` and `actions`; by default nothing beyond the gateway's own rules.
     pub grants: Vec<GrantRule>,
-    /// How often somebody may try.
+    /// Limits of attempts.
     pub limits: LimitSettings,
-    /// What signs tokens.
+    /// Redis, in which several issuers count attempts together.
+    pub cluster: ClusterSettings,
+    /// Keys that sign tokens.
     pub keys: KeySettings,
     /// Contents of a token.
     pub token: TokenSettings,
@@ -181,17 +185,17 @@ pub struct Settings {
     pub login: LoginSettings,
     /// Sign-in with passkeys.
     pub passkeys: PasskeySettings,
-    /// How long people stay signed in.
+    /// Lifetimes of sessions.
     pub session: SessionSettings,
-    /// Whom to tell that a session has ended.
+    /// Gateways that are told that a session has ended.
     pub revocation: RevocationSettings,
-    /// How mail is sent.
+    /// Delivery of mail.
     pub mail: MailSettings,
     /// The service that is told what happened.
     pub events: EventSettings,
     /// TLS of the public listener.
     pub tls: TlsSettings,
-    /// What is for the operator and not for visitors.
+    /// The operator's listener, which visitors do not reach.
     pub admin: AdminSettings,
 }
 
@@ -217,6 +221,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             grants: Vec::new(),
             limits: LimitSettings::default(),
+            cluster: ClusterSettings::default(),
             keys: KeySettings::default(),
             token: TokenSettings::default(),
             password: PasswordSettings::default(),
@@ -238,7 +243,7 @@ impl Default for Settings {
 pub struct LoginSettings {
     /// The longest body, in bytes, up to 1 MiB. `AUTH__LOGIN__BODY_LIMIT_BYTES`, default 16384.
     pub body_limit_bytes: usize,
-    /// How long a body may take to arrive, in seconds. `AUTH__LOGIN__BODY_DEADLINE_SECS`,
+    /// Maximum time in which a body arrives, in seconds. `AUTH__LOGIN__BODY_DEADLINE_SECS`,
     /// default 10.
     pub body_deadline_secs: u64,
 }
@@ -252,13 +257,13 @@ impl Default for LoginSettings {
     }
 }
 
-/// Who makes accounts.
+/// Makers of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
     /// The operator alone, by a command.
     Closed,
-    /// Whoever wants one.
+    /// Everybody, by `POST /register`.
     Open,
 }
 
@@ -341,6 +346,7 @@ impl Settings {
         self.token.check()?;
         self.password.check()?;
         self.limits.check()?;
+        self.cluster.check()?;
         self.keys.check()?;
         self.admin.check()?;
         self.tls.check()?;

@@ -1,4 +1,4 @@
-//! What passwords must be, and what it costs to verify one.
+//! Rules for passwords, and the cost of verifying one.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, check, or_one_per_core};
 use crate::credentials::hash::{Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES};
 
-/// What passwords must be, and what it costs to verify one.
+/// Rules for passwords, and the cost of verifying one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PasswordSettings {
@@ -51,7 +51,7 @@ impl PasswordSettings {
         or_one_per_core(self.threads)
     }
 
-    /// What a new hash costs.
+    /// Cost of a new hash.
     pub(crate) fn cost(&self) -> anyhow::Result<Cost> {
         Cost::new(self.memory_kib, self.passes, self.lanes, None)
             .ok()

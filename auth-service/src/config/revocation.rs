@@ -1,10 +1,10 @@
-//! Whom to tell that a session has ended.
+//! Gateways that are told that a session has ended.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check, parse};
 
-/// Whom to tell that a session has ended.
+/// Gateways that are told that a session has ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RevocationSettings {

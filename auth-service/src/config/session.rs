@@ -1,4 +1,4 @@
-//! How long people stay signed in.
+//! Lifetimes of sessions.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::{ConfigError, check};
 /// (RFC 6265bis, section 5.5).
 const MAXIMUM_SECS: u64 = 400 * 24 * 60 * 60;
 
-/// How long people stay signed in.
+/// Lifetimes of sessions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionSettings {
@@ -18,11 +18,11 @@ pub struct SessionSettings {
     /// Maximum lifetime of a session after its login, in seconds, up to 400 days, however often it
     /// is refreshed. `AUTH__SESSION__ABSOLUTE_SECS`, default 7776000, 90 days.
     pub absolute_secs: u64,
-    /// How long a session that has ended is remembered, in seconds, up to 400 days: until then a
+    /// Time for which a session that has ended is remembered, in seconds, up to 400 days: until then a
     /// stolen refresh token of it is recognized. `AUTH__SESSION__RETENTION_SECS`, default 2592000,
     /// 30 days.
     pub retention_secs: u64,
-    /// How long a refresh token that was used gets the same successor again, in seconds, up to 300:
+    /// Time for which a refresh token that was used gets the same successor again, in seconds, up to 300:
     /// the answer may have been lost. Later, as long as the successor was not used, a replacement
     /// takes the successor's place. `AUTH__SESSION__RETRY_SECS`, default 10.
     pub retry_secs: u64,

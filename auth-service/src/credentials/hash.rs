@@ -19,7 +19,7 @@ pub(crate) const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
 pub(crate) const MAXIMUM_PASSES: u32 = 16;
 pub(crate) const MAXIMUM_LANES: u32 = 8;
 
-/// What a new hash costs.
+/// Cost of a new hash.
 pub type Cost = Params;
 
 /// A password's hash as a PHC string, shown by nothing.
@@ -45,7 +45,7 @@ impl fmt::Debug for StoredHash {
     }
 }
 
-/// Why a stored hash cannot be used. The text repeats nothing of it.
+/// Reason that a stored hash cannot be used. The text repeats nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// Not a hash of a scheme that is known.
@@ -54,7 +54,7 @@ pub enum HashError {
     /// Guessing is cheaper than the floor for imported hashes allows.
     #[error("its parameters are below the floor")]
     TooWeak,
-    /// It asks for more than a login may cost.
+    /// The hash asks for more than a login may cost.
     #[error("its parameters are above the ceiling")]
     TooCostly,
 }

@@ -22,7 +22,8 @@ pub const MAXIMUM_PASSWORD_BYTES: usize = 1024;
 /// The fewest code points of a password that is being set (NIST SP 800-63B, section 5.1.1.2).
 pub const MINIMUM_PASSWORD_CHARACTERS: usize = 8;
 
-/// How much of a password is judged: the effort grows with the square of it, and nobody guesses more.
+/// Number of characters of a password that are judged: the effort grows with the square of it, and nobody
+/// guesses more.
 const JUDGED_CHARACTERS: usize = 100;
 
 /// A name to sign in with, of up to 64 bytes, as the PRECIS profile `UsernameCaseMapped` (RFC 8265,
@@ -69,7 +70,7 @@ impl Username {
         Self::parse(text.trim())
     }
 
-    /// What the name looks like: two names with the same skeleton cannot be told apart by eye
+    /// Skeleton of the name: two names with the same skeleton cannot be told apart by eye
     /// (Unicode Technical Standard 39, section 4).
     #[must_use]
     pub fn skeleton(&self) -> String {
@@ -142,7 +143,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why a name or a password cannot be one. The text repeats nothing of it.
+/// Reason that a name or a password cannot be one. The text repeats nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// Not a name.

@@ -123,7 +123,7 @@ impl Attempt<'_> {
                 return Err(judge.refuse(error.into()));
             }
         };
-        // What follows is large, and most attempts of a flood never come to it: on the heap, it is
+        // The rest is large, and most attempts of a flood never come to it: on the heap, it is
         // not carried along by those.
         Box::pin(self.judge_at(place, &address, judge)).await
     }
@@ -171,11 +171,9 @@ impl Attempt<'_> {
         // right one is refused.
         let mut limited = None;
         let is_shut = async || {
-            if lane.is_used_up_here(counting) {
-                return Ok(true);
-            }
+            // Asked for a name that is shut here as well, or the time of the answer would tell that it is.
             limited = counters::find_used_up(counting, &[address, &lane]).await?;
-            // Others have failed at this issuer while the database was asked.
+            // Others have failed at this issuer meanwhile.
             Ok(limited.is_some() || lane.is_used_up_here(counting))
         };
         let decoy = self.decoy(judge);
@@ -234,7 +232,7 @@ impl Attempt<'_> {
         judge.users.decoy(u64::from_be_bytes(*draw))
     }
 
-    /// Whose counter this attempt moves: that of the owner's device, as long as it has not failed too
+    /// Returns the counter that this attempt moves: that of the owner's device, as long as it has not failed too
     /// often itself, or that of the name.
     fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> Counter {
         let limits = judge.counting.limits;

@@ -1,19 +1,22 @@
-//! Counters of attempts: those of this process ([`Limits`]), and those that all issuers on one
-//! PostgreSQL share.
+//! Counters of attempts: those of this process ([`Limits`]), and those that all issuers share
+//! ([`SharedCounters`]).
 //!
-//! The process refuses first, without the database. An attempt that it lets through is counted in the
-//! database as well, and a failure before its answer is sent: all issuers together answer no more failures
-//! than one would. What the database refuses is learned, so that the next attempt costs no statement.
-//! With SQLite only the process counts.
+//! The process refuses first, and asks nobody. An attempt that it lets through is counted among the shared
+//! counters as well, and a failure before its answer is sent: all issuers together answer no more failures
+//! than one would. What these refuse is learned, so that the next attempt costs no question. With SQLite and
+//! without Redis only the process counts.
 
 use std::{net::IpAddr, sync::Arc};
 
 use shared_claims::address::{AddressKey, SiteKey};
 
-use super::limits::{Key, Limit, LimitReached, Limits};
+use super::{
+    limits::{Key, Limit, LimitReached, Limits},
+    shared::{Home, SharedCounters},
+};
 use crate::{
     keys::KeyRing,
-    store::{AttemptCounter, Level, Store, StoreError},
+    store::{AttemptCounter, Level, StoreError},
     vault::Purpose,
 };
 
@@ -22,9 +25,9 @@ use crate::{
 pub(crate) struct Counting<'a> {
     /// The counters of this process.
     pub(crate) limits: &'a Limits,
-    /// The database, whose counters all issuers share.
-    pub(crate) store: &'a Store,
-    /// The keys of the moment, by which names stand in the database.
+    /// The counters that all issuers share.
+    pub(crate) shared: SharedCounters<'a>,
+    /// The keys of the moment, by which names stand in the shared counters.
     pub(crate) ring: Arc<KeyRing>,
 }
 
@@ -99,8 +102,8 @@ impl Counter {
         counting.limits.give_back(self.limit, self.key);
     }
 
-    /// Ends an attempt that was counted in this process alone: a failure is counted in the database as well,
-    /// and any other outcome is taken back.
+    /// Ends an attempt that was counted in this process alone: a failure is counted among the shared counters
+    /// as well, and any other outcome is taken back.
     ///
     /// # Errors
     ///
@@ -124,66 +127,65 @@ impl Counter {
         counting.limits.is_used_up(self.limit, self.key)
     }
 
-    /// Counts an attempt in this process and in the database.
+    /// Counts an attempt in this process and among the shared counters. Returns where these are.
     ///
     /// # Errors
     ///
     /// [`LimitReached`] with the time to wait, and without counting it here, when there were too
-    /// many here or at all issuers; and when the database fails.
-    pub(crate) async fn take(&self, counting: &Counting<'_>) -> Result<(), CountError> {
+    /// many here or at all issuers; and when the database counts and fails.
+    pub(crate) async fn take(&self, counting: &Counting<'_>) -> Result<Taken, CountError> {
         self.take_here(counting)?;
         let parts = parts_of(counting, &[self]);
         if parts.is_empty() {
-            return Ok(());
+            return Ok(Taken(None));
         }
         let rows = rows_of(&parts);
-        let counted = counting.store.count_attempts(&rows).await;
-        if matches!(&counted, Ok(full) if full.is_empty()) {
-            return Ok(());
-        }
-        // Before the levels of the database are learned, which have no part of this attempt.
-        self.give_back_here(counting);
-        let full = counted?;
+        let (home, full) = match counting.shared.count(&rows).await {
+            Ok((home, full)) if full.is_empty() => return Ok(Taken(Some(home))),
+            counted => {
+                // Before the levels of all issuers are learned, which have no part of this attempt.
+                self.give_back_here(counting);
+                counted?
+            }
+        };
         let is_full = |place: &usize| full.iter().any(|(other, _)| other == place);
         let counted = rows.iter().enumerate().filter(|(place, _)| !is_full(place));
         let counted: Vec<AttemptCounter> = counted.map(|(_, row)| *row).collect();
-        give_rows_back(counting, &counted).await;
+        if !counted.is_empty() {
+            counting.shared.give_back(home, &counted).await;
+        }
         match learn(counting, &parts, &full) {
             Some(reached) => Err(reached.into()),
-            None => Ok(()),
+            None => Ok(Taken(Some(home))),
         }
     }
 
-    /// Takes back an attempt that [`Self::take`] has counted and that turned out well. A database that fails
-    /// keeps the attempt, which costs its owner one of a window.
-    pub(crate) async fn give_back(&self, counting: &Counting<'_>) {
+    /// Takes back an attempt that [`Self::take`] has counted and that turned out well.
+    pub(crate) async fn give_back(&self, counting: &Counting<'_>, taken: Taken) {
         self.give_back_here(counting);
-        give_rows_back(counting, &rows_of(&parts_of(counting, &[self]))).await;
+        if let Taken(Some(home)) = taken {
+            let rows = rows_of(&parts_of(counting, &[self]));
+            counting.shared.give_back(home, &rows).await;
+        }
     }
 }
 
-/// Takes an attempt back from rows of the database. A database that fails keeps the attempt.
-async fn give_rows_back(counting: &Counting<'_>, rows: &[AttemptCounter]) {
-    if rows.is_empty() {
-        return;
-    }
-    if let Err(error) = counting.store.give_attempts_back(rows).await {
-        tracing::warn!("an attempt cannot be taken back: {}", error.story());
-    }
-}
+/// An attempt that [`Counter::take`] has counted, and the place of the shared counters, if there are some.
+#[derive(Debug)]
+pub(crate) struct Taken(Option<Home>);
 
-/// One row of a [`Counter`] in the database.
+/// One row of a [`Counter`] among the shared counters.
 struct Part<'a> {
     owner: &'a Counter,
     is_site: bool,
     counter: AttemptCounter,
 }
 
-/// Counts a failure at each counter in the database, and returns the refusal of the first that has no room.
+/// Counts a failure at each of the shared counters, and returns the refusal of the first that has no room.
 ///
 /// # Errors
 ///
-/// When the database fails.
+/// When the database counts and fails.
 pub(crate) async fn count(
     counting: &Counting<'_>,
     counters: &[&Counter],
@@ -192,16 +194,15 @@ pub(crate) async fn count(
     if parts.is_empty() {
         return Ok(None);
     }
-    let full = counting.store.count_attempts(&rows_of(&parts)).await?;
+    let (_, full) = counting.shared.count(&rows_of(&parts)).await?;
     Ok(learn(counting, &parts, &full))
 }
 
-/// Returns the refusal of the first counter that has no room for another attempt in the database. It only
-/// reads.
+/// Returns the refusal of the first of the shared counters that has no room for another attempt. Only reads.
 ///
 /// # Errors
 ///
-/// When the database fails.
+/// When the database counts and fails.
 pub(crate) async fn find_used_up(
     counting: &Counting<'_>,
     counters: &[&Counter],
@@ -210,13 +211,13 @@ pub(crate) async fn find_used_up(
     if parts.is_empty() {
         return Ok(None);
     }
-    let mut levels = counting.store.read_attempts(&rows_of(&parts)).await?;
+    let mut levels = counting.shared.read(&rows_of(&parts)).await?;
     levels.retain(|(_, level)| level.wait_ms > 0);
     Ok(learn(counting, &parts, &levels))
 }
 
-/// Raises the counters of this process to levels of the database without room, and returns the refusal of
-/// the first.
+/// Raises the counters of this process to levels of all issuers without room, and returns the refusal of the
+/// first.
 fn learn(
     counting: &Counting<'_>,
     parts: &[Part<'_>],
@@ -244,7 +245,7 @@ fn rows_of(parts: &[Part<'_>]) -> Vec<AttemptCounter> {
 
 /// Returns the rows of counters; none when no other issuer counts with this one.
 fn parts_of<'a>(counting: &Counting<'_>, counters: &[&'a Counter]) -> Vec<Part<'a>> {
-    if !counting.store.is_shared() {
+    if !counting.shared.are_on() {
         return Vec::new();
     }
     let row = |owner: &'a Counter, text: &str, is_site: bool| {

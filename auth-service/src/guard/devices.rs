@@ -11,13 +11,13 @@ use crate::{
     vault::{Purpose, Vault},
 };
 
-/// How long a device is remembered after its last login, in seconds: half a year.
+/// Time for which a device is remembered after its last login, in seconds: half a year.
 pub(crate) const MEMORY_SECS: i64 = 180 * 24 * 60 * 60;
 
 /// The longest proof that is looked at, in bytes.
 const MAXIMUM_BYTES: usize = 256;
 
-/// What a device shows: that it has signed in to this account before.
+/// Proof of a device that it has signed in to this account before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownDevice {
     /// The account.

@@ -1,4 +1,4 @@
-//! How often somebody may try: one counter for each address, name, device or client, in memory that
+//! Limits of attempts: one counter for each address, name, device or client, in memory that
 //! does not grow beyond a bound.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::config::LimitSettings;
 /// with others, so that filling the memory resets nobody's counter, least of all one's own.
 const SHARED_COUNTERS: u64 = 4096;
 
-/// What is limited.
+/// Limited kinds of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Logins that fail, by address.
@@ -69,7 +69,7 @@ pub struct LimitReached {
     pub secs: u64,
 }
 
-/// Who is counted. Only a keyed hash is kept: memory shows no name and no address, and nobody
+/// Key of a counter. Only a keyed hash is kept: memory shows no name and no address, and nobody
 /// outside can choose texts that collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -304,7 +304,7 @@ impl Table {
 }
 
 impl Rate {
-    /// What one attempt costs, rounded down so that all of them fit into the window.
+    /// Returns the cost of one attempt, rounded down so that all of them fit into the window.
     fn step(self) -> u64 {
         (self.window_ms / self.attempts.max(1)).max(1)
     }

@@ -5,4 +5,6 @@ pub(crate) mod attempts;
 pub(crate) mod counters;
 pub(crate) mod devices;
 pub mod limits;
+pub(crate) mod redis;
+pub(crate) mod shared;
 pub(crate) mod waiting;

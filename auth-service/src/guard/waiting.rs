@@ -1,4 +1,4 @@
-//! Who waits for a password thread: no address may fill the queue for everybody else.
+//! Requests that wait for a password thread: no address may fill the queue for everybody else.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use super::limits::Key;
 
-/// How many requests of each address wait. It holds no more than waits.
+/// Numbers of requests that wait, by address. Has no entry of an address without one.
 #[derive(Default)]
 pub(crate) struct Waiting(Mutex<HashMap<Key, u32>>);
 

@@ -39,7 +39,7 @@ pub struct KeyRing {
     pub api_verifier: Verifier,
     /// Accepts tokens for the operator's API.
     pub admin_verifier: Verifier,
-    /// What is encrypted and derived.
+    /// Keys that encrypt and derive.
     pub vault: Vault,
     /// The public keys as a document (RFC 7517), and its tag for caches (RFC 9110, section 8.8.3).
     pub jwks: String,

@@ -95,7 +95,7 @@ impl Templates {
     ) -> anyhow::Result<Zeroizing<String>> {
         let name = format!("{}.{part}", kind.name());
         let template = self.0.get_template(&name)?;
-        // Its error may show a value.
+        // The error of the engine may show a value.
         let rendered = template.render(words).ok();
         let rendered =
             rendered.with_context(|| format!("the template {name} uses other values"))?;
@@ -194,7 +194,7 @@ mod tests {
             assert!(!text.subject.is_empty() && !text.subject.contains("T0ken"));
             assert_eq!(text.plain.contains(WORDS.link), has_link, "{kind:?}");
             assert_eq!(text.html.contains("#reset=T0ken"), has_link, "{kind:?}");
-            // Whoever follows the link learns whose account gets the address.
+            // A reader who follows the link learns whose account gets the address.
             assert!(text.plain.contains("alice+1") && text.html.contains("<b>alice+1</b>"));
             // The person's name is anybody's to choose, and goes to an address that may be another's.
             assert!(!text.plain.contains("Bcc") && !text.html.contains("Bcc"));

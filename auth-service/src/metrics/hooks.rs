@@ -9,7 +9,7 @@ pub enum EventOutcome {
     Delivered,
     /// The service did not; it is tried again.
     Failed,
-    /// It was given up: too old, or too many waited.
+    /// The event was given up: too old, or too many waited.
     Dropped,
 }
 
@@ -28,13 +28,13 @@ impl EventOutcome {
 /// Outcome of a question to the claims webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimsOutcome {
-    /// It answered with claims.
+    /// The webhook answered with claims.
     Answered,
     /// An earlier answer with claims was still good.
     Cached,
-    /// It refused the login, now or in an earlier answer.
+    /// The webhook refused the login, now or in an earlier answer.
     Refused,
-    /// It gave no answer that can be used.
+    /// The webhook gave no answer that can be used.
     Failed,
 }
 

@@ -14,7 +14,7 @@ use crate::{
 /// The longest id or secret that is looked at, in bytes.
 const MAXIMUM_BYTES: usize = 256;
 
-/// What a request says about its client.
+/// Identity and secret that a request gives for its client.
 pub(super) enum Claimed {
     /// Nothing.
     Nobody,

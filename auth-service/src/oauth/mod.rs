@@ -20,9 +20,9 @@ pub(crate) mod token;
 /// The body of a refusal (RFC 6749, section 5.2).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OAuthProblem {
-    /// What is wrong, for programs.
+    /// Code for programs.
     error: &'static str,
-    /// What is wrong, for people.
+    /// Description for people.
     error_description: Cow<'static, str>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct TokenRequest {
     refresh_token: Option<String>,
     /// The client, unless the header says it.
     client_id: Option<String>,
-    /// Its secret, unless the header says it.
+    /// Secret of the client, unless the header has it.
     client_secret: Option<String>,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct TokenParameter {
     token: String,
     /// The client, unless the header says it.
     client_id: Option<String>,
-    /// Its secret, unless the header says it.
+    /// Secret of the client, unless the header has it.
     client_secret: Option<String>,
 }
 
-/// Why a request is refused, in the words of RFC 6749 (section 5.2).
+/// Reason that a request is refused, in the words of RFC 6749 (section 5.2).
 #[derive(Debug)]
 pub(crate) enum OAuthError {
     /// A parameter is missing, stands twice, or cannot be what it is.

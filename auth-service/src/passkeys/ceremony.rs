@@ -82,7 +82,7 @@ pub(super) enum Refusal {
     /// The answer breaks a rule of Web Authentication.
     #[error("{0}")]
     Answer(String),
-    /// What is stored of the passkey cannot be read.
+    /// The stored passkey cannot be read.
     #[error("the stored passkey cannot be read")]
     Stored,
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{
-    ceremony::{self, Assertion, Verified},
+    ceremony::{self, Assertion},
     enrolment::{Options, no_credential, refuse},
     relying_party,
 };
@@ -25,7 +25,7 @@ use crate::{
     second_factor::CHALLENGE_ATTEMPTS,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::Passkey,
+    store::{LoginProof, Passkey, UsedPasskey},
     users::MAXIMUM_JUDGEMENTS,
     vault::Hash,
 };
@@ -143,7 +143,7 @@ async fn answer(
     // Counted for the passkey and not for its account: whoever knows the identifier of a credential
     // must not shut the account's codes.
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, &passkey.id);
-    counter.take(&state.counting()).await?;
+    let taken = counter.take(&state.counting()).await?;
     let ring = state.ring();
     let verified = ceremony::finish_login(&party, &ring.vault, &body.state, &credential, &passkey);
     let verified = verified.map_err(|refusal| refuse(&passkey.user_id, &refusal))?;
@@ -151,17 +151,24 @@ async fn answer(
         Some(challenge) => Some(meet(state, challenge, &passkey, now).await?),
         None => None,
     };
-    use_passkey(state, &passkey, &verified, now).await?;
-    counter.give_back(&state.counting()).await;
-    if let Some(challenge) = &body.challenge {
-        // Of two answers that are right at once, one starts a session.
-        let challenge = Hash::of(challenge);
-        if !store.finish_challenge(&challenge, now).await? {
-            return Err(ApiError::PasskeyRefused);
-        }
+    if store.is_challenge_spent(verified.challenge).await? {
+        return Err(ApiError::PasskeyRefused);
     }
-    let answer = start(state, client_info, &passkey, version, device).await?;
-    Ok((passkey.user_id, answer))
+    let challenge = body.challenge.as_ref().map(|text| Hash::of(text));
+    let proof = LoginProof::Passkey {
+        used: UsedPasskey {
+            id: &passkey.id,
+            state: &passkey.state,
+            next_state: &verified.next_state,
+            challenge: verified.challenge,
+        },
+        challenge: challenge.as_ref(),
+    };
+    let started = start(state, client_info, &passkey, (version, proof), device).await;
+    if !matches!(started, Err(ApiError::PasskeyRefused)) {
+        counter.give_back(&state.counting(), taken).await;
+    }
+    Ok((passkey.user_id.clone(), started?))
 }
 
 /// Counts an attempt at the challenge of a login whose password was right, and returns the number of
@@ -186,28 +193,13 @@ async fn meet(
     Ok(challenged.password_version)
 }
 
-/// Uses up the challenge of the ceremony, and keeps the passkey's counter.
-async fn use_passkey(
-    state: &AppState,
-    passkey: &Passkey,
-    verified: &Verified,
-    now: i64,
-) -> Result<(), ApiError> {
-    let (next, challenge) = (&verified.next_state, verified.challenge);
-    let used = state.store().use_passkey(passkey, next, challenge, now);
-    if used.await? {
-        Ok(())
-    } else {
-        Err(ApiError::PasskeyRefused)
-    }
-}
-
-/// Starts the session of a passkey's owner, who has proved the password of `version` too, if there is one.
+/// Starts the session of a passkey's owner, who has proved the password of a version too, if there is one.
+/// The proof is spent with it: of two answers that are right at once, one starts a session.
 async fn start(
     state: &AppState,
     client_info: &ClientInfo,
     passkey: &Passkey,
-    version: Option<i64>,
+    (version, proof): (Option<i64>, LoginProof<'_>),
     device: Option<&KnownDevice>,
 ) -> Result<TokenAnswer, ApiError> {
     for _ in 0..MAXIMUM_JUDGEMENTS {
@@ -217,8 +209,8 @@ async fn start(
         let current = current.ok_or(ApiError::PasskeyRefused)?;
         let is_new = !device.is_some_and(|device| device.is_of(&account));
         let version = version.unwrap_or(current);
-        if let Some(answer) = sessions::start(state, &account, version, client_info, is_new).await?
-        {
+        let started = sessions::start(state, &account, version, client_info, is_new, proof);
+        if let Some(answer) = started.await? {
             return Ok(answer);
         }
         if version != current {

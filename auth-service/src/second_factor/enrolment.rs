@@ -69,7 +69,7 @@ impl Body for DisableBody {
                          all text, and nothing else";
 }
 
-/// What an authenticator has to know.
+/// Secret of an authenticator, to be entered there.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Enrolment {
     /// The secret in base32, to be typed.
@@ -80,7 +80,7 @@ pub(crate) struct Enrolment {
     qr: QrImage,
 }
 
-/// What stands in for a code when the authenticator is lost, each of them once.
+/// Codes for when the authenticator is lost, each of them once.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RecoveryCodes {
     /// Ten codes.
@@ -196,10 +196,10 @@ async fn confirming_step(
     now: i64,
 ) -> Result<i64, ApiError> {
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
-    counter.take(&state.counting()).await?;
+    let taken = counter.take(&state.counting()).await?;
     let step = step_of(state, user_id, code, now).await?;
     let step = step.ok_or(ApiError::CodeRefused)?;
-    counter.give_back(&state.counting()).await;
+    counter.give_back(&state.counting(), taken).await;
     Ok(step)
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::{CHALLENGE_ATTEMPTS, use_code};
+use super::{CHALLENGE_ATTEMPTS, check_code};
 use crate::{
     body::{Body, Parsed},
     client_info::ClientInfo,
@@ -19,13 +19,14 @@ use crate::{
     metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
+    store::LoginProof,
     vault::Hash,
 };
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeBody {
-    /// What the login answered.
+    /// The `challenge` that the login answered.
     #[schema(value_type = String)]
     challenge: Zeroizing<String>,
     /// Six digits of the authenticator, or a recovery code.
@@ -107,16 +108,15 @@ async fn answer(
     }
     let challenged = store.try_challenge(&challenge, CHALLENGE_ATTEMPTS, now);
     let challenged = challenged.await?.ok_or(ApiError::CodeRefused)?;
-    use_code(state, &challenged.user_id, &body.code, now).await?;
-    // Of two codes that are right at once, one starts a session.
-    let is_first = store.finish_challenge(&challenge, now).await?;
+    let code = check_code(state, &challenged.user_id, &body.code, now).await?;
     let account = state.users().find_active(&challenged.user_id).await?;
-    let Some(account) = account.filter(|_| is_first) else {
-        return Err(ApiError::CodeRefused);
-    };
+    let account = account.ok_or(ApiError::CodeRefused)?;
     let version = challenged.password_version;
     let is_new = !device.is_some_and(|device| device.is_of(&account));
-    let answer = sessions::start(state, &account, version, client_info, is_new).await?;
+    // Spent with the session: of two codes that are right at once, one starts a session.
+    let challenge = &challenge;
+    let proof = LoginProof::Code { code, challenge };
+    let answer = sessions::start(state, &account, version, client_info, is_new, proof).await?;
     // The password has been changed since, so the first half of the login counts for nothing.
     let answer = answer.ok_or(ApiError::InvalidCredentials)?;
     Ok((account.id, answer))

@@ -10,7 +10,7 @@ use crate::{
     guard::limits::Limit,
     ids::random_token,
     state::AppState,
-    store::{AccountWithHash, Challenged},
+    store::{AccountWithHash, Challenged, OneTimeCode},
     vault::{Hash, Purpose},
 };
 
@@ -24,10 +24,10 @@ const SECRET_BYTES: usize = 20;
 /// The name under which an authenticator lists the account.
 const ISSUER: &str = "Latchkey";
 
-/// How many recovery codes there are.
+/// Number of recovery codes of an account.
 const RECOVERY_CODES: usize = 10;
 
-/// How long a login waits for its second factor, in seconds, and how many codes it takes.
+/// Time for which a login waits for its second factor, in seconds, and the number of codes that it takes.
 const CHALLENGE_SECS: i64 = 5 * 60;
 pub(crate) const CHALLENGE_ATTEMPTS: i64 = 5;
 
@@ -66,33 +66,48 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
     Ok(secret.is_some_and(|secret| secret.confirmed_at.is_some()))
 }
 
-/// Uses up a code of the authenticator or a recovery code.
+/// Returns a code of the authenticator or a recovery code that is right and was not used. Uses it up for
+/// nothing yet.
 ///
 /// # Errors
 ///
 /// [`ApiError::CodeRefused`] when it is none, or was used before; [`ApiError::RateLimited`] when too
 /// many were.
+pub(crate) async fn check_code(
+    state: &AppState,
+    user_id: &str,
+    code: &str,
+    now: i64,
+) -> Result<OneTimeCode, ApiError> {
+    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
+    let taken = counter.take(&state.counting()).await?;
+    let code = match step_of(state, user_id, code, now).await? {
+        Some(step) => OneTimeCode::Totp(step),
+        None => OneTimeCode::Recovery(Hash::of(&code.to_ascii_uppercase())),
+    };
+    if !state.store().is_code_unused(user_id, &code).await? {
+        return Err(ApiError::CodeRefused);
+    }
+    counter.give_back(&state.counting(), taken).await;
+    Ok(code)
+}
+
+/// Uses up a code of the authenticator or a recovery code.
+///
+/// # Errors
+///
+/// See [`check_code`].
 pub(crate) async fn use_code(
     state: &AppState,
     user_id: &str,
     code: &str,
     now: i64,
 ) -> Result<(), ApiError> {
-    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
-    counter.take(&state.counting()).await?;
-    let store = state.store();
-    let is_right = match step_of(state, user_id, code, now).await? {
-        Some(step) => store.use_totp_step(user_id, step).await?,
-        None => {
-            let hash = Hash::of(&code.to_ascii_uppercase());
-            store.use_recovery_code(user_id, &hash, now).await?
-        }
-    };
-    if !is_right {
-        return Err(ApiError::CodeRefused);
+    let code = check_code(state, user_id, code, now).await?;
+    match state.store().use_code(user_id, &code, now).await? {
+        true => Ok(()),
+        false => Err(ApiError::CodeRefused),
     }
-    counter.give_back(&state.counting()).await;
-    Ok(())
 }
 
 /// The time step whose code this is, this one or one beside it; `None` when it is none of them.
@@ -115,7 +130,7 @@ async fn step_of(
     Ok(step.map(i64::try_from).transpose().context("a step")?)
 }
 
-/// What computes the codes of a secret: six digits by SHA-1 every 30 seconds, which is what every
+/// Returns the authenticator of a secret: six digits by SHA-1 every 30 seconds, which is what every
 /// authenticator does.
 fn authenticator(secret: &[u8], username: &str) -> anyhow::Result<Totp> {
     // A colon would separate the issuer from the name.

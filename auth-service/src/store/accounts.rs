@@ -43,7 +43,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// What a token tells of the person.
+    /// Profile of the person, as a token has it.
     #[must_use]
     pub fn profile(&self) -> Profile {
         Profile {
@@ -81,7 +81,7 @@ pub struct NewAccount {
     pub id: String,
     /// The name to sign in with, folded.
     pub username: String,
-    /// What the name looks like.
+    /// Skeleton of the name.
     pub skeleton: String,
     /// The password's hash.
     pub password_hash: StoredHash,
@@ -96,7 +96,7 @@ pub struct NewAccount {
 /// Outcome of an account that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It was written.
+    /// The account was written.
     Fine,
     /// Somebody has the name, or one that looks the same.
     NameTaken,

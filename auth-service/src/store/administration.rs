@@ -57,7 +57,7 @@ pub struct EditedProfile {
 /// Outcome of an edit.
 #[derive(Clone, Debug)]
 pub enum Edit<E> {
-    /// It was written; this is the account now.
+    /// The change was written; this is the account now.
     Fine(Box<ManagedAccount>),
     /// There is no such account.
     Unknown,

@@ -1,5 +1,5 @@
-//! The table `attempt_counters`: attempts that all issuers on one PostgreSQL count together. SQLite has one
-//! issuer, whose memory counts.
+//! The table `attempt_counters`: attempts that all issuers on one PostgreSQL count together, unless they have a
+//! Redis for it ([`crate::guard::shared`]). SQLite has one issuer, whose memory counts.
 //!
 //! A counter is the time at which it will be empty again, by the clock of the server (the generic cell rate
 //! algorithm, as in [`crate::guard::limits`]). Statements lock rows in the order of their keys, so that two of them
@@ -15,10 +15,20 @@ use super::{
 pub struct AttemptCounter {
     /// A keyed hash of what is counted.
     pub key: [u8; 32],
-    /// What one attempt adds, in milliseconds: the window divided by the number of attempts.
+    /// Addition of one attempt, in milliseconds: the window divided by the number of attempts.
     pub step_ms: i64,
     /// The window, in milliseconds.
     pub window_ms: i64,
+}
+
+impl AttemptCounter {
+    /// Returns the level of the counter when it is empty in so many milliseconds.
+    pub(crate) fn level(&self, empty_in_ms: i64) -> Level {
+        Level {
+            empty_in_ms,
+            wait_ms: (empty_in_ms + self.step_ms - self.window_ms).max(0),
+        }
+    }
 }
 
 /// The level of a counter.
@@ -92,7 +102,7 @@ impl Store {
         })
         .await?;
         let level = |(place, level): (usize, Level)| {
-            // What another issuer counted meanwhile is missing in what this statement saw.
+            // Attempts that another issuer counted meanwhile are missing in the rows that this statement saw.
             let wait_ms = level.wait_ms.max(1);
             (place, Level { wait_ms, ..level })
         };
@@ -174,11 +184,7 @@ fn columns(counters: &[AttemptCounter]) -> (Vec<Vec<u8>>, Vec<i64>, Vec<i64>) {
 fn levels(counters: &[AttemptCounter], found: &[(Vec<u8>, i64)]) -> Vec<(usize, Level)> {
     let level = |(place, counter): (usize, &AttemptCounter)| {
         let (_, empty_in_ms) = found.iter().find(|(key, _)| *key == counter.key)?;
-        let level = Level {
-            empty_in_ms: *empty_in_ms,
-            wait_ms: (empty_in_ms + counter.step_ms - counter.window_ms).max(0),
-        };
-        Some((place, level))
+        Some((place, counter.level(*empty_in_ms)))
     };
     counters.iter().enumerate().filter_map(level).collect()
 }

@@ -7,8 +7,9 @@
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
 //! chain: `Transaction::record` only keeps the event, and `Transaction::commit` appends all of
 //! them after the last statement. A transaction that locks several sessions locks the row of their
-//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up and a
-//! deletion also lock sessions that ended long ago: both by id. Of the other tables clean-up removes
+//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up and the
+//! slices of a deletion ([`super::erasure`]) lock sessions without their owner: both by id, and a deletion
+//! locks those that it ends by id too. Of the other tables clean-up removes
 //! rows that nobody else has locked, so it never waits there (see [`super::expired`]).
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::ids::random_token;
 
-/// What the first event is chained to.
+/// Hash in place of the one before the first event.
 pub(super) const BEGINNING: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
 
 /// The lock under which PostgreSQL appends, so that no two events follow the same one. Any number
@@ -156,26 +157,26 @@ fn hash_of(text: &str) -> String {
 /// An event as it stands in the table.
 #[derive(Clone, Debug, FromRow)]
 pub struct StoredEvent {
-    /// Its place, counted from 1.
+    /// Place of the event, counted from 1.
     pub number: i64,
     /// When it happened, in seconds since the epoch.
     pub at: i64,
-    /// What happened, by the name of its kind.
+    /// Kind of the event, by its name.
     pub event: String,
     /// To whom.
     pub user_id: Option<String>,
     /// To which session.
     pub session_id: Option<String>,
-    /// What else was worth keeping, as JSON.
+    /// Further data, as JSON.
     pub detail: String,
     pub(super) previous: Vec<u8>,
     pub(super) hash: Vec<u8>,
-    /// What of it names a person, as JSON, until that person is erased.
+    /// Part that names a person, as JSON, until that person is erased.
     pub(super) personal: Option<String>,
 }
 
 impl StoredEvent {
-    /// What else was worth keeping, with what names a person.
+    /// Returns the further data, with the part that names a person.
     #[must_use]
     pub fn full_detail(&self) -> Value {
         let read =

@@ -144,7 +144,7 @@ impl Store {
     /// changed, that follows one which was removed, or of which something was erased though the account
     /// was not deleted.
     ///
-    /// Whoever can write the table can also write a new chain, or cut the last events off: compare
+    /// Somebody who can write the table can also write a new chain, or cut the last events off: compare
     /// the newest event with one that was kept elsewhere.
     ///
     /// # Errors

@@ -17,10 +17,10 @@ use super::{
     schema::{self, Opener},
 };
 
-/// How long a connection waits for another process's write to end.
+/// Time for which a connection waits for another process's write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a connection, also while a server that has gone away may be on its
+/// Time for which a request waits for a connection, also while a server that has gone away may be on its
 /// way back: with the time above, whoever cannot be served is told so within two seconds.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,11 +28,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// of another process.
 pub(super) const WAIT_DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(BUSY_TIMEOUT);
 
-/// How long a statement may take, its wait for a connection included: a server that stopped in the
+/// Maximum time of a statement, its wait for a connection included: a server that stopped in the
 /// middle of one says nothing at all.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to show, after its use, that it can be used again.
+/// Maximum time in which a connection shows, after its use, that it can be used again.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reading connections to SQLite, which reads in parallel under WAL; four saturate any login rate
@@ -103,7 +103,7 @@ pub(super) async fn in_time<T>(
 /// is none: the connection would take no other. A server may also have gone without a word, and
 /// sqlx would wait for it for as long.
 async fn is_reusable<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
-    // What was queued, such as a rollback, is done before the answer.
+    // Queued work, such as a rollback, is done before the answer.
     tokio::time::timeout(RELEASE_DEADLINE, connection.ping())
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)??;

@@ -25,9 +25,9 @@ use super::{
 /// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// It was deleted now.
+    /// The account was deleted now.
     Now,
-    /// It had been deleted before.
+    /// The account had been deleted before.
     Before,
     /// There was never such an account.
     Unknown,
@@ -39,14 +39,35 @@ const SLICE_ROWS: u64 = 200;
 /// Number of deletions that clean-up resumes at a time.
 const RESUMED: i64 = 100;
 
-/// Statements that erase up to `$2` rows of the account `$1`.
-const SLICES: [&str; 2] = [
-    "update sessions set device = '', address = '' where id in ( \
-         select id from sessions where user_id = $1 and (device <> '' or address <> '') \
-         order by id limit $2)",
-    "update audit_events set personal = null where number in ( \
-         select number from audit_events where user_id = $1 and personal is not null \
-         order by number limit $2)",
+/// Statement that erases up to `$2` rows of the account `$1`.
+struct Slice {
+    sqlite: &'static str,
+    /// Locks the rows of the slice in the order of their keys, as clean-up does, and no other row.
+    postgres: &'static str,
+}
+
+/// Slices of the tables with many rows of one account.
+const SLICES: [Slice; 2] = [
+    Slice {
+        sqlite: "update sessions set device = '', address = '' where id in ( \
+                     select id from sessions \
+                     where user_id = $1 and (device <> '' or address <> '') \
+                     order by id limit $2)",
+        postgres: "update sessions set device = '', address = '' where id = any(array( \
+                       select id from sessions \
+                       where user_id = $1 and (device <> '' or address <> '') \
+                       order by id limit $2 for update))",
+    },
+    Slice {
+        sqlite: "update audit_events set personal = null where number in ( \
+                     select number from audit_events \
+                     where user_id = $1 and personal is not null \
+                     order by number limit $2)",
+        postgres: "update audit_events set personal = null where number = any(array( \
+                       select number from audit_events \
+                       where user_id = $1 and personal is not null \
+                       order by number limit $2 for update))",
+    },
 ];
 
 /// Statements that erase the person's data, in tables with few rows of one account, in the order of locks
@@ -112,8 +133,8 @@ impl Store {
         if found.is_none() {
             return Ok(());
         }
-        for statement in SLICES {
-            while self.erase_slice(statement, id).await? == SLICE_ROWS {}
+        for slice in SLICES {
+            while self.erase_slice(&slice, id).await? == SLICE_ROWS {}
         }
         on_pool!(&self.writer, |pool| sqlx::query(
             "update users set erasing_since = null where id = $1",
@@ -125,9 +146,12 @@ impl Store {
         Ok(())
     }
 
-    async fn erase_slice(&self, statement: &'static str, id: &str) -> Result<u64, StoreError> {
+    async fn erase_slice(&self, slice: &Slice, id: &str) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
-        lock_sessions(&mut transaction, id).await?;
+        let statement = match transaction.as_mut() {
+            OpenTransaction::Sqlite(_) => slice.sqlite,
+            OpenTransaction::Postgres(_) => slice.postgres,
+        };
         let erased = on_transaction!(&mut transaction, |connection| {
             sqlx::query(statement)
                 .bind(id)
@@ -156,7 +180,7 @@ impl Store {
             });
             return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
         }
-        lock_sessions(&mut transaction, id).await?;
+        lock_live_sessions(&mut transaction, id, ending.now).await?;
         sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
         for statement in STATEMENTS {
             on_transaction!(&mut transaction, |connection| {
@@ -207,14 +231,21 @@ async fn erase_account(
     Ok(erased == 1)
 }
 
-/// Locks all sessions of an account by id, as clean-up does. SQLite has one writer.
-async fn lock_sessions(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
+/// Locks the sessions of an account that are to end, by id, as clean-up does. SQLite has one writer.
+async fn lock_live_sessions(
+    transaction: &mut Transaction,
+    user_id: &str,
+    now: i64,
+) -> Result<(), StoreError> {
     if let OpenTransaction::Postgres(transaction) = transaction.as_mut() {
         in_time(async {
-            sqlx::query("select id from sessions where user_id = $1 order by id for update")
-                .bind(user_id)
-                .execute(&mut **transaction)
-                .await?;
+            let locking = sqlx::query(
+                "select id from sessions \
+                 where user_id = $1 and ended_at is null and expires_at > $2 \
+                 order by id for update",
+            );
+            let locking = locking.bind(user_id).bind(now);
+            locking.execute(&mut **transaction).await?;
             Ok(())
         })
         .await?;

@@ -9,7 +9,7 @@ pub(super) const ACCOUNT_DELETED: &str = "account_deleted";
 /// erased.
 pub(super) const PERSONAL_MEMBERS: [&str; 5] = ["address", "claims", "device", "roles", "room"];
 
-/// What can happen that is worth keeping.
+/// Kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// An account was made.
@@ -101,7 +101,7 @@ impl EventKind {
     }
 }
 
-/// Whose request or command causes an event.
+/// Author of the request or command that causes an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Actor {
     /// The owner of the account, over HTTP.

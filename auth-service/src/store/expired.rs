@@ -51,7 +51,7 @@ macro_rules! expired {
     };
 }
 
-/// How many sessions are looked for at a time.
+/// Number of sessions that are looked for at a time.
 const SESSIONS: i64 = 100;
 
 impl Store {

@@ -1,4 +1,4 @@
-//! What is wrong with a database that fails.
+//! Failures of a database.
 
 use std::{io, sync::Arc};
 
@@ -12,7 +12,7 @@ pub enum StoreError {
     File {
         /// The file.
         path: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// There is something, but not a database that can be used.
@@ -20,7 +20,7 @@ pub enum StoreError {
     Open {
         /// The server, without a password.
         database: String,
-        /// Why.
+        /// Cause of the failure.
         cause: Box<StoreError>,
     },
     /// The tables cannot be brought up to date.
@@ -43,7 +43,7 @@ pub enum StoreError {
     Batch(Arc<StoreError>),
 }
 
-/// Why the tables of a database do not fit this version of the service.
+/// Reason that the tables of a database do not fit this version of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// An older version made them.
@@ -77,13 +77,13 @@ pub enum FailureKind {
     Unreachable,
     /// Somebody else holds what we need.
     Busy,
-    /// It can be read and not written.
+    /// The database can be read and not written.
     ReadOnly,
     /// There is no space left.
     Full,
     /// The operating system cannot read or write it.
     Failing,
-    /// What it holds is no longer a database.
+    /// The file is no longer a database.
     Damaged,
     /// Anything else: a statement of ours is wrong.
     Defect,
@@ -117,7 +117,7 @@ impl FailureKind {
 }
 
 impl StoreError {
-    /// What kind of failure it is.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn trouble(&self) -> FailureKind {
         match self {

@@ -24,9 +24,9 @@ pub struct ImportedAccount {
     pub hash_scheme: Option<String>,
     /// Whether it is shut.
     pub is_disabled: bool,
-    /// Its rights to rooms.
+    /// Rights to rooms.
     pub grants: Vec<NewGrant>,
-    /// Its roles and custom claims.
+    /// Roles and custom claims.
     pub claims: UserClaims,
 }
 

@@ -25,6 +25,7 @@ mod followed_links;
 mod gauges;
 mod grants;
 mod import;
+mod login_proofs;
 mod mail_links;
 mod mails;
 mod outbox;
@@ -50,15 +51,16 @@ pub use failure::{FailureKind, SchemaError, StoreError};
 pub use followed_links::Verified;
 pub use gauges::Pending;
 pub use import::ImportedAccount;
+pub use login_proofs::{LoginProof, OneTimeCode, SpentChallenge, UsedPasskey};
 pub use mail_links::{Link, LinkPurpose, NewLink, ResetRequest};
 pub use mails::{Mail, MailKind};
 pub use outbox::{Destination, Message};
-pub use passkeys::{NewPasskey, Passkey, PasskeyAdded, SpentChallenge};
+pub use passkeys::{NewPasskey, Passkey, PasskeyAdded};
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
 pub use schema::Opener;
 pub use second_factor::{Challenged, TotpSecret};
-pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter};
+pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter, SessionStarted};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
 use database::Pool;
@@ -82,7 +84,7 @@ pub struct Store {
     file: Option<OpenedFile>,
     /// The actor of the events that this handle records.
     actor: Actor,
-    /// How long the operator's service is told of an event, in seconds; `None` when nobody is told.
+    /// Time for which the operator's service is told of an event, in seconds; `None` when nobody is told.
     event_retention_secs: Option<i64>,
     /// Maximum number of mails that wait; `None` when no mail is sent.
     mail_queue: Option<i64>,
@@ -133,7 +135,7 @@ impl Store {
                 event_retention_secs: None,
                 mail_queue: None,
             }),
-            // It names the file already, which may be the one beside the database.
+            // The error names the file already, which may be the one beside the database.
             Err(error @ StoreError::File { .. }) => Err(error),
             Err(cause) => Err(StoreError::Open {
                 database: url.to_string(),

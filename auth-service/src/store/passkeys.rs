@@ -8,17 +8,17 @@ use super::{
     administration::lock_account,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    login_proofs::{SpentChallenge, spend_challenge},
     mails::{self, MailKind},
     transaction::Transaction,
 };
-use crate::vault::Hash;
 
 /// A passkey of an account.
 #[derive(Clone, Debug, FromRow)]
 pub struct Passkey {
-    /// Its identifier here.
+    /// Identifier here.
     pub id: String,
-    /// Its identifier at the authenticator, 16 to 1023 bytes.
+    /// Identifier at the authenticator, 16 to 1023 bytes.
     pub credential_id: Vec<u8>,
     /// The account.
     pub user_id: String,
@@ -39,9 +39,9 @@ pub struct Passkey {
 /// A passkey to be written.
 #[derive(Debug)]
 pub struct NewPasskey<'a> {
-    /// Its identifier here.
+    /// Identifier here.
     pub id: &'a str,
-    /// Its identifier at the authenticator.
+    /// Identifier at the authenticator.
     pub credential_id: &'a [u8],
     /// The account.
     pub user_id: &'a str,
@@ -55,19 +55,10 @@ pub struct NewPasskey<'a> {
     pub state: &'a [u8],
 }
 
-/// A challenge that is answered by a change, and by no other one.
-#[derive(Clone, Copy, Debug)]
-pub struct SpentChallenge {
-    /// The hash of the challenge.
-    pub hash: Hash,
-    /// When the challenge expires by itself, in seconds since the epoch.
-    pub expires_at: i64,
-}
-
 /// Outcome of a passkey that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasskeyAdded {
-    /// It was written.
+    /// The passkey was written.
     Fine,
     /// The challenge was answered before, or the account was deleted.
     Refused,
@@ -108,7 +99,7 @@ impl Store {
         if !insert(&mut transaction, new, now).await? {
             return Ok(PasskeyAdded::Taken);
         }
-        if !spend(&mut transaction, challenge).await? {
+        if !spend_challenge(&mut transaction, challenge).await? {
             return Ok(PasskeyAdded::Refused);
         }
         record(
@@ -157,37 +148,19 @@ impl Store {
         .await?))
     }
 
-    /// Notes a login with a passkey: its next state, and the challenge that it answered; `false` when
-    /// the challenge was answered before, or the passkey was removed or used meanwhile.
+    /// Returns whether the challenge of a ceremony was answered before.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn use_passkey(
-        &self,
-        passkey: &Passkey,
-        next_state: &[u8],
-        challenge: SpentChallenge,
-        now: i64,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let used = on_transaction!(&mut transaction, |connection| {
-            sqlx::query("update passkeys set state = $3, used_at = $4 where id = $1 and state = $2")
-                .bind(&passkey.id)
-                .bind(&passkey.state)
-                .bind(next_state)
-                .bind(now)
-                .execute(connection)
-                .await?
-                .rows_affected()
-        });
-        if used == 0 || !spend(&mut transaction, challenge).await? {
-            return Ok(false);
-        }
-        let (user_id, id) = (&passkey.user_id, &passkey.id);
-        record(&mut transaction, EventKind::PasskeyUsed, user_id, id, now);
-        transaction.commit().await?;
-        Ok(true)
+    pub async fn is_challenge_spent(&self, challenge: SpentChallenge) -> Result<bool, StoreError> {
+        let found: Option<(i64,)> = on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select expires_at from passkey_challenges where hash = $1",
+        )
+        .bind(challenge.hash.as_bytes())
+        .fetch_optional(pool)
+        .await?);
+        Ok(found.is_some())
     }
 
     /// Gives a passkey of an account another name; `false` when the account has no such passkey.
@@ -302,25 +275,6 @@ async fn insert(
         .rows_affected()
     });
     Ok(inserted == 1)
-}
-
-/// Notes that a challenge was answered; `false` when it was answered before.
-async fn spend(
-    transaction: &mut Transaction,
-    challenge: SpentChallenge,
-) -> Result<bool, StoreError> {
-    let spent = on_transaction!(transaction, |connection| {
-        sqlx::query(
-            "insert into passkey_challenges (hash, expires_at) values ($1, $2) \
-             on conflict (hash) do nothing",
-        )
-        .bind(challenge.hash.as_bytes())
-        .bind(challenge.expires_at)
-        .execute(connection)
-        .await?
-        .rows_affected()
-    });
-    Ok(spent == 1)
 }
 
 fn record(transaction: &mut Transaction, kind: EventKind, user_id: &str, id: &str, now: i64) {

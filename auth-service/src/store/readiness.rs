@@ -8,14 +8,14 @@ use std::{
 
 use super::{FailureKind, Store, StoreError, database::on_pool};
 
-/// How long a write that succeeded speaks for the next one. Without visitors who write, this is
+/// Time for which a write that succeeded speaks for the next one. Without visitors who write, this is
 /// how often a row is written only to see whether it can be.
 const WRITE_IS_FRESH: Duration = Duration::from_secs(30);
 
-/// How often it is tried again while it fails, however often somebody asks.
+/// Interval of writes while they fail, however often somebody asks.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What became of the last write.
+/// Outcome of the last write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastWrite(Arc<Mutex<Outcome>>);
 
@@ -28,7 +28,7 @@ enum Outcome {
     Failed(Instant, FailureKind),
 }
 
-/// What is to be done to know whether the database can be written.
+/// Knowledge about whether the database can be written.
 enum Known {
     Fine,
     Broken(FailureKind),
@@ -64,25 +64,25 @@ impl LastWrite {
     }
 }
 
-/// Why the database is not ready.
+/// Reason that the database is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// It cannot be read.
+    /// The database cannot be read.
     #[error("the database cannot be read")]
     Reading(#[source] StoreError),
-    /// It cannot be written.
+    /// The database cannot be written.
     #[error("the database cannot be written")]
     Writing(#[source] StoreError),
     /// The file is not where it was.
     #[error("the database file was moved, replaced or removed")]
     Lost,
-    /// It could not be written a moment ago.
+    /// The database could not be written a moment ago.
     #[error("the database could not be written a moment ago")]
     StillNotWriting(FailureKind),
 }
 
 impl NotReady {
-    /// What kind of failure it is.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn trouble(&self) -> FailureKind {
         match self {

@@ -13,7 +13,7 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 /// The table in which sqlx keeps the migrations that were applied.
 const TABLE: &str = "_sqlx_migrations";
 
-/// Who opens a database.
+/// Process that opens a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// The service, or the command `migrate`: brings an older database up to date.

@@ -21,7 +21,7 @@ pub struct TotpSecret {
     pub confirmed_at: Option<i64>,
 }
 
-/// Whose login waits for its second factor.
+/// Owner of a login that waits for its second factor.
 #[derive(Clone, Debug, FromRow)]
 pub struct Challenged {
     /// The account.
@@ -123,55 +123,6 @@ impl Store {
             });
         }
         record(&mut transaction, EventKind::SecondFactorAdded, user_id, now);
-        transaction.commit().await?;
-        Ok(true)
-    }
-
-    /// Uses up the code of a time step; `false` when it, or a later one, was used before.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn use_totp_step(&self, user_id: &str, step: i64) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update totp_secrets set last_step = $2 where user_id = $1 and last_step < $2",
-        )
-        .bind(user_id)
-        .bind(step)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
-    }
-
-    /// Uses up a recovery code; `false` when it is none of the account's, or was used before.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn use_recovery_code(
-        &self,
-        user_id: &str,
-        code: &Hash,
-        now: i64,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let used = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update recovery_codes set used_at = $3 \
-                 where user_id = $1 and hash = $2 and used_at is null",
-            )
-            .bind(user_id)
-            .bind(code.as_bytes())
-            .bind(now)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if used == 0 {
-            return Ok(false);
-        }
-        record(&mut transaction, EventKind::RecoveryCodeUsed, user_id, now);
         transaction.commit().await?;
         Ok(true)
     }
@@ -321,23 +272,6 @@ impl Store {
         .bind(most)
         .fetch_optional(pool)
         .await?))
-    }
-
-    /// Notes that a challenge was met; `false` when it was met before.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn finish_challenge(&self, challenge: &Hash, now: i64) -> Result<bool, StoreError> {
-        let written = on_pool!(&self.writer, |pool| sqlx::query(
-            "update login_challenges set used_at = $2 where hash = $1 and used_at is null",
-        )
-        .bind(challenge.as_bytes())
-        .bind(now)
-        .execute(pool)
-        .await?
-        .rows_affected());
-        Ok(written == 1)
     }
 }
 

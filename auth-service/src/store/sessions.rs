@@ -9,6 +9,7 @@ use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    login_proofs::LoginProof,
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
@@ -19,7 +20,7 @@ use crate::{config::Settings, ids::random_id, vault::Hash};
 pub struct Session {
     /// The token's `sid`.
     pub id: String,
-    /// Whose it is.
+    /// Identifier of the owner.
     pub user_id: String,
     /// The client that signed in.
     pub client_id: String,
@@ -29,7 +30,7 @@ pub struct Session {
     pub used_at: i64,
     /// The end that no refresh moves, in seconds since the epoch.
     pub expires_at: i64,
-    /// What the device calls itself.
+    /// Name that the device gives itself.
     pub device: String,
     /// The address of the last login or refresh.
     pub address: String,
@@ -53,10 +54,21 @@ pub struct NewSession<'a> {
     pub detail: serde_json::Value,
 }
 
-/// Why a session ended before its time.
+/// Outcome of a session that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStarted {
+    /// The session was written, and its proof was spent.
+    Fine,
+    /// The account was shut, or its password changed, since it was looked at.
+    AccountChanged,
+    /// A part of the proof was spent before.
+    ProofSpent,
+}
+
+/// Reason that a session ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// Its owner ended it.
+    /// The owner ended it.
     LoggedOut,
     /// A spent refresh token came again: somebody has a copy.
     RefreshTokenReused,
@@ -88,7 +100,7 @@ impl EndReason {
 /// Selection of a user's sessions.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionFilter<'a> {
-    /// This one.
+    /// One session.
     One(&'a str),
     /// All but this one.
     AllBut(&'a str),
@@ -96,14 +108,14 @@ pub enum SessionFilter<'a> {
     All,
 }
 
-/// How sessions end.
+/// End of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
-    /// Why.
+    /// Reason of the end.
     pub reason: EndReason,
     /// When, in seconds since the epoch.
     pub now: i64,
-    /// Whom to tell: the gateways, by their URLs.
+    /// Gateways to be told, by their URLs.
     pub gateways: &'a [String],
     /// Lifetime of an access token that is signed now, in seconds.
     pub token_lifetime_secs: i64,
@@ -141,13 +153,17 @@ impl Ending<'_> {
 }
 
 impl Store {
-    /// Writes a session with its refresh token; `false` when the account was shut, or its password
-    /// changed, since it was looked at.
+    /// Writes a session with its refresh token, and spends the proof of its login. Unless both are done,
+    /// nothing is.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
+    pub async fn insert_session(
+        &self,
+        new: &NewSession<'_>,
+        proof: LoginProof<'_>,
+    ) -> Result<SessionStarted, StoreError> {
         let session = new.session;
         let mut transaction = self.begin().await?;
         // An update, so that it waits for a change of the row that is under way, and the change for us.
@@ -163,7 +179,7 @@ impl Store {
             .rows_affected()
         });
         if unchanged == 0 {
-            return Ok(false);
+            return Ok(SessionStarted::AccountChanged);
         }
         on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -185,6 +201,10 @@ impl Store {
         });
         let token = (new.refresh_token, new.refresh_expires_at);
         insert_refresh_token(&mut transaction, &session.id, token, session.created_at).await?;
+        let spending = proof.spend(&mut transaction, &session.user_id, session.created_at);
+        if !spending.await? {
+            return Ok(SessionStarted::ProofSpent);
+        }
         let event = Event {
             kind: EventKind::LoggedIn,
             at: session.created_at,
@@ -194,7 +214,7 @@ impl Store {
         };
         transaction.record(event);
         transaction.commit().await?;
-        Ok(true)
+        Ok(SessionStarted::Fine)
     }
 
     /// Whether a session of this user has neither ended nor expired.
@@ -265,7 +285,7 @@ impl Store {
 
 /// Locks the row of an account until the transaction ends.
 ///
-/// Whoever locks more than one session of a user calls this first: then no two transactions lock the
+/// Transactions that lock more than one session of a user call it first: then no two of them lock the
 /// same sessions in different orders.
 async fn lock_owner(transaction: &mut Transaction, user_id: &str) -> Result<(), StoreError> {
     on_transaction!(transaction, |connection| {

@@ -1,4 +1,4 @@
-//! What an account must be to be written, and why a change of one is refused.
+//! Rules for accounts that are written, and reasons that a change is refused.
 
 use shared_claims::{claims::Profile, ids::is_identifier};
 
@@ -36,7 +36,7 @@ pub enum ChangeError {
     /// Somebody else has the address for mail.
     #[error("another account has this email")]
     EmailTaken,
-    /// They have no second factor.
+    /// The account has no second factor.
     #[error("{0} has no second factor")]
     NoSecondFactor(String),
     /// Nobody has the name.

@@ -16,7 +16,7 @@ impl Administration<'_> {
     ///
     /// # Errors
     ///
-    /// Those of `write`, and when the database fails.
+    /// Errors of `write`, and failures of the database.
     pub async fn export(
         &self,
         with_hashes: bool,

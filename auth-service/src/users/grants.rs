@@ -1,4 +1,4 @@
-//! Who may do what in which rooms.
+//! Rights to rooms.
 
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ const MAXIMUM_GRANTS: i64 = 32;
 /// the rest of a token, in base64, they stay below what a verifier reads.
 const MAXIMUM_BYTES: usize = 3 * 1024;
 
-/// Whose rights.
+/// Owner of rights.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// A user, by name.
@@ -35,7 +35,7 @@ pub enum Subject {
     Client(String),
 }
 
-/// Why a right was not given or taken.
+/// Reason that a right was not given or taken.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
     /// Not a pattern.

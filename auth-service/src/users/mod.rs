@@ -28,7 +28,7 @@ pub use operator::{
 use decoys::Decoys;
 use password::{PasswordPool, Place, PoolError};
 
-/// How often one attempt is judged, when the password is changed again and again meanwhile.
+/// Maximum number of judgements of one attempt, when the password is changed again and again meanwhile.
 pub(crate) const MAXIMUM_JUDGEMENTS: usize = 5;
 
 /// The accounts, and the threads that verify their passwords.
@@ -38,7 +38,7 @@ pub struct Users {
     decoys: Decoys,
 }
 
-/// Why somebody cannot sign in. All but the last two look the same to them.
+/// Reason that somebody cannot sign in. All but the last two look the same to them.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticationError {
     /// There is no such account.
@@ -205,7 +205,7 @@ impl Users {
         }
         let hash = match self.passwords.hash(password).await {
             Ok(hash) => hash,
-            // It can wait for the next login.
+            // The new hash can wait for the next login.
             Err(PoolError::Overloaded) => return Ok(found),
             Err(error) => return Err(error.into()),
         };

@@ -1,4 +1,4 @@
-//! What commands do with accounts.
+//! Commands for accounts.
 
 use std::time::SystemTime;
 

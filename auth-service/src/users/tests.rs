@@ -224,7 +224,7 @@ async fn a_hash_of_other_parameters_is_renewed_by_a_right_password_alone() {
     account.expect("alice");
     let renewed = stored().await;
     assert!(is_current(&renewed));
-    // It is the same password: what was started with it goes on.
+    // The password is the same: sessions that were started with it go on.
     assert_eq!(renewed.password_version, old.password_version);
     let account = fixture.authenticate("alice", "open sesame").await;
     account.expect("alice");

@@ -45,7 +45,7 @@ fn successor_of(serving: &Serving, token: &str) -> String {
     token_of(&answer).expect("a refresh token")
 }
 
-/// How many refresh tokens have not been used.
+/// Number of refresh tokens that have not been used.
 fn count_unused(database: &Path) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

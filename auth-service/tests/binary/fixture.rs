@@ -61,7 +61,7 @@ impl Workbench {
     }
 }
 
-/// What a command left behind.
+/// Outcome of a command.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,

@@ -3,6 +3,7 @@
 mod accounts;
 mod crash;
 mod fixture;
+mod redis;
 mod reload;
 mod secret;
 mod serving;

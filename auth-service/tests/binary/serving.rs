@@ -284,3 +284,18 @@ fn a_header_of_a_proxy_that_cannot_be_parsed_is_logged_once_a_minute() {
     assert!(reports[0].contains("proxy=127.0.0.1"), "{log}");
     assert!(!log.contains("hidden-rubbish"), "{log}");
 }
+
+#[test]
+fn bytes_that_are_no_http_are_logged_once_a_minute() {
+    let bench = Workbench::new();
+    let serving = Serving::start(&bench);
+    for _ in 0..20 {
+        let answer = serving.ask("no HTTP at all\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    let ended = serving.end_by("TERM");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines = ended.stderr.lines();
+    let count = lines.filter(|line| line.contains("stream error")).count();
+    assert_eq!(count, 1, "{}", ended.stderr);
+}

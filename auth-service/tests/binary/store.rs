@@ -223,7 +223,7 @@ fn what_was_acknowledged_survives_the_death_of_the_process_in_the_middle_of_writ
         thread::scope(|scope| {
             for _ in 0..4 {
                 let (serving, sender) = (&serving, sender.clone());
-                // Whoever finds nobody there has seen the end.
+                // A client that finds nobody there has seen the end.
                 scope.spawn(move || {
                     while let Some(answer) = serving.try_ask(&login("alice", PASSWORD)) {
                         let _ = sender.send(status(&answer) == "200");

@@ -113,7 +113,7 @@ async fn an_operators_address_that_is_taken_ends_the_start() {
     assert!(error.contains("for the operator"), "{error}");
 }
 
-/// What visitors do not reach, however they write it: the operator's paths, what other services
+/// Paths that visitors do not reach, however they write them: the operator's paths, what other services
 /// have there, and what we do not offer.
 #[tokio::test]
 async fn what_is_not_for_visitors_is_not_found_however_it_is_written() {

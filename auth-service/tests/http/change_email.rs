@@ -100,7 +100,7 @@ async fn nobody_learns_from_a_registration_or_a_change_whether_an_address_has_an
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         assert_eq!(answer.text().await.expect("text"), "");
         let mail = mailbox.next().await;
-        // Who reads the mail of the address may know it.
+        // A reader of the mail of the address may know it.
         let answer = verify(&service, &mail).await;
         if email.starts_with("BOB") {
             problem(answer, StatusCode::CONFLICT, "email_taken").await;

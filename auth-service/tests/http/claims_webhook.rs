@@ -1,23 +1,24 @@
 //! The claims webhook: what it adds, what it refuses, and what happens when it does not answer.
 
 use std::{
-    net::TcpListener,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{HttpRequest, HttpResponse};
 use auth_service::{Settings, config::OnFailure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::fixture::{Login, PASSWORD, Service, problem};
+use crate::{
+    fixture::{Login, PASSWORD, Service, problem},
+    receiver::{Receiver, status_of},
+};
 
-/// What the webhook answers.
+/// Answer of the webhook.
 #[derive(Clone)]
-enum Reply {
+pub(crate) enum Reply {
     Text(u16, String),
     /// To another place, which would add a claim.
     Redirect,
@@ -25,88 +26,70 @@ enum Reply {
     Held(&'static str),
 }
 
-struct Hook {
-    url: String,
-    secrets: TempDir,
+/// The claims webhook of a service.
+pub(crate) struct Hook {
+    receiver: Receiver,
     reply: Arc<Mutex<Reply>>,
     asked: mpsc::UnboundedReceiver<Value>,
     release: Arc<Semaphore>,
 }
 
 impl Hook {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    pub(crate) fn start() -> Self {
         let reply = Arc::new(Mutex::new(Reply::Text(200, "{}".to_owned())));
         let release = Arc::new(Semaphore::new(0));
         let (sender, asked) = mpsc::unbounded_channel();
         let (own, held) = (Arc::clone(&reply), Arc::clone(&release));
-        let factory = move || {
-            let (sender, own, held) = (sender.clone(), Arc::clone(&own), Arc::clone(&held));
-            let answer = move |request: HttpRequest, web::Json(asked): web::Json<Value>| {
-                for header in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-                    assert!(request.headers().contains_key(header), "{header}");
-                }
-                let reply = own.lock().expect("a lock").clone();
-                let username = asked["data"]["username"].clone();
-                // The test may have ended.
-                let _ = sender.send(asked);
-                let held = Arc::clone(&held);
-                async move {
-                    match reply {
-                        Reply::Text(status, text) => {
-                            let status = actix_web::http::StatusCode::from_u16(status);
-                            HttpResponse::build(status.expect("a status")).body(text)
+        let answer = move |_: HttpRequest, asked: Value| {
+            let reply = own.lock().expect("a lock").clone();
+            let username = asked["data"]["username"].clone();
+            // The test may have ended.
+            let _ = sender.send(asked);
+            let held = Arc::clone(&held);
+            async move {
+                match reply {
+                    Reply::Text(status, text) => HttpResponse::build(status_of(status)).body(text),
+                    Reply::Redirect => Receiver::elsewhere(307),
+                    Reply::Held(name) => {
+                        if username == name {
+                            held.acquire().await.expect("a test").forget();
                         }
-                        Reply::Redirect => HttpResponse::TemporaryRedirect()
-                            .insert_header(("location", "/elsewhere"))
-                            .finish(),
-                        Reply::Held(name) => {
-                            if username == name {
-                                held.acquire().await.expect("a test").forget();
-                            }
-                            HttpResponse::Ok().body(r#"{"roles": ["held"]}"#)
-                        }
+                        HttpResponse::Ok().body(r#"{"roles": ["held"]}"#)
                     }
                 }
-            };
-            let elsewhere = || async { HttpResponse::Ok().body(r#"{"roles": ["elsewhere"]}"#) };
-            App::new()
-                .route("/claims", web::post().to(answer))
-                .route("/elsewhere", web::to(elsewhere))
+            }
         };
-        let server = HttpServer::new(factory).workers(1).listen(listener);
-        tokio::spawn(server.expect("a server").run());
-        let secrets = tempfile::tempdir().expect("a directory");
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
-        std::fs::write(secrets.path().join("secret"), secret).expect("a file");
         Self {
-            url: format!("{origin}/claims"),
-            secrets,
+            receiver: Receiver::start(r#"{"roles": ["elsewhere"]}"#, answer),
             reply,
             asked,
             release,
         }
     }
 
-    async fn service(&self, change: impl FnOnce(&mut Settings)) -> Service {
-        let service = Service::start_with(|settings| {
+    /// Starts a service that asks the webhook, and has nobody yet.
+    pub(crate) async fn empty_service(&self, change: impl FnOnce(&mut Settings)) -> Service {
+        Service::start_with(|settings| {
             let hook = &mut settings.token.claims_webhook;
-            hook.url = self.url.parse().expect("a URL");
-            hook.secret_file = self.secrets.path().join("secret");
+            hook.url = self.receiver.url().parse().expect("a URL");
+            hook.secret_file = self.receiver.secret_file();
             hook.timeout_ms = 10_000;
             change(settings);
         })
-        .await;
+        .await
+    }
+
+    async fn service(&self, change: impl FnOnce(&mut Settings)) -> Service {
+        let service = self.empty_service(change).await;
         service.add_user("alice").await;
         service
     }
 
-    fn replies(&self, reply: Reply) {
+    pub(crate) fn replies(&self, reply: Reply) {
         *self.reply.lock().expect("a lock") = reply;
     }
 
-    fn answers(&self, answer: &Value) {
+    pub(crate) fn answers(&self, answer: &Value) {
         self.replies(Reply::Text(200, answer.to_string()));
     }
 
@@ -118,7 +101,7 @@ impl Hook {
             .expect("a question")
     }
 
-    fn was_asked(&mut self) -> bool {
+    pub(crate) fn was_asked(&mut self) -> bool {
         self.asked.try_recv().is_ok()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,72 +9,52 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{HttpRequest, HttpResponse};
 use auth_service::config::Registration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::{
     authenticator::Authenticator,
     fixture::{Login, PASSWORD, Service},
     passkeys,
+    receiver::Receiver,
 };
 
 const NEW: &str = "barley is not sesame";
 
 /// Takes events, after it has refused so many.
-struct Receiver {
-    url: String,
-    secrets: TempDir,
+struct EventReceiver {
+    receiver: Receiver,
     told: mpsc::UnboundedReceiver<(String, Value)>,
     failures: Arc<AtomicUsize>,
 }
 
-impl Receiver {
+impl EventReceiver {
     /// `answer` is the status of a refusal; a redirect leads back here.
     fn start(failures: usize, answer: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (sender, told) = mpsc::unbounded_channel();
         let failures = Arc::new(AtomicUsize::new(failures));
         let left = Arc::clone(&failures);
-        let location = format!("{url}/elsewhere");
-        let factory = move || {
-            let (sender, left, location) = (sender.clone(), Arc::clone(&left), location.clone());
-            let take = move |request: HttpRequest, web::Json(event): web::Json<Value>| {
-                let take_one = |left: usize| left.checked_sub(1);
-                let is_failure = left
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
-                    .is_ok();
-                let id = request.headers().get("webhook-id").expect("an id");
-                let id = id.to_str().expect("text").to_owned();
-                let (sender, location) = (sender.clone(), location.clone());
-                async move {
-                    if is_failure {
-                        let status = actix_web::http::StatusCode::from_u16(answer);
-                        return HttpResponse::build(status.expect("a status"))
-                            .insert_header(("location", location))
-                            .finish();
-                    }
-                    sender.send((id, event)).expect("a test that listens");
-                    HttpResponse::Ok().finish()
+        let take = move |request: HttpRequest, event: Value| {
+            let take_one = |left: usize| left.checked_sub(1);
+            let is_failure = left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
+                .is_ok();
+            let id = request.headers().get("webhook-id").expect("an id");
+            let id = id.to_str().expect("text").to_owned();
+            let sender = sender.clone();
+            async move {
+                if is_failure {
+                    return Receiver::elsewhere(answer);
                 }
-            };
-            let elsewhere = || async { HttpResponse::Ok().finish() };
-            App::new()
-                .route("/events", web::post().to(take))
-                .route("/elsewhere", web::to(elsewhere))
+                sender.send((id, event)).expect("a test that listens");
+                HttpResponse::Ok().finish()
+            }
         };
-        let server = HttpServer::new(factory).workers(1).listen(listener);
-        tokio::spawn(server.expect("a server").run());
-        let secrets = tempfile::tempdir().expect("a directory");
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
-        std::fs::write(secrets.path().join("secret"), secret).expect("a file");
         Self {
-            url: format!("{url}/events"),
-            secrets,
+            receiver: Receiver::start("", take),
             told,
             failures,
         }
@@ -83,8 +62,8 @@ impl Receiver {
 
     async fn service(&self) -> Service {
         Service::start_with(|settings| {
-            settings.events.url = self.url.parse().expect("a URL");
-            settings.events.secret_file = self.secrets.path().join("secret");
+            settings.events.url = self.receiver.url().parse().expect("a URL");
+            settings.events.secret_file = self.receiver.secret_file();
             settings.registration = Registration::Open;
             settings.limits.registrations_per_address = 1_000;
         })
@@ -104,7 +83,7 @@ impl Receiver {
 
 #[tokio::test]
 async fn what_happens_to_an_account_is_told_in_order() {
-    let mut receiver = Receiver::start(0, 503);
+    let mut receiver = EventReceiver::start(0, 503);
     let service = receiver.service().await;
     // By a command, which is another process.
     let id = service.add_user("alice").await;
@@ -143,7 +122,7 @@ async fn what_happens_to_an_account_is_told_in_order() {
 
 #[tokio::test]
 async fn a_login_with_a_passkey_tells_of_a_new_device_and_not_of_a_known_one() {
-    let mut receiver = Receiver::start(0, 503);
+    let mut receiver = EventReceiver::start(0, 503);
     let service = receiver.service().await;
     service.add_user("alice").await;
     let token = service.token_of("alice").await;
@@ -173,7 +152,7 @@ async fn a_login_with_a_passkey_tells_of_a_new_device_and_not_of_a_known_one() {
 
 #[tokio::test]
 async fn an_event_is_told_again_until_it_is_taken_and_no_later_one_of_its_user_overtakes_it() {
-    let mut receiver = Receiver::start(3, 503);
+    let mut receiver = EventReceiver::start(3, 503);
     let service = receiver.service().await;
     let mut expected = HashMap::new();
     for name in ["alice", "bob"] {
@@ -208,10 +187,10 @@ async fn an_event_is_told_again_until_it_is_taken_and_no_later_one_of_its_user_o
 
 #[tokio::test]
 async fn a_redirect_is_a_failure_and_is_not_followed() {
-    let mut receiver = Receiver::start(1, 307);
+    let mut receiver = EventReceiver::start(1, 307);
     let service = receiver.service().await;
     service.add_user("alice").await;
-    // It came again, to the URL of the settings.
+    // The event came again, to the URL of the settings.
     assert_eq!(receiver.next_type().await, "user.created");
     assert_eq!(receiver.failures.load(Ordering::SeqCst), 0);
 }

@@ -196,14 +196,14 @@ impl Service {
         self.post("/token/refresh", None, &body).await
     }
 
-    /// What the database has of the refresh tokens, written as tokens are.
+    /// Hashes of the refresh tokens in the database, written as tokens are.
     pub(crate) async fn refresh_token_hashes(&self) -> Vec<String> {
         let hashes = self.database.read("select hash from refresh_tokens").await;
         let text = |hash: Vec<u8>| ids::token_from(&hash.try_into().expect("32 bytes"));
         hashes.into_iter().map(text).collect()
     }
 
-    /// How many refresh tokens have not been used.
+    /// Number of refresh tokens that have not been used.
     pub(crate) async fn unused_refresh_tokens(&self) -> usize {
         let unused = "select hash from refresh_tokens where used_at is null";
         self.database.read(unused).await.len()
@@ -218,7 +218,7 @@ impl Service {
         request.send().await.expect("an answer")
     }
 
-    /// What the gateway would verify with.
+    /// Verifier of the gateway.
     pub(crate) fn verifier(&self) -> Verifier {
         let keys = KeySet::from_secrets(&self.config.secrets).expect("keys");
         Verifier::new(&self.config.settings.public_url, REALTIME_AUDIENCE, keys)
@@ -235,7 +235,7 @@ impl Service {
     }
 }
 
-/// What a login or a refresh answers.
+/// Answer of a login or a refresh.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub(crate) token: String,

@@ -1,4 +1,4 @@
-//! What stands on every answer.
+//! Headers of every answer.
 
 use reqwest::{Method, Response, StatusCode};
 
@@ -121,7 +121,7 @@ async fn a_refused_login_names_a_way_in_that_no_browser_asks_for() {
     );
 }
 
-/// What is no HTTP is refused before any of our code sees it, so the headers are not there; but
+/// Bytes that are no HTTP are refused before any of our code sees it, so the headers are not there; but
 /// nothing is said either.
 #[tokio::test]
 async fn what_is_no_request_is_refused_without_a_word() {

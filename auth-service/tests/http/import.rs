@@ -48,7 +48,7 @@ impl Operated {
         }
     }
 
-    /// How many accounts have a hash of another system.
+    /// Number of accounts with a hash of another system.
     async fn foreign_hashes(&self) -> u64 {
         let statement = "update users set id = id where hash_scheme is not null";
         self.service.execute(statement).await
@@ -231,7 +231,7 @@ async fn one_import_runs_at_a_time_and_ends_when_its_bytes_do_not_come() {
     };
     let mut stalled = stall();
     let deadline = Instant::now() + Duration::from_secs(20);
-    // It runs as soon as another is refused.
+    // The first import runs as soon as another is refused.
     let refused = loop {
         let answer = operated.post_import(LINES_TYPE, String::new()).await;
         if answer.status() != StatusCode::OK {

@@ -1,4 +1,4 @@
-//! How often somebody may try to sign in.
+//! Limits of logins.
 
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ async fn a_known_device_keeps_its_lane_while_strangers_try() {
         StatusCode::UNAUTHORIZED
     );
     assert_eq!(login(own.clone(), PASSWORD).await, StatusCode::OK);
-    // It has as many attempts as anybody, and then it is a stranger too.
+    // The device has as many attempts as anybody, and then it is a stranger too.
     for _ in 0..3 {
         assert_eq!(login(own.clone(), "wrong").await, StatusCode::UNAUTHORIZED);
     }
@@ -186,7 +186,7 @@ async fn a_device_that_is_signed_in_changes_what_guards_the_account_while_strang
         let answer = post("/password", body).await;
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     }
-    // It has as many attempts as a known device at a login, and then counts for the name.
+    // The device has as many attempts as at a login, and then counts for the name.
     for _ in 0..3 {
         post("/totp", json!({"password": "wrong"})).await;
     }
@@ -224,7 +224,7 @@ async fn refused_refresh_tokens_and_challenges_count_for_their_address() {
     problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
     let limited = revoke("192.0.2.1").await;
     assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
-    // What others did refuses no right token, and no other address.
+    // Failures of others refuse no right token, and no other address.
     let answer = refresh("192.0.2.1", &login.refresh_token).await;
     assert_eq!(answer.status(), StatusCode::OK);
     let refused = refresh("192.0.2.2", "rubbish").await;

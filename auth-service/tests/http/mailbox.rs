@@ -1,7 +1,6 @@
 //! A webhook that takes mail, in place of a mail server: what arrives there, and whether it is up.
 
 use std::{
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{HttpRequest, HttpResponse};
 use auth_service::{Settings, config::Registration};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::sync::mpsc;
+
+use crate::receiver::Receiver;
 
 /// The page to which links point.
 pub(crate) const APP_URL: &str = "https://app.example.org/start";
@@ -22,8 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Takes the mails of one service.
 pub(crate) struct Mailbox {
-    origin: String,
-    secrets: TempDir,
+    receiver: Receiver,
     mails: mpsc::UnboundedReceiver<Value>,
     is_down: Arc<AtomicBool>,
     attempts: Arc<AtomicUsize>,
@@ -31,42 +30,30 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let origin = format!("http://{}", listener.local_addr().expect("an address"));
         let (sender, mails) = mpsc::unbounded_channel();
         let is_down = Arc::new(AtomicBool::new(false));
         let attempts = Arc::new(AtomicUsize::new(0));
         let (down, counter) = (Arc::clone(&is_down), Arc::clone(&attempts));
-        let factory = move || {
-            let (sender, down, counter) = (sender.clone(), Arc::clone(&down), Arc::clone(&counter));
-            let take = move |request: HttpRequest, web::Json(mut mail): web::Json<Value>| {
-                counter.fetch_add(1, Ordering::SeqCst);
-                let is_down = down.load(Ordering::SeqCst);
-                let header = |name: &str| {
-                    let value = request.headers().get(name).expect(name);
-                    value.to_str().expect("text").to_owned()
-                };
-                mail["id"] = header("webhook-id").into();
-                assert!(header("webhook-signature").starts_with("v1,"));
-                let sender = sender.clone();
-                async move {
-                    if is_down {
-                        return HttpResponse::ServiceUnavailable().finish();
-                    }
-                    sender.send(mail).expect("a test that listens");
-                    HttpResponse::NoContent().finish()
-                }
+        let take = move |request: HttpRequest, mut mail: Value| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let is_down = down.load(Ordering::SeqCst);
+            let header = |name: &str| {
+                let value = request.headers().get(name).expect(name);
+                value.to_str().expect("text").to_owned()
             };
-            App::new().route("/mail", web::post().to(take))
+            mail["id"] = header("webhook-id").into();
+            assert!(header("webhook-signature").starts_with("v1,"));
+            let sender = sender.clone();
+            async move {
+                if is_down {
+                    return HttpResponse::ServiceUnavailable().finish();
+                }
+                sender.send(mail).expect("a test that listens");
+                HttpResponse::NoContent().finish()
+            }
         };
-        let server = HttpServer::new(factory).workers(1).listen(listener);
-        tokio::spawn(server.expect("a server").run());
-        let secrets = tempfile::tempdir().expect("a directory");
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
-        std::fs::write(secrets.path().join("secret"), secret).expect("a file");
         Self {
-            origin,
-            secrets,
+            receiver: Receiver::start("", take),
             mails,
             is_down,
             attempts,
@@ -77,10 +64,9 @@ impl Mailbox {
     pub(crate) fn configure(&self, settings: &mut Settings) {
         settings.app_url = APP_URL.to_owned();
         settings.mail.from = "Latchkey <noreply@example.org>".to_owned();
-        settings.mail.webhook = format!("{}/mail?key=s3cret", self.origin)
-            .parse()
-            .expect("a URL");
-        settings.mail.webhook_secret_file = self.secrets.path().join("secret");
+        let url = format!("{}?key=s3cret", self.receiver.url());
+        settings.mail.webhook = url.parse().expect("a URL");
+        settings.mail.webhook_secret_file = self.receiver.secret_file();
         settings.registration = Registration::Open;
         settings.limits.mails_per_mailbox = 100;
         settings.limits.mails_per_address = 100;

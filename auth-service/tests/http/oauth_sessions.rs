@@ -1,4 +1,4 @@
-//! What clients do about tokens of people: `POST /oauth/token` with a refresh token,
+//! Tokens of people in the hands of clients: `POST /oauth/token` with a refresh token,
 //! `/oauth/introspect` and `/oauth/revoke`.
 
 use auth_service::clients;

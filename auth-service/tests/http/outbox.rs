@@ -1,4 +1,4 @@
-//! What the gateways are told when a session ends.
+//! Revocations that gateways are told when a session ends.
 
 use std::{
     net::TcpListener,
@@ -117,7 +117,7 @@ async fn a_logout_is_told_as_a_logout_token_and_not_as_anything_else() {
 
 #[tokio::test]
 async fn it_is_told_again_until_it_is_acknowledged_and_a_silent_gateway_delays_no_other() {
-    // It takes connections and never answers.
+    // The gateway takes connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}", silent.local_addr().expect("an address"));
     let mut failing = Gateway::start(2);

@@ -1,4 +1,4 @@
-//! What must not sign in or enrol, each beside what may and differs from it in one thing.
+//! Attacks on sign-in and enrolment, each beside a request that differs in one thing and is accepted.
 
 use std::time::SystemTime;
 

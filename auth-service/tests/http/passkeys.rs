@@ -114,7 +114,7 @@ async fn the_options_ask_for_a_discoverable_credential_and_for_user_verification
     let login = login_options(&service).await;
     assert_eq!(login["options"]["rpId"], "localhost");
     assert_eq!(login["options"]["userVerification"], "required");
-    // Whoever has no account is shown the same.
+    // A client without an account is shown the same.
     assert!(
         login["options"]["allowCredentials"]
             .as_array()

@@ -176,8 +176,8 @@ async fn what_stands_in_the_database_is_no_token() {
     refreshed(&service, &login.refresh_token).await;
 }
 
-/// What the store does with them is tried on both databases in `store::tests::sessions`; here is
-/// that nothing above it makes a second branch.
+/// Behaviour of the store is tested on both databases in `store::tests::sessions`; the
+/// layers above make no second branch either.
 #[tokio::test]
 async fn of_50_at_once_200_times_over_all_get_the_same_successor_and_one_branch_lives() {
     let (service, _) = Service::with_alice().await;
@@ -189,7 +189,7 @@ async fn of_50_at_once_200_times_over_all_get_the_same_successor_and_one_branch_
             let request = request.json(&json!({"refresh_token": token}));
             asking.spawn(async move {
                 let answer = request.send().await.expect("an answer");
-                // Whoever waits too long for the one writer of a slow disk may come again, and has
+                // A request that waits too long for the one writer of a slow disk may come again, and has
                 // changed nothing.
                 if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
                     return None;

@@ -233,7 +233,7 @@ async fn a_link_dies_with_the_password_the_address_the_account_or_its_time() {
             assert_refused(answer).await;
         }
     }
-    // What a signed-in owner changes by hand ends it as well.
+    // A change by a signed-in owner ends the link as well.
     let (service, mut mailbox) = service().await;
     let token = link(&service, &mut mailbox).await;
     let login = service.login("alice").await;

@@ -12,7 +12,7 @@ use crate::fixture::{PASSWORD, Service, problem};
 pub(crate) struct Enrolled {
     pub(crate) service: Service,
     totp: Totp,
-    recovery_codes: Vec<String>,
+    pub(crate) recovery_codes: Vec<String>,
     pub(crate) token: String,
 }
 

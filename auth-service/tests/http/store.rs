@@ -1,4 +1,4 @@
-//! What the service does when its database is not as it should be.
+//! Behaviour of the service when its database is not as it should be.
 
 use reqwest::StatusCode;
 

@@ -12,7 +12,7 @@ struct Hostile {
     name: &'static str,
     json: String,
     encoded: String,
-    /// What can stand in a header, if it can.
+    /// Header value of a text, if it can be one.
     header: Vec<u8>,
 }
 

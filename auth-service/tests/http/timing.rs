@@ -13,7 +13,7 @@ use crate::fixture::{PASSWORD, Service};
 /// The samples of each reason in one measurement.
 pub(crate) const SAMPLES: usize = 500;
 
-/// How often it is measured before a difference is believed. Of two times that are alike, chance
+/// Number of measurements before a difference is believed. Of two times that are alike, chance
 /// alone makes one measurement in a hundred say that they differ, and there are six pairs: one
 /// measurement in twenty would be a false alarm. Three in a row are one in some thousands, while a
 /// reason that does take another time does so in all three.
@@ -31,7 +31,7 @@ const SHUT_NAMES: usize = 20;
 /// The first of the numbers in names: all of them have as many digits.
 const FIRST_NUMBER: usize = 1000;
 
-/// What becomes of a login. Accounts that are disabled or shut are tried with the right password,
+/// Outcome of a login. Accounts that are disabled or shut are tried with the right password,
 /// which must not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -193,7 +193,7 @@ pub(crate) fn in_random_order<T, const N: usize>(mut outcomes: [T; N]) -> [T; N]
     outcomes
 }
 
-/// How far the times of one sample lie below those of another, in standard deviations of what chance
+/// Distance of the times of one sample below those of another, in standard deviations of what chance
 /// does: the U test of Mann and Whitney in its normal approximation, with the correction for ties.
 pub(crate) fn mann_whitney(first: &[Duration], second: &[Duration]) -> f64 {
     let mut all: Vec<(Duration, bool)> = first.iter().map(|time| (*time, true)).collect();

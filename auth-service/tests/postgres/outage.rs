@@ -29,10 +29,10 @@ use crate::server::Server;
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
-/// Who cannot be served is told so within this time.
+/// Time in which a client that cannot be served is told so.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long everything may take to work again, which takes no longer than a retry.
+/// Time in which everything works again, which takes no longer than a retry.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -140,7 +140,7 @@ impl Service {
         while self.get("/health/ready").await.status() != StatusCode::OK {
             assert!(Instant::now() < end, "still not ready");
         }
-        // Whatever connections are left over, the next ones are served.
+        // The next connections are served, whatever ones are left over.
         for _ in 0..20 {
             assert_eq!(self.log_in("alice").await.status(), StatusCode::OK);
         }

@@ -75,7 +75,7 @@ impl Server {
                 std::thread::yield_now();
             }
         }
-        // It names a process, which the next server takes for a running one until it is buried.
+        // The file names a process, which the next server takes for a running one until it is buried.
         fs::remove_file(self.data().join("postmaster.pid")).expect("removed");
     }
 

@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// The attempts of each limit here.
-const ATTEMPTS: u32 = 6;
+pub(crate) const ATTEMPTS: u32 = 6;
 
 /// Three issuers with the user alice, and the directory with a secret that their settings name.
-struct Issuers {
+pub(crate) struct Issuers {
     issuers: Vec<Service>,
     _directory: TempDir,
 }
@@ -28,7 +28,7 @@ impl std::ops::Deref for Issuers {
     }
 }
 
-async fn three(server: &Server, change: impl Fn(&mut Settings)) -> Issuers {
+pub(crate) async fn three(server: &Server, change: impl Fn(&mut Settings)) -> Issuers {
     // The tables are made once, and not by three at a time.
     let url = server.url().parse().expect("a URL");
     Store::open(&url).await.expect("tables").close().await;
@@ -67,7 +67,7 @@ impl Service {
         request.send().await.expect("an answer")
     }
 
-    async fn post_login(&self, name: &str, password: &str) -> StatusCode {
+    pub(crate) async fn post_login(&self, name: &str, password: &str) -> StatusCode {
         let body = json!({"username": name, "password": password});
         self.post("/login", &body).await.status()
     }

@@ -11,6 +11,7 @@ use redis::{
     AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Script, Value,
     aio::MultiplexedConnection, cmd,
 };
+use shared_claims::redis_servers::Deployment;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ use super::{
     shard::{Anchor, Shard},
     silence::Silence,
 };
-use crate::{config::Deployment, ids::random_id};
+use crate::ids::random_id;
 
 /// Interval at which the gateway checks that the server answers and still has its data.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,14 +8,11 @@ use std::sync::{
 
 use anyhow::Context;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion, TlsCertificates};
+use shared_claims::redis_servers::{Deployment, RedisServers};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use crate::{
-    config::{ClusterSettings, Deployment, RedisServers},
-    limits::Budget,
-    metrics::Metrics,
-};
+use crate::{config::ClusterSettings, limits::Budget, metrics::Metrics};
 
 /// Parts that all connections of the cluster share.
 pub(super) struct Terms {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
+use shared_claims::redis_servers::RedisServers;
 use zeroize::Zeroizing;
 
-use super::{ConfigError, RedisServers, check, secret_file};
+use super::{ConfigError, check, secret_file};
 
 /// The Redis server that several gateways share; without it, a gateway stands alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]

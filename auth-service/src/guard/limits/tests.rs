@@ -72,7 +72,7 @@ fn a_site_of_ipv6_has_a_multiple_of_what_each_of_its_networks_has() {
     };
     let taken = |number: u32| take(&format!("2001:db8:1:{number:x}::1")).is_ok();
     assert_eq!((0..100).filter(|number| taken(*number)).count(), 30);
-    // What the site is refused costs the network nothing, and what is given back is the site's too.
+    // A refusal of the site costs the network nothing, and an attempt that is given back is the site's too.
     let key = limits.address_key("2001:db8:1::1".parse().expect("an address"));
     assert!(limits.is_used_up(Limit::LoginsOfAddress, key));
     limits.give_back(Limit::LoginsOfAddress, key);

@@ -1,7 +1,7 @@
 //! A group commit for refreshes on SQLite: all refresh tokens that are presented at the same time are
 //! exchanged in one transaction.
 //!
-//! It exchanges unspent tokens only. [`Store::rotate_refresh_token`] decides about a spent one.
+//! The queue exchanges unspent tokens only. [`Store::rotate_refresh_token`] decides about a spent one.
 //! A token is exchanged only if the writer finds it unspent inside of the transaction.
 
 pub(super) mod queue;

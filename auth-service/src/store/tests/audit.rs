@@ -84,7 +84,7 @@ async fn a_change_of_any_field_of_any_event_is_found(own: OwnStore) {
         own.try_execute(undo).await.expect(undo);
         assert_eq!(check().await, Ok(7), "{undo}");
     }
-    // What is cut off at the end leaves a chain; what is taken out of it does not.
+    // An end that is cut off leaves a chain; a gap does not.
     for (removed, left) in [
         ("delete from audit_events where number = 7", Ok(6)),
         ("delete from audit_events where number = 4", Err(5)),

@@ -224,7 +224,7 @@ async fn events_from_before_are_erased_and_sealed(own: OwnStore) {
     assert_eq!(own.count(texts).await, 0);
     let others = "select count(*) from audit_events where detail like '%home:bob%'";
     assert_eq!(own.count(others).await, 1);
-    // What is left of them is still guarded by the chain.
+    // The rest of them is still guarded by the chain.
     own.remove_guard().await;
     for (change, undo) in [
         (

@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::{PgPool, Postgres, Transaction};
+
 use super::{
     OwnStore,
     sessions::{ending, start},
 };
 use crate::{
-    store::{Deleted, EndReason, database::Pool},
+    store::{Deleted, EndReason, StoreError, database::Pool},
     vault::Hash,
 };
 
@@ -105,4 +107,40 @@ async fn a_deletion_that_broke_off_is_resumed(own: OwnStore) {
         assert_eq!(own.count(personal).await, 0);
         assert!(own.check_events().await.expect("an answer").is_ok());
     }
+}
+
+/// Locks sessions of alice in a transaction that another process might have.
+async fn lock<'a>(pool: &'a PgPool, statement: &'static str) -> Transaction<'a, Postgres> {
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let locked = sqlx::query(statement).fetch_all(&mut *transaction).await;
+    assert!(!locked.expect("locks").is_empty());
+    transaction
+}
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_deletion_waits_for_the_sessions_of_its_slices_and_for_no_other() {
+    let own = OwnStore::postgres().await;
+    add_alice(&own).await;
+    let Pool::Postgres(pool) = &own.store.readers else {
+        panic!("no PostgreSQL");
+    };
+    // The sessions that ended are not those that the deletion ends.
+    let ended = "select id from sessions where ended_at is not null for update";
+    let others = lock(pool, ended).await;
+    let started = own.start_erasure("alice", ending(EndReason::AccountDeleted, &[]));
+    assert_eq!(started.await.expect("no wait"), Deleted::Now);
+    drop(others);
+
+    let erased = "update sessions set device = '', address = '' where id > 'old5'";
+    own.try_execute(erased).await.expect("a write");
+    // One that a slice erases, and after it those that have nothing to be erased.
+    let others = lock(pool, "select id from sessions where id = 'old1' for update").await;
+    let waited = own.resume_erasures().await.expect_err("a wait");
+    assert!(matches!(waited, StoreError::TooSlow), "{}", waited.story());
+    drop(others);
+    let others = lock(pool, "select id from sessions where id > 'old5' for update").await;
+    own.resume_erasures().await.expect("no wait");
+    assert_eq!(own.count(NAMED).await, 0);
+    drop(others);
 }

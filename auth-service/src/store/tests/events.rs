@@ -62,7 +62,7 @@ async fn an_event_waits_for_the_earlier_ones_of_its_user_and_of_nobody_else(own:
     disable(&store, "alice").await;
     let first = due(&own, NOW + 2).await;
     assert_eq!(names(&first), ["alice user.created", "bob user.created"]);
-    // It is claimed, or has failed: the later one of the same user waits.
+    // The message is claimed, or has failed: the later one of the same user waits.
     let put_off = own.postpone_message(&first[0], NOW + 50).await;
     put_off.expect("a write");
     assert_eq!(names(&due(&own, NOW + 2).await), ["bob user.created"]);
@@ -135,7 +135,7 @@ async fn nothing_that_waits_names_a_person_who_was_deleted(own: OwnStore) {
     let count = async |statement| own.count(statement).await;
     let names = "select count(*) from outbox where payload like '%192.0.2.1%' \
                  or payload like '%@example.org%'";
-    // Those of bob.
+    // Events of bob.
     assert_eq!(count(names).await, 2);
     assert_eq!(
         count("select count(*) from mail_links where user_id = 'alice'").await,

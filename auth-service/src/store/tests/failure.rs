@@ -61,7 +61,10 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
         refresh_expires_at: NOW + 60,
         detail: json!({}),
     };
-    store.insert_session(&new).await
+    let outcome = store
+        .insert_session(&new, LoginProof::PasswordAlone)
+        .await?;
+    Ok(outcome == SessionStarted::Fine)
 }
 
 async fn with_alice() -> OwnStore {

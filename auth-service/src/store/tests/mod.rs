@@ -34,6 +34,7 @@ mod events;
 mod exchange;
 mod failure;
 mod import;
+mod login_proofs;
 mod outbox;
 mod passkeys;
 mod refresh_tokens;

@@ -4,10 +4,14 @@ use tokio::task::JoinSet;
 
 use super::{
     OwnStore,
-    sessions::{NOW, start},
+    sessions::{NOW, start, start_by},
 };
 use crate::{
-    store::{NewPasskey, Passkey, PasskeyAdded, SpentChallenge, Store},
+    ids::random_id,
+    store::{
+        LoginProof, NewPasskey, Passkey, PasskeyAdded, SessionStarted, SpentChallenge, Store,
+        UsedPasskey,
+    },
     vault::Hash,
 };
 
@@ -49,6 +53,29 @@ async fn with_phone(own: &OwnStore) -> Passkey {
     found.expect("the passkey")
 }
 
+/// Signs in with a passkey, and returns whether it was accepted.
+async fn use_passkey(
+    store: &Store,
+    passkey: &Passkey,
+    next_state: &[u8],
+    challenge: SpentChallenge,
+) -> bool {
+    let used = UsedPasskey {
+        id: &passkey.id,
+        state: &passkey.state,
+        next_state,
+        challenge,
+    };
+    let proof = LoginProof::Passkey {
+        used,
+        challenge: None,
+    };
+    let token = Hash::of(&random_id().expect("randomness"));
+    let (outcome, _) = start_by(store, "alice", &token, proof).await;
+    assert_ne!(outcome, SessionStarted::AccountChanged);
+    outcome == SessionStarted::Fine
+}
+
 async fn of_enrolments_at_once_no_more_than_the_most_are_kept(own: OwnStore) {
     start(&own, "alice", &Hash::of("token")).await;
     let mut enrolling = JoinSet::new();
@@ -80,18 +107,14 @@ async fn of_uses_at_once_one_counts_for_each_challenge_and_each_state(own: OwnSt
     let mut using = JoinSet::new();
     for _ in 0..8 {
         let (store, phone) = (Store::clone(&own), phone.clone());
-        using.spawn(async move {
-            let used = store.use_passkey(&phone, b"state 0", challenge("login"), NOW);
-            used.await.expect("a write")
-        });
+        using.spawn(
+            async move { use_passkey(&store, &phone, b"state 0", challenge("login")).await },
+        );
     }
     let used = using.join_all().await;
     assert_eq!(used.iter().filter(|&&used| used).count(), 1);
     // Two challenges, answered with one counter.
-    let next = async |text: &str| {
-        let used = own.use_passkey(&phone, b"state 1", challenge(text), NOW);
-        used.await.expect("a write")
-    };
+    let next = async |text: &str| use_passkey(&own, &phone, b"state 1", challenge(text)).await;
     assert!(next("second").await);
     assert!(!next("third").await);
     assert!(own.check_events().await.expect("an answer").is_ok());
@@ -99,10 +122,7 @@ async fn of_uses_at_once_one_counts_for_each_challenge_and_each_state(own: OwnSt
 
 async fn a_challenge_is_remembered_until_it_has_expired(own: OwnStore) {
     let phone = with_phone(&own).await;
-    let again = async || {
-        let used = own.use_passkey(&phone, &phone.state, challenge("enrolment"), NOW);
-        used.await.expect("a write")
-    };
+    let again = async || use_passkey(&own, &phone, &phone.state, challenge("enrolment")).await;
     assert!(!again().await);
     let remove = async |now| own.remove_expired(now, 0, 10).await.expect("a write");
     assert_eq!((remove(NOW + 299).await, again().await), (0, false));

@@ -107,7 +107,7 @@ async fn a_lost_answer_is_replaced_later_and_the_session_goes_on(own: OwnStore) 
     assert!(matches!(reissued, Refreshed::Reissued(session) if session.id == id));
     let generation = own.find_successor_generation(&first, "client", NOW);
     assert_eq!(generation.await.expect("an answer"), Some(1));
-    // Whoever has looked the generation up before that looks it up again.
+    // A request that looked the generation up before that looks it up again.
     let outdated = again(0, second, third, late_reuse()).await;
     assert!(matches!(outdated, Refreshed::Outdated));
     // Within the retry window of the replacement, the replacement is what is given again.

@@ -8,8 +8,8 @@ use crate::{
     credentials::hash::StoredHash,
     ids::random_id,
     store::{
-        Destination, EndReason, Ending, NewSession, Refreshed, Rotation, Session, SessionFilter,
-        Store, StoreError,
+        Destination, EndReason, Ending, LoginProof, NewSession, Refreshed, Rotation, Session,
+        SessionFilter, SessionStarted, Store, StoreError,
     },
     vault::Hash,
 };
@@ -52,6 +52,18 @@ pub(super) fn late_reuse() -> Ending<'static> {
 pub(super) async fn start(store: &Store, user_id: &str, token: &Hash) -> String {
     let account = account(user_id, user_id, user_id);
     store.insert_account(&account).await.expect("a write");
+    let (outcome, id) = start_by(store, user_id, token, LoginProof::PasswordAlone).await;
+    assert_eq!(outcome, SessionStarted::Fine);
+    id
+}
+
+/// Starts a session of the account `user_id` by a proof, and returns what became of it, and its id.
+pub(super) async fn start_by(
+    store: &Store,
+    user_id: &str,
+    token: &Hash,
+    proof: LoginProof<'_>,
+) -> (SessionStarted, String) {
     let found = store.find_account_by_name(user_id).await.expect("a read");
     let session = Session {
         id: random_id().expect("randomness"),
@@ -71,8 +83,8 @@ pub(super) async fn start(store: &Store, user_id: &str, token: &Hash) -> String 
         refresh_expires_at: NOW + IDLE_SECS,
         detail: json!({}),
     };
-    assert!(store.insert_session(&new).await.expect("a write"));
-    session.id
+    let outcome = store.insert_session(&new, proof).await;
+    (outcome.expect("a write"), session.id)
 }
 
 /// Presents a token whose successor was replaced so many times.
@@ -201,7 +213,10 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
         device: String::new(),
         address: String::new(),
     };
-    for (password_version, is_started) in [(0, false), (1, true)] {
+    for (password_version, outcome) in [
+        (0, SessionStarted::AccountChanged),
+        (1, SessionStarted::Fine),
+    ] {
         let late = NewSession {
             session: &session,
             password_version,
@@ -210,10 +225,8 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
             refresh_expires_at: NOW + 1,
             detail: json!({}),
         };
-        assert_eq!(
-            own.insert_session(&late).await.expect("a write"),
-            is_started
-        );
+        let inserted = own.insert_session(&late, LoginProof::PasswordAlone).await;
+        assert_eq!(inserted.expect("a write"), outcome);
     }
 }
 

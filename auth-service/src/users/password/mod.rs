@@ -39,7 +39,7 @@ pub struct PasswordPool {
     cost: Cost,
 }
 
-/// Why there is no answer about a password.
+/// Reason that there is no answer about a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// The queue is full; it may have a place in a moment.
@@ -146,7 +146,7 @@ impl PasswordPool {
         hash::is_current(stored, &self.cost)
     }
 
-    /// How many passwords have been verified since the start, right or wrong.
+    /// Returns the number of passwords that were verified since the start, right or wrong.
     #[must_use]
     pub fn verified(&self) -> u64 {
         self.verified.load(Ordering::Relaxed)
@@ -224,7 +224,7 @@ impl Worker {
     fn run(mut self) {
         yield_to_others();
         loop {
-            // Whoever waits for a job holds the lock; the others wait for the lock.
+            // One thread waits for a job and holds the lock; the others wait for the lock.
             let job = self
                 .queue
                 .lock()
@@ -240,7 +240,7 @@ impl Worker {
     /// Does a job, unless the requester has gone, or has waited so long that the next ones would wait
     /// in vain too. Who goes meanwhile misses the answer.
     fn work(&mut self, job: Job) {
-        // It waits no longer, whatever becomes of it.
+        // The job waits no longer, whatever becomes of it.
         drop(job.place);
         let is_late = job.queued_at.elapsed() > self.deadline;
         match job.work {

@@ -1,6 +1,9 @@
-//! The text of `cluster.url`: one Redis server, a primary that Sentinel names, or a Redis Cluster.
+//! The text of the setting `cluster.url` of both services: one Redis server, a primary that Sentinel names, or
+//! a Redis Cluster.
 
 use std::fmt;
+
+use url::Url;
 
 /// Servers that `cluster.url` names. The text has no secret, and is not shown all the same: it may have one
 /// before it is checked.
@@ -106,7 +109,7 @@ impl RedisServers {
 
     fn are_usable(&self) -> bool {
         let urls = self.addresses.iter().map(|address| self.url_of(address));
-        let mut urls = urls.map(|url| redis::parse_redis_url(&url));
+        let mut urls = urls.map(|url| Url::parse(&url));
         let is_number = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
         let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let has_name = match &self.deployment {
@@ -116,7 +119,7 @@ impl RedisServers {
         has_name
             && self.database.as_ref().is_none_or(is_number)
             && urls.all(|url| {
-                url.is_some_and(|url| {
+                url.is_ok_and(|url| {
                     url.password().is_none() && url.query().is_none() && url.fragment().is_none()
                 })
             })
@@ -131,7 +134,7 @@ impl fmt::Debug for RedisServers {
 
 /// Returns `HOST:PORT` of a host that may name a port.
 fn address(host: &str, default_port: u16) -> Option<String> {
-    let url = redis::parse_redis_url(&format!("redis://{host}"))?;
+    let url = Url::parse(&format!("redis://{host}")).ok()?;
     let is_bare = url.username().is_empty() && url.password().is_none() && url.path().len() <= 1;
     let (name, port) = (url.host_str()?, url.port().unwrap_or(default_port));
     (is_bare && !name.is_empty()).then(|| format!("{name}:{port}"))
