@@ -20,6 +20,10 @@ const OUR_CRATES: [&str; 2] = ["auth_service", "shared_claims"];
 /// The crate that logs an error for each connection whose bytes are no HTTP. Strangers decide how many.
 const HTTP_CRATE: &str = "actix_http";
 
+/// The crate of TLS, which writes a line for what a stranger sends before any handshake. Its failures are
+/// values too.
+const TLS_CRATE: &str = "rustls";
+
 /// Starts logging for the whole process, at the level that `RUST_LOG` asks for (INFO by default).
 ///
 /// # Errors
@@ -84,7 +88,8 @@ fn is_shown(requested: &Targets, metadata: &Metadata<'_>) -> bool {
 }
 
 fn is_allowed(target: &str, level: Level) -> bool {
-    level <= Level::INFO || OUR_CRATES.contains(&root_of(target))
+    let root = root_of(target);
+    root != TLS_CRATE && (level <= Level::INFO || OUR_CRATES.contains(&root))
 }
 
 #[cfg(test)]

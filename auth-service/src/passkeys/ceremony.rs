@@ -38,6 +38,10 @@ use crate::{
 /// Length of a user handle, in bytes.
 const HANDLE_BYTES: usize = 32;
 
+/// Time for which a spent challenge is kept after its end, in seconds: longer than a request takes that was
+/// verified before, and than the clocks of two issuers differ.
+const KEPT_SECS: i64 = 600;
+
 /// Separates user handles from other hashes of an account's id.
 const HANDLE_LABEL: &str = "latchkey passkey user ";
 
@@ -255,7 +259,6 @@ fn spent(ceremony: &impl TimedCeremony) -> Result<SpentChallenge, Refusal> {
     let expires_at = seconds_since_epoch(end).map_err(|_| Refusal::State)?;
     Ok(SpentChallenge {
         hash: Hash::of(&format!("{:032x}", ceremony.sent_challenge().0)),
-        // The end has fractions of a second.
-        expires_at: expires_at.saturating_add(1),
+        expires_at: expires_at.saturating_add(KEPT_SECS),
     })
 }

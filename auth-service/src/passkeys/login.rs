@@ -154,6 +154,8 @@ async fn answer(
     if store.is_challenge_spent(verified.challenge).await? {
         return Err(ApiError::PasskeyRefused);
     }
+    // The answer is right, also if its client does not wait for the session.
+    counter.give_back(&state.counting(), taken).await;
     let challenge = body.challenge.as_ref().map(|text| Hash::of(text));
     let proof = LoginProof::Passkey {
         used: UsedPasskey {
@@ -164,11 +166,8 @@ async fn answer(
         },
         challenge: challenge.as_ref(),
     };
-    let started = start(state, client_info, &passkey, (version, proof), device).await;
-    if !matches!(started, Err(ApiError::PasskeyRefused)) {
-        counter.give_back(&state.counting(), taken).await;
-    }
-    Ok((passkey.user_id.clone(), started?))
+    let answer = start(state, client_info, &passkey, (version, proof), device).await?;
+    Ok((passkey.user_id.clone(), answer))
 }
 
 /// Counts an attempt at the challenge of a login whose password was right, and returns the number of

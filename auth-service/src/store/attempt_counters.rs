@@ -22,8 +22,10 @@ pub struct AttemptCounter {
 }
 
 impl AttemptCounter {
-    /// Returns the level of the counter when it is empty in so many milliseconds.
+    /// Returns the level of the counter when it is empty in so many milliseconds, or in a window if that is
+    /// less.
     pub(crate) fn level(&self, empty_in_ms: i64) -> Level {
+        let empty_in_ms = empty_in_ms.min(self.window_ms);
         Level {
             empty_in_ms,
             wait_ms: (empty_in_ms + self.step_ms - self.window_ms).max(0),
@@ -41,7 +43,8 @@ pub struct Level {
 }
 
 /// Counts an attempt at each counter of `$1` that has room for it, and returns the level from before for
-/// each that has none. The main query sees no row that the statement writes.
+/// each that has none. The main query sees no row that the statement writes. A time that is further away than the
+/// window comes from a longer window or another clock, and is brought back to the window.
 const COUNT: &str = "\
     with now as materialized ( \
              select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as ms), \
@@ -50,16 +53,18 @@ const COUNT: &str = "\
          counted as ( \
              insert into attempt_counters as counter (key, empty_at) \
              select key, ms + step from asked order by key \
-             on conflict (key) do update set empty_at = \
+             on conflict (key) do update set empty_at = least( \
                  greatest(counter.empty_at, (select ms from now)) \
-                 + excluded.empty_at - (select ms from now) \
+                 + excluded.empty_at - (select ms from now), \
+                 (select ms + span from asked where asked.key = excluded.key)) \
              where greatest(counter.empty_at, (select ms from now)) \
                    + excluded.empty_at - (select ms from now) \
                    <= (select ms + span from asked where asked.key = excluded.key) \
+                or counter.empty_at > (select ms + span from asked where asked.key = excluded.key) \
              returning key) \
     select asked.key, greatest(coalesce(counter.empty_at - ms, 0), 0) \
     from asked left join attempt_counters as counter on counter.key = asked.key \
-    where asked.key not in (select key from counted)";
+    where asked.key not in (select key from counted) or counter.empty_at > ms + span";
 
 /// The time until each counter of `$1` is empty, in milliseconds.
 const READ: &str = "\

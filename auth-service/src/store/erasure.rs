@@ -104,11 +104,11 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Erases what deletions that broke off have left.
+    /// Erases what deletions that broke off have left. One that fails does not keep the others waiting.
     ///
     /// # Errors
     ///
-    /// When the database fails.
+    /// When the database fails, by the last failure.
     pub async fn resume_erasures(&self) -> Result<(), StoreError> {
         let ids: Vec<String> = on_pool!(&self.readers, |pool| sqlx::query_scalar(
             "select id from users where erasing_since is not null order by id limit $1",
@@ -116,10 +116,12 @@ impl Store {
         .bind(RESUMED)
         .fetch_all(pool)
         .await?);
+        let mut outcome = Ok(());
         for id in ids {
-            self.finish_erasure(&id).await?;
+            let finished = self.finish_erasure(&id).await;
+            outcome = finished.or_else(Err).and(outcome);
         }
-        Ok(())
+        outcome
     }
 
     /// Erases what is left of a deleted account, slice by slice.

@@ -178,6 +178,10 @@ impl SocketHandler for EngineClients {
             // Node closes the transport too. A stock client that has left opens another one.
             Begun::Joined | Begun::Leaving => return Err(Violation::Protocol),
             Begun::TooMany => {
+                if record.count_connect() > MAXIMUM_CONNECTS {
+                    record.end(Cause::Flooded);
+                    return Ok(());
+                }
                 let refusal = ClientRefusal::from(Rejection::TooManyNamespaces);
                 record.reject(refusal.rejection);
                 send_error(client, &namespace, &refusal.to_error(version));

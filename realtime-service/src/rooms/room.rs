@@ -114,7 +114,7 @@ impl Room {
             self.await_delivery(place, subscriber).await?;
         }
         if options.presence != PresenceMode::Off {
-            self.read_peers().await;
+            self.read_peers_unless_silent().await;
         }
         // The messages are encoded without the room's lock.
         let is_recovered = options.since.is_some() && extract.recovered == Some(true);

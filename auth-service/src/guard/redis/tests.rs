@@ -219,3 +219,27 @@ async fn settings_that_cannot_be_used_are_refused_at_the_start_and_a_server_that
     assert!(RedisCounters::open(&tls).is_err());
     assert!(RedisCounters::open(&ClusterSettings::default()).is_ok_and(|none| none.is_none()));
 }
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_counter_of_a_longer_window_is_full_for_its_own_window_at_most() {
+    for variable in SERVERS {
+        let issuer = connected(&settings(variable)).await;
+        let longer = AttemptCounter {
+            step_ms: 60 * MINUTE,
+            window_ms: 600 * MINUTE,
+            ..counter(1)
+        };
+        for _ in 0..10 {
+            let full = issuer.count(&[longer], &issuer.metrics).await;
+            assert_eq!(full.expect("Redis"), []);
+        }
+        // A look brings nothing back, and tells no more than a window.
+        let level = issuer.level(1).await.expect("a level");
+        assert_eq!((level.empty_in_ms, level.wait_ms), (10 * MINUTE, MINUTE));
+        assert_eq!(issuer.full(&[1]).await, [0]);
+        let lives = issuer.run_on("return {redis.call('PTTL', KEYS[1])}", &[1]);
+        let lives = lives.await[0];
+        assert!((9 * MINUTE..=10 * MINUTE).contains(&lives), "{lives}");
+    }
+}

@@ -90,3 +90,24 @@ async fn sqlite_has_one_issuer_whose_memory_counts() {
     }
     assert_eq!(own.level(1).await, None);
 }
+
+#[tokio::test]
+#[ignore = "needs postgresql"]
+async fn a_counter_of_a_longer_window_is_full_for_its_own_window_at_most() {
+    let own = OwnStore::postgres().await;
+    let longer = AttemptCounter {
+        step_ms: 60 * MINUTE,
+        window_ms: 600 * MINUTE,
+        ..counter(1)
+    };
+    for _ in 0..10 {
+        assert_eq!(own.count_attempts(&[longer]).await.expect("a write"), []);
+    }
+    // A look brings nothing back, and tells no more than a window.
+    let level = own.level(1).await.expect("a level");
+    assert_eq!((level.empty_in_ms, level.wait_ms), (10 * MINUTE, MINUTE));
+    assert_eq!(own.full(&[1]).await, [0]);
+    let later = "update attempt_counters set empty_at = empty_at - 60000";
+    own.try_execute(later).await.expect(later);
+    assert!(own.full(&[1]).await.is_empty());
+}

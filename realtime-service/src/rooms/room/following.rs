@@ -195,6 +195,8 @@ impl Listener for Room {
     }
 
     fn resume(self: Arc<Self>, generation: u64) {
+        // A read of this generation that is done, or under way, may have come before the channel.
+        self.lock().backlog.is_disputed = true;
         self.verify(generation);
     }
 }

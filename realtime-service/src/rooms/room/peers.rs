@@ -134,20 +134,32 @@ impl Room {
 
     /// Reads the users on other gateways, unless that was done in this connection to Redis, and follows
     /// them from then on. Returns whether they are known; they are read later when Redis does not answer
-    /// in time, or is silent.
+    /// in time.
     pub(in crate::rooms) async fn read_peers(self: &Arc<Self>) -> bool {
         let Some(peers) = self.peers.as_ref().filter(|peers| !peers.is_read()) else {
             return true;
         };
-        let reading = self.read_all(peers);
+        let is_read = self.read_all(peers).await.is_ok();
+        if !is_read {
+            peers.shared.mark_outdated(&self.name);
+        }
+        is_read
+    }
+
+    /// Reads the users on other gateways as [`Self::read_peers`] does, unless Redis is silent. Then they are
+    /// read later.
+    pub(super) async fn read_peers_unless_silent(self: &Arc<Self>) {
+        let Some(peers) = self.peers.as_ref().filter(|peers| !peers.is_read()) else {
+            return;
+        };
+        let reading = self.read_peers();
         let is_read = match peers.shared.cluster().link() {
-            Ok(link) => link.unless_silent(reading).await.flatten().is_ok(),
+            Ok(link) => link.unless_silent(reading).await.is_ok(),
             Err(Away) => false,
         };
         if !is_read {
             peers.shared.mark_outdated(&self.name);
         }
-        is_read
     }
 
     async fn read_all(self: &Arc<Self>, peers: &Peers) -> Result<(), Away> {

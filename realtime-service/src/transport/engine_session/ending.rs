@@ -82,7 +82,8 @@ impl EngineSession {
         match self.socketioxide() {
             Some(carrier) => carrier.forget_later(self.forget_credentials_later()),
             None if self.context.has_namespaces => {
-                life.forgetting = Some(self.forget_credentials_later());
+                let later = || self.forget_credentials_later();
+                life.forgetting.get_or_insert_with(later);
             }
             // There is no other namespace, so the credentials are of no more use.
             None => self.forget_credentials(),
@@ -126,7 +127,14 @@ impl EngineSession {
         if !has_good_token {
             self.context.refusal_limiter.count(self.opener.address());
         }
-        self.count_refusal();
+        let is_of_namespace = matches!(
+            rejection,
+            Rejection::NamespaceForbidden | Rejection::TooManyNamespaces
+        );
+        // The other namespaces of an admitted client stay.
+        if !(is_of_namespace && self.is_admitted()) {
+            self.count_refusal();
+        }
     }
 
     /// Notes a refusal by the application of somebody whose token was accepted: to the transport it
@@ -204,6 +212,13 @@ impl EngineSession {
         }
     }
 
+    /// Notes that all last packets have left, if nothing waits; some namespaces have none.
+    fn forget_undelivered(&self) {
+        if self.waiting() == Waiting::default() {
+            drop(std::mem::take(&mut self.life().undelivered));
+        }
+    }
+
     /// Ends the session after the moment that packets queued just now need to leave.
     pub fn end_soon(self: &Arc<Self>, cause: Cause) {
         let mut life = self.life();
@@ -223,6 +238,7 @@ impl EngineSession {
                 let timer = session.end_after_grace(cause, renewals - 1);
                 session.life().deadline = Some(timer);
             } else {
+                session.forget_undelivered();
                 session.end(cause);
             }
         };

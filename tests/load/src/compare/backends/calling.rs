@@ -70,7 +70,7 @@ struct Calling<'a> {
     clients: Vec<Client>,
     scratch: Vec<u8>,
     admitted: usize,
-    /// When the first call was due, in microseconds of the sockets' clock.
+    /// Time at which the first call was due, in microseconds of the sockets' clock.
     start: Option<u64>,
     is_stopped: bool,
     resumed_at: Option<u64>,
@@ -83,7 +83,7 @@ struct Calling<'a> {
 struct Client {
     next_id: u64,
     due: u64,
-    /// When the call in flight was due.
+    /// Time at which the call in flight was sent.
     sent: Option<u64>,
 }
 
