@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    admin, background, config::Config, observe::observe, public_path::strip_public_path, routes,
-    state::AppState, store::Store,
+    admin, background, config::Config, guard::connections::ConnectionLimit, observe::observe,
+    public_path::strip_public_path, routes, state::AppState, store::Store,
 };
 
 /// Maximum time after the drain in which the server ends, before it is left behind.
@@ -64,10 +64,13 @@ pub(crate) async fn serve_and_tell(
                 .configure(routes::configure)
         }
     };
+    let most = settings.limits.connections_per_address;
+    let connections = ConnectionLimit::new(most, &settings.trusted_proxies);
     let (stopping, stopped) = oneshot::channel();
     let shutdown = drain_after(shutdown, state, stopping);
     let server = HttpServer::new(factory)
         .workers(settings.worker_count())
+        .on_connect(move |io, extensions| connections.on_connect(io, extensions))
         .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
         .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         // A client that has gone takes its request with it, and its place in the password queue.
@@ -131,7 +134,7 @@ async fn close(mut tasks: JoinSet<()>, admin: Option<ServerHandle>, store: &Stor
 fn warn_if_exposed(config: &Config, listener: &TcpListener) {
     let loopback = listener
         .local_addr()
-        .is_ok_and(|address| address.ip().is_loopback());
+        .is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let is_safe = config.settings.tls.is_on() || config.settings.public_url.starts_with("https://");
     if !loopback && !is_safe {
         tracing::warn!(

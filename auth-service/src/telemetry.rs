@@ -1,6 +1,6 @@
 //! Log lines, to stderr.
 
-use std::{io, time::Instant};
+use std::{io, panic, time::Instant};
 
 use shared_claims::forwarded::ReportInterval;
 use tracing::{Event, Level, Metadata};
@@ -40,6 +40,11 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init()?;
+    panic::set_hook(Box::new(|panic| {
+        // The message of a panic can quote what a visitor sent.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic");
+    }));
     if unreadable {
         tracing::warn!("RUST_LOG cannot be read and is ignored");
     }
