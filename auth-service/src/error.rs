@@ -109,6 +109,8 @@ pub enum ApiError {
     Store(StoreError),
     /// Our own fault. The cause is logged and not shown.
     Internal(anyhow::Error),
+    /// A handler has panicked, which the process has logged.
+    Panicked,
 }
 
 /// The body of an error (RFC 9457). `code` is stable, `title` and `detail` are for people.
@@ -175,7 +177,9 @@ impl ApiError {
             Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
-            Self::Store(_) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Store(_) | Self::Internal(_) | Self::Panicked => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
         }
     }
 
@@ -238,7 +242,9 @@ impl ApiError {
             Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 "a dependency does not answer".into()
             }
-            Self::Store(_) | Self::Internal(_) => "something went wrong on our side".into(),
+            Self::Store(_) | Self::Internal(_) | Self::Panicked => {
+                "something went wrong on our side".into()
+            }
         }
     }
 

@@ -55,12 +55,11 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
 /// Returns the answer to a request whose handler has panicked. The request is gone, so no middleware adds
 /// the headers of every answer.
 fn panicked(settings: &Settings) -> Error {
-    let cause = "a handler panicked";
-    let mut answer = ApiError::Internal(anyhow::anyhow!(cause)).error_response();
+    let mut answer = ApiError::Panicked.error_response();
     for (name, value) in answer_header_list(settings) {
         answer.headers_mut().insert(name, value);
     }
-    InternalError::from_response(cause, answer).into()
+    InternalError::from_response("a handler panicked", answer).into()
 }
 
 fn api_error(error: &Error) -> Option<&ApiError> {

@@ -1,6 +1,9 @@
 //! The front door: everything between a bound socket and a clean end.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{IpAddr, TcpListener},
+    time::Duration,
+};
 
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context as _;
@@ -132,14 +135,39 @@ async fn close(mut tasks: JoinSet<()>, admin: Option<ServerHandle>, store: &Stor
 
 /// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.
 fn warn_if_exposed(config: &Config, listener: &TcpListener) {
-    let loopback = listener
-        .local_addr()
-        .is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let address = listener.local_addr();
+    let loopback = address.is_ok_and(|address| is_loopback(address.ip()));
     let is_safe = config.settings.tls.is_on() || config.settings.public_url.starts_with("https://");
     if !loopback && !is_safe {
         tracing::warn!(
             "listening beyond loopback while public_url is not https: \
              passwords and tokens can be read on the way"
         );
+    }
+}
+
+/// Returns whether nobody but this machine reaches an address, which may be of IPv4 in the form of IPv6.
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_is_one_in_each_form() {
+        for (text, expected) in [
+            ("127.0.0.1", true),
+            ("127.1.2.3", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+        ] {
+            let address = text.parse().expect("an address");
+            assert_eq!(is_loopback(address), expected, "{text}");
+        }
     }
 }
