@@ -27,6 +27,9 @@ const RETRY_AFTER_SECS: &str = "1";
 /// When to come back after the database has failed, which an operator or another process mends.
 const DATABASE_RETRY_AFTER_SECS: &str = "5";
 
+/// The detail of a fault of our own.
+const OWN_FAULT: &str = "something went wrong on our side";
+
 /// The challenge of a login that was refused.
 const LOGIN_CHALLENGE: &str = "Login realm=\"latchkey\"";
 
@@ -242,9 +245,7 @@ impl ApiError {
             Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 "a dependency does not answer".into()
             }
-            Self::Store(_) | Self::Internal(_) | Self::Panicked => {
-                "something went wrong on our side".into()
-            }
+            Self::Store(_) | Self::Internal(_) | Self::Panicked => OWN_FAULT.into(),
         }
     }
 
