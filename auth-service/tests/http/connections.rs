@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 
-use crate::{fixture::Service, tls};
+use crate::{admin::with_admin, fixture::Service, tls};
 
 /// Maximum time in which the service notes that a connection has ended.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -22,8 +22,8 @@ async fn is_served(client: &Client, url: &str) -> bool {
 }
 
 /// Fills the places of the address of this test, and sees that a further connection waits for one.
-async fn three_at_once(service: &Service, url: &str, client: impl Fn() -> Client) {
-    let mut clients: Vec<Client> = (0..3).map(|_| client()).collect();
+async fn so_many_at_once(most: usize, url: &str, client: impl Fn() -> Client) {
+    let mut clients: Vec<Client> = (0..most).map(|_| client()).collect();
     for client in &clients {
         assert!(is_served(client, url).await);
     }
@@ -39,13 +39,13 @@ async fn three_at_once(service: &Service, url: &str, client: impl Fn() -> Client
         }
     };
     let served = tokio::time::timeout(DEADLINE, next).await;
-    assert!(served.is_ok(), "{}", service.address);
+    assert!(served.is_ok(), "{url}");
 }
 
 #[tokio::test]
 async fn a_further_connection_of_an_address_is_closed_until_one_has_ended() {
     let service = Service::start_with(|settings| settings.limits.connections_per_address = 3).await;
-    three_at_once(&service, &service.url("/health/live"), Client::new).await;
+    so_many_at_once(3, &service.url("/health/live"), Client::new).await;
 }
 
 #[tokio::test]
@@ -58,7 +58,13 @@ async fn a_connection_with_tls_is_counted_too() {
     })
     .await;
     let url = format!("https://localhost:{}/health/live", service.address.port());
-    three_at_once(&service, &url, || tls::client_of(&certificate)).await;
+    so_many_at_once(3, &url, || tls::client_of(&certificate)).await;
+}
+
+#[tokio::test]
+async fn an_address_has_16_connections_to_the_listener_of_the_operator() {
+    let (_service, admin) = with_admin().await;
+    so_many_at_once(16, &format!("{admin}/health/live"), Client::new).await;
 }
 
 #[tokio::test]
