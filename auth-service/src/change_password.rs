@@ -15,9 +15,9 @@ use crate::{
     current_user::CurrentUser,
     device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    new_password,
     state::AppState,
     store::{EndReason, Ending, SessionFilter},
-    users::{self, ChangeError},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -82,9 +82,8 @@ pub(crate) async fn post_password(
     let change = attempt.judge_and(&judge, async |found| {
         // Only now, since to judge a password takes some time of a thread.
         let profile = account.profile();
-        users::check_password(state.settings(), &new, &account.username, &profile)
-            .await
-            .map_err(refuse)?;
+        let address = client_info.address;
+        new_password::judge(&state, address, &new, &account.username, &profile).await?;
         let hash = state.users().hash(new.clone()).await?;
         let version = found.password_version;
         let store = state.store();
@@ -94,11 +93,4 @@ pub(crate) async fn post_password(
     change.await?;
     state.outbox().wake();
     Ok(HttpResponse::NoContent().finish())
-}
-
-fn refuse(error: ChangeError) -> ApiError {
-    match error {
-        ChangeError::Other(error) => error.into(),
-        error => ApiError::PasswordRefused(error.to_string().into()),
-    }
 }

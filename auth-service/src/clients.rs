@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use shared_claims::ids::MAXIMUM_IDENTIFIER_BYTES;
+use shared_claims::{claims::LOGIN_CLIENT_ID, ids::MAXIMUM_IDENTIFIER_BYTES};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -28,6 +28,20 @@ pub const READ_USERS: &str = "users.read";
 /// The scope that lets a client read and change the accounts over the operator's API.
 pub const WRITE_USERS: &str = "users.write";
 
+/// The scope that lets a client ask about tokens (RFC 7662).
+pub const INTROSPECT: &str = "introspect";
+
+/// The scopes that Latchkey's own services know: the issuer's, and those of the gateway's HTTP API.
+pub const KNOWN_SCOPES: [&str; 7] = [
+    READ_USERS,
+    WRITE_USERS,
+    INTROSPECT,
+    "rt.publish",
+    "rt.read",
+    "rt.kick",
+    "rt.webhooks",
+];
+
 /// The scopes of the operator's API.
 pub(crate) const ADMIN_SCOPES: [&str; 2] = [READ_USERS, WRITE_USERS];
 
@@ -43,12 +57,35 @@ pub fn client_of(subject: &str) -> Option<&str> {
     subject.strip_prefix(SUBJECT_PREFIX)
 }
 
+/// Prefix of the `sub` of a message that a called back end publishes through the gateway.
+const CALLED_BACKEND_PREFIX: &str = "backend:";
+
+/// Returns whether a `sub` can be no user's, since it stands for something else.
+#[must_use]
+pub fn is_reserved_subject(subject: &str) -> bool {
+    client_of(subject).is_some()
+        || subject.starts_with(CALLED_BACKEND_PREFIX)
+        || subject == LOGIN_CLIENT_ID
+}
+
+/// Returns the scopes of a text that no service of Latchkey knows: those of other APIs, or mistyped ones.
+#[must_use]
+pub fn unknown_scopes(scopes: &str) -> Vec<&str> {
+    let scopes = scopes.split(' ').filter(|scope| !scope.is_empty());
+    scopes
+        .filter(|scope| !KNOWN_SCOPES.contains(scope))
+        .collect()
+}
+
 /// Reason that a client was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Not an id.
     #[error("a client's id has 1 to 64 of A-Z, a-z, 0-9 and ._-")]
     Id,
+    /// The id of the logins of people.
+    #[error("the id {LOGIN_CLIENT_ID} is that of people's logins; take another one")]
+    Reserved,
     /// Not scopes.
     #[error("scopes are visible ASCII without quotes and backslashes, separated by spaces")]
     Scope,
@@ -82,6 +119,9 @@ pub async fn add_client(
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if !is_id || subject_of(id).len() > MAXIMUM_IDENTIFIER_BYTES {
         return Err(ClientError::Id);
+    }
+    if id.eq_ignore_ascii_case(LOGIN_CLIENT_ID) {
+        return Err(ClientError::Reserved);
     }
     let client = Client {
         id: id.to_owned(),
@@ -183,6 +223,39 @@ mod tests {
             assert_eq!(normal_scopes(bad), None, "{bad:?}");
         }
         assert_eq!(normal_scopes(&"a".repeat(1025)), None);
+    }
+
+    #[test]
+    fn a_scope_that_no_service_knows_is_named() {
+        for scope in KNOWN_SCOPES {
+            assert!(unknown_scopes(scope).is_empty(), "{scope}");
+        }
+        let unknown = unknown_scopes(" users.read user.read  rt.publsh");
+        assert_eq!(unknown, ["user.read", "rt.publsh"]);
+    }
+
+    #[test]
+    fn a_subject_that_stands_for_something_else_is_reserved() {
+        for reserved in ["client:billing", "backend:billing", "latchkey-login"] {
+            assert!(is_reserved_subject(reserved), "{reserved}");
+        }
+        for fine in ["billing", "clients", "backend", "latchkey-login2"] {
+            assert!(!is_reserved_subject(fine), "{fine}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_id_of_the_logins_of_people_is_no_client() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = Settings {
+            database_url: crate::config::DatabaseUrl::sqlite(&folder.path().join("auth.db")),
+            ..Settings::default()
+        };
+        for reserved in [LOGIN_CLIENT_ID, "Latchkey-Login"] {
+            let refused = add_client(&settings, reserved, "").await;
+            assert!(matches!(refused, Err(ClientError::Reserved)), "{reserved}");
+        }
+        assert!(add_client(&settings, "latchkey-logins", "").await.is_ok());
     }
 
     #[test]

@@ -27,6 +27,9 @@ const RETRY_AFTER_SECS: &str = "1";
 /// When to come back after the database has failed, which an operator or another process mends.
 const DATABASE_RETRY_AFTER_SECS: &str = "5";
 
+/// The detail of a fault of our own.
+const OWN_FAULT: &str = "something went wrong on our side";
+
 /// The challenge of a login that was refused.
 const LOGIN_CHALLENGE: &str = "Login realm=\"latchkey\"";
 
@@ -109,6 +112,8 @@ pub enum ApiError {
     Store(StoreError),
     /// Our own fault. The cause is logged and not shown.
     Internal(anyhow::Error),
+    /// A handler has panicked, which the process has logged.
+    Panicked,
 }
 
 /// The body of an error (RFC 9457). `code` is stable, `title` and `detail` are for people.
@@ -175,7 +180,9 @@ impl ApiError {
             Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
-            Self::Store(_) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Store(_) | Self::Internal(_) | Self::Panicked => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
         }
     }
 
@@ -238,7 +245,7 @@ impl ApiError {
             Self::Store(error) if error.trouble() != FailureKind::Defect => {
                 "a dependency does not answer".into()
             }
-            Self::Store(_) | Self::Internal(_) => "something went wrong on our side".into(),
+            Self::Store(_) | Self::Internal(_) | Self::Panicked => OWN_FAULT.into(),
         }
     }
 

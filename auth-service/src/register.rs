@@ -20,10 +20,11 @@ use crate::{
     ids::random_id,
     mail::VERIFY_SECS,
     mail_request::new_link,
+    new_password,
     sessions::{self, TokenAnswer},
     state::AppState,
     store::{Added, LoginProof, NewAccount},
-    users::{self, ChangeError},
+    users,
 };
 
 /// Body of a registration. Nothing else of an account is theirs to set.
@@ -106,7 +107,7 @@ pub(crate) async fn post_register(
     let email = users::check_profile(&profile).map_err(parse)?;
     users::check_password(settings, &password, username.as_str(), &profile)
         .await
-        .map_err(refuse)?;
+        .map_err(new_password::refuse)?;
     let account = NewAccount {
         id: random_id()?,
         skeleton: username.skeleton(),
@@ -154,12 +155,5 @@ async fn insert(
         Added::NameTaken => Err(ApiError::UsernameTaken),
         Added::EmailTaken => Err(ApiError::EmailTaken),
         Added::IdTaken => Err(anyhow::anyhow!("a random id was given before").into()),
-    }
-}
-
-fn refuse(error: ChangeError) -> ApiError {
-    match error {
-        ChangeError::Other(error) => error.into(),
-        error => ApiError::PasswordRefused(error.to_string().into()),
     }
 }

@@ -15,9 +15,9 @@ use crate::{
     credentials::{Password, email::Email},
     error::{ApiError, PROBLEM_TYPE, Problem},
     mail_request::{new_reset_request, refuse_link},
+    new_password,
     state::AppState,
     store::{EndReason, Ending, LinkPurpose},
-    users::{self, ChangeError},
     vault::Hash,
 };
 
@@ -119,14 +119,8 @@ pub(crate) async fn post_reset(
     };
     let address = state.limits().address_key(client_info.address);
     let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
-    users::check_password(
-        state.settings(),
-        &new,
-        &account.username,
-        &account.profile(),
-    )
-    .await
-    .map_err(refuse)?;
+    let (address, profile) = (client_info.address, account.profile());
+    new_password::judge(&state, address, &new, &account.username, &profile).await?;
     let new = state.users().hash(new).await?;
     let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
     if !store.reset_password(&link, &hash, &new, ending).await? {
@@ -135,11 +129,4 @@ pub(crate) async fn post_reset(
     state.outbox().wake();
     tracing::info!(user = account.id, "the password was reset by a link");
     Ok(HttpResponse::NoContent().finish())
-}
-
-fn refuse(error: ChangeError) -> ApiError {
-    match error {
-        ChangeError::Other(error) => error.into(),
-        error => ApiError::PasswordRefused(error.to_string().into()),
-    }
 }

@@ -3,7 +3,7 @@
 use actix_cors::Cors;
 use actix_web::{
     FromRequest, Handler, Resource, Responder,
-    http::header,
+    http::header::{self, HeaderName, HeaderValue},
     middleware::{DefaultHeaders, from_fn},
     web::{self, Data, ServiceConfig},
 };
@@ -205,21 +205,29 @@ pub(crate) fn cors(state: Data<AppState>) -> Cors {
 /// Headers of every answer: it is data for one caller, not a page, and nobody may keep it.
 /// What has another opinion, such as a page or a public key, says so itself.
 pub(crate) fn answer_headers(settings: &Settings) -> DefaultHeaders {
-    let headers = DefaultHeaders::new()
-        .add((header::CACHE_CONTROL, "no-store"))
-        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .add((header::REFERRER_POLICY, "no-referrer"))
-        .add((
+    let headers = answer_header_list(settings).into_iter();
+    headers.fold(DefaultHeaders::new(), DefaultHeaders::add)
+}
+
+/// Returns the names and values of [`answer_headers`].
+pub(crate) fn answer_header_list(settings: &Settings) -> Vec<(HeaderName, HeaderValue)> {
+    let is_https = settings.public_url.starts_with("https://");
+    let https_only = is_https.then_some((header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY));
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'",
-        ))
-        .add(("cross-origin-resource-policy", "same-origin"))
-        .add(("cross-origin-opener-policy", "same-origin"));
-    if settings.public_url.starts_with("https://") {
-        headers.add((header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY))
-    } else {
-        headers
-    }
+        ),
+        (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+        (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+    ];
+    let values = headers.into_iter().chain(https_only);
+    values
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect()
 }
 
 pub(crate) async fn nothing_here() -> Result<&'static str, ApiError> {

@@ -1,6 +1,9 @@
 //! The front door: everything between a bound socket and a clean end.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{IpAddr, TcpListener},
+    time::Duration,
+};
 
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context as _;
@@ -10,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    admin, background, config::Config, observe::observe, public_path::strip_public_path, routes,
-    state::AppState, store::Store,
+    admin, background, config::Config, guard::connections::ConnectionLimit, observe::observe,
+    public_path::strip_public_path, routes, state::AppState, store::Store,
 };
 
 /// Maximum time after the drain in which the server ends, before it is left behind.
@@ -64,10 +67,13 @@ pub(crate) async fn serve_and_tell(
                 .configure(routes::configure)
         }
     };
+    let most = settings.limits.connections_per_address;
+    let connections = ConnectionLimit::new(most, &settings.trusted_proxies);
     let (stopping, stopped) = oneshot::channel();
     let shutdown = drain_after(shutdown, state, stopping);
     let server = HttpServer::new(factory)
         .workers(settings.worker_count())
+        .on_connect(move |io, extensions| connections.on_connect(io, extensions))
         .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
         .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         // A client that has gone takes its request with it, and its place in the password queue.
@@ -129,14 +135,39 @@ async fn close(mut tasks: JoinSet<()>, admin: Option<ServerHandle>, store: &Stor
 
 /// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.
 fn warn_if_exposed(config: &Config, listener: &TcpListener) {
-    let loopback = listener
-        .local_addr()
-        .is_ok_and(|address| address.ip().is_loopback());
+    let address = listener.local_addr();
+    let loopback = address.is_ok_and(|address| is_loopback(address.ip()));
     let is_safe = config.settings.tls.is_on() || config.settings.public_url.starts_with("https://");
     if !loopback && !is_safe {
         tracing::warn!(
             "listening beyond loopback while public_url is not https: \
              passwords and tokens can be read on the way"
         );
+    }
+}
+
+/// Returns whether nobody but this machine reaches an address, which may be of IPv4 in the form of IPv6.
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_is_one_in_each_form() {
+        for (text, expected) in [
+            ("127.0.0.1", true),
+            ("127.1.2.3", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+        ] {
+            let address = text.parse().expect("an address");
+            assert_eq!(is_loopback(address), expected, "{text}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Log lines, to stderr.
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    panic::{self, PanicHookInfo},
+    time::Instant,
+};
 
 use shared_claims::forwarded::ReportInterval;
 use tracing::{Event, Level, Metadata};
@@ -44,10 +48,18 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init()?;
+    panic::set_hook(Box::new(log_panic));
     if unreadable {
         tracing::warn!("RUST_LOG cannot be read and is ignored");
     }
     Ok(())
+}
+
+/// Logs a panic as one line with its place in the code. The message is left out: it can quote what a visitor
+/// sent.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, "panic");
 }
 
 /// Shows the lines that were asked for and are allowed, and of those that strangers cause one a minute.
@@ -119,6 +131,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place_and_without_its_message() {
+        let lines = Lines::default();
+        let own = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().json();
+        let layer = layer.with_writer(move || own.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(subscriber, || {
+            let ended = panic::catch_unwind(|| panic!("the password {}", "open sesame"));
+            assert!(ended.is_err());
+        });
+        panic::set_hook(before);
+        let bytes = lines.0.lock().expect("a lock").clone();
+        let line: serde_json::Value = serde_json::from_slice(&bytes).expect("one line of JSON");
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["fields"]["message"], "panic");
+        let place = line["fields"]["place"].as_str().expect("a place");
+        assert!(place.contains("telemetry.rs:"), "{place}");
+        assert!(!line.to_string().contains("sesame"), "{line}");
     }
 
     #[test]

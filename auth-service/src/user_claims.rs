@@ -65,6 +65,11 @@ pub enum ClaimsError {
     /// A value cannot be one.
     #[error("the claim {0} is null or nested deeper than {MAXIMUM_DEPTH}")]
     Value(String),
+    /// A number that JSON readers change.
+    #[error(
+        "the claim {0} holds a whole number beyond 64 bits, which loses digits; write the number as a text"
+    )]
+    Number(String),
     /// More than a token has room for.
     #[error(
         "roles and claims have at most {MAXIMUM_CLAIMS_BYTES} bytes as JSON, and at most 3072 together with the patterns of the grants"
@@ -168,7 +173,24 @@ fn check_claim(name: &str, value: &Value, settings: &TokenSettings) -> Result<()
     if value.is_null() || depth(value) > MAXIMUM_DEPTH {
         return Err(ClaimsError::Value(name.to_owned()));
     }
+    if holds_rounded_number(value) {
+        return Err(ClaimsError::Number(name.to_owned()));
+    }
     Ok(())
+}
+
+/// Returns whether a value holds a whole number beyond 64 bits, which is read as the nearest
+/// floating-point number.
+fn holds_rounded_number(value: &Value) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().any(holds_rounded_number),
+        Value::Object(members) => members.values().any(holds_rounded_number),
+        Value::Number(number) if number.is_f64() => {
+            let limit = 2_f64.powi(63);
+            number.as_f64().is_some_and(|number| number.abs() >= limit)
+        }
+        _ => false,
+    }
 }
 
 fn is_reserved(name: &str, settings: &TokenSettings) -> bool {
@@ -291,6 +313,29 @@ mod tests {
         ] {
             assert_eq!(fine.check(&settings), Ok(()));
             assert_eq!(refused.check(&settings), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_whole_number_beyond_64_bits_is_refused_and_not_rounded() {
+        let settings = TokenSettings::default();
+        let check = |text: &str| {
+            let value: Value = serde_json::from_str(text).expect("JSON");
+            claims(&[], json!({ "a": value })).check(&settings)
+        };
+        for (fine, refused) in [
+            ("18446744073709551615", "18446744073709551616"),
+            ("-9223372036854775808", "-9223372036854775809"),
+            ("1e15", "1e20"),
+            ("0.1", "[0.1, 123456789012345678901]"),
+            (
+                "{\"b\": [\"123456789012345678901\"]}",
+                "{\"b\": [123456789012345678901]}",
+            ),
+        ] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+            let error = Err(ClaimsError::Number("a".to_owned()));
+            assert_eq!(check(refused), error, "{refused}");
         }
     }
 

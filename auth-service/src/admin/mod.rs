@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     error::ApiError,
+    guard::connections::ConnectionLimit,
     metrics::{Gauges, METRICS_TYPE},
     observe::observe,
     routes::answer_headers,
@@ -29,6 +30,9 @@ const LEVELS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A monitor and its spare keep one connection each; the rest is for people who look, and for back ends.
 const MAXIMUM_CONNECTIONS: usize = 64;
+
+/// Maximum number of connections of one address, of IPv6 of one /64.
+const MAXIMUM_CONNECTIONS_PER_ADDRESS: usize = 16;
 
 /// Listens on `address` until the handle is told to stop.
 ///
@@ -52,8 +56,11 @@ pub(crate) fn start(
             .configure(routes::configure)
     };
     let settings = own.settings();
+    let most = MAXIMUM_CONNECTIONS_PER_ADDRESS;
+    let connections = ConnectionLimit::new(most, &settings.trusted_proxies);
     let server = HttpServer::new(factory)
         .workers(1)
+        .on_connect(move |io, extensions| connections.on_connect(io, extensions))
         .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
         .keep_alive(Duration::from_secs(settings.keep_alive_secs))
         .max_connections(MAXIMUM_CONNECTIONS)

@@ -39,7 +39,15 @@ pub(super) async fn run(settings: &Settings, command: ClientCommand) -> Result<(
     match command {
         ClientCommand::Add { id, scope } => {
             let secret = clients::add_client(settings, &id, &scope).await;
-            print_line(&secret.map_err(Failure::other)?)
+            let secret = secret.map_err(Failure::other)?;
+            for unknown in clients::unknown_scopes(&scope) {
+                // The APIs of others have scopes of their own.
+                let known = clients::KNOWN_SCOPES.join(", ");
+                eprintln!(
+                    "warning: no service of Latchkey knows the scope {unknown}; they know {known}"
+                );
+            }
+            print_line(&secret)
         }
         ClientCommand::List => {
             let clients = clients::list_clients(settings).await?;

@@ -16,6 +16,7 @@ use crate::{
     config::{Config, ConfigError, Settings},
     keys,
     mail::Mailer,
+    open_files,
     server::serve_and_tell,
     store::Store,
     telemetry,
@@ -306,6 +307,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     telemetry::start(settings.log_format, rust_log.as_deref())?;
     // Now, so that a warning about the file with the secrets is heard.
     let config = Config::with_secrets(settings)?;
+    open_files::raise_limit();
     let address = config.settings.listen;
     let listener = TcpListener::bind(address)
         .map_err(|error| Failure::Other(format!("cannot listen on {address}: {error}")))?;

@@ -21,10 +21,11 @@ pub struct LimitSettings {
     /// Logins that fail on a device that has signed in to the account before; more count for the
     /// name. `AUTH__LIMITS__LOGINS_PER_DEVICE`, default 10.
     pub logins_per_device: u32,
-    /// Wrong codes of a second factor for one account; more are answered 429.
+    /// Wrong codes of a second factor for one account; more are answered 429. The devices that have signed
+    /// in to the account before share a count of their own.
     /// `AUTH__LIMITS__CODES_PER_ACCOUNT`, default 10.
     pub codes_per_account: u32,
-    /// Registrations from one address; more are answered 429.
+    /// Registrations, and new passwords that are refused, from one address; more are answered 429.
     /// `AUTH__LIMITS__REGISTRATIONS_PER_ADDRESS`, default 20.
     pub registrations_per_address: u32,
     /// Wrong secrets of clients from one address; more are answered 429. A right secret is always
@@ -48,6 +49,9 @@ pub struct LimitSettings {
     /// Logins of one address that may wait for a password thread at once; the next is answered 503.
     /// `AUTH__LIMITS__WAITING_PER_ADDRESS`, default 8.
     pub waiting_per_address: u32,
+    /// Open connections of one address to the public listener, of IPv6 of one /64; a further one is closed.
+    /// Connections of `trusted_proxies` do not count. `AUTH__LIMITS__CONNECTIONS_PER_ADDRESS`, default 256.
+    pub connections_per_address: usize,
 }
 
 impl Default for LimitSettings {
@@ -66,6 +70,7 @@ impl Default for LimitSettings {
             site_factor: 16,
             entries: 100_000,
             waiting_per_address: 8,
+            connections_per_address: 256,
         }
     }
 }
@@ -95,6 +100,9 @@ impl LimitSettings {
                 "must be 1 to 1000000",
             )?;
         }
+        let connections = (1..=1_000_000).contains(&self.connections_per_address);
+        let rule = "must be 1 to 1000000";
+        check("limits.connections_per_address", connections, rule)?;
         let factor = (1..=65_536).contains(&self.site_factor);
         check("limits.site_factor", factor, "must be 1 to 65536")?;
         let entries = (1_000..=10_000_000).contains(&self.entries);

@@ -4,7 +4,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check, or_one_per_core};
-use crate::credentials::hash::{Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES};
+use crate::credentials::hash::{
+    Cost, MAXIMUM_LANES, MAXIMUM_MEMORY_KIB, MAXIMUM_PASSES, MINIMUM_WORK,
+};
 
 /// Rules for passwords, and the cost of verifying one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,8 +24,8 @@ pub struct PasswordSettings {
     /// Memory cost of a new hash, in KiB, 8192 to 131072. A hash of another cost is renewed at the
     /// next login. `AUTH__PASSWORD__MEMORY_KIB`, default 19456.
     pub memory_kib: u32,
-    /// Number of passes of a new hash over its memory, 1 to 16. `AUTH__PASSWORD__PASSES`, default
-    /// 2.
+    /// Number of passes of a new hash over its memory, 1 to 16; the memory in KiB times the passes is at
+    /// least 12288, the floor of an import. `AUTH__PASSWORD__PASSES`, default 2.
     pub passes: u32,
     /// Number of lanes of a new hash, 1 to 8. `AUTH__PASSWORD__LANES`, default 1.
     pub lanes: u32,
@@ -69,6 +71,9 @@ impl PasswordSettings {
         check("password.memory_kib", memory, "must be 8192 to 131072")?;
         let passes = (1..=MAXIMUM_PASSES).contains(&self.passes);
         check("password.passes", passes, "must be 1 to 16")?;
+        let work = u64::from(self.memory_kib) * u64::from(self.passes);
+        let rule = "must be more for this memory: memory_kib times passes is at least 12288";
+        check("password.passes", work >= MINIMUM_WORK, rule)?;
         let lanes = (1..=MAXIMUM_LANES).contains(&self.lanes);
         check("password.lanes", lanes, "must be 1 to 8")?;
         check(
@@ -76,5 +81,37 @@ impl PasswordSettings {
             self.minimum_score <= 4,
             "must be 0 to 4",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{
+        Password,
+        hash::{SALT_BYTES, hash_password},
+        schemes,
+    };
+
+    #[test]
+    fn a_hash_of_the_cheapest_settings_is_imported_and_cheaper_settings_are_refused() {
+        for (memory_kib, passes, is_fine) in [
+            (8192, 1, false),
+            (8192, 2, true),
+            (12_287, 1, false),
+            (12_288, 1, true),
+        ] {
+            let settings = PasswordSettings {
+                memory_kib,
+                passes,
+                ..PasswordSettings::default()
+            };
+            assert_eq!(settings.check().is_ok(), is_fine, "{memory_kib} {passes}");
+            let password = Password::parse("open sesame".to_owned()).expect("a password");
+            let cost = settings.cost().expect("a cost");
+            let hash = hash_password(&password, [7; SALT_BYTES], &cost).expect("a hash");
+            let imported = schemes::import(hash.as_str(), &Cost::DEFAULT);
+            assert_eq!(imported.is_ok(), is_fine, "{memory_kib} {passes}");
+        }
     }
 }

@@ -320,14 +320,21 @@ fn bcrypt(text: &str, cost: &str) -> Result<ForeignHash, HashError> {
 
 fn pbkdf2_hash(
     digest: Digest,
-    iterations: &str,
+    parameters: &str,
     salt: &str,
     hash: &str,
 ) -> Result<ForeignHash, HashError> {
-    let count = iterations.strip_prefix("i=").unwrap_or(iterations);
-    let iterations: NonZeroU32 = number(Some(count))?;
     let (salt, hash) = (decode(salt)?, decode(hash)?);
-    if !SIZES.contains(&salt.len()) || !(16..=digest.size()).contains(&hash.len()) {
+    let count = parameters.strip_prefix("i=").unwrap_or(parameters);
+    let (count, size) = match count.split_once(",l=") {
+        Some((count, size)) => (count, number(Some(size))?),
+        None => (count, hash.len()),
+    };
+    let iterations: NonZeroU32 = number(Some(count))?;
+    if size != hash.len()
+        || !SIZES.contains(&salt.len())
+        || !(16..=digest.size()).contains(&hash.len())
+    {
         return Err(HashError::Malformed);
     }
     within(iterations.get(), &digest.iterations())?;

@@ -19,6 +19,9 @@ pub(crate) const MAXIMUM_MEMORY_KIB: u32 = 128 * 1024;
 pub(crate) const MAXIMUM_PASSES: u32 = 16;
 pub(crate) const MAXIMUM_LANES: u32 = 8;
 
+/// The least work of a hash of Argon2 that is made or imported: memory in KiB times passes.
+pub(crate) const MINIMUM_WORK: u64 = 12 * 1024;
+
 /// Cost of a new hash.
 pub type Cost = Params;
 

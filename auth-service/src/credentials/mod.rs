@@ -4,6 +4,7 @@ pub mod email;
 pub(crate) mod foreign;
 pub mod hash;
 pub(crate) mod schemes;
+mod strength;
 
 use std::fmt;
 
@@ -21,10 +22,6 @@ pub const MAXIMUM_PASSWORD_BYTES: usize = 1024;
 
 /// The fewest code points of a password that is being set (NIST SP 800-63B, section 5.1.1.2).
 pub const MINIMUM_PASSWORD_CHARACTERS: usize = 8;
-
-/// Number of characters of a password that are judged: the effort grows with the square of it, and nobody
-/// guesses more.
-const JUDGED_CHARACTERS: usize = 100;
 
 /// A name to sign in with, of up to 64 bytes, as the PRECIS profile `UsernameCaseMapped` (RFC 8265,
 /// section 3.3) leaves it: capitals and wide forms are folded, and characters are composed, so that
@@ -108,8 +105,8 @@ impl Password {
     }
 
     /// Whether this password may be set by somebody of whom `words`, the name first, are known. It
-    /// is not asked at login: a rule that is made stricter later must lock nobody out. It takes some
-    /// milliseconds.
+    /// is not asked at login: a rule that is made stricter later must lock nobody out. It takes as long
+    /// as a login at most: a password that takes longer is judged by its start.
     ///
     /// # Errors
     ///
@@ -123,9 +120,11 @@ impl Password {
         if words.first().is_some_and(|name| *name == folded) {
             return Err(CredentialError::PasswordIsUsername);
         }
-        let judged: Zeroizing<String> =
-            Zeroizing::new(self.0.chars().take(JUDGED_CHARACTERS).collect());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let judged = strength::judged_part(&self.0);
+        let words: Vec<&str> = words
+            .iter()
+            .map(|word| strength::judged_word(word))
+            .collect();
         if u8::from(zxcvbn(&judged, &words).score()) < minimum_score {
             return Err(CredentialError::PasswordGuessable);
         }
@@ -167,6 +166,9 @@ pub enum CredentialError {
     /// Not an address for mail.
     #[error("an email is one address such as alice@example.org, without a display name")]
     Email,
+    /// There is no address that could be verified.
+    #[error("email_verified can be true for an account with an email alone")]
+    EmailMissing,
     /// Few guesses find it.
     #[error("the password is too easy to guess; several uncommon words make a better one")]
     PasswordGuessable,

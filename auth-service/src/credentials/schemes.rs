@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use super::{
     Password,
     foreign::ForeignHash,
-    hash::{Cost, HashError, StoredHash, is_current, parse_argon2, verify_argon2},
+    hash::{Cost, HashError, MINIMUM_WORK, StoredHash, is_current, parse_argon2, verify_argon2},
 };
 
 /// Whether `password` has the hash `stored`, of whatever scheme. `memory` is used for hashes of Argon2.
@@ -26,9 +26,6 @@ pub(crate) fn verify_password(
     }
     ForeignHash::parse(stored.as_str())?.verify(password)
 }
-
-/// The least work of an imported hash of Argon2: memory in KiB times passes.
-const MINIMUM_ARGON2_WORK: u64 = 12 * 1024;
 
 /// The least memory of an imported hash of Argon2, in KiB.
 const MINIMUM_ARGON2_MEMORY_KIB: u32 = 4 * 1024;
@@ -50,7 +47,7 @@ pub(crate) fn import(text: &str, cost: &Cost) -> Result<(StoredHash, Option<Stri
     let work = u64::from(memory_kib) * u64::from(passes);
     let sizes = (hash.parsed.salt.as_ref(), hash.parsed.hash.as_ref());
     let is_long = matches!(sizes, (Some(salt), Some(hash)) if salt.len() >= 8 && hash.len() >= 16);
-    if memory_kib < MINIMUM_ARGON2_MEMORY_KIB || work < MINIMUM_ARGON2_WORK || !is_long {
+    if memory_kib < MINIMUM_ARGON2_MEMORY_KIB || work < MINIMUM_WORK || !is_long {
         return Err(HashError::TooWeak);
     }
     let scheme = format!(

@@ -28,7 +28,7 @@ pub enum Limit {
     LoginsOfDevice,
     /// Codes of a second factor that are wrong, by account.
     CodesOfAccount,
-    /// Registrations, by address.
+    /// Registrations, and new passwords that are refused, by address.
     RegistrationsOfAddress,
     /// Clients that do not prove who they are, by address.
     ClientsOfAddress,

@@ -2,6 +2,7 @@
 //! judgement of a name and a password.
 
 pub(crate) mod attempts;
+pub(crate) mod connections;
 pub(crate) mod counters;
 pub(crate) mod devices;
 pub mod limits;

@@ -8,12 +8,12 @@ use shared_claims::VerifiedClaims;
 
 use super::{OAuthError, OAuthProblem, Parameters, TokenParameter, client_auth};
 use crate::{
-    client_info::ClientInfo, clients::client_of, clock::seconds_since_epoch, state::AppState,
+    client_info::ClientInfo,
+    clients::{INTROSPECT, client_of},
+    clock::seconds_since_epoch,
+    state::AppState,
     vault::Hash,
 };
-
-/// The scope that lets a client ask about tokens of others.
-pub(super) const INTROSPECTION_SCOPE: &str = "introspect";
 
 /// Tells what a token is worth now (RFC 7662).
 ///
@@ -42,11 +42,7 @@ pub(crate) async fn post_introspect(
     let now_secs = seconds_since_epoch(now)?;
     let claimed = client_auth::claimed(&request, &parameters)?;
     let client = client_auth::authenticate(&state, &client_info, claimed, now_secs).await?;
-    if !client
-        .scopes
-        .split(' ')
-        .any(|one| one == INTROSPECTION_SCOPE)
-    {
+    if !client.scopes.split(' ').any(|one| one == INTROSPECT) {
         return Err(OAuthError::UnauthorizedClient);
     }
     let token = parameters.require("token")?;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, anyhow};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use serde_json::Value;
 use webauthn_rp::{
@@ -24,7 +25,7 @@ use webauthn_rp::{
     response::{
         AuthTransports, CredentialId, Origin,
         auth::DiscoverableAuthentication,
-        register::{DynamicState, Registration, StaticState},
+        register::{DynamicState, Registration, StaticState, UncompressedPubKey},
     },
 };
 
@@ -86,6 +87,9 @@ pub(super) enum Refusal {
     /// The answer breaks a rule of Web Authentication.
     #[error("{0}")]
     Answer(String),
+    /// Anybody can sign for the key.
+    #[error("the public key is of small order")]
+    SmallOrder,
     /// The stored passkey cannot be read.
     #[error("the stored passkey cannot be read")]
     Stored,
@@ -182,6 +186,9 @@ pub(super) fn finish_enrolment(
     };
     let verified = state.verify(&party.rp_id, answer, &options);
     let verified = verified.map_err(|error| Refusal::Answer(error.to_string()))?;
+    if is_of_small_order(verified.static_state().credential_public_key) {
+        return Err(Refusal::SmallOrder);
+    }
     let Ok(public_key) = verified.static_state().encode();
     let Ok(state) = verified.dynamic_state().encode();
     let Ok(transports) = verified.transports().encode();
@@ -200,6 +207,13 @@ pub(super) fn start_login(party: &RelyingParty, vault: &Vault) -> anyhow::Result
     let started = options.start_ceremony();
     let (server, client) = started.map_err(|error| anyhow!("{error}"))?;
     Ceremony::Login.seal(vault, &server.encode()?, &client)
+}
+
+/// Parses the answer to a login: the JSON of a browser's credential. `None` without a user handle, which
+/// every passkey has: the library takes a null for a handle, and panics when it reads it.
+pub(super) fn parse_assertion(credential: &Value) -> Option<Assertion> {
+    credential.pointer("/response/userHandle")?.as_str()?;
+    Assertion::from_json_relaxed(credential.to_string().as_bytes()).ok()
 }
 
 /// Verifies the answer to a login, which comes from the passkey `stored`.
@@ -251,6 +265,17 @@ fn descriptor_of(passkey: &Passkey) -> Option<PublicKeyCredentialDescriptor<Vec<
         id: CredentialId::<Vec<u8>>::decode(passkey.credential_id.clone()).ok()?,
         transports: AuthTransports::decode(transports).ok()?,
     })
+}
+
+/// Returns whether a public key is a point of Ed25519 with small order, for which signatures can be made
+/// without a private key (RFC 8032, section 8.9, leaves the check to the verifier).
+fn is_of_small_order(key: UncompressedPubKey<'_>) -> bool {
+    let UncompressedPubKey::Ed25519(key) = key else {
+        return false;
+    };
+    let point = key.into_inner().try_into().ok();
+    let key = point.and_then(|point| VerifyingKey::from_bytes(point).ok());
+    key.is_none_or(|key| key.is_weak())
 }
 
 /// Returns the challenge of a ceremony as one that is answered now.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{
-    ceremony::{self, Assertion},
+    ceremony,
     enrolment::{Options, no_credential, refuse},
     relying_party,
 };
@@ -134,9 +134,7 @@ async fn answer(
     now: i64,
 ) -> Result<(String, TokenAnswer), ApiError> {
     let party = relying_party(state)?;
-    let credential = body.credential.to_string();
-    let credential = Assertion::from_json_relaxed(credential.as_bytes());
-    let credential = credential.map_err(|_| no_credential())?;
+    let credential = ceremony::parse_assertion(&body.credential).ok_or_else(no_credential)?;
     let store = state.store();
     let found = store.find_passkey(credential.raw_id().inner()).await?;
     let passkey = found.ok_or(ApiError::PasskeyRefused)?;

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{
-    RECOVERY_CODES, authenticator, new_secret, qr::QrImage, recovery_code, step_of, use_code,
+    CodeLane, RECOVERY_CODES, authenticator, new_secret, qr::QrImage, recovery_code, step_of,
+    use_code,
 };
 use crate::{
     body::{Body, Parsed},
@@ -18,8 +19,6 @@ use crate::{
     current_user::CurrentUser,
     device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::counters::Counter,
-    guard::limits::Limit,
     state::AppState,
     vault::{Hash, Purpose},
 };
@@ -195,9 +194,9 @@ async fn confirming_step(
     code: &str,
     now: i64,
 ) -> Result<i64, ApiError> {
-    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
+    let counter = CodeLane::KnownDevices.counter(state, user_id);
     let taken = counter.take(&state.counting()).await?;
-    let step = step_of(state, user_id, code, now).await?;
+    let step = step_of(state, user_id, code.trim(), now).await?;
     let step = step.ok_or(ApiError::CodeRefused)?;
     counter.give_back(&state.counting(), taken).await;
     Ok(step)

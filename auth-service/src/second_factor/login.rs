@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::{CHALLENGE_ATTEMPTS, check_code};
+use super::{CHALLENGE_ATTEMPTS, CodeLane, check_code};
 use crate::{
     body::{Body, Parsed},
     client_info::ClientInfo,
@@ -108,7 +108,8 @@ async fn answer(
     }
     let challenged = store.try_challenge(&challenge, CHALLENGE_ATTEMPTS, now);
     let challenged = challenged.await?.ok_or(ApiError::CodeRefused)?;
-    let code = check_code(state, &challenged.user_id, &body.code, now).await?;
+    let lane = CodeLane::of(device, &challenged.user_id);
+    let code = check_code(state, &challenged.user_id, lane, &body.code, now).await?;
     let account = state.users().find_active(&challenged.user_id).await?;
     let account = account.ok_or(ApiError::CodeRefused)?;
     let version = challenged.password_version;

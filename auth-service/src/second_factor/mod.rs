@@ -6,8 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::ApiError,
-    guard::counters::Counter,
-    guard::limits::Limit,
+    guard::{counters::Counter, devices::KnownDevice, limits::Limit},
     ids::random_token,
     state::AppState,
     store::{AccountWithHash, Challenged, OneTimeCode},
@@ -66,8 +65,38 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
     Ok(secret.is_some_and(|secret| secret.confirmed_at.is_some()))
 }
 
+/// The counters of an account's wrong codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CodeLane {
+    /// All devices that have signed in to the account share one: each of them with a counter of its own
+    /// would multiply the guesses.
+    KnownDevices,
+    /// Everybody else. Whoever knows the password can use it up.
+    Strangers,
+}
+
+impl CodeLane {
+    /// Returns the lane of a request from `device`, which may be known for another account.
+    fn of(device: Option<&KnownDevice>, user_id: &str) -> Self {
+        match device {
+            Some(device) if device.user_id == user_id => Self::KnownDevices,
+            _ => Self::Strangers,
+        }
+    }
+
+    fn counter(self, state: &AppState, user_id: &str) -> Counter {
+        let limit = Limit::CodesOfAccount;
+        match self {
+            Self::KnownDevices => {
+                Counter::of_text(state.limits(), limit, &format!("known devices\0{user_id}"))
+            }
+            Self::Strangers => Counter::of_text(state.limits(), limit, user_id),
+        }
+    }
+}
+
 /// Returns a code of the authenticator or a recovery code that is right and was not used. Uses it up for
-/// nothing yet.
+/// nothing yet. White space around the code is removed, as around a name.
 ///
 /// # Errors
 ///
@@ -76,10 +105,12 @@ pub(crate) async fn is_confirmed(state: &AppState, user_id: &str) -> Result<bool
 pub(crate) async fn check_code(
     state: &AppState,
     user_id: &str,
+    lane: CodeLane,
     code: &str,
     now: i64,
 ) -> Result<OneTimeCode, ApiError> {
-    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, user_id);
+    let code = code.trim();
+    let counter = lane.counter(state, user_id);
     let taken = counter.take(&state.counting()).await?;
     let code = match step_of(state, user_id, code, now).await? {
         Some(step) => OneTimeCode::Totp(step),
@@ -92,7 +123,7 @@ pub(crate) async fn check_code(
     Ok(code)
 }
 
-/// Uses up a code of the authenticator or a recovery code.
+/// Uses up a code of the authenticator or a recovery code, for somebody who is signed in.
 ///
 /// # Errors
 ///
@@ -103,7 +134,7 @@ pub(crate) async fn use_code(
     code: &str,
     now: i64,
 ) -> Result<(), ApiError> {
-    let code = check_code(state, user_id, code, now).await?;
+    let code = check_code(state, user_id, CodeLane::KnownDevices, code, now).await?;
     match state.store().use_code(user_id, &code, now).await? {
         true => Ok(()),
         false => Err(ApiError::CodeRefused),

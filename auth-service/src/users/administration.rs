@@ -296,6 +296,9 @@ impl ProfileEdit {
                 == before.as_deref().and_then(normal)
         });
         let has_email = email.as_ref().map_or(before.is_some(), Option::is_some);
+        if self.email_verified == Some(true) && !has_email {
+            return Err(CredentialError::EmailMissing);
+        }
         let known = current.email_verified_at.filter(|_| is_same);
         let email_verified_at = match self.email_verified {
             Some(false) => None,

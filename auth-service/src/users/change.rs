@@ -18,11 +18,14 @@ pub(crate) fn check_profile(profile: &Profile) -> Result<Option<Email>, Credenti
         given_name,
         family_name,
         email,
-        email_verified: _,
+        email_verified,
     } = profile;
     let mut texts = [name, given_name, family_name].into_iter().flatten();
     if !texts.all(|text| is_identifier(text)) {
         return Err(CredentialError::Profile);
+    }
+    if email.is_none() && *email_verified == Some(true) {
+        return Err(CredentialError::EmailMissing);
     }
     email.as_deref().map(Email::parse).transpose()
 }

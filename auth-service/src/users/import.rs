@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{Administration, change::check_profile, grants};
 use crate::{
-    clients::client_of,
+    clients::is_reserved_subject,
     clock::seconds_since_epoch,
     config::TokenSettings,
     credentials::{
@@ -55,14 +55,14 @@ pub enum LineError {
     TooLong,
     /// The id cannot be one.
     #[error(
-        "an id has 1 to {MAXIMUM_ID_BYTES} bytes and no control characters, and does not start with client:"
+        "an id has 1 to {MAXIMUM_ID_BYTES} bytes and no control characters, and does not start with client: or backend:"
     )]
     Id,
     /// The name cannot be one.
     #[error("the username, or the email in its place, cannot be a name to sign in with")]
     Username,
     /// The address for mail is none.
-    #[error("the email is no address")]
+    #[error("the email is no address, or is missing and said to be verified")]
     Email,
     /// The profile cannot be one.
     #[error("a name of the profile is too long, or has control characters")]
@@ -281,7 +281,7 @@ impl Import {
     fn account(&self, line: AccountLine, now: i64) -> Result<ImportedAccount, LineError> {
         let (password_hash, hash_scheme) = self.hash(&line)?;
         let id = line.id.unwrap_or_default();
-        let is_id = is_identifier(&id) && id.len() <= MAXIMUM_ID_BYTES && client_of(&id).is_none();
+        let is_id = is_identifier(&id) && id.len() <= MAXIMUM_ID_BYTES && !is_reserved_subject(&id);
         if !id.is_empty() && !is_id {
             return Err(LineError::Id);
         }
@@ -294,7 +294,7 @@ impl Import {
             email_verified: Some(line.email_verified),
         };
         let email = check_profile(&profile).map_err(|error| match error {
-            CredentialError::Email => LineError::Email,
+            CredentialError::Email | CredentialError::EmailMissing => LineError::Email,
             _ => LineError::Profile,
         })?;
         let name = line.username.as_deref();

@@ -5,6 +5,22 @@ use crate::fixture::Workbench;
 const PASSWORD: &str = "open sesame\n";
 
 #[test]
+fn client_add_refuses_the_id_of_logins_and_warns_of_a_scope_that_no_service_knows() {
+    let bench = Workbench::with_database();
+    let refused = bench.run(&["client", "add", "latchkey-login"]);
+    assert!(refused.refused(1).contains("people's logins"));
+    let added = bench.run(&["client", "add", "a", "--scope", "users.read rt.publish"]);
+    assert_eq!(added.stderr, "");
+    let mistyped = bench.run(&["client", "add", "b", "--scope", "users.read user.write"]);
+    let warning = &mistyped.stderr;
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+    assert!(warning.contains(" user.write;") && warning.contains("users.write"));
+    for secret in [added.printed(), mistyped.printed()] {
+        assert_eq!(secret.trim().len(), 43, "one secret, and nothing else");
+    }
+}
+
+#[test]
 fn an_account_is_made_listed_changed_and_shut() {
     let bench = Workbench::with_database();
     let add = [

@@ -19,7 +19,7 @@ const KILLS: u32 = 100;
 /// took most of the test's time and none of its meaning.
 const CHEAP_PASSWORDS: [(&str, &str); 3] = [
     ("AUTH__PASSWORD__THREADS", "1"),
-    ("AUTH__PASSWORD__MEMORY_KIB", "8192"),
+    ("AUTH__PASSWORD__MEMORY_KIB", "12288"),
     ("AUTH__PASSWORD__PASSES", "1"),
 ];
 

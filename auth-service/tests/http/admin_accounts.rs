@@ -86,6 +86,7 @@ async fn a_profile_is_edited_as_it_was_read() {
         json!({"name": 7}),
         json!([]),
         json!({"email": "x"}),
+        json!({"email": null, "email_verified": true}),
     ] {
         problem(
             edit(bad, None).await,
@@ -94,6 +95,36 @@ async fn a_profile_is_edited_as_it_was_read() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn an_account_without_an_email_has_none_that_is_verified() {
+    let operated = Operated::start().await;
+    let with = |name: &str, email: Value, email_verified: bool| {
+        json!({"username": name, "password": "barley is not sesame", "email": email,
+               "email_verified": email_verified})
+    };
+    let refused = with("alice", Value::Null, true);
+    let refused = operated.change(Method::POST, "/v1/users", &refused).await;
+    problem(refused, StatusCode::BAD_REQUEST, "invalid_request").await;
+    for (name, body) in [
+        ("alice", with("alice", json!("alice@example.org"), true)),
+        ("bob", with("bob", Value::Null, false)),
+    ] {
+        let made = operated.change(Method::POST, "/v1/users", &body).await;
+        assert_eq!(made.status(), StatusCode::CREATED, "{name}");
+    }
+    let found = operated.read("/v1/users?search=bob").await;
+    let id = found["users"][0]["id"].as_str().expect("an id");
+    let path = format!("/v1/users/{id}");
+    let vouch = json!({"email_verified": true});
+    let refused = operated.change(Method::PATCH, &path, &vouch).await;
+    problem(refused, StatusCode::BAD_REQUEST, "invalid_request").await;
+    let both = json!({"email": "bob@example.org", "email_verified": true});
+    let edited = operated.change(Method::PATCH, &path, &both).await;
+    assert_eq!(edited.status(), StatusCode::OK);
+    let edited: Value = edited.json().await.expect("JSON");
+    assert_eq!(edited["email_verified"], true);
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ pub(crate) struct Authenticator {
     pub(crate) counter: u32,
     /// The algorithm that the public key claims to be for, if it is another one.
     pub(crate) claimed_algorithm: Option<u8>,
+    /// The point that stands in the public key for EdDSA, if it is another one.
+    pub(crate) claimed_point: Option<[u8; 32]>,
 }
 
 impl Authenticator {
@@ -63,6 +65,7 @@ impl Authenticator {
             in_frame: false,
             counter: 1,
             claimed_algorithm: None,
+            claimed_point: None,
         }
     }
 
@@ -148,7 +151,9 @@ impl Authenticator {
             }
             Key::EdDsa(key) => {
                 let head = b"\xa4\x01\x01\x03\x27\x20\x06\x21\x58\x20";
-                ([head, key.public_key().as_ref()].concat(), 4)
+                let own = key.public_key().as_ref();
+                let point = self.claimed_point.as_ref().map_or(own, |point| &point[..]);
+                ([head, point].concat(), 4)
             }
         };
         if let Some(claimed) = self.claimed_algorithm {

@@ -125,6 +125,8 @@ fn refused_lines() -> Vec<(&'static str, String)> {
         ("malformed", line(&json!({"passwort": "x"}))),
         ("too_long", line(&json!({"name": "a".repeat(17_000)}))),
         ("id", line(&json!({"id": "client:billing"}))),
+        ("id", line(&json!({"id": "backend:billing"}))),
+        ("email", line(&json!({"email_verified": true}))),
         ("id", line(&json!({"id": "a\u{0}b"}))),
         ("username", line(&json!({"username": "a b"}))),
         ("username", json!({"password_hash": HASH}).to_string()),

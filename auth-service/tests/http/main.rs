@@ -9,6 +9,8 @@ mod change_email;
 mod claims;
 mod claims_webhook;
 mod claims_webhook_logins;
+mod codes;
+mod connections;
 mod cookie;
 mod cors;
 mod database;

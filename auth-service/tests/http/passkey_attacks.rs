@@ -131,6 +131,42 @@ async fn an_algorithm_that_was_not_offered() {
     );
 }
 
+/// Points of Ed25519 with small order, as RFC 8032 encodes them, and the two that have another encoding.
+const SMALL_ORDER: [&str; 10] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
+#[tokio::test]
+async fn a_key_for_which_anybody_can_sign() {
+    let (service, _) = Service::with_alice().await;
+    let token = service.token_of("alice").await;
+    let started = enrolment(&service, &token).await;
+    let mut device = Authenticator::with_ed25519();
+    for point in SMALL_ORDER {
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(point.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).expect("digits");
+            *byte = u8::from_str_radix(digits, 16).expect("hexadecimal");
+        }
+        device.claimed_point = Some(bytes);
+        let credential = device.create(&started["options"]);
+        assert_refused(enrol(&service, &token, &started, &credential).await).await;
+    }
+    device.claimed_point = None;
+    let credential = device.create(&started["options"]);
+    let answer = enrol(&service, &token, &started, &credential).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+}
+
 #[tokio::test]
 async fn a_challenge_that_was_answered() {
     let (service, token, mut device) = with_passkey().await;
@@ -239,6 +275,12 @@ async fn what_is_no_credential_is_a_bad_request() {
         response.remove(member).expect("a member");
         credential
     };
+    let with_handle = |handle: Value| {
+        let mut credential = credential.clone();
+        credential["response"]["userHandle"] = handle;
+        credential
+    };
+    let handles = [Value::Null, json!(7), json!([])].map(with_handle);
     let text = Value::from("text");
     let parts = [
         "clientDataJSON",
@@ -246,13 +288,19 @@ async fn what_is_no_credential_is_a_bad_request() {
         "signature",
         "userHandle",
     ];
-    for bad in parts
-        .map(without)
-        .iter()
-        .chain([&json!({}), &json!([]), &text, &Value::Null])
-    {
-        let answer = present(&service, &started, bad).await;
-        problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
+    for bad in parts.map(without).iter().chain(&handles).chain([
+        &json!({}),
+        &json!([]),
+        &text,
+        &Value::Null,
+    ]) {
+        // Alone, and as a second factor.
+        for challenge in [Value::Null, json!("rubbish")] {
+            let body =
+                json!({"state": started["state"], "credential": bad, "challenge": challenge});
+            let answer = service.post("/login/passkey", None, &body).await;
+            problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
+        }
     }
     let answer = present(&service, &started, &credential).await;
     assert_eq!(answer.status(), StatusCode::OK);

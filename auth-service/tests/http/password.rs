@@ -71,6 +71,40 @@ async fn a_wrong_current_password_or_a_weak_new_one_changes_nothing() {
 }
 
 #[tokio::test]
+async fn refused_new_passwords_of_an_address_are_counted_and_accepted_ones_are_not() {
+    let service = Service::start_with(|settings| {
+        settings.limits.registrations_per_address = 2;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    service.add_user("alice").await;
+    let token = service.login("alice").await.token;
+    let change = async |address: &str, current: &str, new: &str| {
+        let body = json!({"current_password": current, "new_password": new});
+        let request = service.client.post(service.url("/password"));
+        let request = request.header("x-forwarded-for", address).json(&body);
+        request.bearer_auth(&token).send().await.expect("an answer")
+    };
+    for (old, new) in [(PASSWORD, NEW), (NEW, PASSWORD), (PASSWORD, NEW)] {
+        let changed = change("192.0.2.1", old, new).await;
+        assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    }
+    for _ in 0..2 {
+        let refused = change("192.0.2.1", NEW, "password1").await;
+        problem(
+            refused,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "password_refused",
+        )
+        .await;
+    }
+    let limited = change("192.0.2.1", NEW, PASSWORD).await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let changed = change("192.0.2.2", NEW, PASSWORD).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn a_password_is_judged_when_it_is_set_and_not_when_it_is_used() {
     let weak = "password1";
     let mut service = Service::start().await;

@@ -30,7 +30,7 @@ fn now() -> u64 {
 }
 
 impl Enrolled {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(Service::start().await).await
     }
 
@@ -88,7 +88,7 @@ impl Enrolled {
     }
 }
 
-async fn assert_refused(answer: Response) {
+pub(crate) async fn assert_refused(answer: Response) {
     problem(answer, StatusCode::UNAUTHORIZED, "code_refused").await;
 }
 
@@ -213,7 +213,7 @@ async fn a_code_is_six_ascii_digits() {
         .collect();
     for bad in [
         arabic,
-        format!(" {code}"),
+        format!("{}-{}", &code[..3], &code[3..]),
         format!("{code}0"),
         code[..5].to_owned(),
     ] {
@@ -331,26 +331,4 @@ async fn guesses_at_the_code_that_confirms_are_counted_too() {
         "rate_limited",
     )
     .await;
-}
-
-#[tokio::test]
-async fn of_many_uses_of_one_recovery_code_at_once_one_signs_in() {
-    let enrolled = Enrolled::start().await;
-    let url = enrolled.service.url("/login/totp");
-    let code = &enrolled.recovery_codes[0];
-    let mut using = tokio::task::JoinSet::new();
-    // Fewer than the wrong codes that an account may have.
-    for _ in 0..8 {
-        let body = json!({"challenge": enrolled.challenge().await, "code": code});
-        let request = enrolled.service.client.post(&url).json(&body);
-        using.spawn(async move { request.send().await.expect("an answer").status() });
-    }
-    let statuses = using.join_all().await;
-    let count = |status| statuses.iter().filter(|one| **one == status).count();
-    assert_eq!(count(StatusCode::OK), 1, "{statuses:?}");
-    assert_eq!(count(StatusCode::UNAUTHORIZED), 7, "{statuses:?}");
-    // Another code is another one.
-    let challenge = enrolled.challenge().await;
-    let answer = enrolled.answer(&challenge, &enrolled.recovery_codes[1]);
-    assert_eq!(answer.await.status(), StatusCode::OK);
 }

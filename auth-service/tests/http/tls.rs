@@ -14,7 +14,7 @@ use reqwest::{Client, StatusCode, Version};
 use crate::fixture::Service;
 
 /// Writes a certificate for this machine and its key, and returns the certificate as PEM.
-fn write_certificate(directory: &Path) -> String {
+pub(crate) fn write_certificate(directory: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     let made = made.expect("a certificate");
     let certificate = made.cert.pem();
@@ -23,7 +23,7 @@ fn write_certificate(directory: &Path) -> String {
     certificate
 }
 
-fn settings(directory: &Path) -> TlsSettings {
+pub(crate) fn settings(directory: &Path) -> TlsSettings {
     TlsSettings {
         cert_file: directory.join("cert.pem"),
         key_file: directory.join("key.pem"),
@@ -31,7 +31,7 @@ fn settings(directory: &Path) -> TlsSettings {
 }
 
 /// A client that knows this certificate and no other.
-fn client_of(certificate: &str) -> Client {
+pub(crate) fn client_of(certificate: &str) -> Client {
     let certificate = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("PEM");
     let builder = Client::builder().tls_certs_only([certificate]);
     builder.build().expect("a client")

@@ -86,6 +86,27 @@ fn a_cost_is_within_the_floor_and_the_ceiling() {
 }
 
 #[test]
+fn a_length_among_the_parameters_of_pbkdf2_is_that_of_the_hash() {
+    let hash = |parameters: &str| {
+        let (salt, hash) = ("A".repeat(22), "A".repeat(43));
+        format!("$pbkdf2-sha256${parameters}${salt}${hash}")
+    };
+    let (plain, _) = schemes::import(&hash("i=100000"), &Cost::DEFAULT).expect("a hash");
+    let (long, scheme) = schemes::import(&hash("i=100000,l=32"), &Cost::DEFAULT).expect("a hash");
+    assert_eq!(long.as_str(), plain.as_str());
+    assert_eq!(scheme.as_deref(), Some("pbkdf2-sha256:100000"));
+    for bad in [
+        "i=100000,l=31",
+        "i=100000,l=",
+        "i=100000,l=32,l=32",
+        "l=32,i=100000",
+        "i=100000,x=32",
+    ] {
+        assert_eq!(refusal(&hash(bad)), Some(HashError::Malformed), "{bad}");
+    }
+}
+
+#[test]
 fn what_is_no_hash_is_refused() {
     let good = "$2b$10$hZs.cLLrPDXoINvwvKqZr.BgAqaxlvTkcueZjtSkATCsbJ/sFmO7q";
     assert_eq!(refusal(good), None);
