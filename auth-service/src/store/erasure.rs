@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails, by the last failure.
+    /// When the database fails, by the first failure.
     pub async fn resume_erasures(&self) -> Result<(), StoreError> {
         let ids: Vec<String> = on_pool!(&self.readers, |pool| sqlx::query_scalar(
             "select id from users where erasing_since is not null order by id limit $1",
@@ -119,7 +119,7 @@ impl Store {
         let mut outcome = Ok(());
         for id in ids {
             let finished = self.finish_erasure(&id).await;
-            outcome = finished.or_else(Err).and(outcome);
+            outcome = outcome.and(finished);
         }
         outcome
     }

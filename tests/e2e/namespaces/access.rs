@@ -236,6 +236,54 @@ async fn an_end_that_the_gateway_decides_ends_all_namespaces_of_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kick_of_one_connection_leaves_the_token_of_a_client_that_reads_good() {
+    let api = WithApi::start_with(with_admin()).await;
+    let stack = &api.stack;
+    let own = stack.forge().token();
+    let mut socket = in_both(stack, &own).await;
+    let token = api.back_end(ALL_SCOPES).token();
+    let listed = api.call(Method::GET, "/v1/connections", &token, None).await;
+    let listed = listed.ok();
+    let listed = listed["connections"].as_array().expect("connections");
+    let in_admin = listed.iter().find(|one| one["namespace"] == "/admin");
+    let body = json!({ "connection": in_admin.expect("one")["connection"] });
+    let answer = api
+        .call(Method::POST, "/v1/disconnect", &token, Some(body))
+        .await
+        .ok();
+    assert_eq!(answer["disconnected"], 1, "{answer}");
+    assert_eq!(socket.closed().await, ["41/admin,"]);
+    Opening::of(stack).admitted(&own).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_a_namespace_leave_an_admitted_client_in_the_others() {
+    let namespaces = json!([{ "name": "/staff", "scope": "staff", "rooms": open_rooms() }]);
+    let options = options(namespaces)
+        .gateway("limits.refusals", 2)
+        .gateway("limits.namespaces_per_connection", 1);
+    let stack = Stack::start_with(options).await;
+    let (plain, staff) = (stack.forge(), stack.forge().claim("scope", "staff"));
+    let mut socket = Opening::of(&stack).session().await;
+    let admitted = socket.connect(&json!({ "token": plain.token() })).await;
+    admitted.expect("a good token");
+    for token in [&plain, &staff, &plain] {
+        let refused = socket.connect_to("/staff", &token.token()).await;
+        let reason = refused.expect_err("no place").0["data"]["reason"].clone();
+        assert_eq!(reason, "too_many_namespaces");
+    }
+    socket.subscribe("lobby").await;
+    // Outside of all namespaces the same refusals end the connection.
+    let mut outside = Opening::of(&stack).session().await;
+    for _ in 0..2 {
+        let refused = outside.connect_to("/staff", &plain.token()).await;
+        let reason = refused.expect_err("no scope").0["data"]["reason"].clone();
+        assert_eq!(reason, "namespace_forbidden");
+    }
+    outside.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_is_told_in_each_namespace_before_the_connection_ends() {
     // Over this time clients are told one after the other, each in all of its namespaces at once.
     let stack = Stack::start_with(with_admin().gateway("drain.window_secs", 4)).await;

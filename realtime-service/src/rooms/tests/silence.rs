@@ -6,7 +6,10 @@ use super::{
     two_gateways::{Client, Gateway, Stream},
     *,
 };
-use crate::cluster::testing::{Harm, SimulatedRedis, simulated};
+use crate::cluster::{
+    Listener,
+    testing::{Harm, SimulatedRedis, simulated},
+};
 
 /// The time in which a subscription is answered by a gateway that has to find Redis silent first.
 const SOON: Duration = Duration::from_millis(300);
@@ -64,4 +67,33 @@ async fn a_room_that_nobody_was_in_is_entered_while_redis_is_silent() {
     gateway.publish(&stream, "one").await;
     client.finish(&gateway).await;
     assert_eq!(client.epochs, 1, "the epoch in Redis is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_confirmed_late_is_read_again_though_the_log_was_read() {
+    let harm = Harm {
+        lost: 100,
+        ..Harm::default()
+    };
+    let redis = SimulatedRedis::new(0, harm);
+    let gateways = [simulated(&redis).0, simulated(&redis).0];
+    for cluster in &gateways {
+        cluster.connected().await;
+    }
+    let [here, elsewhere] = gateways.map(Gateway::around);
+    let stream = Stream::default();
+    let mut client = Client::enter(&here, &stream, 0).await;
+    let room = here.rooms.get_or_open(&name("lobby"));
+    let generation = room.log().redis().expect("Redis").generation_shared();
+    // The log is read in this generation.
+    Listener::resume(room.clone(), generation);
+    tokio::time::sleep(SOON).await;
+    elsewhere.publish(&stream, "one").await;
+    tokio::time::sleep(SOON).await;
+    client.read();
+    assert_eq!(client.heard, 0, "the channel has lost it");
+
+    Listener::resume(room, generation);
+    client.finish(&here).await;
+    assert_eq!(client.heard, 1);
 }

@@ -82,8 +82,7 @@ impl EngineSession {
         match self.socketioxide() {
             Some(carrier) => carrier.forget_later(self.forget_credentials_later()),
             None if self.context.has_namespaces => {
-                let later = || self.forget_credentials_later();
-                life.forgetting.get_or_insert_with(later);
+                (life.forgetting).get_or_insert_with(|| self.forget_credentials_later());
             }
             // There is no other namespace, so the credentials are of no more use.
             None => self.forget_credentials(),
