@@ -62,12 +62,10 @@ async fn a_session_that_polls_is_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_does_not_even_poll_is_ended() {
     let stack = Stack::start().await;
-    let mut watcher = Opening::of(&stack)
-        .admitted(&stack.forge().expires_in(3).token())
-        .await;
-    let session = Polling::of(&stack)
-        .admitted(&stack.forge().expires_in(2).token())
-        .await;
+    let forge = || stack.forge();
+    let (brief, longer) = (forge().expires_in(3), forge().expires_in(4));
+    let mut watcher = Opening::of(&stack).admitted(&longer.token()).await;
+    let session = Polling::of(&stack).admitted(&brief.token()).await;
     // The other one ends later, so when it has this one has.
     assert_told(&watcher.closed().await);
     assert_gone(&stack, &session).await;

@@ -140,9 +140,12 @@ impl Redis {
                 .await?;
             // The server answers, and then closes the connection too. Sentinels know no QUIT.
             stream.shutdown().await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            Ok(answer)
+            let mut answer = Vec::new();
+            match stream.read_to_end(&mut answer).await {
+                // A server that closes first resets a connection whose end it has not read.
+                Err(error) if answer.is_empty() => Err(error),
+                _ => String::from_utf8(answer).map_err(std::io::Error::other),
+            }
         };
         soon("an answer of Redis", answer).await
     }

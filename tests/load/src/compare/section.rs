@@ -69,7 +69,7 @@ impl Section {
         let mut text = format!("{}## {}\n\n", self.begin(), self.title);
         let _ = writeln!(
             text,
-            "`{}` writes this section. {}\nFigures are medians of {rounds} rounds.\n",
+            "`{}` writes this section. {}\nFigures are medians; rounds: {rounds}.\n",
             self.command, self.introduction
         );
         text.push_str(table);
