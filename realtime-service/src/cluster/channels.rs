@@ -196,8 +196,7 @@ impl Channels {
                 }
                 self.confirm(&added, &removed);
             }
-            drop(waiting);
-            link.silence.end();
+            waiting.answer();
         }
     }
 

@@ -191,9 +191,9 @@ impl Shard {
                         .await
                 }
             };
-            drop(waiting);
-            if answer.is_ok() {
-                link.silence.end();
+            match &answer {
+                Ok(_) => waiting.answer(),
+                Err(_) => drop(waiting),
             }
             match answer {
                 Ok(Some(incarnation)) if *incarnation == *link.incarnation => held = anchor,

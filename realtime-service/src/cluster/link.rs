@@ -149,10 +149,8 @@ impl Link {
     /// See [`Away`].
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
         let _charge = self.charge(command.get_packed_command().len())?;
-        let waiting = self.silence.wait();
-        let answer = command.query_async(&mut self.connection.clone()).await;
-        drop(waiting);
-        Ok(self.settle(answer)?)
+        let mut connection = self.connection.clone();
+        Ok(self.settle(command.query_async(&mut connection)).await?)
     }
 
     /// Runs a script whose bytes are charged by the caller.
@@ -160,10 +158,8 @@ impl Link {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Failure> {
-        let waiting = self.silence.wait();
-        let answer = script.invoke_async(&mut self.connection.clone()).await;
-        drop(waiting);
-        self.settle(answer)
+        let mut connection = self.connection.clone();
+        self.settle(script.invoke_async(&mut connection)).await
     }
 
     pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Away> {
@@ -174,11 +170,17 @@ impl Link {
         })
     }
 
-    /// Counts an answer. A server that takes no writes is left, so that the connection is made anew: to
+    /// Awaits and counts an answer. A server that takes no writes is left, so that the connection is made anew: to
     /// the server that has taken its place, behind the same name.
-    fn settle<T>(&self, answer: Result<T, RedisError>) -> Result<T, Failure> {
-        if !answer.as_ref().is_err_and(RedisError::is_timeout) {
-            self.silence.end();
+    async fn settle<T>(
+        &self,
+        request: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, Failure> {
+        let waiting = self.silence.wait();
+        let answer = request.await;
+        match &answer {
+            Err(error) if error.is_timeout() => drop(waiting),
+            _ => waiting.answer(),
         }
         let error = match answer {
             Ok(answer) => {

@@ -26,7 +26,10 @@ struct State {
 }
 
 /// A request that waits for its answer.
-pub(super) struct Waiting<'a>(&'a Silence);
+pub(super) struct Waiting<'a> {
+    silence: &'a Silence,
+    is_answered: bool,
+}
 
 impl Silence {
     pub(super) fn new() -> Self {
@@ -46,13 +49,10 @@ impl Silence {
             state.since = Instant::now();
         }
         state.waiting += 1;
-        Waiting(self)
-    }
-
-    /// Notes an answer.
-    pub(super) fn end(&self) {
-        let mut state = self.lock();
-        (state.since, state.is_silent) = (Instant::now(), false);
+        Waiting {
+            silence: self,
+            is_answered: false,
+        }
     }
 
     /// Waits until the server is silent.
@@ -80,8 +80,19 @@ impl Silence {
     }
 }
 
+impl Waiting<'_> {
+    /// Notes the answer, which ends a silence.
+    pub(super) fn answer(mut self) {
+        self.is_answered = true;
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
+        let mut state = self.silence.lock();
+        state.waiting -= 1;
+        if self.is_answered {
+            (state.since, state.is_silent) = (Instant::now(), false);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How far a client of the engine has come in each namespace.
+//! The stage that a client of the engine has reached in each namespace.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -7,11 +7,11 @@ use crate::{
     session::{ClientShare, Session},
 };
 
-/// How far a client has come in the namespaces.
+/// The stages that a client has reached in the namespaces.
 #[derive(Default)]
 pub struct Admission {
     stages: Mutex<Stages>,
-    /// What its sessions share.
+    /// The part that its sessions share.
     share: OnceLock<Arc<ClientShare>>,
 }
 
@@ -25,18 +25,18 @@ pub(super) struct Stages {
 /// The stage of a client in a namespace.
 #[derive(Default)]
 pub(super) enum Stage {
-    /// It has not presented a token, or was rejected, or has left.
+    /// The client has not presented a token, or was rejected, or has left.
     #[default]
     Outside,
     /// Its token is being verified.
     Connecting,
-    /// It has left while its token is being verified.
+    /// The client has left while its token is being verified.
     Leaving,
-    /// It was admitted.
+    /// The client was admitted.
     Joined(Arc<Session>),
 }
 
-/// What becomes of CONNECT.
+/// Outcome of a CONNECT.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begun {
     /// The token is to be verified.
@@ -130,7 +130,7 @@ impl Admission {
         self.stages().begin(namespace, limit)
     }
 
-    /// What the sessions of the client share.
+    /// The part that the sessions of the client share.
     pub(super) fn share(&self) -> &Arc<ClientShare> {
         self.share.get_or_init(Arc::default)
     }

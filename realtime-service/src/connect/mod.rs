@@ -125,7 +125,7 @@ async fn open(
     Ok(session)
 }
 
-/// How many packets may wait when a client is told that it is not admitted: with a session in some
+/// Maximum number of packets that wait when a client is told that it is not admitted: with a session in some
 /// namespace, and without one.
 const MAXIMUM_WAITING: usize = 4096;
 const MAXIMUM_WAITING_OUTSIDE: usize = 64;

@@ -63,7 +63,7 @@ pub(crate) async fn judge(
     Ok(())
 }
 
-/// What happened while clients used the cluster.
+/// Events while clients used the cluster.
 pub(crate) struct Played {
     /// The second in which each gateway began to hand its clients over, and their number.
     pub(crate) drains: Vec<(u64, usize)>,

@@ -1,4 +1,4 @@
-//! Who may enter a namespace, how many may, and how everybody leaves.
+//! Admission to a namespace, its bounds, and the ways to leave.
 
 use harness::{
     Opening, Stack,

@@ -36,7 +36,7 @@ use crate::{
     namespaces::MAIN,
 };
 
-/// What the settings say of who may do what in one namespace.
+/// Rules of the settings about who may do what in one namespace.
 pub struct Policy {
     namespace: Arc<str>,
     /// The tokens that a client needs in it; `None` when every token that is accepted will do.

@@ -52,7 +52,7 @@ impl RoomName {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::parse`], or when no namespace of the settings has such a name.
+    /// The errors of [`Self::parse`], and one when no namespace of the settings has such a name.
     pub fn parse_in(namespace: &str, text: impl Into<String>) -> Result<Self, InvalidRoomName> {
         let main = Self::parse(text)?;
         if namespace == MAIN {

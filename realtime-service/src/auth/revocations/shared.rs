@@ -230,7 +230,7 @@ impl SharedRevocations {
         let compared = self.read_on(&link, &mut last, is_comparing).await;
         let mut progress = self.progress();
         if compared.is_err() {
-            // What was read need not be read again, and a comparison has to begin anew.
+            // Lines that were read need not be read again, and a comparison has to begin anew.
             progress.is_incomplete |= is_comparing;
             progress.last = last;
             return compared;

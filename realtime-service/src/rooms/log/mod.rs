@@ -125,7 +125,7 @@ impl RoomLog {
     ///
     /// # Errors
     ///
-    /// Those of `reading`, and [`LogError::Unavailable`] when the server is silent.
+    /// The errors of `reading`, and [`LogError::Unavailable`] when the server is silent.
     pub(super) async fn unless_silent<T>(
         &self,
         reading: impl Future<Output = Result<T, LogError>>,

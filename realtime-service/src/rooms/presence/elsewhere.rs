@@ -143,7 +143,7 @@ impl Elsewhere {
             } = page;
             let known = self.gateways.get(&id).map(|it| it.written.version);
             if known.is_some_and(|known| known > written.version) && self.is_in_part(&id) {
-                // What was heard since is newer than the page, and is not all.
+                // News since then is newer than the page, and is not all.
                 if self.read_on(&id, rows, cursor == 0, flips) && cursor != 0 {
                     places.push((id, cursor));
                 }

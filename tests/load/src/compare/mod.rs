@@ -10,6 +10,7 @@ mod figures;
 mod machine;
 mod prepare;
 mod process;
+mod rounds;
 mod section;
 mod servers;
 mod verdict;

@@ -13,7 +13,7 @@ pub(super) struct Section {
     /// The command that writes it.
     pub(super) command: &'static str,
     pub(super) title: &'static str,
-    /// What is measured, in lines.
+    /// The measurement, in lines.
     pub(super) introduction: &'static str,
 }
 

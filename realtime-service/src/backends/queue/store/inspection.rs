@@ -41,11 +41,11 @@ pub struct StoredEvent {
     pub created_at: u64,
     /// When it is tried next.
     pub next_at: u64,
-    /// How often it was sent.
+    /// Number of times that it was sent.
     pub attempts: u32,
     /// When it was given up; `None` while it is to be delivered.
     pub dead_at: Option<u64>,
-    /// Why it was not delivered the last time.
+    /// Reason why it was not delivered the last time.
     pub problem: Option<String>,
     /// Its number in the queue: a later event has a larger one.
     pub seq: i64,

@@ -3,19 +3,19 @@
 mod calling;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Args, Parser};
 
 use self::calling::{Calls, Phases};
 use super::figures::{Figures, Row};
-use super::prepare::{self, Home};
-use super::process::{Cores, Process, free_address};
-use super::raise_file_limit;
+use super::prepare::Home;
+use super::process::{Process, free_address};
+use super::rounds::{self, Bench};
 use super::section::Section;
-use super::servers::{Programs, gateway, listening};
-use crate::measurement::{Format, number};
+use super::servers::{gateway, listening};
+use crate::measurement::number;
 use crate::target::Target;
 
 /// The section of the figures.
@@ -86,18 +86,11 @@ const ALL: [Row<Figure>; 6] = [
 /// Options of the measurement.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Rounds; figures are their medians.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
-    rounds: u32,
+    #[command(flatten)]
+    rounds: rounds::Options,
     /// Time before, during and after the stop, in seconds each.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(8..=60))]
     phase_secs: u64,
-    /// Document whose section is written; docs/performance.md by default.
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Format of standard output: a table or JSON.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
 /// Measures the calls. Returns whether no bar is missed.
@@ -107,29 +100,14 @@ pub(crate) struct Options {
 /// Returns an error if a program cannot be built, or the result cannot be written. A failed
 /// measurement is part of the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let root = prepare::root()?;
-    let programs = prepare::programs(&root, None)?;
-    let home = Home::new(&programs.issuer)?;
-    let cores = Cores::available()?;
-    raise_file_limit();
-    cores.pin_generator()?;
-    let mut figures = Figures::new(&ALL);
-    for round in 1..=options.rounds {
-        eprintln!("cargo load: round {round} of {}", options.rounds);
-        match measure(&programs, &home, &cores, options.phase_secs) {
-            Ok(calls) => note(&mut figures, &calls),
+    rounds::run(
+        &options.rounds,
+        (&SECTION, &ALL),
+        |bench, figures| match measure(bench, options.phase_secs) {
+            Ok(calls) => note(figures, &calls),
             Err(error) => figures.note(Figure::Told, Err(error)),
-        }
-    }
-    cores.unpin()?;
-    match options.format {
-        Format::Json => println!("{}", figures.to_json(options.rounds)),
-        _ => println!("{}", figures.table()),
-    }
-    let output = options.output.clone();
-    let output = output.unwrap_or_else(|| root.join("docs/performance.md"));
-    SECTION.write(&output, &root, (&figures.table(), options.rounds))?;
-    Ok(figures.are_good())
+        },
+    )
 }
 
 fn note(figures: &mut Figures<Figure>, calls: &Calls) {
@@ -150,12 +128,12 @@ fn note(figures: &mut Figures<Figure>, calls: &Calls) {
     );
 }
 
-fn measure(
-    programs: &Programs,
-    home: &Home,
-    cores: &Cores,
-    phase_secs: u64,
-) -> anyhow::Result<Calls> {
+fn measure(bench: &Bench, phase_secs: u64) -> anyhow::Result<Calls> {
+    let Bench {
+        programs,
+        home,
+        cores,
+    } = bench;
     let state = home.new_state()?;
     let mut back_ends = Vec::new();
     for event in EVENTS {

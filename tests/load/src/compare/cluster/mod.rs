@@ -7,8 +7,6 @@ mod group;
 mod outage;
 mod revocation;
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use clap::Args;
 
@@ -16,12 +14,9 @@ use self::figures::Figure;
 use self::group::{Group, Kind};
 use super::bars::CPU;
 use super::figures::Figures;
-use super::prepare::{self, Home};
-use super::process::Cores;
-use super::raise_file_limit;
+use super::rounds::{self, Bench};
 use super::section::Section;
-use super::servers::Programs;
-use crate::measurement::{Format, Measurement};
+use crate::measurement::Measurement;
 use crate::modes::fan_out;
 
 /// The section of the figures.
@@ -43,9 +38,8 @@ const ROOM: u32 = 100;
 /// Options of the measurement.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Rounds; figures are their medians.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
-    rounds: u32,
+    #[command(flatten)]
+    rounds: rounds::Options,
     /// Time of each measurement of messages, in milliseconds.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u64).range(500..=60_000))]
     duration_ms: u64,
@@ -55,20 +49,12 @@ pub(crate) struct Options {
     /// Time for which Redis is stopped, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=120))]
     outage_secs: u64,
-    /// Document whose section is written; docs/performance.md by default.
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Format of standard output: a table or JSON.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
-/// The means of the measurement.
-struct Bench<'a> {
+/// The measurements of one round.
+struct Measurements<'a> {
     options: &'a Options,
-    programs: Programs,
-    home: Home,
-    cores: Cores,
+    bench: &'a Bench,
 }
 
 /// Measures the gateways. Returns whether no bar is missed.
@@ -78,37 +64,15 @@ struct Bench<'a> {
 /// Returns an error if a program cannot be built, or the result cannot be written. A failed
 /// measurement is part of the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let root = prepare::root()?;
-    let programs = prepare::programs(&root, None)?;
-    let home = Home::new(&programs.issuer)?;
-    let cores = Cores::available()?;
-    raise_file_limit();
-    cores.pin_generator()?;
-    let bench = Bench {
-        options,
-        programs,
-        home,
-        cores,
-    };
-    let mut figures = Figures::new(&figures::ALL);
-    for round in 1..=options.rounds {
-        eprintln!("cargo load: round {round} of {}", options.rounds);
-        bench.measure(&mut figures);
-    }
-    bench.cores.unpin()?;
-    match options.format {
-        Format::Json => println!("{}", figures.to_json(options.rounds)),
-        _ => println!("{}", figures.table()),
-    }
-    let output = options.output.clone();
-    let output = output.unwrap_or_else(|| root.join("docs/performance.md"));
-    SECTION.write(&output, &root, (&figures.table(), options.rounds))?;
-    Ok(figures.are_good())
+    let (rounds, section) = (&options.rounds, (&SECTION, &figures::ALL[..]));
+    rounds::run(rounds, section, |bench, figures| {
+        Measurements { options, bench }.make(figures);
+    })
 }
 
-impl Bench<'_> {
+impl Measurements<'_> {
     /// Measures everything once.
-    fn measure(&self, figures: &mut Figures<Figure>) {
+    fn make(&self, figures: &mut Figures<Figure>) {
         let own = self.room_on_one_gateway(figures);
         figures.note(Figure::AloneRatio, own);
         let message = self.cross(figures);
@@ -139,9 +103,9 @@ impl Bench<'_> {
             let theirs = theirs.and_then(|group| self.cpu_of(&group));
             figures.note(of_delivery, ratio(&delivery, theirs));
         }
-        let revoked = self
-            .start(Kind::Ours, 3)
-            .and_then(|group| revocation::run(&group, &self.home, (self.options.sessions, "all")));
+        let revoked = self.start(Kind::Ours, 3).and_then(|group| {
+            revocation::run(&group, &self.bench.home, (self.options.sessions, "all"))
+        });
         match revoked {
             Ok(revoked) => {
                 figures.note(Figure::RevocationP99, revoked.p99_ms());
@@ -154,12 +118,17 @@ impl Bench<'_> {
         }
         let outage = self
             .start(Kind::Ours, 1)
-            .and_then(|group| outage::run(&group, &self.home, self.options.outage_secs));
+            .and_then(|group| outage::run(&group, &self.bench.home, self.options.outage_secs));
         figures::note_outage(figures, outage);
     }
 
     fn start(&self, kind: Kind, nodes: usize) -> anyhow::Result<Group> {
-        Group::start(kind, nodes, &self.programs, &self.home, &self.cores)
+        let Bench {
+            programs,
+            home,
+            cores,
+        } = self.bench;
+        Group::start(kind, nodes, programs, home, cores)
     }
 
     /// Returns the CPU time of a delivery on one gateway with Redis, divided by that of one without.
@@ -222,7 +191,7 @@ impl Bench<'_> {
             duration_ms: self.options.duration_ms,
             warm_up_ms: 1000,
         };
-        let result = fan_out::run(&group.target(&self.home)?, &options)?;
+        let result = fan_out::run(&group.target(&self.bench.home)?, &options)?;
         match result.failure() {
             None => Ok(result),
             Some(failure) => anyhow::bail!(failure),
