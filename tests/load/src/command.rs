@@ -139,3 +139,15 @@ where
         Command::Backends(options) => compare::backends::run(&options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn each_command_and_option_has_its_own_name() {
+        Arguments::command().debug_assert();
+    }
+}

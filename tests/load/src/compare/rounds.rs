@@ -16,7 +16,7 @@ use crate::measurement::Format;
 
 /// Options of every section.
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct Rounds {
     /// Rounds; figures are their medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
@@ -42,7 +42,7 @@ pub(super) struct Bench {
 /// Returns an error if a program cannot be built, or the result cannot be written. A failed
 /// measurement is part of the result.
 pub(super) fn run<F: Copy + Debug + Eq + Hash>(
-    options: &Options,
+    options: &Rounds,
     (section, rows): (&Section, &'static [Row<F>]),
     measure: impl Fn(&Bench, &mut Figures<F>),
 ) -> anyhow::Result<bool> {

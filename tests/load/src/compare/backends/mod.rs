@@ -12,7 +12,7 @@ use self::calling::{Calls, Phases};
 use super::figures::{Figures, Row};
 use super::prepare::Home;
 use super::process::{Process, free_address};
-use super::rounds::{self, Bench};
+use super::rounds::{self, Bench, Rounds};
 use super::section::Section;
 use super::servers::{gateway, listening};
 use crate::measurement::number;
@@ -87,7 +87,7 @@ const ALL: [Row<Figure>; 6] = [
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
-    rounds: rounds::Options,
+    rounds: Rounds,
     /// Time before, during and after the stop, in seconds each.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(8..=60))]
     phase_secs: u64,

@@ -14,7 +14,7 @@ use self::figures::Figure;
 use self::group::{Group, Kind};
 use super::bars::CPU;
 use super::figures::Figures;
-use super::rounds::{self, Bench};
+use super::rounds::{self, Bench, Rounds};
 use super::section::Section;
 use crate::measurement::Measurement;
 use crate::modes::fan_out;
@@ -39,7 +39,7 @@ const ROOM: u32 = 100;
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
-    rounds: rounds::Options,
+    rounds: Rounds,
     /// Time of each measurement of messages, in milliseconds.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u64).range(500..=60_000))]
     duration_ms: u64,
