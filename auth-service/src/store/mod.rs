@@ -63,7 +63,7 @@ pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter, SessionStarted};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use database::Pool;
+use database::{Pool, Turns};
 use event::Actor;
 use exchange::ExchangeQueue;
 use file::OpenedFile;
@@ -75,6 +75,8 @@ use transaction::Transaction;
 pub struct Store {
     /// SQLite has one writer at a time anyway; a second connection would only wait, or fail.
     writer: Pool,
+    /// The transactions on that connection.
+    turns: Turns,
     readers: Pool,
     exchanges: ExchangeQueue,
     /// The runtime that opened the store, which outlives the runtimes of the HTTP workers.
@@ -126,6 +128,7 @@ impl Store {
         match opened {
             Ok((writer, readers)) => Ok(Self {
                 writer,
+                turns: Turns::new(),
                 readers,
                 exchanges: ExchangeQueue::default(),
                 runtime: Handle::current(),
@@ -176,7 +179,12 @@ impl Store {
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
         let retention_secs = self.event_retention_secs;
-        Transaction::begin(&self.writer, self.actor.clone(), retention_secs).await
+        let connection = self.writer.begin(&self.turns).await?;
+        Ok(Transaction::new(
+            connection,
+            self.actor.clone(),
+            retention_secs,
+        ))
     }
 
     /// Closes all connections, so that a write-ahead log is written back.

@@ -3,7 +3,7 @@
 
 use super::{
     StoreError, audit,
-    database::{OpenTransaction, Pool},
+    database::OpenTransaction,
     event::{Actor, Event, RecordedEvent},
     outbox::{self, Destination, NewMessage},
     outgoing::{self, OutgoingEvent},
@@ -21,19 +21,19 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Starts a transaction in the name of `actor`.
-    pub(super) async fn begin(
-        pool: &Pool,
+    /// Returns a transaction in the name of `actor`.
+    pub(super) fn new(
+        connection: OpenTransaction,
         actor: Actor,
         event_retention_secs: Option<i64>,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
-            connection: pool.begin().await?,
+    ) -> Self {
+        Self {
+            connection,
             events: Vec::new(),
             outgoing: Vec::new(),
             actor,
             event_retention_secs,
-        })
+        }
     }
 
     /// Records an event that becomes true with this transaction. [`Self::commit`] appends it to the

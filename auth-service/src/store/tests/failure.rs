@@ -213,7 +213,7 @@ async fn the_server_ends_a_transaction_whose_client_says_nothing() {
 async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
     let store = with_alice().await;
     let mut transaction = store.begin().await.expect("a transaction");
-    let OpenTransaction::Sqlite(connection) = &mut transaction.connection else {
+    let OpenTransaction::Sqlite(member) = &mut transaction.connection else {
         panic!("not an SQLite file");
     };
     // Checked at the commit and not before.
@@ -222,7 +222,7 @@ async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
         "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
     ] {
         sqlx::query(statement)
-            .execute(&mut **connection)
+            .execute(member.connection().expect("a connection"))
             .await
             .expect(statement);
     }

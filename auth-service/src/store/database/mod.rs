@@ -3,34 +3,26 @@
 //! The text of a statement is the same for both, but sqlx makes it a different type for each. So a
 //! statement is written once, and [`on_pool`] and [`on_transaction`] compile it for either.
 
+mod deadlines;
+mod group_commit;
+
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection,
-    SqlitePool,
+    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::deadlines::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT};
+pub(super) use self::{
+    deadlines::{WAIT_DEADLINE, in_time},
+    group_commit::{Member, Turns},
+};
 use super::{
     StoreError, file,
     schema::{self, Opener},
 };
-
-/// Time for which a connection waits for another process's write.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Time for which a request waits for a connection, also while a server that has gone away may be on its
-/// way back: with the time above, whoever cannot be served is told so within two seconds.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Maximum time that a request waits before the database works on it: for a connection, and for the lock
-/// of another process.
-pub(super) const WAIT_DEADLINE: Duration = ACQUIRE_TIMEOUT.saturating_add(BUSY_TIMEOUT);
-
-/// Maximum time of a statement, its wait for a connection included: a server that stopped in the
-/// middle of one says nothing at all.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Maximum time in which a connection shows, after its use, that it can be used again.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
@@ -52,7 +44,7 @@ pub(super) enum Pool {
 /// A transaction of either database, without its audit events. Every change of data uses
 /// [`super::transaction::Transaction`] instead, which records them.
 pub(super) enum OpenTransaction {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(Member),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
@@ -74,9 +66,16 @@ macro_rules! on_pool {
 macro_rules! on_transaction {
     ($transaction:expr, |$connection:ident| $work:expr) => {
         match $transaction.as_mut() {
-            $crate::store::database::OpenTransaction::Sqlite(transaction) => {
-                let $connection = &mut **transaction;
-                $crate::store::database::in_time(async { Ok($work) }).await?
+            $crate::store::database::OpenTransaction::Sqlite(member) => {
+                let worked = $crate::store::database::in_time(async {
+                    let $connection = member.connection()?;
+                    Ok($work)
+                })
+                .await;
+                if worked.is_err() {
+                    member.fail();
+                }
+                worked?
             }
             $crate::store::database::OpenTransaction::Postgres(transaction) => {
                 let $connection = &mut **transaction;
@@ -87,15 +86,6 @@ macro_rules! on_transaction {
 }
 
 pub(super) use {on_pool, on_transaction};
-
-/// The outcome of `work`, unless it takes longer than a statement may.
-pub(super) async fn in_time<T>(
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(STATEMENT_DEADLINE, work)
-        .await
-        .unwrap_or(Err(StoreError::TooSlow))
-}
 
 /// Whether a connection can be used again.
 ///
@@ -184,14 +174,11 @@ impl Pool {
         Ok(Self::Postgres(pool))
     }
 
-    /// Starts a transaction. In SQLite it locks at once: one that locked at its first write would fail
-    /// when another had written since it read.
-    pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
+    /// Starts a transaction. In SQLite it waits for its turn.
+    pub(super) async fn begin(&self, turns: &Turns) -> Result<OpenTransaction, StoreError> {
         in_time(async {
             Ok(match self {
-                Self::Sqlite(pool) => {
-                    OpenTransaction::Sqlite(pool.begin_with("begin immediate").await?)
-                }
+                Self::Sqlite(pool) => OpenTransaction::Sqlite(turns.begin(pool).await?),
                 Self::Postgres(pool) => OpenTransaction::Postgres(pool.begin().await?),
             })
         })
@@ -210,19 +197,18 @@ impl OpenTransaction {
     /// Commits the transaction. When this returns `Ok`, the changes are on the disk. After an error it
     /// is not known whether they are.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        in_time(async {
-            match self {
-                Self::Sqlite(transaction) => transaction.commit().await?,
-                Self::Postgres(mut transaction) => {
+        match self {
+            Self::Sqlite(member) => member.commit().await,
+            Self::Postgres(mut transaction) => {
+                in_time(async {
                     // After a statement that failed, PostgreSQL rolls back at a commit and calls it
                     // a success; any other statement it refuses.
                     sqlx::query("select 1").execute(&mut *transaction).await?;
-                    transaction.commit().await?;
-                }
+                    Ok(transaction.commit().await?)
+                })
+                .await
             }
-            Ok(())
-        })
-        .await
+        }
     }
 }
 

@@ -1,0 +1,273 @@
+use std::{pin::Pin, sync::atomic::AtomicI64};
+
+use futures_util::{FutureExt as _, future::join_all};
+use tempfile::TempDir;
+
+use super::{super::Pool, *};
+use crate::store::Opener;
+
+const ADD: &str = "insert into clients (id, scopes, created_at) values ($1, '', 0)";
+
+/// A database whose commits are counted.
+struct Database {
+    _directory: TempDir,
+    writer: SqlitePool,
+    turns: Turns,
+    commits: Arc<AtomicI64>,
+}
+
+impl Database {
+    async fn open() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("new.db");
+        let opened = Pool::open_sqlite(&path, Opener::Service).await;
+        let Ok((Pool::Sqlite(writer), _)) = opened else {
+            panic!("no database");
+        };
+        let commits = Arc::new(AtomicI64::new(0));
+        let counted = Arc::clone(&commits);
+        let mut connection = writer.acquire().await.expect("a connection");
+        let mut handle = connection.lock_handle().await.expect("a handle");
+        handle.set_commit_hook(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            true
+        });
+        drop(handle);
+        drop(connection);
+        Self {
+            _directory: directory,
+            writer,
+            turns: Turns::new(),
+            commits,
+        }
+    }
+
+    async fn begin(&self) -> Result<Member, StoreError> {
+        self.turns.begin(&self.writer).await
+    }
+
+    /// Adds a client in a transaction of its own.
+    async fn add(&self, id: &str) -> Result<(), StoreError> {
+        let mut member = self.begin().await?;
+        add(&mut member, id).await;
+        member.commit().await
+    }
+
+    fn commits(&self) -> i64 {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    /// The clients that are on the disk.
+    async fn ids(&self) -> Vec<String> {
+        sqlx::query_scalar("select id from clients order by id")
+            .fetch_all(&self.writer)
+            .await
+            .expect("ids")
+    }
+}
+
+async fn add(member: &mut Member, id: &str) {
+    let connection = member.connection().expect("a connection");
+    let added = sqlx::query(ADD).bind(id).execute(connection).await;
+    added.expect("a write");
+}
+
+/// Ends a transaction behind which another one waits.
+fn end(member: Member) -> Pin<Box<impl Future<Output = Result<(), StoreError>>>> {
+    let mut ending = Box::pin(member.commit());
+    assert!(is_waiting(&mut ending));
+    ending
+}
+
+/// Waits for the commit of a transaction that has ended.
+async fn committed(ended: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let answer = timeout(Duration::from_secs(5), ended).await;
+    answer.expect("somebody who commits")
+}
+
+/// Polls a future once.
+fn is_waiting<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+    future.as_mut().now_or_never().is_none()
+}
+
+#[tokio::test]
+async fn transactions_that_wait_at_the_same_time_are_committed_once() {
+    let database = Database::open().await;
+    let names: Vec<String> = (10..40).map(|number| number.to_string()).collect();
+    let outcomes = join_all(names.iter().map(|name| database.add(name))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(database.ids().await, names);
+    assert_eq!(database.commits(), 1);
+    // One alone does not wait for others.
+    database.add("alone").await.expect("a commit");
+    assert_eq!(database.commits(), 2);
+}
+
+#[tokio::test]
+async fn a_group_has_a_bound() {
+    let database = Database::open().await;
+    let names: Vec<String> = (100..300).map(|number| number.to_string()).collect();
+    let outcomes = join_all(names.iter().map(|name| database.add(name))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let least = names.len().div_ceil(MAXIMUM_MEMBERS) as i64;
+    assert!(database.commits() >= least, "{}", database.commits());
+    assert_eq!(database.ids().await, names);
+}
+
+#[tokio::test]
+async fn a_group_that_is_old_takes_no_further_member() {
+    for is_old in [true, false] {
+        let database = Database::open().await;
+        let mut first = database.begin().await.expect("a turn");
+        add(&mut first, "first").await;
+        let mut entering = Box::pin(database.begin());
+        assert!(is_waiting(&mut entering));
+        if is_old {
+            tokio::time::pause();
+            tokio::time::advance(MAXIMUM_AGE).await;
+            tokio::time::resume();
+        }
+        let (outcome, commits) = tokio::join!(first.commit(), async {
+            let second = entering.await.expect("a turn");
+            let commits = database.commits();
+            second.commit().await.expect("a commit");
+            commits
+        });
+        outcome.expect("a commit");
+        assert_eq!(commits, i64::from(is_old));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_answered_before_the_commit() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let mut ended = end(first);
+    let mut second = entering.await.expect("a turn");
+    add(&mut second, "second").await;
+    assert!(is_waiting(&mut ended));
+    assert_eq!(database.commits(), 0);
+    second.commit().await.expect("a commit");
+    let answer = ended.now_or_never().expect("an answer");
+    answer.expect("a commit");
+    assert_eq!(database.commits(), 1);
+}
+
+#[tokio::test]
+async fn a_member_that_is_dropped_takes_nothing_with_it() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let ended = end(first);
+    let mut second = entering.await.expect("a turn");
+    add(&mut second, "second").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    drop(second);
+    let mut third = entering.await.expect("a turn");
+    add(&mut third, "third").await;
+    third.commit().await.expect("a commit");
+    committed(ended).await.expect("a commit");
+    assert_eq!(database.ids().await, ["first", "third"]);
+    assert_eq!(database.commits(), 1);
+}
+
+#[tokio::test]
+async fn the_first_is_dropped_alone() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    drop(first);
+    let mut second = entering.await.expect("a turn");
+    add(&mut second, "second").await;
+    second.commit().await.expect("a commit");
+    assert_eq!(database.ids().await, ["second"]);
+}
+
+#[tokio::test]
+async fn those_that_ended_are_committed_when_the_last_one_is_dropped() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let ended = end(first);
+    let mut second = entering.await.expect("a turn");
+    add(&mut second, "second").await;
+    drop(second);
+    committed(ended).await.expect("a commit");
+    assert_eq!(database.ids().await, ["first"]);
+}
+
+#[tokio::test]
+async fn those_that_ended_are_committed_when_the_one_that_waits_leaves() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let ended = end(first);
+    drop(entering);
+    committed(ended).await.expect("a commit");
+    assert_eq!(database.ids().await, ["first"]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_commit_takes_it_from_nobody() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let ended = end(first);
+    let mut second = entering.await.expect("a turn");
+    add(&mut second, "second").await;
+    drop(end(second));
+    committed(ended).await.expect("a commit");
+    assert_eq!(database.ids().await, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_a_failure_for_all() {
+    let database = Database::open().await;
+    let mut first = database.begin().await.expect("a turn");
+    add(&mut first, "first").await;
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    let ended = end(first);
+    let mut second = entering.await.expect("a turn");
+    // Checked at the commit and not before.
+    for statement in [
+        "pragma defer_foreign_keys = on",
+        "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
+    ] {
+        let connection = second.connection().expect("a connection");
+        let executed = sqlx::query(statement).execute(connection).await;
+        executed.expect(statement);
+    }
+    second.commit().await.expect_err("a broken reference");
+    committed(ended).await.expect_err("the same commit");
+    assert_eq!(database.ids().await, [""; 0]);
+    database.add("next").await.expect("a commit");
+}
+
+#[tokio::test]
+async fn a_transaction_of_which_a_statement_failed_is_not_committed() {
+    let database = Database::open().await;
+    for has_failed in [true, false] {
+        let mut member = database.begin().await.expect("a turn");
+        add(&mut member, "one").await;
+        if has_failed {
+            member.fail();
+        }
+        assert_eq!(member.commit().await.is_err(), has_failed);
+        assert_eq!(database.ids().await.is_empty(), has_failed);
+    }
+}
