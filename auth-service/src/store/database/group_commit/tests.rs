@@ -1,4 +1,7 @@
-use std::{pin::Pin, sync::atomic::AtomicI64};
+use std::{
+    pin::Pin,
+    sync::{atomic::AtomicI64, mpsc},
+};
 
 use futures_util::{FutureExt as _, future::join_all};
 use tempfile::TempDir;
@@ -8,12 +11,16 @@ use crate::store::Opener;
 
 const ADD: &str = "insert into clients (id, scopes, created_at) values ($1, '', 0)";
 
-/// A database whose commits are counted.
+/// The outcome of a transaction that has ended.
+type Ended = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
+
+/// A database whose commits are counted, while the clock stands still: on a slow machine no group grows old.
 struct Database {
     _directory: TempDir,
     writer: SqlitePool,
     turns: Turns,
     commits: Arc<AtomicI64>,
+    _clock: mpsc::Sender<()>,
 }
 
 impl Database {
@@ -39,11 +46,22 @@ impl Database {
             writer,
             turns: Turns::new(),
             commits,
+            _clock: stop_clock(),
         }
     }
 
     async fn begin(&self) -> Result<Member, StoreError> {
         self.turns.begin(&self.writer).await
+    }
+
+    /// Returns the outcome of a transaction that has added a client, and the next one of its group.
+    async fn begin_behind_first(&self) -> (Ended, Member) {
+        let mut first = self.begin().await.expect("a turn");
+        add(&mut first, "first").await;
+        let mut entering = Box::pin(self.begin());
+        assert!(is_waiting(&mut entering));
+        let ended = end(first);
+        (ended, entering.await.expect("a turn"))
     }
 
     /// Adds a client in a transaction of its own.
@@ -66,6 +84,15 @@ impl Database {
     }
 }
 
+/// Stops the clock of the runtime until the sender is dropped, or for ten seconds; then deadlines pass.
+fn stop_clock() -> mpsc::Sender<()> {
+    let (sender, end) = mpsc::channel::<()>();
+    // A paused clock moves on by itself whenever nothing is to be done, except beside a blocking task.
+    tokio::task::spawn_blocking(move || end.recv_timeout(Duration::from_secs(10)));
+    tokio::time::pause();
+    sender
+}
+
 async fn add(member: &mut Member, id: &str) {
     let connection = member.connection().expect("a connection");
     let added = sqlx::query(ADD).bind(id).execute(connection).await;
@@ -73,20 +100,20 @@ async fn add(member: &mut Member, id: &str) {
 }
 
 /// Ends a transaction behind which another one waits.
-fn end(member: Member) -> Pin<Box<impl Future<Output = Result<(), StoreError>>>> {
-    let mut ending = Box::pin(member.commit());
+fn end(member: Member) -> Ended {
+    let mut ending: Ended = Box::pin(member.commit());
     assert!(is_waiting(&mut ending));
     ending
 }
 
 /// Waits for the commit of a transaction that has ended.
-async fn committed(ended: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+async fn committed(ended: Ended) -> Result<(), StoreError> {
     let answer = timeout(Duration::from_secs(5), ended).await;
     answer.expect("somebody who commits")
 }
 
 /// Polls a future once.
-fn is_waiting<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+fn is_waiting<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> bool {
     future.as_mut().now_or_never().is_none()
 }
 
@@ -123,9 +150,7 @@ async fn a_group_that_is_old_takes_no_further_member() {
         let mut entering = Box::pin(database.begin());
         assert!(is_waiting(&mut entering));
         if is_old {
-            tokio::time::pause();
             tokio::time::advance(MAXIMUM_AGE).await;
-            tokio::time::resume();
         }
         let (outcome, commits) = tokio::join!(first.commit(), async {
             let second = entering.await.expect("a turn");
@@ -135,18 +160,14 @@ async fn a_group_that_is_old_takes_no_further_member() {
         });
         outcome.expect("a commit");
         assert_eq!(commits, i64::from(is_old));
+        tokio::time::resume();
     }
 }
 
 #[tokio::test]
 async fn nobody_is_answered_before_the_commit() {
     let database = Database::open().await;
-    let mut first = database.begin().await.expect("a turn");
-    add(&mut first, "first").await;
-    let mut entering = Box::pin(database.begin());
-    assert!(is_waiting(&mut entering));
-    let mut ended = end(first);
-    let mut second = entering.await.expect("a turn");
+    let (mut ended, mut second) = database.begin_behind_first().await;
     add(&mut second, "second").await;
     assert!(is_waiting(&mut ended));
     assert_eq!(database.commits(), 0);
@@ -159,12 +180,7 @@ async fn nobody_is_answered_before_the_commit() {
 #[tokio::test]
 async fn a_member_that_is_dropped_takes_nothing_with_it() {
     let database = Database::open().await;
-    let mut first = database.begin().await.expect("a turn");
-    add(&mut first, "first").await;
-    let mut entering = Box::pin(database.begin());
-    assert!(is_waiting(&mut entering));
-    let ended = end(first);
-    let mut second = entering.await.expect("a turn");
+    let (ended, mut second) = database.begin_behind_first().await;
     add(&mut second, "second").await;
     let mut entering = Box::pin(database.begin());
     assert!(is_waiting(&mut entering));
@@ -194,12 +210,7 @@ async fn the_first_is_dropped_alone() {
 #[tokio::test]
 async fn those_that_ended_are_committed_when_the_last_one_is_dropped() {
     let database = Database::open().await;
-    let mut first = database.begin().await.expect("a turn");
-    add(&mut first, "first").await;
-    let mut entering = Box::pin(database.begin());
-    assert!(is_waiting(&mut entering));
-    let ended = end(first);
-    let mut second = entering.await.expect("a turn");
+    let (ended, mut second) = database.begin_behind_first().await;
     add(&mut second, "second").await;
     drop(second);
     committed(ended).await.expect("a commit");
@@ -222,12 +233,7 @@ async fn those_that_ended_are_committed_when_the_one_that_waits_leaves() {
 #[tokio::test]
 async fn a_client_that_leaves_during_the_commit_takes_it_from_nobody() {
     let database = Database::open().await;
-    let mut first = database.begin().await.expect("a turn");
-    add(&mut first, "first").await;
-    let mut entering = Box::pin(database.begin());
-    assert!(is_waiting(&mut entering));
-    let ended = end(first);
-    let mut second = entering.await.expect("a turn");
+    let (ended, mut second) = database.begin_behind_first().await;
     add(&mut second, "second").await;
     drop(end(second));
     committed(ended).await.expect("a commit");
@@ -237,12 +243,7 @@ async fn a_client_that_leaves_during_the_commit_takes_it_from_nobody() {
 #[tokio::test]
 async fn a_commit_that_fails_is_a_failure_for_all() {
     let database = Database::open().await;
-    let mut first = database.begin().await.expect("a turn");
-    add(&mut first, "first").await;
-    let mut entering = Box::pin(database.begin());
-    assert!(is_waiting(&mut entering));
-    let ended = end(first);
-    let mut second = entering.await.expect("a turn");
+    let (ended, mut second) = database.begin_behind_first().await;
     // Checked at the commit and not before.
     for statement in [
         "pragma defer_foreign_keys = on",
