@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind,
-    aio::MultiplexedConnection, cmd,
+    Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind, cmd,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Away, silence::Silence, terms::Terms};
+use super::{Away, connection::Connection, silence::Silence, terms::Terms};
 use crate::{limits::Charge, metrics::ClusterOutcome};
 
 /// The memory that a request takes besides its bytes.
@@ -18,9 +17,9 @@ const REQUEST_BYTES: usize = 512;
 #[derive(Clone)]
 pub struct Link {
     pub(super) terms: Arc<Terms>,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     /// The connection with the subscriptions: the same one, but for a shard of a Redis Cluster.
-    pub(super) subscriptions: MultiplexedConnection,
+    pub(super) subscriptions: Connection,
     /// The server as `HOST:PORT`.
     pub(super) address: Arc<str>,
     pub(super) generation: u64,

@@ -11,6 +11,7 @@
 
 mod channels;
 mod connect;
+mod connection;
 mod link;
 mod nodes;
 mod requests;
