@@ -30,6 +30,7 @@ pub use self::{
 };
 use self::{
     log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
+    message::Parts,
     presence::SharedPresence,
     room::{Room, RoomError},
 };

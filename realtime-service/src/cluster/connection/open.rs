@@ -54,7 +54,10 @@ impl Connection {
     /// # Errors
     ///
     /// When the server refuses one of them.
-    pub(in crate::cluster) async fn greet(&self, settings: &RedisConnectionInfo) -> RedisResult<()> {
+    pub(in crate::cluster) async fn greet(
+        &self,
+        settings: &RedisConnectionInfo,
+    ) -> RedisResult<()> {
         let mut hello = cmd("HELLO");
         hello.arg(PROTOCOL);
         if let Some(password) = settings.password() {
@@ -90,5 +93,7 @@ async fn secure(
         .with_no_client_auth();
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
     let name = name.context("the host of the server is no name")?;
-    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+    Ok(TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await?)
 }
