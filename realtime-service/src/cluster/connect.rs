@@ -109,16 +109,17 @@ impl Shard {
             generation,
             lost: lost.clone(),
         };
+        let limits = (limit, self.terms.settings.pending_bytes);
         let client = self.terms.client(address)?;
         let info = client.get_connection_info();
         #[cfg(test)]
         if let Some(server) = &self.terms.simulated {
-            let connecting = server.connect(info.redis_settings(), receiver, limit);
+            let connecting = server.connect(info.redis_settings(), receiver, limits);
             let connected = timeout(limit, connecting).await;
             return connected.context("no answer in time")?;
         }
         let root_certificates = self.terms.root_certificates.as_deref();
-        let connecting = Connection::open(info, root_certificates, receiver, limit);
+        let connecting = Connection::open(info, root_certificates, receiver, limits);
         let connected = timeout(limit, connecting).await;
         connected.context("no answer in time")?
     }

@@ -1,43 +1,55 @@
 //! A script with its keys and arguments, encoded as one command.
 
-use std::fmt;
-
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite as _, Script, ServerErrorKind,
-    ToRedisArgs, from_redis_value,
-};
+use redis::{ErrorKind, FromRedisValue, RedisResult, Script, ServerErrorKind, from_redis_value};
 
 use super::connection::Connection;
 
-/// Number of arguments and of their bytes for which there is room at first, without the longest argument.
-const ARGUMENTS: usize = 24;
-const BYTES: usize = 512;
+/// Room for a key or an argument at first, in bytes, without the longest argument.
+const ARGUMENT_BYTES: usize = 32;
 
-/// A script with its keys and arguments.
+/// A script with its keys and arguments. The order of the keys and arguments is that in which they are appended.
 pub struct Invocation {
     script: &'static Script,
-    command: Cmd,
+    /// The command `EVALSHA` in the form of the protocol.
+    command: Vec<u8>,
+    /// Number of keys and arguments that are to be appended.
+    missing: usize,
 }
 
 impl Invocation {
-    /// Begins an invocation: `keys` keys follow, and then the arguments, of which the longest has `bytes` bytes.
+    /// Begins an invocation with `keys` keys and then `arguments` arguments, of which the longest has `bytes` bytes.
     #[must_use]
-    pub fn new(script: &'static Script, keys: usize, bytes: usize) -> Self {
-        let mut command = Cmd::with_capacity(ARGUMENTS, BYTES + bytes);
-        command.arg("EVALSHA").arg(script.get_hash()).arg(keys);
-        Self { script, command }
+    pub fn new(script: &'static Script, keys: usize, arguments: usize, bytes: usize) -> Self {
+        let missing = keys + arguments + 3;
+        let mut command = Vec::with_capacity(missing * ARGUMENT_BYTES + bytes);
+        push_length(&mut command, b'*', missing);
+        let mut invocation = Self {
+            script,
+            command,
+            missing,
+        };
+        invocation.arg(&["EVALSHA"]).arg(&[script.get_hash()]);
+        invocation.number(keys as u64);
+        invocation
     }
 
-    /// Appends a key or an argument.
-    pub fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
-        self.command.arg(argument);
+    /// Appends a key or an argument, which is given in parts.
+    pub fn arg(&mut self, parts: &[impl AsRef<[u8]>]) -> &mut Self {
+        let length = parts.iter().map(|part| part.as_ref().len()).sum();
+        push_length(&mut self.command, b'$', length);
+        for part in parts {
+            self.command.extend_from_slice(part.as_ref());
+        }
+        self.command.extend_from_slice(b"\r\n");
+        self.missing -= 1;
         self
     }
 
-    /// Appends a text as a key or an argument.
-    pub fn text(&mut self, text: fmt::Arguments<'_>) -> &mut Self {
-        self.command.write_arg_fmt(text);
-        self
+    /// Appends a number as an argument.
+    pub fn number(&mut self, number: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let digits = digits_of(number, &mut digits);
+        self.arg(&[digits])
     }
 
     /// Runs the script, which is loaded when the server does not have it.
@@ -46,12 +58,60 @@ impl Invocation {
     ///
     /// When the server does not answer, or the script fails.
     pub(super) async fn run<T: FromRedisValue>(&self, connection: &Connection) -> RedisResult<T> {
-        let mut answer = connection.send(&self.command).await?.extract_error();
+        debug_assert_eq!(self.missing, 0, "keys and arguments are missing");
+        let mut answer = connection
+            .send_encoded(&self.command)
+            .await?
+            .extract_error();
         if matches!(&answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
         {
             self.script.load_async(&mut connection.clone()).await?;
-            answer = connection.send(&self.command).await?.extract_error();
+            answer = connection
+                .send_encoded(&self.command)
+                .await?
+                .extract_error();
         }
         Ok(from_redis_value(answer?)?)
+    }
+}
+
+/// Appends the line before a text or an array: its kind and its length.
+fn push_length(command: &mut Vec<u8>, kind: u8, length: usize) {
+    command.push(kind);
+    command.extend_from_slice(digits_of(length as u64, &mut [0; 20]));
+    command.extend_from_slice(b"\r\n");
+}
+
+/// Writes a decimal number to the end of `digits`, and returns its digits.
+fn digits_of(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[start..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("return 1"));
+
+    #[test]
+    fn an_invocation_is_encoded_as_the_library_encodes_commands() {
+        let mut invocation = Invocation::new(&SCRIPT, 1, 4, 0);
+        invocation.arg(&["a", ":b"]).arg(&[""]).arg(&[b"\r\n"]);
+        invocation.number(0).number(u64::MAX);
+        let mut expected = redis::cmd("EVALSHA");
+        expected.arg(SCRIPT.get_hash()).arg(1).arg("a:b").arg("");
+        expected.arg("\r\n").arg(0).arg(u64::MAX);
+        assert_eq!(invocation.command, expected.get_packed_command());
+        assert_eq!(invocation.missing, 0);
     }
 }

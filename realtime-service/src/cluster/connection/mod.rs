@@ -49,10 +49,12 @@ pub(super) trait Receiver: Send + Sync + Unpin + 'static {
 #[derive(Clone)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
-    /// Maximum time that the server may take to answer.
-    timeout: Duration,
+    limits: Limits,
     _task: Arc<Task>,
 }
+
+/// Maximum time that the server may take to answer, and maximum size of the requests that it does not read, in bytes.
+pub(super) type Limits = (Duration, usize);
 
 /// The task of a connection, which is aborted when the value is dropped.
 struct Task(AbortHandle);
@@ -89,7 +91,7 @@ struct Waiting {
 
 impl Connection {
     /// Runs a connection over `stream`.
-    pub(super) fn spawn<S>(stream: S, receiver: impl Receiver, timeout: Duration) -> Self
+    pub(super) fn spawn<S>(stream: S, receiver: impl Receiver, limits: Limits) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -107,7 +109,7 @@ impl Connection {
         let task = tokio::spawn(driver);
         Self {
             shared,
-            timeout,
+            limits,
             _task: Arc::new(Task(task.abort_handle())),
         }
     }
@@ -119,7 +121,18 @@ impl Connection {
     ///
     /// When the connection ends, or no answer arrives in time.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        self.request(command, ("", 0)).await
+        let write = |outgoing: &mut Vec<u8>| command.write_packed_command(outgoing);
+        self.request(write, ("", 0)).await
+    }
+
+    /// Sends a command as [`Self::send`] does, which is encoded already.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Self::send`].
+    pub(super) async fn send_encoded(&self, command: &[u8]) -> RedisResult<Value> {
+        let write = |outgoing: &mut Vec<u8>| outgoing.extend_from_slice(command);
+        self.request(write, ("", 0)).await
     }
 
     /// Subscribes to channels, or ends their subscriptions, by `command`, and waits until the server has confirmed
@@ -137,19 +150,21 @@ impl Connection {
         for channel in channels {
             request.arg(&**channel);
         }
-        let answer = self.request(&request, (command, channels.len())).await?;
+        let write = |outgoing: &mut Vec<u8>| request.write_packed_command(outgoing);
+        let answer = self.request(write, (command, channels.len())).await?;
         answer.extract_error().map(|_| ())
     }
 
     async fn request(
         &self,
-        command: &Cmd,
+        write: impl FnOnce(&mut Vec<u8>),
         confirmations: (&'static str, usize),
     ) -> RedisResult<Value> {
         let (sender, answer) = oneshot::channel();
+        let (timeout, maximum_bytes) = self.limits;
         let waiting = Waiting {
             answer: Some(sender),
-            deadline: Instant::now() + self.timeout,
+            deadline: Instant::now() + timeout,
             confirmations,
         };
         {
@@ -157,7 +172,10 @@ impl Connection {
             if state.is_closed {
                 return Err(closed());
             }
-            command.write_packed_command(&mut state.outgoing);
+            if state.outgoing.len() > maximum_bytes {
+                return Err(late());
+            }
+            write(&mut state.outgoing);
             state.waiting.push_back(waiting);
         }
         self.shared.task.wake();
@@ -226,8 +244,7 @@ impl Shared {
             if waiting.deadline > now {
                 return Some(waiting.deadline);
             }
-            let late = io::Error::from(io::ErrorKind::TimedOut);
-            let _ = waiting.answer.take()?.send(Err(late.into()));
+            let _ = waiting.answer.take()?.send(Err(late()));
             None
         })
     }
@@ -357,7 +374,15 @@ fn is_confirmation(kind: &[u8]) -> bool {
     kind.ends_with(b"subscribe")
 }
 
+/// The error of a request that the server does not read or answer in time.
+fn late() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
 /// The error of a connection that has ended.
 fn closed() -> RedisError {
     io::Error::from(io::ErrorKind::BrokenPipe).into()
 }
+
+#[cfg(test)]
+mod tests;

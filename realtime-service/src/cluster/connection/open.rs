@@ -1,6 +1,6 @@
 //! Opening a connection: TCP, TLS, and the greeting.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisResult, Value, cmd};
@@ -13,14 +13,14 @@ use tokio_rustls::{
     },
 };
 
-use super::{Connection, Receiver};
+use super::{Connection, Limits, Receiver};
 
 /// The protocol version: push messages come with RESP3.
 const PROTOCOL: u8 = 3;
 
 impl Connection {
     /// Connects to the server that `info` names. `root_certificates` is a PEM text; without it, the certificates of
-    /// the system verify the server's. `timeout` is the maximum time that the server may take to answer a request.
+    /// the system verify the server's.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ impl Connection {
         info: &ConnectionInfo,
         root_certificates: Option<&[u8]>,
         receiver: impl Receiver,
-        timeout: Duration,
+        limits: Limits,
     ) -> anyhow::Result<Self> {
         let (host, port, has_tls) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (host, *port, false),
@@ -41,9 +41,9 @@ impl Connection {
         let connection = match has_tls {
             true => {
                 let stream = secure(stream, host, root_certificates).await?;
-                Self::spawn(stream, receiver, timeout)
+                Self::spawn(stream, receiver, limits)
             }
-            false => Self::spawn(stream, receiver, timeout),
+            false => Self::spawn(stream, receiver, limits),
         };
         connection.greet(info.redis_settings()).await?;
         Ok(connection)

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use self::store::{Store, bulk, error, integer, push, simple};
-use crate::cluster::connection::{Connection, Receiver};
+use crate::cluster::connection::{Connection, Limits, Receiver};
 
 /// Bytes that are under way in one direction of a connection.
 const WIRE_BYTES: usize = 64 * 1024;
@@ -79,7 +79,7 @@ impl SimulatedRedis {
         self: &Arc<Self>,
         info: &RedisConnectionInfo,
         receiver: impl Receiver,
-        timeout: Duration,
+        limits: Limits,
     ) -> anyhow::Result<Connection> {
         ensure!(!self.lock().is_down, "the server is down");
         let (near, far) = duplex(WIRE_BYTES);
@@ -103,7 +103,7 @@ impl SimulatedRedis {
             }
         });
         self.lock().connections[number].task = Some(task.abort_handle());
-        let connection = Connection::spawn(near, receiver, timeout);
+        let connection = Connection::spawn(near, receiver, limits);
         connection.greet(info).await?;
         Ok(connection)
     }

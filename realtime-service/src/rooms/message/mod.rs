@@ -116,16 +116,32 @@ impl Message {
         } = parts;
         let (data, attachments) = (parts.data.json(), parts.data.attachments());
         let (room, epoch) = (json_of(parts.room), json_of(&position.epoch));
-        let offset = position.offset;
-        let meta = format!(
-            r#"{{"room":{room},"epoch":{epoch},"offset":{offset},"id":{id},"ts":{ts},"from":{from}}}"#
-        );
-        let json = format!("[{event},{data},{meta}]");
+        let (offset, ts) = (position.offset.to_string(), ts.to_string());
+        let json = [
+            "[",
+            event,
+            ",",
+            data,
+            r#",{"room":"#,
+            &room,
+            r#","epoch":"#,
+            &epoch,
+            r#","offset":"#,
+            &offset,
+            r#","id":"#,
+            id,
+            r#","ts":"#,
+            &ts,
+            r#","from":"#,
+            from,
+            "}]",
+        ]
+        .concat();
         let packet = outbox::event_of(parts.room.namespace(), &json, attachments);
         let start = packet.text().len() - json.len();
         let event = start + 1..start + 1 + event.len();
         let data = event.end + 1..event.end + 1 + data.len();
-        let meta = data.end + 1..data.end + 1 + meta.len();
+        let meta = data.end + 1..packet.text().len() - 1;
         let digits = parts.data.placeholders().iter();
         Self {
             offset: position.offset,

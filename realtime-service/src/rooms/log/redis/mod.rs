@@ -42,6 +42,9 @@ const EMPTY_ROOM_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const KEYS: [&str; 4] = ["log", "messages", "ids", "id-order"];
 const CHANNEL: &str = "live";
 
+/// Number of arguments of each script.
+const ARGUMENTS: usize = 14;
+
 /// Parts that all logs in Redis share.
 pub(in crate::rooms) struct RedisLogs {
     cluster: Arc<Cluster>,
@@ -82,6 +85,11 @@ impl RedisLogs {
             alone,
         })
     }
+
+    /// Whether a log may go on in the memory of this gateway, which its room has to keep then.
+    pub(in crate::rooms) fn may_go_on_alone(&self) -> bool {
+        self.cluster.goes_on_alone()
+    }
 }
 
 impl RedisLog {
@@ -116,7 +124,7 @@ impl RedisLog {
         }
     }
 
-    pub(super) async fn append(
+    pub(in crate::rooms) async fn append(
         &self,
         draft: &Draft,
         key: Option<&MessageKey>,
@@ -131,10 +139,10 @@ impl RedisLog {
         let prepare = |link: &Link| {
             let mut script = self.script(&APPEND, link, record.len() + id.len());
             script
-                .arg(&record[..])
-                .arg(&id)
-                .arg(ID_LIFETIME.as_millis() as u64)
-                .arg(MOST_IDS);
+                .arg(&[&record])
+                .arg(&[&id])
+                .number(ID_LIFETIME.as_millis() as u64)
+                .number(MOST_IDS as u64);
             script
         };
         let appended = cluster.invoke(&self.channel, record.len(), prepare).await?;
@@ -168,20 +176,21 @@ impl RedisLog {
         if !cluster.reaches(&self.channel) {
             return self.read_alone(selection);
         }
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let (epoch, offset) = match &selection.since {
             Some(since) => (since.epoch.as_str(), since.offset),
             None => ("", 0),
         };
         let limit = selection.limit;
-        let limit = limit.map_or(-1, |limit| count(limit.min(MOST_MESSAGES)));
+        let limit = limit.map_or("-1".to_owned(), |limit| {
+            limit.min(MOST_MESSAGES).to_string()
+        });
         let prepare = |link: &Link| {
             let mut script = self.script(&READ, link, epoch.len());
             script
-                .arg(epoch)
-                .arg(offset)
-                .arg(count(selection.last.min(MOST_MESSAGES)))
-                .arg(limit);
+                .arg(&[epoch])
+                .number(offset)
+                .number(selection.last.min(MOST_MESSAGES) as u64)
+                .arg(&[&limit]);
             script
         };
         let reading = cluster.invoke(&self.channel, epoch.len(), prepare);
@@ -264,22 +273,22 @@ impl RedisLog {
 
     fn script(&self, script: &'static Script, link: &Link, bytes: usize) -> Invocation {
         let settings = &self.logs.settings;
-        let mut script = Invocation::new(script, KEYS.len(), bytes);
+        let mut script = Invocation::new(script, KEYS.len(), ARGUMENTS, bytes);
         let name = self.channel.trim_end_matches(CHANNEL);
         for key in KEYS {
-            script.text(format_args!("{name}{key}"));
+            script.arg(&[name, key]);
         }
         script
-            .arg(link.tenure())
-            .arg(random_id())
-            .arg(&self.channel)
-            .arg(settings.messages)
-            .arg(settings.secs * 1000)
-            .arg(settings.bytes)
-            .arg(ROOM_LIFETIME.as_secs())
-            .arg(EMPTY_ROOM_LIFETIME.as_secs())
-            .arg(link.former_tenures())
-            .arg(link.publish_command());
+            .arg(&[link.tenure()])
+            .arg(&[random_id()])
+            .arg(&[&self.channel])
+            .number(settings.messages as u64)
+            .number(settings.secs * 1000)
+            .number(settings.bytes as u64)
+            .number(ROOM_LIFETIME.as_secs())
+            .number(EMPTY_ROOM_LIFETIME.as_secs())
+            .arg(&[link.former_tenures()])
+            .arg(&[link.publish_command()]);
         script
     }
 
