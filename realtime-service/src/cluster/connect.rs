@@ -50,7 +50,7 @@ impl Shard {
         let lost = CancellationToken::new();
         let address = self.current_address().await?;
         let mut connection = self.open(&address, generation, &lost).await?;
-        // A server ends subscriptions to slots that move, which the connection takes for an answer: no
+        // A server ends subscriptions to slots that move, which looks like the confirmation of a request: no
         // other request may wait there.
         let subscriptions = match self.terms.is_sharded() {
             true => self.open(&address, generation, &lost).await?,

@@ -7,10 +7,14 @@ use super::connection::Connection;
 /// Room for a key or an argument at first, in bytes, without the longest argument.
 const ARGUMENT_BYTES: usize = 32;
 
+/// Size of the digits of the largest number, and of a line before a text or an array with the end of the line before.
+const DIGITS: usize = 20;
+const LINE_BYTES: usize = DIGITS + 5;
+
 /// A script with its keys and arguments. The order of the keys and arguments is that in which they are appended.
 pub struct Invocation {
     script: &'static Script,
-    /// The command `EVALSHA` in the form of the protocol.
+    /// The command `EVALSHA` in the form of the protocol, without the end of its last line until nothing is missing.
     command: Vec<u8>,
     /// Number of keys and arguments that are to be appended.
     missing: usize,
@@ -22,7 +26,10 @@ impl Invocation {
     pub fn new(script: &'static Script, keys: usize, arguments: usize, bytes: usize) -> Self {
         let missing = keys + arguments + 3;
         let mut command = Vec::with_capacity(missing * ARGUMENT_BYTES + bytes);
-        push_length(&mut command, b'*', missing);
+        let mut line = [0; LINE_BYTES];
+        // No line precedes the first one, and the next one ends it.
+        let line = length_line(b'*', missing, &mut line);
+        command.extend_from_slice(&line[2..line.len() - 2]);
         let mut invocation = Self {
             script,
             command,
@@ -36,20 +43,24 @@ impl Invocation {
     /// Appends a key or an argument, which is given in parts.
     pub fn arg(&mut self, parts: &[impl AsRef<[u8]>]) -> &mut Self {
         let length = parts.iter().map(|part| part.as_ref().len()).sum();
-        push_length(&mut self.command, b'$', length);
+        let mut line = [0; LINE_BYTES];
+        self.command
+            .extend_from_slice(length_line(b'$', length, &mut line));
         for part in parts {
             self.command.extend_from_slice(part.as_ref());
         }
-        self.command.extend_from_slice(b"\r\n");
         self.missing -= 1;
+        if self.missing == 0 {
+            self.command.extend_from_slice(b"\r\n");
+        }
         self
     }
 
     /// Appends a number as an argument.
     pub fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let digits = digits_of(number, &mut digits);
-        self.arg(&[digits])
+        let mut digits = [0; DIGITS];
+        let start = write_digits(number, &mut digits);
+        self.arg(&[&digits[start..]])
     }
 
     /// Runs the script, which is loaded when the server does not have it.
@@ -75,22 +86,24 @@ impl Invocation {
     }
 }
 
-/// Appends the line before a text or an array: its kind and its length.
-fn push_length(command: &mut Vec<u8>, kind: u8, length: usize) {
-    command.push(kind);
-    command.extend_from_slice(digits_of(length as u64, &mut [0; 20]));
-    command.extend_from_slice(b"\r\n");
+/// Writes the line before a text or an array, with the end of the line before, to the end of `line`.
+fn length_line(kind: u8, length: usize, line: &mut [u8; LINE_BYTES]) -> &[u8] {
+    let end = LINE_BYTES - 2;
+    line[end..].copy_from_slice(b"\r\n");
+    let digits = write_digits(length as u64, &mut line[..end]);
+    line[digits - 3..digits].copy_from_slice(&[b'\r', b'\n', kind]);
+    &line[digits - 3..]
 }
 
-/// Writes a decimal number to the end of `digits`, and returns its digits.
-fn digits_of(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+/// Writes a decimal number to the end of `digits`, and returns the place at which it begins.
+fn write_digits(mut number: u64, digits: &mut [u8]) -> usize {
     let mut start = digits.len();
     loop {
         start -= 1;
         digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            return &digits[start..];
+            return start;
         }
     }
 }

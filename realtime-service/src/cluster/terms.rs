@@ -102,7 +102,7 @@ impl Terms {
         let prefix = &self.settings.prefix;
         match self.is_sharded() && !rest.starts_with('{') {
             true => format!("{prefix}:{{{prefix}:}}:{rest}"),
-            false => format!("{prefix}:{rest}"),
+            false => [prefix, ":", rest].concat(),
         }
     }
 

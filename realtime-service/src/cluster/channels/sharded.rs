@@ -12,7 +12,7 @@ use crate::cluster::link::is_of_moving_slot;
 /// answers.
 ///
 /// An answer says nothing about its channel: when a slot moves, the server ends subscriptions by push
-/// messages, which the connection takes for answers. A channel is confirmed by its own push message.
+/// messages, which look like confirmations. A channel is confirmed by its own push message.
 pub(super) async fn send(
     link: &Link,
     command: &'static str,

@@ -81,12 +81,16 @@ async fn secure(
     root_certificates: Option<&[u8]>,
 ) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    let certificates = match root_certificates {
-        Some(pem) => CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    for certificate in certificates {
-        roots.add(certificate)?;
+    match root_certificates {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate?)?;
+            }
+        }
+        None => {
+            let certificates = rustls_native_certs::load_native_certs().certs;
+            roots.add_parsable_certificates(certificates);
+        }
     }
     let config = ClientConfig::builder()
         .with_root_certificates(roots)

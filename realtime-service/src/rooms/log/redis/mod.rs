@@ -97,7 +97,7 @@ impl RedisLog {
         let cluster = &logs.cluster;
         // Keys with the same text in braces are on the same server of a Redis Cluster. No name of a room and
         // no namespace has braces.
-        let channel = cluster.name(&format!("{{{}}}:{CHANNEL}", room.key()));
+        let channel = cluster.name(&["{", room.key(), "}:", CHANNEL].concat());
         Self {
             channel,
             room,
