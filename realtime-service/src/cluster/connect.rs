@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Link,
     channels::Channels,
-    connection::{Connection, Receiver},
+    connection::{Connection, Limits, Receiver},
     link::is_of_moving_slot,
     sentinel,
     shard::{Anchor, Shard},
@@ -109,7 +109,10 @@ impl Shard {
             generation,
             lost: lost.clone(),
         };
-        let limits = (limit, self.terms.settings.pending_bytes);
+        let limits = Limits {
+            timeout: limit,
+            unread_bytes: self.terms.settings.pending_bytes,
+        };
         let client = self.terms.client(address)?;
         let info = client.get_connection_info();
         #[cfg(test)]

@@ -2,17 +2,16 @@
 //! with push messages between them.
 //!
 //! A task reads and writes the stream. Requests that are made before it runs share a write, and push messages are
-//! handed on where they lie in the buffer.
+//! handed on without a copy.
 
+mod driver;
 mod open;
 mod resp;
 
 use std::{
     collections::VecDeque,
     io,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -24,17 +23,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
     task::AbortHandle,
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
-use tokio_util::{bytes::BytesMut, io::poll_read_buf};
 
-use self::resp::{Frame, Scan};
-
-/// The largest buffer that an idle connection keeps, in bytes.
-const KEPT_BYTES: usize = 64 * 1024;
-
-/// Minimum free space of the buffer for a read, in bytes.
-const READ_BYTES: usize = 16 * 1024;
+use self::driver::Driver;
 
 /// Takes the parts of a push message, the kind first. It must not block: the connection waits for it.
 pub(super) trait Receiver: Send + Sync + Unpin + 'static {
@@ -53,8 +45,14 @@ pub(super) struct Connection {
     _task: Arc<Task>,
 }
 
-/// Maximum time that the server may take to answer, and maximum size of the requests that it does not read, in bytes.
-pub(super) type Limits = (Duration, usize);
+/// Limits of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Maximum time that the server may take to answer.
+    pub(super) timeout: Duration,
+    /// Maximum size of the requests that the server does not read, in bytes, without the last one.
+    pub(super) unread_bytes: usize,
+}
 
 /// The task of a connection, which is aborted when the value is dropped.
 struct Task(AbortHandle);
@@ -85,8 +83,10 @@ struct Waiting {
     /// `None` once the request has waited for too long.
     answer: Option<oneshot::Sender<RedisResult<Value>>>,
     deadline: Instant,
-    /// The kind and the number of the push messages that answer the request; 0 for an answer of its own.
-    confirmations: (&'static str, usize),
+    /// The kind of the push messages that answer the request, in whatever case, and how many are missing. A request
+    /// without any has an answer of its own.
+    kind: &'static str,
+    confirmations: usize,
 }
 
 impl Connection {
@@ -96,16 +96,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let shared = Arc::<Shared>::default();
-        let driver = Driver {
-            stream,
-            receiver,
-            shared: shared.clone(),
-            incoming: BytesMut::new(),
-            scan: Scan::default(),
-            outgoing: Vec::new(),
-            written: 0,
-            timer: None,
-        };
+        let driver = Driver::new(stream, receiver, shared.clone());
         let task = tokio::spawn(driver);
         Self {
             shared,
@@ -122,7 +113,7 @@ impl Connection {
     /// When the connection ends, or no answer arrives in time.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let write = |outgoing: &mut Vec<u8>| command.write_packed_command(outgoing);
-        self.request(write, ("", 0)).await
+        self.request(write, "", 0).await
     }
 
     /// Sends a command as [`Self::send`] does, which is encoded already.
@@ -132,7 +123,7 @@ impl Connection {
     /// The errors of [`Self::send`].
     pub(super) async fn send_encoded(&self, command: &[u8]) -> RedisResult<Value> {
         let write = |outgoing: &mut Vec<u8>| outgoing.extend_from_slice(command);
-        self.request(write, ("", 0)).await
+        self.request(write, "", 0).await
     }
 
     /// Subscribes to channels, or ends their subscriptions, by `command`, and waits until the server has confirmed
@@ -151,20 +142,21 @@ impl Connection {
             request.arg(&**channel);
         }
         let write = |outgoing: &mut Vec<u8>| request.write_packed_command(outgoing);
-        let answer = self.request(write, (command, channels.len())).await?;
+        let answer = self.request(write, command, channels.len()).await?;
         answer.extract_error().map(|_| ())
     }
 
     async fn request(
         &self,
         write: impl FnOnce(&mut Vec<u8>),
-        confirmations: (&'static str, usize),
+        kind: &'static str,
+        confirmations: usize,
     ) -> RedisResult<Value> {
         let (sender, answer) = oneshot::channel();
-        let (timeout, maximum_bytes) = self.limits;
         let waiting = Waiting {
             answer: Some(sender),
-            deadline: Instant::now() + timeout,
+            deadline: Instant::now() + self.limits.timeout,
+            kind,
             confirmations,
         };
         {
@@ -172,7 +164,7 @@ impl Connection {
             if state.is_closed {
                 return Err(closed());
             }
-            if state.outgoing.len() > maximum_bytes {
+            if state.outgoing.len() > self.limits.unread_bytes {
                 return Err(late());
             }
             write(&mut state.outgoing);
@@ -212,7 +204,7 @@ impl Shared {
     fn answer(&self, answer: Value) {
         let waiting = self.lock().waiting.pop_front();
         if let Some(sender) = waiting.and_then(|waiting| waiting.answer) {
-            // Whoever asked may have given up.
+            // The request may have been given up.
             let _ = sender.send(Ok(answer));
         }
     }
@@ -223,12 +215,11 @@ impl Shared {
         let Some(waiting) = state.waiting.front_mut() else {
             return;
         };
-        let (command, count) = &mut waiting.confirmations;
-        if *count == 0 || !kind.eq_ignore_ascii_case(command.as_bytes()) {
+        if waiting.confirmations == 0 || !kind.eq_ignore_ascii_case(waiting.kind.as_bytes()) {
             return;
         }
-        *count -= 1;
-        if *count == 0 {
+        waiting.confirmations -= 1;
+        if waiting.confirmations == 0 {
             drop(state);
             self.answer(Value::Okay);
         }
@@ -248,130 +239,6 @@ impl Shared {
             None
         })
     }
-}
-
-/// The future that reads and writes the stream, until it ends.
-struct Driver<S, R: Receiver> {
-    stream: S,
-    receiver: R,
-    shared: Arc<Shared>,
-    incoming: BytesMut,
-    scan: Scan,
-    /// Requests that are written, of which `written` bytes are.
-    outgoing: Vec<u8>,
-    written: usize,
-    /// Ends at the deadline of a request, or before one.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Future for Driver<S, R> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let driver = self.get_mut();
-        driver.shared.task.register(context.waker());
-        let read = driver.poll_read(context);
-        let written = driver.poll_write(context);
-        driver.poll_deadlines(context);
-        match (read, written) {
-            (Poll::Ready(_), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Driver<S, R> {
-    /// Reads until the stream has nothing more, and is ready when the stream has ended.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<RedisResult<()>> {
-        loop {
-            if self.incoming.is_empty() && self.incoming.capacity() > KEPT_BYTES {
-                self.incoming = BytesMut::new();
-            }
-            self.incoming.reserve(READ_BYTES);
-            let stream = Pin::new(&mut self.stream);
-            if ready!(poll_read_buf(stream, context, &mut self.incoming))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            self.take_frames()?;
-        }
-    }
-
-    fn take_frames(&mut self) -> RedisResult<()> {
-        let mut start = 0;
-        while start < self.incoming.len() {
-            let bytes = &self.incoming[start..];
-            let Some(length) = self.scan.length(bytes)? else {
-                break;
-            };
-            match resp::decode(&bytes[..length])? {
-                Frame::Answer(answer) => self.shared.answer(answer),
-                Frame::Push(parts) => {
-                    self.receiver.receive(&parts);
-                    if let Some(kind) = parts.first().filter(|kind| is_confirmation(kind)) {
-                        self.shared.confirm(kind);
-                    }
-                }
-            }
-            start += length;
-        }
-        tokio_util::bytes::Buf::advance(&mut self.incoming, start);
-        Ok(())
-    }
-
-    /// Writes all requests.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.written == self.outgoing.len() {
-                self.outgoing.clear();
-                self.outgoing.shrink_to(KEPT_BYTES);
-                self.written = 0;
-                std::mem::swap(&mut self.outgoing, &mut self.shared.lock().outgoing);
-                if self.outgoing.is_empty() {
-                    return Pin::new(&mut self.stream).poll_flush(context);
-                }
-            }
-            let rest = &self.outgoing[self.written..];
-            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
-            }
-        }
-    }
-
-    /// Sets the timer for the first deadline. All requests have the same time to wait, so that a timer that is set
-    /// ends before the deadlines of later ones.
-    fn poll_deadlines(&mut self, context: &mut Context<'_>) {
-        loop {
-            match &mut self.timer {
-                Some(timer) => {
-                    if timer.as_mut().poll(context).is_pending() {
-                        return;
-                    }
-                    self.timer = None;
-                }
-                None => match self.shared.expire() {
-                    Some(deadline) => self.timer = Some(Box::pin(sleep_until(deadline))),
-                    None => return,
-                },
-            }
-        }
-    }
-}
-
-impl<S, R: Receiver> Drop for Driver<S, R> {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.is_closed = true;
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        self.receiver.end();
-        drop(waiting);
-    }
-}
-
-/// Whether push messages of a kind confirm a request.
-fn is_confirmation(kind: &[u8]) -> bool {
-    kind.ends_with(b"subscribe")
 }
 
 /// The error of a request that the server does not read or answer in time.

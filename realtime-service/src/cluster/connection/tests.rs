@@ -9,7 +9,7 @@ use tokio::{
 use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-const MAXIMUM_BYTES: usize = 1000;
+const UNREAD_BYTES: usize = 1000;
 
 /// Push messages that were received, and "end" for the end of the connection.
 #[derive(Clone, Default)]
@@ -37,7 +37,11 @@ impl Heard {
 fn connect(wire_bytes: usize) -> (Connection, DuplexStream, Heard) {
     let (near, far) = duplex(wire_bytes);
     let heard = Heard::default();
-    let connection = Connection::spawn(near, heard.clone(), (TIMEOUT, MAXIMUM_BYTES));
+    let limits = Limits {
+        timeout: TIMEOUT,
+        unread_bytes: UNREAD_BYTES,
+    };
+    let connection = Connection::spawn(near, heard.clone(), limits);
     (connection, far, heard)
 }
 
@@ -84,7 +88,7 @@ async fn a_subscription_is_confirmed_by_as_many_push_messages_of_its_own() {
     let channels = ["a".into(), "b".into()];
     let subscribing = connection.change_channels("SUBSCRIBE", &channels);
     let serving = async {
-        // One that no request asked for, the first confirmation, and the answer of another request.
+        // An unsolicited push message, and the first confirmation.
         let mut answers = b">3\r\n+unsubscribe\r\n+a\r\n:0\r\n".to_vec();
         answers.extend(b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
         server.write_all(&answers).await.expect("written");
@@ -143,7 +147,7 @@ async fn the_end_of_the_stream_fails_all_requests() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_the_server_does_not_read_are_bounded() {
     let (connection, mut server, _) = connect(16);
-    let long = "x".repeat(MAXIMUM_BYTES / 4);
+    let long = "x".repeat(UNREAD_BYTES / 4);
     for _ in 0..8 {
         assert!(
             ask(&connection, &long)
@@ -158,8 +162,5 @@ async fn requests_that_the_server_does_not_read_are_bounded() {
         }
     };
     assert!(tokio::time::timeout(TIMEOUT, reading).await.is_err());
-    assert!(
-        (MAXIMUM_BYTES..2 * MAXIMUM_BYTES).contains(&count),
-        "{count}"
-    );
+    assert!((UNREAD_BYTES..2 * UNREAD_BYTES).contains(&count), "{count}");
 }
