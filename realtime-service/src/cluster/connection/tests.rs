@@ -1,5 +1,7 @@
 //! Tests of a connection against a server of which the test writes each byte.
 
+use std::cell::Cell;
+
 use redis::{FromRedisValue as _, cmd};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
@@ -86,13 +88,21 @@ async fn answers_have_the_order_of_the_requests_and_push_messages_come_between_t
 async fn a_subscription_is_confirmed_by_as_many_push_messages_of_its_own() {
     let (connection, mut server, _) = connect(1024);
     let channels = ["a".into(), "b".into()];
-    let subscribing = connection.change_channels("SUBSCRIBE", &channels);
+    let is_confirmed = Cell::new(false);
+    let subscribing = async {
+        let confirmed = connection.change_channels("SUBSCRIBE", &channels).await;
+        is_confirmed.set(true);
+        confirmed
+    };
     let serving = async {
         // An unsolicited push message, and the first confirmation.
         let mut answers = b">3\r\n+unsubscribe\r\n+a\r\n:0\r\n".to_vec();
         answers.extend(b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
         server.write_all(&answers).await.expect("written");
-        tokio::task::yield_now().await;
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!is_confirmed.get(), "one confirmation is missing");
         let rest = b">3\r\n+subscribe\r\n+b\r\n:2\r\n$1\r\nx\r\n";
         server.write_all(rest).await.expect("written");
     };
