@@ -177,7 +177,7 @@ impl Channels {
 
     /// Subscribes and unsubscribes until the connection listens to what it should.
     pub(super) async fn synchronize(&self, link: &Link) -> RedisResult<()> {
-        let mut connection = link.subscriptions.clone();
+        let connection = &link.subscriptions;
         loop {
             let (added, removed) = self.take_batch();
             if added.is_empty() && removed.is_empty() {
@@ -189,10 +189,10 @@ impl Channels {
                 sharded::send(link, "SSUBSCRIBE", &added).await?;
             } else {
                 if !removed.is_empty() {
-                    connection.unsubscribe(names(&removed)).await?;
+                    connection.change_channels("UNSUBSCRIBE", &removed).await?;
                 }
                 if !added.is_empty() {
-                    connection.subscribe(names(&added)).await?;
+                    connection.change_channels("SUBSCRIBE", &added).await?;
                 }
                 self.confirm(&added, &removed);
             }
@@ -264,8 +264,4 @@ fn resume(listeners: &[(Weak<dyn Listener>, u64)], generation: u64) {
             listener.resume(generation.max(*floor));
         }
     }
-}
-
-fn names(channels: &[Arc<str>]) -> Vec<&str> {
-    channels.iter().map(AsRef::as_ref).collect()
 }

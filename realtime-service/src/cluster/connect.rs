@@ -1,26 +1,25 @@
 //! Connecting to a server of Redis, and noticing the loss of the connection.
 
 use std::{
-    convert::Infallible,
     sync::{Arc, LazyLock, atomic::Ordering},
     time::Duration,
 };
 
 use anyhow::Context;
-use redis::{
-    AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Script, Value,
-    aio::MultiplexedConnection, cmd,
-};
+use redis::{RedisResult, Script, cmd};
 use shared_claims::redis_servers::Deployment;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Link,
+    channels::Channels,
+    connection::{Connection, Limits, Receiver},
     link::is_of_moving_slot,
     sentinel,
     shard::{Anchor, Shard},
     silence::Silence,
+    terms::Terms,
 };
 use crate::ids::random_id;
 
@@ -51,7 +50,7 @@ impl Shard {
         let lost = CancellationToken::new();
         let address = self.current_address().await?;
         let mut connection = self.open(&address, generation, &lost).await?;
-        // A server ends subscriptions to slots that move, which the connection takes for an answer: no
+        // A server ends subscriptions to slots that move, which looks like the confirmation of a request: no
         // other request may wait there.
         let subscriptions = match self.terms.is_sharded() {
             true => self.open(&address, generation, &lost).await?,
@@ -102,29 +101,36 @@ impl Shard {
         address: &str,
         generation: u64,
         lost: &CancellationToken,
-    ) -> anyhow::Result<MultiplexedConnection> {
+    ) -> anyhow::Result<Connection> {
         let limit = self.terms.settings.timeout();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limit))
-            .set_response_timeout(Some(limit))
-            .set_push_sender(self.receiver(generation, lost.clone()));
+        let receiver = Subscriptions {
+            terms: self.terms.clone(),
+            channels: self.channels.clone(),
+            generation,
+            lost: lost.clone(),
+        };
+        let limits = Limits {
+            timeout: limit,
+            unread_bytes: self.terms.settings.pending_bytes,
+        };
         let client = self.terms.client(address)?;
+        let info = client.get_connection_info();
         #[cfg(test)]
         if let Some(server) = &self.terms.simulated {
-            let info = client.get_connection_info().redis_settings();
-            let connecting = timeout(limit, server.connect(info, config)).await;
-            return connecting.context("no answer in time")?;
+            let connecting = server.connect(info.redis_settings(), receiver, limits);
+            let connected = timeout(limit, connecting).await;
+            return connected.context("no answer in time")?;
         }
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(timeout(limit, connecting)
-            .await
-            .context("no answer in time")??)
+        let root_certificates = self.terms.root_certificates.as_deref();
+        let connecting = Connection::open(info, root_certificates, receiver, limits);
+        let connected = timeout(limit, connecting).await;
+        connected.context("no answer in time")?
     }
 
     /// Returns the incarnation and the tenure of the server.
     async fn begin(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         run_id: &str,
     ) -> anyhow::Result<(Arc<str>, Arc<str>)> {
         if self.terms.is_sharded() {
@@ -208,42 +214,44 @@ impl Shard {
             }
         }
     }
+}
 
-    /// Returns the function that the connection calls with each push message, in their order.
-    fn receiver(
-        &self,
-        generation: u64,
-        lost: CancellationToken,
-    ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
-        let (channels, terms) = (self.channels.clone(), self.terms.clone());
-        move |push| {
-            match (push.kind, &*push.data) {
-                (
-                    PushKind::Message | PushKind::SMessage,
-                    [Value::BulkString(channel), Value::BulkString(payload)],
-                ) => channels.dispatch(channel, payload, generation),
-                (PushKind::SSubscribe, [Value::BulkString(channel), ..]) => {
-                    channels.note_subscribed(channel, generation);
-                }
-                (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
-                    let is_unasked = channels.note_unsubscribed(channel, generation);
-                    if is_unasked {
-                        // The slot has another shard.
-                        terms.map_outdated.notify_one();
-                    }
-                }
-                (PushKind::Disconnection, _) => lost.cancel(),
-                _ => {}
+/// Takes the push messages of one connection.
+struct Subscriptions {
+    terms: Arc<Terms>,
+    channels: Arc<Channels>,
+    generation: u64,
+    lost: CancellationToken,
+}
+
+impl Receiver for Subscriptions {
+    fn receive(&self, parts: &[&[u8]]) {
+        let generation = self.generation;
+        match *parts {
+            [b"message" | b"smessage", channel, payload] => {
+                self.channels.dispatch(channel, payload, generation);
             }
-            Ok(())
+            [b"ssubscribe", channel, ..] => self.channels.note_subscribed(channel, generation),
+            [b"sunsubscribe", channel, ..] => {
+                let is_unasked = self.channels.note_unsubscribed(channel, generation);
+                if is_unasked {
+                    // The slot has another shard.
+                    self.terms.map_outdated.notify_one();
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn end(&self) {
+        self.lost.cancel();
     }
 }
 
 /// Returns the tenure of a shard by its key; where that is none of this run, it becomes `tenure`, or
 /// another one.
 async fn hold_anchor(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     anchor: &Anchor,
     run_id: &str,
     tenure: &str,

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind,
-    aio::MultiplexedConnection, cmd,
-};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind, cmd};
 use tokio_util::sync::CancellationToken;
 
-use super::{Away, silence::Silence, terms::Terms};
+use super::{Away, Invocation, connection::Connection, silence::Silence, terms::Terms};
 use crate::{limits::Charge, metrics::ClusterOutcome};
 
 /// The memory that a request takes besides its bytes.
@@ -18,9 +15,9 @@ const REQUEST_BYTES: usize = 512;
 #[derive(Clone)]
 pub struct Link {
     pub(super) terms: Arc<Terms>,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     /// The connection with the subscriptions: the same one, but for a shard of a Redis Cluster.
-    pub(super) subscriptions: MultiplexedConnection,
+    pub(super) subscriptions: Connection,
     /// The server as `HOST:PORT`.
     pub(super) address: Arc<str>,
     pub(super) generation: u64,
@@ -154,10 +151,14 @@ impl Link {
     }
 
     /// Runs a script whose bytes are charged by the caller.
-    pub(super) async fn run<T: FromRedisValue>(
+    pub(super) async fn evaluate<T: FromRedisValue>(
         &self,
-        script: &ScriptInvocation<'_>,
+        invocation: &Invocation,
     ) -> Result<T, Failure> {
+        self.settle(invocation.run(&self.connection)).await
+    }
+
+    async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Failure> {
         let mut connection = self.connection.clone();
         self.settle(script.invoke_async(&mut connection)).await
     }

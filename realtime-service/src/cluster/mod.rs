@@ -11,6 +11,8 @@
 
 mod channels;
 mod connect;
+mod connection;
+mod invocation;
 mod link;
 mod nodes;
 mod requests;
@@ -29,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, ScriptInvocation};
+use redis::FromRedisValue;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -37,6 +39,7 @@ use tokio::{
 
 pub use self::{
     channels::Listener,
+    invocation::Invocation,
     link::Link,
     nodes::name_of,
     requests::{Handler, MAXIMUM_ANSWER_BYTES, Replies},
@@ -177,13 +180,13 @@ impl Cluster {
         &self,
         name: &str,
         bytes: usize,
-        prepare: impl Fn(&Link) -> ScriptInvocation<'static>,
+        prepare: impl Fn(&Link) -> Invocation,
     ) -> Result<(T, u64), Away> {
         let deadline = Instant::now() + self.terms.settings.timeout();
         let mut link = self.link_of(name)?;
         let _charge = link.charge(bytes)?;
         loop {
-            match link.run(&prepare(&link)).await {
+            match link.evaluate(&prepare(&link)).await {
                 Ok(answer) => return Ok((answer, link.generation())),
                 Err(Failure::Moving) if Instant::now() < deadline => sleep(MOVING_PAUSE).await,
                 Err(failure) => return Err(failure.into()),

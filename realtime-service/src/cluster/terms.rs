@@ -26,7 +26,7 @@ pub(super) struct Terms {
     /// Notified when the slots may have other servers than the map of the cluster says.
     pub(super) map_outdated: Notify,
     /// The PEM text of `cluster.ca_file`.
-    root_certificates: Option<Vec<u8>>,
+    pub(super) root_certificates: Option<Vec<u8>>,
     /// The server of a simulation, in place of the one at the URL.
     #[cfg(test)]
     pub(super) simulated: Option<Arc<super::testing::SimulatedRedis>>,
@@ -102,7 +102,7 @@ impl Terms {
         let prefix = &self.settings.prefix;
         match self.is_sharded() && !rest.starts_with('{') {
             true => format!("{prefix}:{{{prefix}:}}:{rest}"),
-            false => format!("{prefix}:{rest}"),
+            false => [prefix, ":", rest].concat(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use futures_util::future::join_all;
-use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection, cmd, from_redis_value};
+use redis::{AsyncConnectionConfig, Value, aio::ConnectionLike, cmd, from_redis_value};
 use tokio::{
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
@@ -130,7 +130,7 @@ impl Cluster {
 }
 
 /// Asks one server for its map.
-async fn ask(mut connection: MultiplexedConnection, address: &str) -> anyhow::Result<Answer> {
+async fn ask(mut connection: impl ConnectionLike, address: &str) -> anyhow::Result<Answer> {
     let mut info = cmd("CLUSTER");
     let info: String = info.arg("INFO").query_async(&mut connection).await?;
     let epoch = info

@@ -115,13 +115,15 @@ async fn answer(event: Event, received: Received, session: Arc<Session>) {
     }
 }
 
+/// Handles an event. Futures of rarer events are boxed: the future of each event has room for the largest one, and
+/// is moved and overwritten as a whole.
 async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
     match event {
-        Event::Subscribe => subscribe::subscribe(call).await,
-        Event::Unsubscribe => unsubscribe::unsubscribe(call).await,
+        Event::Subscribe => Box::pin(subscribe::subscribe(call)).await,
+        Event::Unsubscribe => Box::pin(unsubscribe::unsubscribe(call)).await,
         Event::Publish => publish::publish(call).await,
-        Event::History => history::read(call).await,
-        Event::Presence => presence::show(call).await,
-        Event::Application => backend::call(call).await,
+        Event::History => Box::pin(history::read(call)).await,
+        Event::Presence => Box::pin(presence::show(call)).await,
+        Event::Application => Box::pin(backend::call(call)).await,
     }
 }

@@ -30,6 +30,7 @@ pub use self::{
 };
 use self::{
     log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
+    message::Parts,
     presence::SharedPresence,
     room::{Room, RoomError},
 };
@@ -184,6 +185,14 @@ impl Rooms {
         draft: &Draft,
         key: Option<&MessageKey>,
     ) -> Result<Appended, PublishError> {
+        if let Some(log) = self.log_of_absent_room(&draft.room) {
+            let appended = log.append(draft, key).await;
+            let appended = appended.map_err(|_| PublishError::Unavailable)?;
+            if !appended.is_duplicate {
+                self.terms.outboxes.metrics().message_published();
+            }
+            return Ok(appended);
+        }
         let (room, appended) = loop {
             let room = self.get_or_open(&draft.room);
             match room.publish(draft, key).await {
@@ -201,6 +210,16 @@ impl Rooms {
             self.retire_if_idle(&draft.room, &room);
         }
         Ok(appended)
+    }
+
+    /// Returns the log in Redis of a room that nobody here is in. Subscribers who enter it meanwhile get a message
+    /// by its channel, as they do from other gateways. Returns `None` when the room has to be opened.
+    fn log_of_absent_room(&self, name: &RoomName) -> Option<RedisLog> {
+        let logs = self.terms.shared.as_ref()?;
+        let is_absent = self.get(name).is_none();
+        let is_enough =
+            is_absent && !logs.may_go_on_alone() && !self.terms.outboxes.is_overloaded();
+        is_enough.then(|| RedisLog::new(name.clone(), logs.clone()))
     }
 
     /// Reads a part of what is kept of a room.

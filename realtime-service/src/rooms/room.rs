@@ -86,7 +86,7 @@ impl Room {
             ..State::default()
         };
         let peers = terms.people.as_ref();
-        let peers = peers.map(|people| Peers::new(&name, people.clone()));
+        let peers = peers.map(|people| Peers::new(people.clone()));
         Arc::new(Self {
             name,
             terms,
@@ -377,7 +377,7 @@ impl Room {
             state.is_retired = true;
             self.log.ignore();
             if let Some(peers) = &self.peers {
-                peers.ignore();
+                peers.ignore(&self.name);
             }
         }
         state.is_retired

@@ -12,16 +12,15 @@ use crate::cluster::link::is_of_moving_slot;
 /// answers.
 ///
 /// An answer says nothing about its channel: when a slot moves, the server ends subscriptions by push
-/// messages, which the connection takes for answers. A channel is confirmed by its own push message.
-pub(super) async fn send(link: &Link, command: &str, channels: &[Arc<str>]) -> RedisResult<()> {
+/// messages, which look like confirmations. A channel is confirmed by its own push message.
+pub(super) async fn send(
+    link: &Link,
+    command: &'static str,
+    channels: &[Arc<str>],
+) -> RedisResult<()> {
     let answers = channels.iter().map(|channel| {
-        let mut connection = link.subscriptions.clone();
-        async move {
-            let mut command = cmd(command);
-            command.arg(&**channel);
-            let answer: RedisResult<Value> = command.query_async(&mut connection).await;
-            answer
-        }
+        let channel = std::slice::from_ref(channel);
+        link.subscriptions.change_channels(command, channel)
     });
     for answer in join_all(answers).await {
         match answer {

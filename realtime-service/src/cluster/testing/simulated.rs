@@ -11,15 +11,16 @@ use std::{
 };
 
 use anyhow::ensure;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, Script, aio::MultiplexedConnection};
+use redis::{RedisConnectionInfo, Script};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
     task::AbortHandle,
     time::sleep,
 };
 
 use self::store::{Store, bulk, error, integer, push, simple};
+use crate::cluster::connection::{Connection, Limits, Receiver};
 
 /// Bytes that are under way in one direction of a connection.
 const WIRE_BYTES: usize = 64 * 1024;
@@ -38,18 +39,20 @@ pub(crate) struct Harm {
 /// The server.
 pub(crate) struct SimulatedRedis {
     state: Mutex<State>,
-    is_paused: watch::Sender<bool>,
+    /// Notified when the server answers again. The order in which a watch wakes is not that of a seed.
+    resumed: Notify,
 }
 
 struct State {
     random: fastrand::Rng,
     harm: Harm,
     is_down: bool,
+    is_paused: bool,
     store: Store,
-    connections: Vec<Connection>,
+    connections: Vec<Client>,
 }
 
-struct Connection {
+struct Client {
     answers: mpsc::UnboundedSender<Vec<u8>>,
     channels: HashSet<Vec<u8>>,
     task: Option<AbortHandle>,
@@ -63,10 +66,11 @@ impl SimulatedRedis {
                 random: fastrand::Rng::with_seed(seed),
                 harm,
                 is_down: false,
+                is_paused: false,
                 store: Store::default(),
                 connections: Vec::new(),
             }),
-            is_paused: watch::Sender::new(false),
+            resumed: Notify::new(),
         })
     }
 
@@ -74,14 +78,15 @@ impl SimulatedRedis {
     pub(in crate::cluster) async fn connect(
         self: &Arc<Self>,
         info: &RedisConnectionInfo,
-        config: AsyncConnectionConfig,
-    ) -> anyhow::Result<MultiplexedConnection> {
+        receiver: impl Receiver,
+        limits: Limits,
+    ) -> anyhow::Result<Connection> {
         ensure!(!self.lock().is_down, "the server is down");
         let (near, far) = duplex(WIRE_BYTES);
         let (answers, queue) = mpsc::unbounded_channel();
         let number = {
             let mut state = self.lock();
-            state.connections.push(Connection {
+            state.connections.push(Client {
                 answers,
                 channels: HashSet::new(),
                 task: None,
@@ -98,9 +103,8 @@ impl SimulatedRedis {
             }
         });
         self.lock().connections[number].task = Some(task.abort_handle());
-        let connected = MultiplexedConnection::new_with_config(info, near, config).await?;
-        let (connection, driver) = connected;
-        tokio::spawn(driver);
+        let connection = Connection::spawn(near, receiver, limits);
+        connection.greet(info).await?;
         Ok(connection)
     }
 
@@ -143,12 +147,13 @@ impl SimulatedRedis {
 
     /// Answers nobody until [`Self::resume`], and keeps all connections.
     pub(crate) fn pause(&self) {
-        self.is_paused.send_replace(true);
+        self.lock().is_paused = true;
     }
 
     /// Ends [`Self::pause`].
     pub(crate) fn resume(&self) {
-        self.is_paused.send_replace(false);
+        self.lock().is_paused = false;
+        self.resumed.notify_waiters();
     }
 
     /// Ends all harm, for good.
@@ -166,8 +171,13 @@ impl SimulatedRedis {
     async fn pass(&self) {
         let delay = self.lock().harm.delay_ms;
         sleep(Duration::from_millis(self.below(delay + 1))).await;
-        // The sender lives as long as this.
-        let _ = self.is_paused.subscribe().wait_for(|paused| !paused).await;
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.lock().is_paused {
+                return;
+            }
+            resumed.await;
+        }
     }
 
     async fn read(&self, number: usize, mut from: ReadHalf<DuplexStream>) {

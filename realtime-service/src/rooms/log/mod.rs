@@ -48,8 +48,7 @@ pub(super) enum LogError {
 pub struct Appended {
     /// Its place in the room.
     pub position: Position,
-    /// The message; `None` for one that was published before under the same key, and for one whose
-    /// notice was lost.
+    /// The message, if the log has encoded it: a log in Redis leaves that to whoever delivers it.
     pub message: Option<Arc<Message>>,
     /// Whether it was published before under the same key.
     pub is_duplicate: bool,

@@ -78,39 +78,71 @@ pub struct Message {
     digits: Box<[Range<usize>]>,
 }
 
-/// The second argument of a message's event.
-#[derive(Serialize)]
-struct Meta<'a> {
-    room: &'a RoomName,
-    #[serde(flatten)]
-    position: &'a Position,
-    id: &'a str,
-    ts: u64,
-    from: &'a Sender,
+/// A message with its event, its id and its sender as JSON.
+pub(in crate::rooms) struct Parts<'a> {
+    pub(in crate::rooms) room: &'a RoomName,
+    pub(in crate::rooms) event: &'a str,
+    pub(in crate::rooms) data: &'a Data,
+    pub(in crate::rooms) id: &'a str,
+    pub(in crate::rooms) from: &'a str,
+    pub(in crate::rooms) ts: u64,
 }
 
 impl Message {
     /// Encodes `draft` with its place in its room.
     #[must_use]
     pub fn encode(draft: &Draft, position: &Position) -> Self {
-        let meta = Meta {
-            room: &draft.room,
+        Self::join(
+            &Parts {
+                room: &draft.room,
+                event: &json_of(&draft.event),
+                data: &draft.data,
+                id: &json_of(&draft.id),
+                from: &json_of(&draft.from),
+                ts: draft.ts,
+            },
             position,
-            id: &draft.id,
-            ts: draft.ts,
-            from: &draft.from,
-        };
-        // Names, numbers and texts are always JSON.
-        let meta = serde_json::to_string(&meta).unwrap_or_default();
-        let event = serde_json::to_string(&draft.event).unwrap_or_default();
-        let data = draft.data.json();
-        let json = format!("[{event},{data},{meta}]");
-        let packet = outbox::event_of(draft.room.namespace(), &json, draft.data.attachments());
+        )
+    }
+
+    /// Joins the parts of a message with its place in its room.
+    pub(in crate::rooms) fn join(parts: &Parts<'_>, position: &Position) -> Self {
+        let Parts {
+            event,
+            id,
+            ts,
+            from,
+            ..
+        } = parts;
+        let (data, attachments) = (parts.data.json(), parts.data.attachments());
+        let (room, epoch) = (json_of(parts.room), json_of(&position.epoch));
+        let (offset, ts) = (position.offset.to_string(), ts.to_string());
+        let json = [
+            "[",
+            event,
+            ",",
+            data,
+            r#",{"room":"#,
+            &room,
+            r#","epoch":"#,
+            &epoch,
+            r#","offset":"#,
+            &offset,
+            r#","id":"#,
+            id,
+            r#","ts":"#,
+            &ts,
+            r#","from":"#,
+            from,
+            "}]",
+        ]
+        .concat();
+        let packet = outbox::event_of(parts.room.namespace(), &json, attachments);
         let start = packet.text().len() - json.len();
         let event = start + 1..start + 1 + event.len();
         let data = event.end + 1..event.end + 1 + data.len();
-        let meta = data.end + 1..data.end + 1 + meta.len();
-        let digits = draft.data.placeholders().iter();
+        let meta = data.end + 1..packet.text().len() - 1;
+        let digits = parts.data.placeholders().iter();
         Self {
             offset: position.offset,
             packet,
@@ -182,6 +214,11 @@ impl Message {
         json.push('}');
         attachments.extend(self.packet.attachments().map(Bytes::copy_from_slice));
     }
+}
+
+/// Returns a name, a text or a sender as JSON, which each of them always is.
+fn json_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Messages as they are read later: a JSON array, with placeholders for the attachments.

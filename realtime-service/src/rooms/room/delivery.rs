@@ -115,33 +115,40 @@ impl Room {
                 return Err(RoomError::Other(PublishError::Unavailable));
             }
         };
-        match &appended.message {
-            Some(message) => {
-                let (position, generation) = (&appended.position, appended.generation);
-                let is_current = self.receive(position, message, generation);
-                // Redis came back meanwhile, and nobody will ever hear of the message.
-                if !is_current && !Cluster::is_shared(generation) {
-                    return Err(RoomError::Other(PublishError::Unavailable));
-                }
+        if !appended.is_duplicate {
+            let (position, generation) = (&appended.position, appended.generation);
+            let message = appended.message.clone();
+            let message = message.or_else(|| self.encode_own(draft, position));
+            let is_current = self.receive(position, message.as_ref(), generation);
+            // Redis came back meanwhile, and nobody will ever hear of the message.
+            if !is_current && !Cluster::is_shared(generation) {
+                return Err(RoomError::Other(PublishError::Unavailable));
             }
-            None if appended.is_duplicate => {}
-            None => self.catch_up(appended.position.offset),
         }
         Ok(appended)
     }
 
+    /// Encodes a message that was appended to the log in Redis, if somebody is here. The channel may have brought
+    /// the message before.
+    fn encode_own(&self, draft: &Draft, position: &Position) -> Option<Arc<Message>> {
+        self.log.redis()?;
+        let is_needed = !self.lock().members.is_empty() && !self.has_delivered(position);
+        is_needed.then(|| Arc::new(Message::encode(draft, position)))
+    }
+
     /// Delivers a message that follows the last delivered one. Keeps any other message until the
-    /// messages before it are read from the log. Returns whether the message's epoch is the current one.
+    /// messages before it are read from the log, and reads the message too when it is `None`. Returns whether
+    /// the message's epoch is the current one.
     pub(super) fn receive(
         self: &Arc<Self>,
         position: &Position,
-        message: &Arc<Message>,
+        message: Option<&Arc<Message>>,
         generation: u64,
     ) -> bool {
         // Before the lock, so that packets leave after it is released.
         let _turn = Turn::begin();
         let mut state = self.lock();
-        let (offset, start) = (message.offset(), message.offset() - 1);
+        let (offset, start) = (position.offset, position.offset - 1);
         if self.follow(&mut state, position, generation, start) == Following::Former {
             let is_disputed = state.backlog.is_disputed;
             drop(state);
@@ -159,12 +166,17 @@ impl Room {
             state.backlog.forget();
             return true;
         }
-        if offset > state.delivered.offset + 1 {
-            state.backlog.early.insert(message);
-            drop(state);
-            self.catch_up(offset);
-            return true;
-        }
+        let message = match message {
+            Some(message) if offset == state.delivered.offset + 1 => message,
+            early => {
+                if let Some(message) = early {
+                    state.backlog.early.insert(message);
+                }
+                drop(state);
+                self.catch_up(offset);
+                return true;
+            }
+        };
         self.deliver(&mut state, message);
         loop {
             let next = state.delivered.offset + 1;

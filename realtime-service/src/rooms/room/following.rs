@@ -166,7 +166,7 @@ impl Room {
         }
         match log.message(&notice).filter(|_| position.offset > 0) {
             Some(message) => {
-                self.receive(position, &message, generation);
+                self.receive(position, Some(&message), generation);
             }
             None => {
                 let _turn = Turn::begin();
@@ -179,7 +179,7 @@ impl Room {
     }
 
     /// Whether a message need not be decoded.
-    fn has_delivered(&self, position: &Position) -> bool {
+    pub(super) fn has_delivered(&self, position: &Position) -> bool {
         let state = self.lock();
         position.offset > 0
             && state.epochs.current() == Some(&position.epoch)

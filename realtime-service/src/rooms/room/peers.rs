@@ -32,7 +32,6 @@ const MAXIMUM_READS: usize = 3;
 /// Parts by which a room knows the users on other gateways.
 pub(super) struct Peers {
     shared: Arc<SharedPresence>,
-    channel: String,
     listener: OnceLock<Arc<Ear>>,
     /// The generation of the connection in which the users were read; 0 before.
     read_in: AtomicU64,
@@ -50,9 +49,8 @@ pub(super) struct Peers {
 struct Ear(Weak<Room>);
 
 impl Peers {
-    pub(super) fn new(room: &RoomName, shared: Arc<SharedPresence>) -> Self {
+    pub(super) fn new(shared: Arc<SharedPresence>) -> Self {
         Self {
-            channel: shared.channel(room),
             shared,
             listener: OnceLock::new(),
             read_in: AtomicU64::new(0),
@@ -97,12 +95,13 @@ impl Peers {
         self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the subscription to the room's channel.
-    pub(super) fn ignore(&self) {
+    /// Ends the subscription to the channel of `room`.
+    pub(super) fn ignore(&self, room: &RoomName) {
         if let Some(ear) = self.listener.get() {
             let ear: Weak<Ear> = Arc::downgrade(ear);
             let ear: Weak<dyn Listener> = ear;
-            self.shared.cluster().ignore(&self.channel, &ear);
+            let channel = self.shared.channel(room);
+            self.shared.cluster().ignore(&channel, &ear);
         }
     }
 }
@@ -191,7 +190,8 @@ impl Room {
         let ear: Weak<Ear> = Arc::downgrade(listener);
         let state = self.lock();
         let cluster = (!state.is_retired).then(|| peers.shared.cluster());
-        Ok(cluster.ok_or(Away)?.listen(&peers.channel, ear))
+        let channel = peers.shared.channel(&self.name);
+        Ok(cluster.ok_or(Away)?.listen(&channel, ear))
     }
 
     /// Reads all pages. Each answer of Redis has to arrive within `limit`.

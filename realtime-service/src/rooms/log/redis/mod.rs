@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, Script, ScriptInvocation, Value};
+use redis::{FromRedisValue, Script, Value};
 
 use super::{
     Appended, Draft, Extract, LogError, MemoryLog, MemoryLogs, Message, MessageKey, Position,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    cluster::{Away, Cluster, Link, Listener},
+    cluster::{Away, Cluster, Invocation, Link, Listener},
     config::HistorySettings,
     ids::random_id,
     rooms::{Epoch, RoomName},
@@ -38,6 +38,13 @@ const ROOM_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The same for a room that had no message: any name can be subscribed to or read.
 const EMPTY_ROOM_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
+/// The ends of the names of a room's keys, and of its channel.
+const KEYS: [&str; 4] = ["log", "messages", "ids", "id-order"];
+const CHANNEL: &str = "live";
+
+/// Number of arguments of each script.
+const ARGUMENTS: usize = 14;
+
 /// Parts that all logs in Redis share.
 pub(in crate::rooms) struct RedisLogs {
     cluster: Arc<Cluster>,
@@ -50,7 +57,7 @@ pub(in crate::rooms) struct RedisLogs {
 pub(in crate::rooms) struct RedisLog {
     room: RoomName,
     logs: Arc<RedisLogs>,
-    keys: [String; 4],
+    /// The name of the room's channel: the beginning of its keys, and [`CHANNEL`].
     channel: String,
     listener: OnceLock<Weak<dyn Listener>>,
     /// The log of this gateway alone, from when Redis was away.
@@ -78,6 +85,11 @@ impl RedisLogs {
             alone,
         })
     }
+
+    /// Whether a log may go on in the memory of this gateway, which its room has to keep then.
+    pub(in crate::rooms) fn may_go_on_alone(&self) -> bool {
+        self.cluster.goes_on_alone()
+    }
 }
 
 impl RedisLog {
@@ -85,10 +97,9 @@ impl RedisLog {
         let cluster = &logs.cluster;
         // Keys with the same text in braces are on the same server of a Redis Cluster. No name of a room and
         // no namespace has braces.
-        let key = |part: &str| cluster.name(&format!("{{{}}}:{part}", room.key()));
+        let channel = cluster.name(&["{", room.key(), "}:", CHANNEL].concat());
         Self {
-            keys: ["log", "messages", "ids", "id-order"].map(key),
-            channel: key("live"),
+            channel,
             room,
             listener: OnceLock::new(),
             alone: Mutex::default(),
@@ -113,7 +124,7 @@ impl RedisLog {
         }
     }
 
-    pub(super) async fn append(
+    pub(in crate::rooms) async fn append(
         &self,
         draft: &Draft,
         key: Option<&MessageKey>,
@@ -126,22 +137,21 @@ impl RedisLog {
         let id = key.map(|key| format!("{}\n{}", key.publisher, key.id));
         let id = id.unwrap_or_default();
         let prepare = |link: &Link| {
-            let mut script = self.script(&APPEND, link);
+            let mut script = self.script(&APPEND, link, record.len() + id.len());
             script
-                .arg(&record[..])
-                .arg(&id)
-                .arg(ID_LIFETIME.as_millis() as u64)
-                .arg(MOST_IDS);
+                .arg(&[&record])
+                .arg(&[&id])
+                .number(ID_LIFETIME.as_millis() as u64)
+                .number(MOST_IDS as u64);
             script
         };
         let appended = cluster.invoke(&self.channel, record.len(), prepare).await?;
         let ((epoch, offset, is_duplicate, original), generation): (Answer, u64) = appended;
         let position = position(epoch, offset);
         let original = original.and_then(|record| record::decode(&self.room, &record));
-        let message = (!is_duplicate).then(|| Arc::new(Message::encode(draft, &position)));
         Ok(Appended {
             position,
-            message,
+            message: None,
             is_duplicate,
             original: original.map(Box::new),
             generation,
@@ -166,20 +176,21 @@ impl RedisLog {
         if !cluster.reaches(&self.channel) {
             return self.read_alone(selection);
         }
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let (epoch, offset) = match &selection.since {
             Some(since) => (since.epoch.as_str(), since.offset),
             None => ("", 0),
         };
         let limit = selection.limit;
-        let limit = limit.map_or(-1, |limit| count(limit.min(MOST_MESSAGES)));
+        let limit = limit.map_or("-1".to_owned(), |limit| {
+            limit.min(MOST_MESSAGES).to_string()
+        });
         let prepare = |link: &Link| {
-            let mut script = self.script(&READ, link);
+            let mut script = self.script(&READ, link, epoch.len());
             script
-                .arg(epoch)
-                .arg(offset)
-                .arg(count(selection.last.min(MOST_MESSAGES)))
-                .arg(limit);
+                .arg(&[epoch])
+                .number(offset)
+                .number(selection.last.min(MOST_MESSAGES) as u64)
+                .arg(&[&limit]);
             script
         };
         let reading = cluster.invoke(&self.channel, epoch.len(), prepare);
@@ -252,8 +263,7 @@ impl RedisLog {
 
     /// The message of a notice. Without one, the log has to be read.
     pub(in crate::rooms) fn message(&self, notice: &Notice<'_>) -> Option<Arc<Message>> {
-        let draft = record::decode(&self.room, notice.record)?;
-        Some(Arc::new(Message::encode(&draft, &notice.position)))
+        record::message(&self.room, notice.record, &notice.position).map(Arc::new)
     }
 
     /// Applies to the log of this gateway alone, if there is one.
@@ -261,21 +271,24 @@ impl RedisLog {
         self.lock_alone().as_deref().map(work)
     }
 
-    fn script(&self, script: &'static Script, link: &Link) -> ScriptInvocation<'static> {
+    fn script(&self, script: &'static Script, link: &Link, bytes: usize) -> Invocation {
         let settings = &self.logs.settings;
-        let mut script = script.prepare_invoke();
+        let mut script = Invocation::new(script, KEYS.len(), ARGUMENTS, bytes);
+        let name = self.channel.trim_end_matches(CHANNEL);
+        for key in KEYS {
+            script.arg(&[name, key]);
+        }
         script
-            .key(&self.keys)
-            .arg(link.tenure())
-            .arg(random_id())
-            .arg(&self.channel)
-            .arg(settings.messages)
-            .arg(settings.secs * 1000)
-            .arg(settings.bytes)
-            .arg(ROOM_LIFETIME.as_secs())
-            .arg(EMPTY_ROOM_LIFETIME.as_secs())
-            .arg(link.former_tenures())
-            .arg(link.publish_command());
+            .arg(&[link.tenure()])
+            .arg(&[random_id()])
+            .arg(&[&self.channel])
+            .number(settings.messages as u64)
+            .number(settings.secs * 1000)
+            .number(settings.bytes as u64)
+            .number(ROOM_LIFETIME.as_secs())
+            .number(EMPTY_ROOM_LIFETIME.as_secs())
+            .arg(&[link.former_tenures()])
+            .arg(&[link.publish_command()]);
         script
     }
 
@@ -294,12 +307,12 @@ impl RedisLog {
             let Some(Value::BulkString(record)) = values.next() else {
                 return None;
             };
-            let Some(draft) = record::decode(&self.room, &record) else {
+            let Some(message) = record::message(&self.room, &record, &place) else {
                 tracing::error!(room = %self.room, "a message in Redis cannot be read");
                 recovered = recovered.min(0);
                 continue;
             };
-            messages.push(Arc::new(Message::encode(&draft, &place)));
+            messages.push(Arc::new(message));
         }
         Some(Extract {
             position,

@@ -1,20 +1,21 @@
 //! A message as it lies in Redis: a line of JSON, the content, and the attachments.
 
-use std::borrow::Cow;
-
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::rooms::{Data, Draft, RoomName, Sender};
+use crate::rooms::{Data, Draft, Message, Parts, Position, RoomName, Sender};
+
+/// Expected size of the line before the content, in bytes.
+const HEAD_BYTES: usize = 256;
 
 /// The line before the content.
 #[derive(Serialize, Deserialize)]
-struct Head<'a> {
-    event: Cow<'a, str>,
-    id: Cow<'a, str>,
+struct Head<Text, From> {
+    event: Text,
+    id: Text,
     ts: u64,
-    from: Cow<'a, Sender>,
+    from: From,
     /// The size of the content in bytes.
     data: usize,
     /// The size of each attachment in bytes.
@@ -26,15 +27,17 @@ struct Head<'a> {
 pub(super) fn encode(draft: &Draft) -> Vec<u8> {
     let (json, attachments) = (draft.data.json().as_bytes(), draft.data.attachments());
     let head = Head {
-        event: Cow::Borrowed(&draft.event),
-        id: Cow::Borrowed(&draft.id),
+        event: &draft.event,
+        id: &draft.id,
         ts: draft.ts,
-        from: Cow::Borrowed(&draft.from),
+        from: &draft.from,
         data: json.len(),
         attachments: attachments.iter().map(Bytes::len).collect(),
     };
+    let attached: usize = attachments.iter().map(Bytes::len).sum();
+    let mut record = Vec::with_capacity(HEAD_BYTES + json.len() + attached);
     // Texts and numbers are always JSON.
-    let mut record = serde_json::to_vec(&head).unwrap_or_default();
+    let _ = serde_json::to_writer(&mut record, &head);
     record.push(b'\n');
     record.extend_from_slice(json);
     for attachment in attachments {
@@ -43,32 +46,57 @@ pub(super) fn encode(draft: &Draft) -> Vec<u8> {
     record
 }
 
-/// Decodes a message; `None` when it is none.
+/// Decodes a message as its publisher sent it; `None` when it is none.
 pub(super) fn decode(room: &RoomName, record: &[u8]) -> Option<Draft> {
-    let (head, rest) = record.split_at(record.iter().position(|byte| *byte == b'\n')?);
-    let head: Head<'_> = serde_json::from_slice(head).ok()?;
+    let (head, data): (Head<String, Sender>, _) = split(record)?;
+    Some(Draft {
+        room: room.clone(),
+        event: head.event,
+        data,
+        id: head.id,
+        from: head.from,
+        ts: head.ts,
+    })
+}
+
+/// Encodes a message for its subscribers, with its place; `None` when it is none. The JSON of the record becomes
+/// that of the packet.
+pub(super) fn message(room: &RoomName, record: &[u8], position: &Position) -> Option<Message> {
+    let (head, data): (Head<&RawValue, &RawValue>, _) = split(record)?;
+    let parts = Parts {
+        room,
+        event: head.event.get(),
+        data: &data,
+        id: head.id.get(),
+        from: head.from.get(),
+        ts: head.ts,
+    };
+    Some(Message::join(&parts, position))
+}
+
+/// Splits a record into its head and its content.
+fn split<'a, Text, From>(record: &'a [u8]) -> Option<(Head<Text, From>, Data)>
+where
+    Head<Text, From>: Deserialize<'a>,
+{
+    let (head, rest) = record.split_at(memchr::memchr(b'\n', record)?);
+    let head: Head<Text, From> = serde_json::from_slice(head).ok()?;
     let (json, mut rest) = rest.get(1..)?.split_at_checked(head.data)?;
     let json = RawValue::from_string(str::from_utf8(json).ok()?.to_owned()).ok()?;
     let mut attachments = Vec::with_capacity(head.attachments.len());
-    for size in head.attachments {
-        let (attachment, others) = rest.split_at_checked(size)?;
+    for size in &head.attachments {
+        let (attachment, others) = rest.split_at_checked(*size)?;
         attachments.push(Bytes::copy_from_slice(attachment));
         rest = others;
     }
     rest.is_empty().then_some(())?;
-    Some(Draft {
-        room: room.clone(),
-        event: head.event.into_owned(),
-        data: Data::new(json, attachments).ok()?,
-        id: head.id.into_owned(),
-        from: head.from.into_owned(),
-        ts: head.ts,
-    })
+    Some((head, Data::new(json, attachments).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rooms::Epoch;
 
     fn draft(json: &str, attachments: Vec<Bytes>) -> Draft {
         let json = RawValue::from_string(json.to_owned()).expect("JSON");
@@ -104,6 +132,16 @@ mod tests {
                 (draft.event.clone(), draft.id.clone(), draft.ts, from)
             };
             assert_eq!(fields(&decoded), fields(&draft));
+            let position = Position {
+                epoch: Epoch::new("e"),
+                offset: 7,
+            };
+            let packets = [
+                message(&draft.room, &record, &position).expect("a message"),
+                Message::encode(&draft, &position),
+            ]
+            .map(|message| message.packet().frames().to_vec());
+            assert_eq!(packets[0], packets[1]);
             // Neither a part of it nor more than it is a message.
             for end in 0..record.len() {
                 assert!(decode(&draft.room, &record[..end]).is_none(), "{end}");
