@@ -210,7 +210,7 @@ impl BackEnd {
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
-        let result = self.attempt(request, parse).await;
+        let result = self.attempt(request, parse, started_at).await;
         let outcome = result
             .as_ref()
             .err()
@@ -223,15 +223,16 @@ impl BackEnd {
         &self,
         request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
+        started_at: Instant,
     ) -> Result<T, CallError> {
         let event = request.id;
-        let pass = self.breaker.enter(Instant::now());
+        let pass = self.breaker.enter(started_at);
         let pass = pass.map_err(CallError::cut_off)?;
         let load = self
             .capacity
             .load(request.sender, request.bytes + request.body.len());
         let mut load = load.map_err(busy)?;
-        let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
+        let deadline = started_at + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
         let place = place.map_err(|_| CallError::unsent("no place became free in time"))?;
         let _place = place.map_err(busy)?;

@@ -201,3 +201,23 @@ pub(super) fn timestamp(at: SystemTime) -> String {
         .and_then(|moment| moment.format(&Rfc3339).ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_those_of_the_token_byte_for_byte_and_a_guest_has_none() {
+        let args = RawValue::from_string("[ 1 ]".to_owned()).expect("JSON");
+        let args = Data::new(args, Vec::new()).expect("arguments");
+        let claims = RawValue::from_string(r#"{"sub": "a", "n": 1.50}"#.to_owned()).expect("JSON");
+        for (claims, expected) in [(Some(&*claims), claims.get()), (None, "{}")] {
+            let data = CallData::new(&args, claims);
+            let event = CloudEvent::new(EventType::ClientEvent, ("1", UNIX_EPOCH), "/", data);
+            let body = event.to_body().expect("JSON");
+            let body = String::from_utf8(body).expect("text");
+            let data = format!(r#""data":{{"args":[ 1 ],"claims":{expected}}}}}"#);
+            assert!(body.ends_with(&data), "{body}");
+        }
+    }
+}

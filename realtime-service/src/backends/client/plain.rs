@@ -3,7 +3,6 @@
 
 use std::{
     future::poll_fn,
-    mem,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -50,7 +49,7 @@ pub(in crate::backends) struct Answer {
     idle: Arc<Idle>,
 }
 
-/// An open connection. hyper reads and writes only while [`Self::drive`] is awaited.
+/// An open connection. hyper reads and writes only within [`drive`].
 struct Connection {
     requests: SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
@@ -180,8 +179,9 @@ impl Drop for Answer {
         // hyper reads on in the same buffer once nothing refers to it.
         self.head.headers.clear();
         self.body = None;
-        if let Some(connection) = self.connection.take()
-            && let Some(connection) = connection.if_usable()
+        // Without its body, hyper skips what has arrived of it.
+        if let Some(mut connection) = self.connection.take()
+            && (connection.requests.is_ready() || connection.is_usable())
         {
             self.idle.keep(connection);
         }
@@ -210,13 +210,13 @@ async fn drive<T>(
 }
 
 impl Connection {
-    /// Returns the connection if it can take a request now.
-    fn if_usable(mut self: Box<Self>) -> Option<Box<Self>> {
-        let io = Pin::new(self.io.as_mut()?);
-        let is_open = io
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending();
-        (is_open && self.requests.is_ready()).then_some(self)
+    /// Reads what has arrived, and returns whether the connection can take a request now.
+    fn is_usable(&mut self) -> bool {
+        let Some(io) = &mut self.io else {
+            return false;
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(io).poll(&mut context).is_pending() && self.requests.is_ready()
     }
 }
 
@@ -224,35 +224,36 @@ impl Idle {
     /// Takes out the connection that was used last, and is still open.
     fn take(&self) -> Option<Box<Connection>> {
         loop {
-            let (end, connection) = self.state().connections.pop()?;
-            if Instant::now() < end
-                && let Some(connection) = connection.if_usable()
-            {
+            let (end, mut connection) = self.state().connections.pop()?;
+            if Instant::now() < end && connection.is_usable() {
                 return Some(connection);
             }
         }
     }
 
-    /// Keeps a connection for [`IDLE_TIMEOUT`]. Without a runtime, which has ended then, it is closed.
+    /// Keeps a connection for [`IDLE_TIMEOUT`]. After the end of the runtime, it is closed.
     fn keep(self: &Arc<Self>, connection: Box<Connection>) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let end = Instant::now() + IDLE_TIMEOUT;
         let mut state = self.state();
-        state.connections.push((end, connection));
-        if !mem::replace(&mut state.is_swept, true) {
+        let end = Instant::now() + IDLE_TIMEOUT;
+        if !state.is_swept {
+            let Ok(runtime) = Handle::try_current() else {
+                return;
+            };
             runtime.spawn(sweep(Arc::downgrade(self), end));
+            state.is_swept = true;
         }
+        state.connections.push((end, connection));
     }
 
     /// Closes the connections whose time is over at `now`; returns the next end, if there is one.
     fn close_unused(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         let unused = state.connections.partition_point(|(end, _)| *end <= now);
-        state.connections.drain(..unused);
+        let unused: Vec<_> = state.connections.drain(..unused).collect();
         let next = state.connections.first().map(|(end, _)| *end);
         state.is_swept = next.is_some();
+        drop(state);
+        drop(unused);
         next
     }
 
