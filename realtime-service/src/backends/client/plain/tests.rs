@@ -146,9 +146,12 @@ async fn an_idle_connection_that_the_server_has_closed_is_not_used() {
             let mut stream = accept(&listener).await;
             request(&mut stream).await;
             stream.write_all(ANSWER.as_bytes()).await.expect("written");
+            stream
         };
-        let (_, body) = tokio::join!(server, exchange(&client));
+        let (stream, body) = tokio::join!(server, exchange(&client));
         assert_eq!(body.expect("an answer"), b"{}");
+        assert_eq!(client.idle.state().connections.len(), 1);
+        drop(stream);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -203,7 +206,8 @@ async fn unused_connections_are_closed_when_their_time_is_over() {
     tokio::time::sleep(IDLE_TIMEOUT - Duration::from_millis(1)).await;
     assert_eq!(client.idle.state().connections.len(), 1);
     tokio::time::sleep(Duration::from_millis(2)).await;
-    assert_eq!(server.await.expect("a server"), 1);
+    let requests = timeout(Duration::from_secs(10), server).await;
+    assert_eq!(requests.expect("the end, in time").expect("a server"), 1);
     let state = client.idle.state();
     assert!(state.connections.is_empty() && !state.is_swept);
 }
