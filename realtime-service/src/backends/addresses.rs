@@ -4,14 +4,24 @@
 //! addresses between a check and the connection cannot lead elsewhere. Addresses that stand in a URL
 //! itself are checked with the settings.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
 
+use hyper_util::client::legacy::connect::dns;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tower::Service;
 
 use crate::config::is_denied;
 
 /// A resolver that returns no address in `denied`.
+#[derive(Clone)]
 pub(super) struct AllowedAddresses {
     denied: Arc<[IpNet]>,
 }
@@ -24,18 +34,41 @@ impl AllowedAddresses {
     }
 }
 
+/// Finds the addresses of a name, with any port, that are in no network in `denied`.
+async fn resolve(denied: Arc<[IpNet]>, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let found = tokio::net::lookup_host((name, 0)).await?;
+    let allowed: Vec<_> = found.filter(|one| !is_denied(&denied, one.ip())).collect();
+    if allowed.is_empty() {
+        let problem = "every address of the name is in backend_deny_networks";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    Ok(allowed.into_iter())
+}
+
+/// For connections with TLS.
 impl Resolve for AllowedAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let denied = self.denied.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<_> = found.filter(|one| !is_denied(&denied, one.ip())).collect();
-            if allowed.is_empty() {
-                let problem = "every address of the name is in backend_deny_networks";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            let allowed = resolve(denied, name.as_str()).await?;
+            Ok(Box::new(allowed) as Addrs)
         })
+    }
+}
+
+/// For connections without TLS.
+impl Service<dns::Name> for AllowedAddresses {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        let denied = self.denied.clone();
+        Box::pin(async move { resolve(denied, name.as_str()).await })
     }
 }
 
@@ -43,13 +76,19 @@ impl Resolve for AllowedAddresses {
 mod tests {
     use super::*;
 
+    /// Whether both resolvers find an address of this machine.
     async fn resolves(denied: &[&str]) -> bool {
         let denied: Vec<IpNet> = denied
             .iter()
             .map(|text| text.parse().expect("a network"))
             .collect();
-        let name = "localhost".parse().expect("a name");
-        AllowedAddresses::new(&denied).resolve(name).await.is_ok()
+        let mut addresses = AllowedAddresses::new(&denied);
+        let with_tls = addresses
+            .resolve("localhost".parse().expect("a name"))
+            .await;
+        let without_tls = addresses.call("localhost".parse().expect("a name")).await;
+        assert_eq!(with_tls.is_ok(), without_tls.is_ok());
+        with_tls.is_ok()
     }
 
     #[tokio::test]

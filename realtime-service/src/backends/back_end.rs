@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
-use reqwest::{Client, Response};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,7 +12,7 @@ use super::{
     CallError, CloudEvent, Failure, Reply,
     breaker::{Breaker, Change, Pass},
     capacity::{Capacity, Full, Load},
-    client::{Problem, client_of},
+    client::{Answer, Client, Problem},
     cloud_event::{BATCH_TYPE, MEDIA_TYPE, id_of},
     signature::Signer,
 };
@@ -32,6 +31,21 @@ const USUAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause that a back end can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Number of the headers of a request, those of the client included.
+const HEADERS: usize = 8;
+
+/// The name of the gateway in requests.
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("latchkey-realtime/", env!("CARGO_PKG_VERSION")));
+
+/// The media type of answers.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The headers of Standard Webhooks 1.0.
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// One request.
 struct Post<'a> {
@@ -65,7 +79,7 @@ impl BackEnd {
     ) -> Result<Arc<Self>, Problem> {
         let signer = read_signer(settings).map_err(|problem| ("secret_file", problem))?;
         Ok(Arc::new(Self {
-            client: client_of(settings, denied)?,
+            client: Client::new(settings, denied)?,
             signer: ArcSwap::from_pointee(signer),
             breaker: Breaker::default(),
             capacity: Capacity::new(settings),
@@ -196,7 +210,7 @@ impl BackEnd {
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
-        let result = self.attempt(request, parse).await;
+        let result = self.attempt(request, parse, started_at).await;
         let outcome = result
             .as_ref()
             .err()
@@ -209,15 +223,16 @@ impl BackEnd {
         &self,
         request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
+        started_at: Instant,
     ) -> Result<T, CallError> {
         let event = request.id;
-        let pass = self.breaker.enter(Instant::now());
+        let pass = self.breaker.enter(started_at);
         let pass = pass.map_err(CallError::cut_off)?;
         let load = self
             .capacity
             .load(request.sender, request.bytes + request.body.len());
         let mut load = load.map_err(busy)?;
-        let deadline = Instant::now() + Duration::from_millis(self.settings.timeout_ms);
+        let deadline = started_at + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
         let place = place.map_err(|_| CallError::unsent("no place became free in time"))?;
         let _place = place.map_err(busy)?;
@@ -271,18 +286,8 @@ impl BackEnd {
             is_answer_read,
             ..
         } = request;
-        let timestamp = unix_secs(wall_now());
-        let signature = self.signer.load().sign(id, timestamp, &body);
-        let request = self
-            .client
-            .post(&self.settings.url)
-            .header(header::CONTENT_TYPE, media_type)
-            .header(header::ACCEPT, "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
-            .body(body);
-        let answer = request.send().await.map_err(unreachable)?;
+        let headers = self.headers((id, media_type), &body)?;
+        let answer = self.client.post(headers, body).await?;
         check_status(&answer)?;
         match is_answer_read {
             true => self.read(answer, load).await,
@@ -290,10 +295,29 @@ impl BackEnd {
         }
     }
 
+    /// Returns the headers of a request with a body of this media type, signed at this moment.
+    fn headers(
+        &self,
+        (id, media_type): (&str, &'static str),
+        body: &[u8],
+    ) -> Result<HeaderMap, CallError> {
+        let timestamp = unix_secs(wall_now());
+        let signature = self.signer.load().sign(id, timestamp, body);
+        let invalid = |_| CallError::permanent("the id cannot be sent");
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(header::ACCEPT, ACCEPTED);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.insert(ID, HeaderValue::from_str(id).map_err(invalid)?);
+        headers.insert(TIMESTAMP, timestamp.into());
+        headers.insert(SIGNATURE, signature.try_into().map_err(invalid)?);
+        Ok(headers)
+    }
+
     /// Reads the body of an answer, as far as it may be.
-    async fn read(&self, mut answer: Response, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
+    async fn read(&self, mut answer: Answer, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > self.maximum_answer_bytes {
                 return Err(CallError::permanent(
                     "the answer is longer than a message may be",
@@ -319,22 +343,8 @@ fn busy(_: Full) -> CallError {
     CallError::unsent("as much waits for the back end as may")
 }
 
-/// Returns the failure of a request without an answer. The reason names the step, and no URL.
-fn unreachable(error: reqwest::Error) -> CallError {
-    let error = error.without_url();
-    let mut source: &dyn std::error::Error = &error;
-    while let Some(inner) = source.source() {
-        source = inner;
-    }
-    let step = match error.is_connect() {
-        true => "cannot connect",
-        false => "the connection failed",
-    };
-    CallError::temporary(Failure::Failed, format!("{step}: {source}"))
-}
-
 /// Decides by the status whether there is an answer.
-fn check_status(answer: &Response) -> Result<(), CallError> {
+fn check_status(answer: &Answer) -> Result<(), CallError> {
     let status = answer.status();
     let reason = format!("the back end answered {}", status.as_u16());
     match status {
@@ -358,7 +368,7 @@ fn check_status(answer: &Response) -> Result<(), CallError> {
 }
 
 /// The pause that an answer asks for in seconds (RFC 9110, section 10.2.3).
-fn retry_after(answer: &Response) -> Option<Duration> {
+fn retry_after(answer: &Answer) -> Option<Duration> {
     let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     let pause = Duration::from_secs(text.trim().parse().ok()?);
     Some(pause.min(LONGEST_PAUSE))

@@ -22,6 +22,9 @@ pub(super) const BATCH_TYPE: &str = "application/cloudevents-batch+json; charset
 /// The source of all events: a gateway. Each id is unique among all gateways.
 const SOURCE: &str = "urn:latchkey:realtime";
 
+/// Room for the body of a usual event, in bytes.
+const USUAL_BYTES: usize = 1024;
+
 /// Number of bytes of a hash that is an id.
 const ID_BYTES: usize = 16;
 
@@ -88,23 +91,28 @@ pub struct CallData<'a> {
     args: &'a RawValue,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attachments: Vec<String>,
-    claims: &'a Map<String, Value>,
+    claims: Claims<'a>,
+}
+
+/// The claims of the sender of an event, a JSON object.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Claims<'a> {
+    OfToken(&'a RawValue),
+    OfGuest {},
 }
 
 impl<'a> CallData<'a> {
-    /// The content of an event with these arguments, a JSON array, of the holder of a token that says
-    /// `claims`.
-    ///
-    /// # Errors
-    ///
-    /// None that can happen: `args` were parsed before.
-    pub fn new(args: &'a Data, claims: &'a Map<String, Value>) -> Result<Self, serde_json::Error> {
+    /// The content of an event with these arguments, a JSON array, of the holder of a token with these
+    /// `claims`, a JSON object; a guest has none.
+    #[must_use]
+    pub fn new(args: &'a Data, claims: Option<&'a RawValue>) -> Self {
         let attachments = args.attachments().iter();
-        Ok(Self {
-            args: serde_json::from_str(args.json())?,
+        Self {
+            args: args.raw(),
             attachments: attachments.map(|data| STANDARD.encode(data)).collect(),
-            claims,
-        })
+            claims: claims.map_or(Claims::OfGuest {}, Claims::OfToken),
+        }
     }
 }
 
@@ -160,7 +168,9 @@ impl<'a, T: Serialize> CloudEvent<'a, T> {
     ///
     /// When the content is no JSON.
     pub(super) fn to_body(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        serde_json::to_writer(&mut body, self)?;
+        Ok(body)
     }
 }
 
@@ -190,4 +200,24 @@ pub(super) fn timestamp(at: SystemTime) -> String {
         .ok()
         .and_then(|moment| moment.format(&Rfc3339).ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_those_of_the_token_byte_for_byte_and_a_guest_has_none() {
+        let args = RawValue::from_string("[ 1 ]".to_owned()).expect("JSON");
+        let args = Data::new(args, Vec::new()).expect("arguments");
+        let claims = RawValue::from_string(r#"{"sub": "a", "n": 1.50}"#.to_owned()).expect("JSON");
+        for (claims, expected) in [(Some(&*claims), claims.get()), (None, "{}")] {
+            let data = CallData::new(&args, claims);
+            let event = CloudEvent::new(EventType::ClientEvent, ("1", UNIX_EPOCH), "/", data);
+            let body = event.to_body().expect("JSON");
+            let body = String::from_utf8(body).expect("text");
+            let data = format!(r#""data":{{"args":[ 1 ],"claims":{expected}}}}}"#);
+            assert!(body.ends_with(&data), "{body}");
+        }
+    }
 }

@@ -45,6 +45,12 @@ impl Route {
         self.required.is_met_by(holder)
     }
 
+    /// Whether everybody with a token of our own issuer may send these events, whatever its claims.
+    #[must_use]
+    pub fn admits_own_tokens(&self) -> bool {
+        self.required.is_met_by_own_tokens()
+    }
+
     /// Counts an event of `sender`.
     ///
     /// # Errors

@@ -13,6 +13,9 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// The size of an Ed25519 seed, and of a public key, in bytes (RFC 8032, section 5.1.5).
 const ED25519_BYTES: usize = 32;
 
+/// Room for one signature and a space, in bytes.
+const SIGNATURE_BYTES: usize = 96;
+
 /// The secrets with which the requests to one back end are signed.
 pub(super) struct Signer(Vec<Key>);
 
@@ -46,10 +49,15 @@ impl Signer {
     /// Returns the value of `webhook-signature` for a body that is sent as `id` at `timestamp`, in
     /// seconds since the Unix epoch.
     pub(super) fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
-        let mut signed = format!("{id}.{timestamp}.").into_bytes();
-        signed.extend_from_slice(body);
-        let signatures = self.0.iter().map(|key| key.sign(&signed));
-        signatures.collect::<Vec<_>>().join(" ")
+        let head = format!("{id}.{timestamp}.");
+        let mut signatures = String::with_capacity(self.0.len() * SIGNATURE_BYTES);
+        for key in &self.0 {
+            if !signatures.is_empty() {
+                signatures.push(' ');
+            }
+            key.sign(&[head.as_bytes(), body], &mut signatures);
+        }
+        signatures
     }
 }
 
@@ -75,10 +83,19 @@ impl Key {
             .ok_or("a key after whsk_ must be an Ed25519 seed and its public key, 64 bytes")
     }
 
-    fn sign(&self, signed: &[u8]) -> String {
+    /// Appends the signature of these `parts`, one after the other, to `signatures`.
+    fn sign(&self, parts: &[&[u8]], signatures: &mut String) {
         match self {
-            Self::Symmetric(key) => format!("v1,{}", STANDARD.encode(hmac::sign(key, signed))),
-            Self::Asymmetric(pair) => format!("v1a,{}", STANDARD.encode(pair.sign(signed))),
+            Self::Symmetric(key) => {
+                let mut context = hmac::Context::with_key(key);
+                parts.iter().for_each(|part| context.update(part));
+                signatures.push_str("v1,");
+                STANDARD.encode_string(context.sign(), signatures);
+            }
+            Self::Asymmetric(pair) => {
+                signatures.push_str("v1a,");
+                STANDARD.encode_string(pair.sign(&parts.concat()), signatures);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, json, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
 
 use super::{Call, EventError};
 use crate::{
@@ -57,21 +57,15 @@ async fn hand_over(
     route: &Route,
     (name, identity): (&str, &Arc<Identity>),
 ) -> Result<Option<Reply>, EventError> {
-    let claims = identity.claims();
-    let holder = match &claims {
-        Some(claims) => call.session.policy().bearer(claims),
-        None => Holder::Guest,
-    };
-    if !route.admits(&holder) {
+    if !is_admitted(call, route, identity) {
         let message = "the token does not allow this event";
         return Err(EventError::new("forbidden", message));
     }
     let key = identity.key();
     route.count(&key).map_err(too_often)?;
     let args = arguments(call)?;
-    let (none, id) = (Map::new(), random_id());
-    let claims = claims.as_ref().map_or(&none, |claims| claims.all());
-    let data = CallData::new(&args, claims).map_err(|_| EventError::internal())?;
+    let id = random_id();
+    let data = CallData::new(&args, identity.claims_json());
     let namespace = call.session.outbox().namespace();
     let mut event = CloudEvent::new(EventType::ClientEvent, (&id, wall_now()), namespace, data);
     event.connection = Some(&call.session.connection);
@@ -95,6 +89,19 @@ async fn hand_over(
             Ok(None)
         }
     }
+}
+
+/// Whether the client may send the events of a route.
+fn is_admitted(call: &Call<'_>, route: &Route, identity: &Identity) -> bool {
+    if identity.is_of_own_issuer() && route.admits_own_tokens() {
+        return true;
+    }
+    let claims = identity.claims();
+    let holder = match &claims {
+        Some(claims) => call.session.policy().bearer(claims),
+        None => Holder::Guest,
+    };
+    route.admits(&holder)
 }
 
 fn error_of_queue(error: NotStored) -> EventError {

@@ -10,6 +10,9 @@ use prometheus_client::{
 /// Bounds of the buckets for the duration of a call, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// The outcome of a call that was answered.
+const OK: &str = "ok";
+
 /// The label of a back end.
 type Name = [(&'static str, String); 1];
 
@@ -36,6 +39,8 @@ pub(super) struct BackEnds {
 pub struct BackEndMetrics {
     name: String,
     calls: Family<Outcome, Counter>,
+    /// The counter of calls that were answered.
+    answered: Counter,
     decisions: Family<DecisionLabels, Counter>,
     duration: Histogram,
     under_way: Gauge,
@@ -117,7 +122,9 @@ impl BackEnds {
     /// The metrics of the back end `name`, at zero.
     pub(super) fn of(&self, name: &str) -> BackEndMetrics {
         let label = [("backend", name.to_owned())];
+        let answered = [("backend", name.to_owned()), ("outcome", OK.to_owned())];
         BackEndMetrics {
+            answered: self.calls.get_or_create_owned(&answered),
             name: name.to_owned(),
             calls: self.calls.clone(),
             decisions: self.decisions.clone(),
@@ -135,11 +142,15 @@ impl BackEnds {
 impl BackEndMetrics {
     /// A call has ended. `outcome` is `ok` or the code of an error.
     pub fn called(&self, outcome: &'static str, duration: Duration) {
-        let labels = [
-            ("backend", self.name.clone()),
-            ("outcome", outcome.to_owned()),
-        ];
-        self.calls.get_or_create(&labels).inc();
+        if outcome == OK {
+            self.answered.inc();
+        } else {
+            let labels = [
+                ("backend", self.name.clone()),
+                ("outcome", outcome.to_owned()),
+            ];
+            self.calls.get_or_create(&labels).inc();
+        }
         self.duration.observe(duration.as_secs_f64());
     }
 

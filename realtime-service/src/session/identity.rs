@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use serde_json::value::RawValue;
 use shared_claims::{CompactClaims, VerifiedClaims};
 use tokio::time::Instant;
 
@@ -132,6 +133,18 @@ impl Identity {
     #[must_use]
     pub fn claims(&self) -> Option<VerifiedClaims> {
         self.claims.as_ref()?.expand()
+    }
+
+    /// The claims of the token as a JSON object; `None` for a guest.
+    #[must_use]
+    pub fn claims_json(&self) -> Option<&RawValue> {
+        self.claims.as_ref().map(CompactClaims::json)
+    }
+
+    /// Whether the client has a token of our own issuer.
+    #[must_use]
+    pub fn is_of_own_issuer(&self) -> bool {
+        self.principal.is_some() && self.sender.iss.is_none()
     }
 
     /// When the token ends; a guest has none that could.

@@ -145,9 +145,11 @@ impl Intake {
             let mut next = Some(job);
             while let Some(job) = next {
                 intake.finish(job).await;
-                // The client has a chance to take what it was just sent before more is sent.
-                tokio::task::yield_now().await;
                 next = intake.next();
+                if next.is_some() {
+                    // The client has a chance to take what it was just sent before more is sent.
+                    tokio::task::yield_now().await;
+                }
             }
         }));
     }

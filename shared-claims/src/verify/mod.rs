@@ -16,7 +16,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::{Map, Value};
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
 
 pub use self::{
     issuer_name::{ANY_TENANT, IssuerName, TENANT_PLACEHOLDER},
@@ -67,16 +70,17 @@ impl VerifiedClaims {
 #[derive(Clone)]
 pub struct CompactClaims {
     known: Box<str>,
-    all: Box<str>,
+    all: Box<RawValue>,
 }
 
 impl From<&VerifiedClaims> for CompactClaims {
     fn from(claims: &VerifiedClaims) -> Self {
         // Claims were JSON before, and are JSON again.
-        let json = |text: Result<String, serde_json::Error>| text.unwrap_or_default().into();
         Self {
-            known: json(serde_json::to_string(&claims.known)),
-            all: json(serde_json::to_string(&claims.all)),
+            known: serde_json::to_string(&claims.known)
+                .unwrap_or_default()
+                .into(),
+            all: to_raw_value(&claims.all).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         }
     }
 }
@@ -87,8 +91,14 @@ impl CompactClaims {
     pub fn expand(&self) -> Option<VerifiedClaims> {
         Some(VerifiedClaims {
             known: serde_json::from_str(&self.known).ok()?,
-            all: serde_json::from_str(&self.all).ok()?,
+            all: serde_json::from_str(self.all.get()).ok()?,
         })
+    }
+
+    /// Returns every claim as it stands in the token, as a JSON object.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.all
     }
 }
 

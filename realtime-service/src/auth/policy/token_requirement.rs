@@ -68,6 +68,13 @@ impl TokenRequirement {
         self.rule.guests
     }
 
+    /// Whether every token of our own issuer meets the requirement, whatever its claims.
+    #[must_use]
+    pub fn is_met_by_own_tokens(&self) -> bool {
+        let RoomRule { issuers, scope, .. } = &self.rule;
+        issuers.is_empty() && scope.is_none() && self.claims.is_empty()
+    }
+
     /// Whether the token of somebody, or a guest, meets the requirement. A claim that its issuer has not
     /// verified does not count.
     #[must_use]
@@ -88,6 +95,28 @@ mod tests {
 
     use super::*;
     use crate::auth::policy::tests::{claims, ours};
+
+    #[test]
+    fn every_token_of_our_own_meets_a_requirement_without_issuer_scope_and_claim() {
+        for (more, is_met) in [
+            (json!({}), true),
+            (json!({ "guests": true }), true),
+            (json!({ "issuers": ["*"] }), false),
+            (json!({ "issuers": ["https://other"] }), false),
+            (json!({ "scope": "shop" }), false),
+            (json!({ "claims": { "org": "acme" } }), false),
+        ] {
+            let mut rule = json!({ "events": ["order:*"], "backend": "shop", "mode": "call" });
+            let members = more.as_object().cloned().expect("an object");
+            rule.as_object_mut().expect("an object").extend(members);
+            let required =
+                TokenRequirement::of_events(&serde_json::from_value(rule).expect("a rule"));
+            assert_eq!(required.is_met_by_own_tokens(), is_met, "{more}");
+            if is_met {
+                assert!(required.is_met_by(&ours(&claims(json!({})))), "{more}");
+            }
+        }
+    }
 
     #[test]
     fn an_address_that_is_not_verified_meets_no_claim() {

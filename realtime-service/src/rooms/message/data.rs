@@ -57,6 +57,12 @@ impl Data {
         self.json.get()
     }
 
+    /// The same, as JSON.
+    #[must_use]
+    pub fn raw(&self) -> &RawValue {
+        &self.json
+    }
+
     /// The binary data.
     #[must_use]
     pub fn attachments(&self) -> &[Bytes] {

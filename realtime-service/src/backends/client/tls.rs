@@ -1,40 +1,72 @@
-//! The HTTP client of one back end.
+//! HTTP/1.1 and HTTP/2 over TLS, by reqwest.
 
 use std::{fs, path::Path, time::Duration};
 
+use http::HeaderMap;
 use ipnet::IpNet;
-use reqwest::{Certificate, Client, Identity, redirect::Policy, tls::Version};
+use reqwest::{Certificate, Client, Identity, Response, Url, redirect::Policy, tls::Version};
 use zeroize::Zeroizing;
 
-use super::addresses::AllowedAddresses;
-use crate::config::BackendSettings;
-
-/// Maximum time until a connection is open.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-
-/// Time for which an unused connection is kept: less than the 5 s after which servers in Node and
-/// Python close one, so that no request is written to a connection that is about to end.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+use super::{CONNECT_DEADLINE, CONNECTED, CONNECTING, IDLE_TIMEOUT, Problem, unreachable};
+use crate::{
+    backends::{CallError, addresses::AllowedAddresses},
+    config::BackendSettings,
+};
 
 /// Pause between two pings of an HTTP/2 connection with requests under way, and the time that an
 /// answer to one may take. All requests share the connection, and none should wait for a dead one.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The name of the gateway in requests.
-const USER_AGENT: &str = concat!("latchkey-realtime/", env!("CARGO_PKG_VERSION"));
+/// A client with TLS.
+pub(in crate::backends) struct Tls {
+    client: Client,
+    url: Url,
+}
 
-/// A setting that cannot work, and its fault.
-pub(super) type Problem = (&'static str, String);
+impl Tls {
+    /// Builds the client of the back end with this `url`.
+    ///
+    /// # Errors
+    ///
+    /// When a certificate cannot be used.
+    pub(super) fn new(
+        settings: &BackendSettings,
+        denied: &[IpNet],
+        url: Url,
+    ) -> Result<Self, Problem> {
+        let client = client_of(settings, denied)?;
+        Ok(Self { client, url })
+    }
 
-/// Builds the client. It follows no redirect, uses no proxy of the environment, and connects to no
-/// address in `denied`.
-///
-/// # Errors
-///
-/// When a certificate cannot be used.
-pub(super) fn client_of(settings: &BackendSettings, denied: &[IpNet]) -> Result<Client, Problem> {
+    /// Posts one request.
+    ///
+    /// # Errors
+    ///
+    /// See [`super::Client::post`].
+    pub(super) async fn post(
+        &self,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response, CallError> {
+        let request = self.client.post(self.url.clone());
+        let sent = request.headers(headers).body(body).send().await;
+        sent.map_err(failure)
+    }
+}
+
+/// Returns the failure of a request without an answer.
+pub(super) fn failure(error: reqwest::Error) -> CallError {
+    let step = match error.is_connect() {
+        true => CONNECTING,
+        false => CONNECTED,
+    };
+    unreachable(step, &error.without_url())
+}
+
+/// Builds the client of reqwest. It follows no redirect, uses no proxy of the environment, and connects to
+/// no address in `denied`.
+fn client_of(settings: &BackendSettings, denied: &[IpNet]) -> Result<Client, Problem> {
     let mut builder = Client::builder()
-        .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .no_proxy()
         .dns_resolver(AllowedAddresses::new(denied))
