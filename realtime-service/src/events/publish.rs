@@ -74,7 +74,7 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
         ts: unix_millis(clock::now().wall),
     };
     if let GrantVerdict::Asks(rule) = verdict {
-        call.review(&identity, rule, &mut draft).await?;
+        Box::pin(call.review(&identity, rule, &mut draft)).await?;
     }
     let published = call.context.publish(&draft, key.as_ref()).await;
     let published =
