@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use realtime_service::transport::{
     Packet,
     engine::{
-        CloseReason, Engine, EngineQuery, EngineSettings, RequestError, Violation, recover,
+        Answer, CloseReason, Engine, EngineQuery, EngineSettings, RequestError, Violation, recover,
         socket_io::{
             Acknowledgement, Event, PacketType, SocketData, SocketHandler, SocketIo, SocketSession,
             write_header,
@@ -125,13 +125,16 @@ async fn serve(tcp: TcpStream, engine: Engine<SocketIo<Room>>) {
                 let query = EngineQuery::parse(request.uri())?;
                 let Some(sid) = &query.sid else {
                     let data = SocketData::new(());
-                    return engine.open(request, query, Arc::default(), data).await;
+                    return engine.open(request, &query, Arc::default(), data);
                 };
                 let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-                engine.resume(request, query.transport, session).await
+                engine
+                    .resume(request, query.transport, session)
+                    .wait()
+                    .await
             };
-            let response = respond.await;
-            Ok::<_, Infallible>(response.unwrap_or_else(RequestError::into_response))
+            let answer = respond.await.map(Answer::spawn);
+            Ok::<_, Infallible>(answer.unwrap_or_else(RequestError::into_response))
         }
     });
     // The end of a connection is no matter for this program.

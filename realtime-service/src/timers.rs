@@ -35,10 +35,18 @@ type Key = (Instant, u64);
 /// The pending actions, earliest deadline first.
 #[derive(Default)]
 pub struct Timers {
-    pending: Mutex<BTreeMap<Key, Action>>,
-    /// Notified when the earliest deadline may have changed.
+    pending: Mutex<Pending>,
+    /// Notified when the task that watches the deadlines has to look earlier than it would.
     changed: Notify,
     next_number: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pending {
+    actions: BTreeMap<Key, Action>,
+    /// The time of the task's next look, which may be earlier than the earliest deadline: a deadline that
+    /// was cancelled. `None` without a deadline.
+    next_look: Option<Instant>,
 }
 
 /// A scheduled action. Dropping it cancels the action, unless the action has begun or is next in its
@@ -58,12 +66,13 @@ impl Timers {
     ) -> Timer {
         let key = (at, self.next_number.fetch_add(1, Ordering::Relaxed));
         let mut pending = self.pending();
-        pending.insert(key, Box::new(action));
-        let is_first = pending
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == key);
+        pending.actions.insert(key, Box::new(action));
+        let is_early = pending.next_look.is_none_or(|look| at < look);
+        if is_early {
+            pending.next_look = Some(at);
+        }
         drop(pending);
-        if is_first {
+        if is_early {
             self.changed.notify_one();
         }
         Timer {
@@ -106,19 +115,22 @@ impl Timers {
     fn take_slice(&self, now: Instant) -> (Vec<Action>, Option<Instant>) {
         let mut pending = self.pending();
         let mut slice = Vec::new();
+        let mut next = None;
         while slice.len() < SLICE_ACTIONS
-            && let Some(entry) = pending.first_entry()
+            && let Some(entry) = pending.actions.first_entry()
         {
             let (at, _) = *entry.key();
             if at > now {
-                return (slice, Some(at));
+                next = Some(at);
+                break;
             }
             slice.push(entry.remove());
         }
-        (slice, None)
+        pending.next_look = next;
+        (slice, next)
     }
 
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<Key, Action>> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,7 +146,7 @@ fn run_slice(slice: Vec<Action>) {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let action = self.timers.pending().remove(&self.key);
+        let action = self.timers.pending().actions.remove(&self.key);
         // An action may own timers, so it is dropped after the lock is released.
         drop(action);
     }

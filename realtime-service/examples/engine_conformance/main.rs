@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use realtime_service::transport::engine::{
-    Engine, EngineHandler, EngineQuery, EngineSettings, RequestError, recover,
+    Answer, Engine, EngineHandler, EngineQuery, EngineSettings, RequestError, recover,
     socket_io::{SocketData, SocketIo},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -112,10 +112,14 @@ async fn answer<H: EngineHandler>(
     let respond = async {
         let query = EngineQuery::parse(request.uri())?;
         let Some(sid) = &query.sid else {
-            return engine.open(request, query, Arc::default(), data).await;
+            return engine.open(request, &query, Arc::default(), data);
         };
         let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-        engine.resume(request, query.transport, session).await
+        engine
+            .resume(request, query.transport, session)
+            .wait()
+            .await
     };
-    respond.await.unwrap_or_else(RequestError::into_response)
+    let answer = respond.await.map(Answer::spawn);
+    answer.unwrap_or_else(RequestError::into_response)
 }

@@ -22,7 +22,6 @@ use shared_claims::{
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
@@ -89,7 +88,7 @@ impl Client {
         let request = Request::builder().method(method).uri(&self.uri);
         let mut request = request.body(Body::from(body)).expect("a request");
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let switch = KillSwitch::new(&CancellationToken::new());
+        let switch = KillSwitch::default();
         let connection = Connection::new(peer, Arc::default(), switch);
         request.extensions_mut().insert(Arc::new(connection));
         let answer = self.gate.clone().oneshot(request).await;

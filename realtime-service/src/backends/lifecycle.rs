@@ -205,7 +205,8 @@ impl BackEnds {
         // Binary data has a third more bytes as base64.
         let attachments: usize = attachments.map(|data| data.len() / 3 * 4 + 8).sum();
         let bytes = draft.data.json().len() + attachments + EVENT_BYTES;
-        queue.reserve(bytes.saturating_mul(recipients)).await
+        let reservation = queue.reserve(bytes.saturating_mul(recipients));
+        Box::pin(reservation).await
     }
 
     /// Stores a published message, in the memory of `reservation`. The future resolves when it is durable. The id is made of the place of

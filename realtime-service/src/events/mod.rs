@@ -119,9 +119,9 @@ async fn answer(event: Event, received: Received, session: Arc<Session>) {
 /// is moved and overwritten as a whole.
 async fn handle(event: Event, call: &Call<'_>) -> Result<(), EventError> {
     match event {
+        Event::Publish => publish::publish(call).await,
         Event::Subscribe => Box::pin(subscribe::subscribe(call)).await,
         Event::Unsubscribe => Box::pin(unsubscribe::unsubscribe(call)).await,
-        Event::Publish => publish::publish(call).await,
         Event::History => Box::pin(history::read(call)).await,
         Event::Presence => Box::pin(presence::show(call)).await,
         Event::Application => Box::pin(backend::call(call)).await,

@@ -333,8 +333,14 @@ impl Rooms {
     }
 
     fn get_or_open(&self, name: &RoomName) -> Arc<Room> {
-        let open = || Room::new(name.clone(), self.terms.clone(), self.terms.open_log(name));
-        self.lock().entry(name.clone()).or_insert_with(open).clone()
+        let mut rooms = self.lock();
+        // Most rooms are open, and are found without a copy of the name.
+        if let Some(room) = rooms.get(name) {
+            return room.clone();
+        }
+        let room = Room::new(name.clone(), self.terms.clone(), self.terms.open_log(name));
+        rooms.insert(name.clone(), room.clone());
+        room
     }
 
     /// Returns every room of this moment. They are changed without the lock of all: each may be

@@ -35,6 +35,16 @@ impl SessionContext {
         if !self.back_ends.decide_on_connections(namespace) {
             return Ok(Arc::default());
         }
+        // Boxed: a handshake that asks no back end is allocated without this size.
+        Box::pin(self.ask_back_end(claims, (connection, namespace), stage)).await
+    }
+
+    async fn ask_back_end(
+        &self,
+        claims: &VerifiedClaims,
+        (connection, namespace): (&Arc<str>, &str),
+        stage: AdmissionStage,
+    ) -> Result<Arc<Admission>, NotAdmitted> {
         let policy = self.policies.of(namespace);
         let identity = Identity::of(claims, policy, connection.clone(), wall_now());
         let details = identity.details();

@@ -20,9 +20,13 @@ impl Session {
         {
             return;
         }
-        if lock(&self.book).is_some() {
-            return;
+        if lock(&self.book).is_none() {
+            // Boxed: a handshake that no back end is told of is allocated without this size.
+            Box::pin(self.open_new_book()).await;
         }
+    }
+
+    async fn open_new_book(&self) {
         let identity = self.identity();
         let (claims, none) = (identity.claims(), Map::new());
         let claims = claims.as_ref().map_or(&none, |claims| claims.all());

@@ -1,7 +1,10 @@
 //! Messages, and the back ends that are told of them.
 
 use super::SessionContext;
-use crate::rooms::{Appended, Draft, MessageKey, PublishError};
+use crate::{
+    backends::Reservation,
+    rooms::{Appended, Draft, MessageKey, PublishError},
+};
 
 impl SessionContext {
     /// Publishes a message as [`Rooms::publish`](crate::rooms::Rooms::publish) does, and tells back ends of
@@ -16,9 +19,19 @@ impl SessionContext {
         key: Option<&MessageKey>,
     ) -> Result<Appended, PublishError> {
         // Before the message is there, so that nothing comes between it and its event.
-        let Some(memory) = self.back_ends.reserve_message(draft).await else {
-            return self.rooms.publish(draft, key).await;
-        };
+        match self.back_ends.reserve_message(draft).await {
+            Some(memory) => Box::pin(self.publish_and_tell(draft, key, memory)).await,
+            None => self.rooms.publish(draft, key).await,
+        }
+    }
+
+    /// Publishes a message, and tells back ends of it, in `memory` that was reserved.
+    async fn publish_and_tell(
+        &self,
+        draft: &Draft,
+        key: Option<&MessageKey>,
+        memory: Reservation,
+    ) -> Result<Appended, PublishError> {
         let turn = self.turns.take(&draft.room).await;
         let appended = self.rooms.publish(draft, key).await?;
         // A log that outlives its gateways may have a message that nobody was told of. Subscribers have that

@@ -129,3 +129,26 @@ async fn a_slow_action_delays_its_slice_alone() {
     drop((kept, slow));
     running.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_met_whether_it_is_earlier_or_later_than_a_cancelled_one() {
+    let (timers, running) = running_timers();
+    let (ran, mut order) = mpsc::unbounded_channel();
+    let start = Instant::now();
+    let schedule = |seconds: u64| {
+        let ran = ran.clone();
+        timers.schedule(start + Duration::from_secs(seconds), move || {
+            ran.send((seconds, start.elapsed().as_secs()))
+                .expect("the test listens");
+        })
+    };
+    let cancelled = schedule(10);
+    tokio::task::yield_now().await;
+    drop(cancelled);
+    let kept = [schedule(20), schedule(5)];
+    for seconds in [5, 20] {
+        assert_eq!(order.recv().await, Some((seconds, seconds)));
+    }
+    drop(kept);
+    running.abort();
+}

@@ -1,17 +1,18 @@
 //! The carrier of the engine, without its type parameters: for the gate, which opens and resumes
 //! sessions, and for the record of a session, which flushes and closes its connection.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Method, Request, Response};
+use http::Request;
 
 use super::{
     engine::{
-        CloseCode, Engine, EngineQuery, RequestError, Session, TransportKind,
+        Answer, CloseCode, Engine, EngineQuery, Reply, RequestError, Session, TransportKind,
         socket_io::{SocketData, SocketHandler, SocketIo},
     },
     engine_session::EngineSession,
+    turn,
 };
 
 /// The data of a session that the engine carries: the gateway's record of the session, and what the
@@ -35,19 +36,19 @@ impl<T> Client<T> {
     }
 }
 
-/// The answer to a request.
-pub(super) type Answer<'a> =
-    Pin<Box<dyn Future<Output = Result<Response<Body>, RequestError>> + Send + 'a>>;
-
 /// What the gate needs of the engine.
 pub(super) trait EngineCarrier: Send + Sync {
     /// Opens a session for a request that names none.
+    ///
+    /// # Errors
+    ///
+    /// When the request opens no session.
     fn open(
         &self,
         request: Request<Body>,
-        query: EngineQuery,
+        query: &EngineQuery,
         record: Arc<EngineSession>,
-    ) -> Answer<'_>;
+    ) -> Result<Answer, RequestError>;
 
     /// Answers a request of the session `sid`, if `admit` takes the request for the session's
     /// client; `None` when there is no such session.
@@ -57,7 +58,7 @@ pub(super) trait EngineCarrier: Send + Sync {
         transport: TransportKind,
         sid: &str,
         admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
-    ) -> Option<Answer<'_>>;
+    ) -> Option<Reply>;
 }
 
 impl<H, T> EngineCarrier for Engine<SocketIo<H>>
@@ -68,15 +69,15 @@ where
     fn open(
         &self,
         request: Request<Body>,
-        query: EngineQuery,
+        query: &EngineQuery,
         record: Arc<EngineSession>,
-    ) -> Answer<'_> {
+    ) -> Result<Answer, RequestError> {
         let queue = record.queue().clone();
         let data = SocketData::new(Client {
             record,
             state: T::default(),
         });
-        Box::pin(Engine::open(self, request, query, queue, data))
+        Engine::open(self, request, query, queue, data)
     }
 
     fn resume(
@@ -85,21 +86,12 @@ where
         transport: TransportKind,
         sid: &str,
         admit: &mut dyn FnMut(&Arc<EngineSession>) -> bool,
-    ) -> Option<Answer<'_>> {
+    ) -> Option<Reply> {
         let session = self.session(sid)?;
         if !admit(session.data().record()) {
             return None;
         }
-        let record = session.data().record().clone();
-        Some(Box::pin(async move {
-            // A client that only posts does not read.
-            let is_poll = request.method() == Method::GET;
-            let answer = Engine::resume(self, request, transport, session).await;
-            if is_poll {
-                record.heard();
-            }
-            answer
-        }))
+        Some(Engine::resume(self, request, transport, session))
     }
 }
 
@@ -129,7 +121,9 @@ pub(super) trait EngineConnection: Send + Sync {
 
 impl<D: Send + Sync + 'static> EngineConnection for Session<D> {
     fn flush(self: Arc<Self>) {
-        Session::flush(&self);
+        if self.note() {
+            turn::flush(self);
+        }
     }
 
     fn disconnect(self: Arc<Self>, code: CloseCode) {

@@ -36,6 +36,14 @@ fn digest(value: impl Hash) -> Option<NonZeroU64> {
     NonZeroU64::new(DIGEST_KEY.hash_one(value) | 1)
 }
 
+/// The digest of several values; `None` without one.
+fn digest_of_all(values: &[impl Hash]) -> Option<NonZeroU64> {
+    match values {
+        [] => None,
+        values => digest(values),
+    }
+}
+
 impl Opener {
     pub(super) fn of(
         address: IpAddr,
@@ -50,8 +58,8 @@ impl Opener {
             address: AddressKey::from(address),
             origin: header(header::ORIGIN),
             user_agent: is_compared.then(|| header(header::USER_AGENT)).flatten(),
-            query_tokens: digest(tokens).filter(|_| !tokens.is_empty()),
-            authorization: digest(authorization).filter(|_| !authorization.is_empty()),
+            query_tokens: digest_of_all(tokens),
+            authorization: digest_of_all(authorization),
         }
     }
 

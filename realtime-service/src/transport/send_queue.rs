@@ -92,6 +92,8 @@ pub struct Waiting {
 pub enum Written {
     /// Nothing waits any more.
     All,
+    /// Nothing waits any more, and the queue is closed.
+    Last,
     /// The connection takes nothing more for now.
     Blocked,
 }
@@ -211,7 +213,10 @@ impl SendQueue {
         }
         // An idle connection keeps no buffer.
         state.packets = VecDeque::new();
-        Ok(Written::All)
+        Ok(match state.is_closed {
+            true => Written::Last,
+            false => Written::All,
+        })
     }
 
     /// Takes the first packets out, until they have `limit` bytes or more.

@@ -18,15 +18,19 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{clock, sync::thread_local};
 
-/// How many connections the thread that ends a turn writes itself. Tasks write the rest, so that
+/// How many connections the thread that ends a turn writes itself. Tasks write more than that, so that
 /// a message to a crowd neither delays the other connections of the thread nor stays on one core.
 const CONNECTIONS_PER_TURN: usize = 256;
 
 /// How many connections one such task writes.
-const CONNECTIONS_PER_TASK: usize = 1024;
+const CONNECTIONS_PER_TASK: usize = 256;
 
 /// How many connections such a task writes before it yields to other tasks.
 const CONNECTIONS_PER_YIELD: usize = 128;
+
+/// How often such a task yields before its first write: the tasks that the first yield wakes run before the
+/// second one ends. The messages that have arrived meanwhile leave in the same writes.
+const FIRST_YIELDS: usize = 2;
 
 /// A connection with packets that wait to be written.
 pub trait Flush: Send + Sync {
@@ -146,14 +150,11 @@ fn write_pending() {
         if connections.is_empty() {
             return;
         }
-        let rest = match connections.len() {
-            0..=CONNECTIONS_PER_TURN => Vec::new(),
-            _ => connections.split_off(CONNECTIONS_PER_TURN),
-        };
-        // The tasks start first: other cores work on them while this thread writes.
-        let rest = spawn_writers(rest);
+        if connections.len() > CONNECTIONS_PER_TURN {
+            connections = spawn_writers(connections);
+        }
         let now = Instant::now();
-        for connection in connections.drain(..).chain(rest) {
+        for connection in connections.drain(..) {
             write(connection, now);
         }
         if connections.capacity() <= CONNECTIONS_PER_TURN {
@@ -168,9 +169,6 @@ fn write_pending() {
 
 /// Spawns tasks that write `connections`; returns the connections when there is no runtime.
 fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
-    if connections.is_empty() {
-        return connections;
-    }
     let Ok(runtime) = Handle::try_current() else {
         return connections;
     };
@@ -178,6 +176,9 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
         let start = connections.len().saturating_sub(CONNECTIONS_PER_TASK);
         let batch = connections.split_off(start);
         runtime.spawn(async move {
+            for _ in 0..FIRST_YIELDS {
+                tokio::task::yield_now().await;
+            }
             let mut batch = batch.into_iter();
             while !batch.as_slice().is_empty() {
                 let now = Instant::now();
@@ -303,14 +304,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_is_written_by_tasks_too() {
+    async fn a_crowd_is_written_by_tasks_after_the_tasks_that_can_run() {
         let counter = Arc::new(Counter::default());
-        let crowd = CONNECTIONS_PER_TURN + 2 * CONNECTIONS_PER_TASK + 5;
+        let crowd = 2 * CONNECTIONS_PER_TASK + 5;
+        let (after, so_far) = (counter.clone(), Arc::new(OnceLock::new()));
+        let noted = so_far.clone();
         scope(|| (0..crowd).for_each(|_| flush(counter.clone())));
-        assert_eq!(counter.get(), CONNECTIONS_PER_TURN);
+        tokio::spawn(async move { noted.set(after.get()) });
+        assert_eq!(counter.get(), 0);
         while counter.get() < crowd {
             tokio::task::yield_now().await;
         }
         assert_eq!(counter.get(), crowd);
+        assert_eq!(
+            so_far.get(),
+            Some(&0),
+            "a message of that task would leave with the others"
+        );
     }
 }

@@ -148,7 +148,7 @@ impl Keys {
         if !issuer.may_change_its_mind(&token, &verdict) {
             return verdict;
         }
-        issuer.look_for_new_keys().await;
+        Box::pin(issuer.look_for_new_keys()).await;
         issuer.ask(&mut token, &ask)
     }
 

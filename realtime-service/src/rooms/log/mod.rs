@@ -100,7 +100,8 @@ impl RoomLog {
     ) -> Result<Appended, LogError> {
         match self {
             Self::Memory(log) => log.append(draft, key, clock::now().timer),
-            Self::Redis(log) => log.append(draft, key).await,
+            // Boxed: a message to a log in memory is allocated without this size.
+            Self::Redis(log) => Box::pin(log.append(draft, key)).await,
             #[cfg(test)]
             Self::Faulty(log) => log.append(draft, key).await,
         }

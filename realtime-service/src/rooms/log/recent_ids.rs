@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState},
     time::Duration,
 };
 
@@ -30,14 +30,41 @@ pub struct MessageKey {
 }
 
 /// Two hashes of a key under random secrets, in place of its texts: nobody can find two keys with the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// Takes the first hash of a [`Fingerprint`] for the hash of the fingerprint.
+#[derive(Default)]
+struct FirstHash(u64);
+
+impl Hasher for FirstHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // A fingerprint is written as one number.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+}
 
 /// The ids of one room, each with the offset of its message.
 #[derive(Default)]
 pub(super) struct RecentIds {
     secrets: [RandomState; 2],
-    offsets: HashMap<Fingerprint, u64>,
+    offsets: HashMap<Fingerprint, u64, BuildHasherDefault<FirstHash>>,
     order: VecDeque<(Instant, Fingerprint)>,
 }
 

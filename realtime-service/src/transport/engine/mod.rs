@@ -4,6 +4,7 @@
 //! [`EngineHandler`], which [`socket_io::SocketIo`] implements for Socket.IO. HTTP is hyper's until
 //! a WebSocket opens; from then on the engine reads and writes the connection itself.
 
+mod answer;
 mod core;
 mod error;
 mod frame;
@@ -41,18 +42,11 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use hyper::upgrade::OnUpgrade;
 
-use self::{
-    core::Core,
-    maintenance::Maintenance,
-    session::close_frame,
-    sid::Sid,
-    state::{NotStarted, Phase},
-    websocket::WebSocketTask,
-};
 pub use self::{
+    answer::{Answer, Reply, UpgradeTask},
     error::RequestError,
     handler::EngineHandler,
     query::{EngineQuery, TransportKind},
@@ -60,6 +54,14 @@ pub use self::{
     settings::EngineSettings,
     stream::{ClientStream, Recover, RecoverFn, Recovered, recover},
     violation::{CloseCode, CloseReason, Violation},
+};
+use self::{
+    core::Core,
+    maintenance::Maintenance,
+    session::close_frame,
+    sid::Sid,
+    state::{NotStarted, Phase},
+    websocket::WebSocketTask,
 };
 use crate::transport::{Packet, ProtocolVersion, SendQueue, turn};
 
@@ -127,13 +129,13 @@ impl<H: EngineHandler> Engine<H> {
     /// # Errors
     ///
     /// When the request opens no session; `data` is dropped then.
-    pub async fn open(
+    pub fn open(
         &self,
         mut request: Request<Body>,
-        query: EngineQuery,
+        query: &EngineQuery,
         queue: Arc<SendQueue>,
         data: H::Data,
-    ) -> Result<Response<Body>, RequestError> {
+    ) -> Result<Answer, RequestError> {
         let transport = query.transport;
         if request.method() != Method::GET {
             return Err(RequestError::BadHandshakeMethod);
@@ -147,8 +149,8 @@ impl<H: EngineHandler> Engine<H> {
             }
         };
         let core = &self.0.core;
-        let session = Arc::new(Session::new(sid, &query, core.clone(), queue, data));
-        session.send(self.0.handshake(sid, &query));
+        let session = Arc::new(Session::new(sid, query, core.clone(), queue, data));
+        session.send(self.0.handshake(sid, query));
         let first_ping = core.now_ms() + core.ping_interval_ms();
         core.schedule(Arc::downgrade(&session), first_ping);
         if transport == TransportKind::Polling {
@@ -158,46 +160,62 @@ impl<H: EngineHandler> Engine<H> {
         if let Some(code) = core.shutdown_code() {
             session.close(code);
         }
-        match upgrade {
-            Some((upgrade, response)) => {
-                self.spawn(session, upgrade, false);
-                Ok(response)
-            }
-            None => polling::respond(&self.0, &session, request).await,
-        }
+        Ok(match upgrade {
+            Some((upgrade, response)) => Answer {
+                response,
+                upgrade: Some(self.serve(session, upgrade, false)),
+            },
+            None => polling::first_response(&session)?.into(),
+        })
     }
 
     /// Answers a `request` of `session`: a poll, a POST, or the start of an upgrade.
-    ///
-    /// # Errors
-    ///
-    /// When the request does not fit the state of the session.
-    pub async fn resume(
+    pub fn resume(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         transport: TransportKind,
         session: Arc<Session<H::Data>>,
-    ) -> Result<Response<Body>, RequestError> {
-        if transport == TransportKind::Polling {
-            return polling::respond(&self.0, &session, request).await;
+    ) -> Reply {
+        if transport == TransportKind::WebSocket {
+            return Reply::Now(self.upgrade(request, session));
         }
+        // The request of a client of Engine.IO 3 may bring the ping that is missing.
+        if session.dialect().version == ProtocolVersion::V4 {
+            session.check_liveness();
+        }
+        match *request.method() {
+            Method::GET => Reply::Later(Box::pin(polling::poll(session))),
+            Method::POST => Reply::Later(Box::pin(polling::post(self.0.clone(), session, request))),
+            _ => Reply::Now(Err(RequestError::BadRequest)),
+        }
+    }
+
+    /// Starts the upgrade of `session` to a WebSocket.
+    fn upgrade(
+        &self,
+        mut request: Request<Body>,
+        session: Arc<Session<H::Data>>,
+    ) -> Result<Answer, RequestError> {
         session.check_liveness();
         let response = handshake::accept(&request)?;
         let started = session.state().start_probe();
         let upgrade = hyper::upgrade::on(&mut request);
-        match started {
-            Ok(()) => self.spawn(session, upgrade, true),
-            Err(NotStarted::Overlapping) => self.spawn_refusal(upgrade),
+        let upgrade = match started {
+            Ok(()) => self.serve(session, upgrade, true),
+            Err(NotStarted::Overlapping) => self.refuse(upgrade),
             Err(NotStarted::Refused(error)) => return Err(error),
-        }
-        Ok(response)
+        };
+        Ok(Answer {
+            response,
+            upgrade: Some(upgrade),
+        })
     }
 
     /// Closes a WebSocket as soon as it is open, as Node does for a session that has one already.
     /// Some clients fail in other ways when the upgrade is refused.
-    fn spawn_refusal(&self, upgrade: OnUpgrade) {
+    fn refuse(&self, upgrade: OnUpgrade) -> UpgradeTask {
         let recover = self.0.recover;
-        tokio::spawn(async move {
+        Box::pin(async move {
             if let Some((recovered, _)) = upgrade.await.ok().and_then(recover) {
                 let (_reader, mut writer) = recovered.stream.split();
                 let close = close_frame(CloseCode::ProtocolError);
@@ -208,13 +226,18 @@ impl<H: EngineHandler> Engine<H> {
                 ]);
                 writer.close_notify();
             }
-        });
+        })
     }
 
-    /// Spawns the task of a WebSocket, once hyper has sent the response.
-    fn spawn(&self, session: Arc<Session<H::Data>>, upgrade: OnUpgrade, is_probe: bool) {
+    /// Serves a WebSocket, once hyper has sent the response.
+    fn serve(
+        &self,
+        session: Arc<Session<H::Data>>,
+        upgrade: OnUpgrade,
+        is_probe: bool,
+    ) -> UpgradeTask {
         let shared = self.0.clone();
-        tokio::spawn(async move {
+        Box::pin(async move {
             let upgraded = upgrade.await.ok();
             let recovered = upgraded.and_then(|upgraded| (shared.recover)(upgraded));
             let Some((recovered, read_ahead)) = recovered else {
@@ -232,7 +255,7 @@ impl<H: EngineHandler> Engine<H> {
             };
             // A task of its own is smaller than this one.
             tokio::spawn(task);
-        });
+        })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::{
-    EngineHandler, Shared,
+    Answer, EngineHandler, Shared,
     error::RequestError,
     payload, payload_v3,
     query::TransportKind,
@@ -27,23 +27,17 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
 /// The type of a payload with binary data in Engine.IO 3.
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// Answers a request of a session by long-polling.
-pub(super) async fn respond<H: EngineHandler>(
-    shared: &Arc<Shared<H>>,
-    session: &Arc<Session<H::Data>>,
-    request: Request<Body>,
+/// Answers the request that opened a session, by the packets that wait.
+///
+/// # Errors
+///
+/// When the session has ended already.
+pub(super) fn first_response<D: Send + Sync + 'static>(
+    session: &Arc<Session<D>>,
 ) -> Result<Response<Body>, RequestError> {
-    // The request of a client of Engine.IO 3 may bring the ping that is missing.
-    if session.dialect().version == ProtocolVersion::V4 {
-        session.check_liveness();
-    }
-    match *request.method() {
-        Method::GET => poll(session).await,
-        Method::POST => {
-            post(shared, session, request).await?;
-            Ok(response(TEXT, Bytes::from_static(b"ok")))
-        }
-        _ => Err(RequestError::BadRequest),
+    match session.queue().is_empty() {
+        true => Err(RequestError::UnknownSession),
+        false => Ok(encode(session, take_packets(session))),
     }
 }
 
@@ -67,9 +61,14 @@ impl<D: Send + Sync + 'static> Drop for PollGuard<'_, D> {
 }
 
 /// Waits for packets, and encodes them.
-async fn poll<D: Send + Sync + 'static>(
-    session: &Arc<Session<D>>,
-) -> Result<Response<Body>, RequestError> {
+///
+/// # Errors
+///
+/// When the session has ended, or polls overlap.
+pub(super) async fn poll<D: Send + Sync + 'static>(
+    session: Arc<Session<D>>,
+) -> Result<Answer, RequestError> {
+    let session = &session;
     let (started, is_upgrading) = {
         let mut state = session.state();
         (state.start_poll(), state.is_upgrading())
@@ -87,8 +86,8 @@ async fn poll<D: Send + Sync + 'static>(
         None => outcome_of(session, true).await,
     };
     match outcome {
-        PollOutcome::Packets => Ok(encode(session, take_packets(session))),
-        PollOutcome::Noop => Ok(encode(session, noop())),
+        PollOutcome::Packets => Ok(encode(session, take_packets(session)).into()),
+        PollOutcome::Noop => Ok(encode(session, noop()).into()),
         PollOutcome::Refused(error) => Err(error),
         // Not returned by `outcome_of`.
         PollOutcome::Pending => Err(RequestError::BadRequest),
@@ -163,11 +162,16 @@ impl<D: Send + Sync + 'static> Drop for PostGuard<'_, D> {
 }
 
 /// Reads the packets in a body, and handles them in order.
-async fn post<H: EngineHandler>(
-    shared: &Arc<Shared<H>>,
-    session: &Arc<Session<H::Data>>,
+///
+/// # Errors
+///
+/// When the body cannot be read, its packets break the protocol, or the session has ended.
+pub(super) async fn post<H: EngineHandler>(
+    shared: Arc<Shared<H>>,
+    session: Arc<Session<H::Data>>,
     request: Request<Body>,
-) -> Result<(), RequestError> {
+) -> Result<Answer, RequestError> {
+    let (shared, session) = (&shared, &session);
     let started = session.state().start_post();
     started.map_err(|error| refuse(session, error))?;
     let _guard = PostGuard(session);
@@ -188,7 +192,8 @@ async fn post<H: EngineHandler>(
     turn::scope(|| receive(shared, session, &body, is_binary)).map_err(|violation| {
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
-    })
+    })?;
+    Ok(response(TEXT, Bytes::from_static(b"ok")).into())
 }
 
 /// Whether a body of Engine.IO 3 has binary data, by its media type (RFC 9110, section 8.3.1).

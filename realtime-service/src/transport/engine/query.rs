@@ -35,34 +35,43 @@ impl EngineQuery {
     ///
     /// When `EIO` is neither 3 nor 4, the transport is unknown, or a script is asked for (`j`).
     pub fn parse(uri: &Uri) -> Result<Self, RequestError> {
-        let only = |name: &str| {
-            let pairs = uri.query().unwrap_or_default().split('&');
-            let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            match (values.next(), values.next()) {
-                (_, Some(_)) => Err(RequestError::BadRequest),
-                (value, None) => Ok(value),
+        let [mut transport, mut version, mut script, mut base64, mut sid] = [None; 5];
+        for pair in uri.query().unwrap_or_default().split('&') {
+            let Some((name, value)) = pair.split_once('=') else {
+                continue;
+            };
+            let parameter = match name {
+                "transport" => &mut transport,
+                "EIO" => &mut version,
+                "j" => &mut script,
+                "b64" => &mut base64,
+                "sid" => &mut sid,
+                _ => continue,
+            };
+            if parameter.replace(value).is_some() {
+                return Err(RequestError::BadRequest);
             }
-        };
-        let transport = match only("transport")? {
+        }
+        let transport = match transport {
             Some("polling") => TransportKind::Polling,
             Some("websocket") => TransportKind::WebSocket,
             _ => return Err(RequestError::UnknownTransport),
         };
-        let version = match only("EIO")? {
+        let version = match version {
             Some("3") => ProtocolVersion::V3,
             Some("4") => ProtocolVersion::V4,
             _ => return Err(RequestError::UnsupportedProtocol),
         };
-        if only("j")?.is_some() {
+        if script.is_some() {
             return Err(RequestError::BadRequest);
         }
         Ok(Self {
             dialect: Dialect {
                 version,
-                uses_base64: only("b64")?.is_some(),
+                uses_base64: base64.is_some(),
             },
             transport,
-            sid: only("sid")?.map(str::to_owned),
+            sid: sid.map(str::to_owned),
         })
     }
 }

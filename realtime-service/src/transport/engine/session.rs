@@ -115,9 +115,14 @@ impl<D: Send + Sync + 'static> Session<D> {
     /// The calling thread writes to the connection itself as long as the connection takes bytes. The
     /// packets of a polling session leave with the response to its next poll.
     pub fn flush(self: &Arc<Self>) {
-        if !self.is_noted.swap(true, Ordering::AcqRel) {
+        if self.note() {
             turn::flush(self.clone());
         }
+    }
+
+    /// Notes that the session is to be written. Returns `false` when a turn is about to write it.
+    pub(in crate::transport) fn note(&self) -> bool {
+        !self.is_noted.swap(true, Ordering::AcqRel)
     }
 
     /// Raises the limit of messages to that of admitted sessions.
@@ -293,18 +298,24 @@ impl<D: Send + Sync + 'static> Session<D> {
         };
         let written = open
             .write_pending()
-            .and_then(|()| self.queue.write_with(now, |slices| open.try_write(slices)))
-            .map(|written| written == Written::Blocked || open.has_pending());
+            .and_then(|()| self.queue.write_with(now, |slices| open.try_write(slices)));
         // Under the lock: the flag is that of the write which comes last.
-        let is_blocked = *written.as_ref().unwrap_or(&false);
+        let is_blocked = match &written {
+            Ok(Written::Blocked) => true,
+            Ok(Written::All | Written::Last) => open.has_pending(),
+            Err(_) => false,
+        };
         let was_blocked = self.is_blocked();
         if is_blocked != was_blocked {
             self.is_blocked.store(is_blocked, Ordering::Release);
         }
         drop(writer);
-        if let Err(error) = written {
-            self.on_write_error(&error);
-        } else if let Some(action) = self.queue.take_finished() {
+        let finished = match written {
+            Ok(Written::Last) => self.queue.take_finished(),
+            Ok(Written::All | Written::Blocked) => None,
+            Err(error) => return self.on_write_error(&error),
+        };
+        if let Some(action) = finished {
             action();
         } else if is_blocked && !was_blocked {
             if !self.is_watched.swap(true, Ordering::AcqRel) {

@@ -13,6 +13,7 @@ use std::{
 use axum::body::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -24,6 +25,10 @@ use super::tcp::{self, OwnedReadHalf, OwnedWriteHalf};
 
 /// How many bytes TLS encrypts ahead of the connection.
 const TLS_AHEAD_BYTES: usize = 32 * 1024;
+
+/// Maximum length of several packets that are copied into one piece, because a vectored write costs
+/// more than the copy.
+const JOINED_BYTES: usize = 4096;
 
 /// A stream as the listener accepted it.
 pub enum ClientStream {
@@ -156,10 +161,7 @@ impl Writer {
     /// `WouldBlock` when the connection takes none, and those of the connection.
     pub(super) fn try_write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return match slices {
-                [only] => self.tcp.try_write(only),
-                _ => self.tcp.try_write_vectored(slices),
-            };
+            return write_plain(&self.tcp, slices);
         };
         // Records are encrypted only when the connection has taken the ones before, so that the
         // bytes which count as written have left, up to a few records.
@@ -247,6 +249,22 @@ impl Writer {
     pub(super) fn discard_on_close(&self) {
         if let Err(error) = self.tcp.as_ref().set_zero_linger() {
             tracing::debug!(%error, "cannot discard the bytes of a connection");
+        }
+    }
+}
+
+/// Writes to plain TCP as many bytes as it takes now.
+fn write_plain(tcp: &OwnedWriteHalf, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let length: usize = slices.iter().map(|slice| slice.len()).sum();
+    match slices {
+        [only] => tcp.try_write(only),
+        _ if length > JOINED_BYTES => tcp.try_write_vectored(slices),
+        _ => {
+            let mut joined = SmallVec::<[u8; JOINED_BYTES]>::new();
+            slices
+                .iter()
+                .for_each(|slice| joined.extend_from_slice(slice));
+            tcp.try_write(&joined)
         }
     }
 }

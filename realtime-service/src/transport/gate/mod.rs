@@ -6,15 +6,16 @@ mod socketioxide;
 
 use std::{
     convert::Infallible,
+    future::ready,
     pin::Pin,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use ::socketioxide::service::SocketIoService;
 use axum::{Router, body::Body};
 use futures_util::future::Either;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, header};
 use tower::Service;
 
 use self::{
@@ -30,7 +31,7 @@ use super::{
     },
     engine_carrier::{Client, EngineCarrier},
     engine_session::{CarriedBy, EngineSession},
-    listener::{Connection, Place},
+    listener::{Connection, HttpService, Place},
     registry::Registry,
     request::{Opener, Visitor, take_credentials},
 };
@@ -100,20 +101,43 @@ impl Service<Request<Body>> for Gate {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let shared = self.0.clone();
-        Box::pin(async move {
-            Ok(shared.handle(request).await.unwrap_or_else(|refusal| {
-                let refusal = match refusal {
-                    // The session may be that of the gateway that a proxy tries next.
-                    Refusal::UnknownSession if shared.context.is_draining() => Refusal::Draining,
-                    refusal => refusal,
-                };
-                if let Some(limit) = refusal.limit() {
-                    shared.context.metrics.limited(limit);
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        match connection {
+            Some(connection) => {
+                let response = self.answer(request, &connection);
+                Box::pin(async { Ok(response.await) })
+            }
+            None => {
+                let refusal = self.0.refuse(Refusal::BadRequest);
+                Box::pin(ready(Ok(refusal)))
+            }
+        }
+    }
+}
+
+impl HttpService for Gate {
+    fn answer(
+        &self,
+        request: Request<Body>,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let (shared, connection) = (self.0.clone(), connection.clone());
+        let reply = shared.handle(request, &connection);
+        async move {
+            let answer = match reply {
+                Ok(reply) => reply.wait().await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
+                Ok(answer) => {
+                    if let Some(upgrade) = answer.upgrade {
+                        connection.upgrade_by(upgrade);
+                    }
+                    answer.response
                 }
-                refusal.into_response()
-            }))
-        })
+                Err(refusal) => shared.refuse(refusal),
+            }
+        }
     }
 }
 
@@ -133,34 +157,53 @@ impl Entrance {
     }
 }
 
-impl Service<Request<Body>> for Entrance {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<
-        <Gate as Service<Request<Body>>>::Future,
-        <Router as Service<Request<Body>>>::Future,
-    >;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl HttpService for Entrance {
+    fn answer(
+        &self,
+        request: Request<Body>,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let is_of_engine = matches!(request.uri().path(), "/socket.io/" | "/socket.io");
         // A request from another origin needs the headers of CORS in its answer.
         if is_of_engine && !request.headers().contains_key(header::ORIGIN) {
-            Either::Left(self.gate.call(request))
+            Either::Left(self.gate.answer(request, connection))
         } else {
-            Either::Right(self.router.call(request))
+            Either::Right(self.router.answer(request, connection))
+        }
+    }
+}
+
+/// An answer that is under way.
+enum Reply {
+    /// The engine answers. The session is noted to be heard of afterwards, if this is a poll.
+    Engine(engine::Reply, Option<Arc<EngineSession>>),
+    /// socketioxide answers.
+    Socketioxide(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
+}
+
+impl Reply {
+    async fn wait(self) -> Result<engine::Answer, Refusal> {
+        match self {
+            Self::Engine(reply, polled) => {
+                let answer = reply.wait().await;
+                if let Some(session) = polled {
+                    session.heard();
+                }
+                answer.map_err(Refusal::Engine)
+            }
+            Self::Socketioxide(response) => response.await.map(engine::Answer::from),
         }
     }
 }
 
 impl Shared {
-    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Refusal> {
-        let connection = request.extensions().get::<Arc<Connection>>().cloned();
-        let connection = connection.ok_or(Refusal::BadRequest)?;
-        let origin = self.origins.of(request.headers(), &connection);
+    /// Checks a request, and begins to answer it.
+    fn handle(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        connection: &Arc<Connection>,
+    ) -> Result<Reply, Refusal> {
+        let origin = self.origins.of(request.headers(), connection);
         let origin = origin.map_err(|origin| {
             self.origins.log(&origin);
             self.context.metrics.origin_refused();
@@ -181,13 +224,24 @@ impl Shared {
             credentials,
         };
         if let Some(engine) = &self.engine {
-            let answer = self.by_engine(&**engine, request, query, visitor).await;
-            let is_websocket =
-                |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            let keeps_head = answer.as_ref().is_ok_and(is_websocket);
-            connection.keeps_head.store(keeps_head, Ordering::Release);
-            return answer;
+            return self.by_engine(&**engine, request, &query, visitor);
         }
+        let (shared, connection) = (self.clone(), connection.clone());
+        Ok(Reply::Socketioxide(Box::pin(async move {
+            shared
+                .by_socketioxide(request, query, visitor, connection)
+                .await
+        })))
+    }
+
+    /// Has socketioxide answer a request.
+    async fn by_socketioxide(
+        &self,
+        request: Request<Body>,
+        query: EngineQuery,
+        visitor: Visitor,
+        connection: Arc<Connection>,
+    ) -> Result<Response<Body>, Refusal> {
         let is_websocket = query.transport == TransportKind::WebSocket;
         match query.sid {
             None if request.method() != Method::GET => Err(Refusal::BadRequest),
@@ -212,33 +266,44 @@ impl Shared {
     }
 
     /// Has the engine answer a request.
-    async fn by_engine(
+    fn by_engine(
         &self,
         engine: &dyn EngineCarrier,
         request: Request<Body>,
-        query: EngineQuery,
+        query: &EngineQuery,
         visitor: Visitor,
-    ) -> Result<Response<Body>, Refusal> {
-        let transport = query.transport;
-        let answer = match &query.sid {
-            None if request.method() != Method::GET => return Err(Refusal::BadRequest),
-            None => {
-                let session = self.open(visitor, query.dialect, Place::default())?;
-                engine.open(request, query, session)
+    ) -> Result<Reply, Refusal> {
+        let is_get = request.method() == Method::GET;
+        let Some(sid) = &query.sid else {
+            if !is_get {
+                return Err(Refusal::BadRequest);
             }
-            Some(sid) => {
-                let mut admit = |session: &Arc<EngineSession>| {
-                    is_opener(
-                        session,
-                        &visitor.opener,
-                        transport == TransportKind::WebSocket,
-                    )
-                };
-                let answer = engine.resume(request, transport, sid, &mut admit);
-                answer.ok_or(Refusal::UnknownSession)?
-            }
+            let session = self.open(visitor, query.dialect, Place::default())?;
+            let answer = engine.open(request, query, session);
+            return Ok(Reply::Engine(engine::Reply::Now(answer), None));
         };
-        answer.await.map_err(Refusal::Engine)
+        let is_websocket = query.transport == TransportKind::WebSocket;
+        let mut polled = None;
+        let mut admit = |session: &Arc<EngineSession>| {
+            // A client that only posts does not read.
+            polled = is_get.then(|| session.clone());
+            is_opener(session, &visitor.opener, is_websocket)
+        };
+        let reply = engine.resume(request, query.transport, sid, &mut admit);
+        Ok(Reply::Engine(reply.ok_or(Refusal::UnknownSession)?, polled))
+    }
+
+    /// Builds the response to a request that is refused, and counts it.
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let refusal = match refusal {
+            // The session may be that of the gateway that a proxy tries next.
+            Refusal::UnknownSession if self.context.is_draining() => Refusal::Draining,
+            refusal => refusal,
+        };
+        if let Some(limit) = refusal.limit() {
+            self.context.metrics.limited(limit);
+        }
+        refusal.into_response()
     }
 
     /// Opens a session. Its place is given back with `place` too: for a WebSocket that is its

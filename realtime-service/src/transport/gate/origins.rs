@@ -109,7 +109,6 @@ mod tests {
     use std::{net::SocketAddr, sync::Arc};
 
     use shared_claims::forwarded::ForwardedHeader;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::transport::listener::{KillSwitch, Proxies};
@@ -121,7 +120,7 @@ mod tests {
             false => Vec::new(),
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let switch = KillSwitch::new(&CancellationToken::new());
+        let switch = KillSwitch::default();
         let proxies = Proxies::new(&trusted, ForwardedHeader::default());
         Connection::new(peer, Arc::new(proxies), switch)
     }

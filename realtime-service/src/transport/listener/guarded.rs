@@ -3,10 +3,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,95 +12,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::kill_switch::{KillSwitch, Registration};
 use crate::{
     limits::{AddressKey, Permit},
     metrics::Cause,
 };
-
-/// Closes one stream from outside, however backlogged it is.
-///
-/// It outlives the HTTP request that it came with: after an upgrade it is the WebSocket's.
-#[derive(Clone)]
-pub struct KillSwitch {
-    token: CancellationToken,
-    /// Why the stream ended, when it was not this switch that ended it.
-    cause: Arc<OnceLock<Cause>>,
-    created_at: Instant,
-    /// Since when a write waits for the peer, in milliseconds after `created_at` and one more; 0
-    /// while none does.
-    blocked_since: Arc<AtomicU64>,
-}
-
-impl KillSwitch {
-    /// A switch that `parent` throws together with all of its others.
-    #[must_use]
-    pub fn new(parent: &CancellationToken) -> Self {
-        Self {
-            token: parent.child_token(),
-            cause: Arc::default(),
-            created_at: Instant::now(),
-            blocked_since: Arc::default(),
-        }
-    }
-
-    /// Closes the stream: reads end, writes fail, and whoever waits for either is woken.
-    pub fn close(&self) {
-        self.token.cancel();
-    }
-
-    /// Resolves when the stream is closed.
-    pub async fn closed(&self) {
-        self.token.cancelled().await;
-    }
-
-    /// Whether the stream is closed, by this switch or because it was dropped.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    /// Whether a write waits for the peer to take something.
-    #[must_use]
-    pub fn is_blocked(&self) -> bool {
-        self.blocked_since.load(Ordering::Acquire) > 0
-    }
-
-    /// How long a write has waited for the peer to take something.
-    #[must_use]
-    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
-        let since = self.blocked_since.load(Ordering::Acquire).checked_sub(1)?;
-        let since = self.created_at + Duration::from_millis(since);
-        Some(now.saturating_duration_since(since))
-    }
-
-    /// Notes that a write waits, and returns whether none did before.
-    fn block(&self, now: Instant) -> bool {
-        let millis = now.saturating_duration_since(self.created_at).as_millis();
-        let since = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
-        let swapped =
-            self.blocked_since
-                .compare_exchange(0, since, Ordering::AcqRel, Ordering::Acquire);
-        swapped.is_ok()
-    }
-
-    fn unblock(&self) {
-        self.blocked_since.store(0, Ordering::Release);
-    }
-
-    /// Why the stream ended by itself, once it has.
-    #[must_use]
-    pub fn cause(&self) -> Option<Cause> {
-        self.cause.get().copied()
-    }
-
-    /// Closes a stream that ends for `cause`. The first cause counts.
-    fn ended(&self, cause: Cause) {
-        let _ = self.cause.set(cause);
-        self.close();
-    }
-}
 
 /// A TCP stream that ends when its [`KillSwitch`] is thrown, or when its peer takes nothing for
 /// as long as the write stall allows.
@@ -116,30 +29,30 @@ pub struct GuardedStream {
     /// Taken out when the engine takes the connection over.
     tcp: Option<TcpStream>,
     switch: KillSwitch,
-    // Two, because reading and writing happen in two tasks, each with a waker of its own.
-    read_killed: Pin<Box<WaitForCancellationFutureOwned>>,
-    write_killed: Pin<Box<WaitForCancellationFutureOwned>>,
+    _registration: Registration,
     write_stall: Duration,
-    stalled: Pin<Box<Sleep>>,
+    /// The end of the first write that waits, and of each later one.
+    stalled: Option<Pin<Box<Sleep>>>,
     permit: Option<Permit<AddressKey>>,
 }
 
 impl GuardedStream {
-    /// Guards `tcp`, which `switch` closes; `permit` is given back when the stream ends.
+    /// Guards `tcp`, which `switch` closes; `permit` and `registration` are given back when the stream
+    /// ends.
     #[must_use]
     pub fn new(
         tcp: TcpStream,
         switch: KillSwitch,
+        registration: Registration,
         write_stall: Duration,
         permit: Permit<AddressKey>,
     ) -> Self {
         Self {
             tcp: Some(tcp),
-            read_killed: Box::pin(switch.token.clone().cancelled_owned()),
-            write_killed: Box::pin(switch.token.clone().cancelled_owned()),
             switch,
+            _registration: registration,
             write_stall,
-            stalled: Box::pin(tokio::time::sleep(write_stall)),
+            stalled: None,
             permit: Some(permit),
         }
     }
@@ -153,14 +66,17 @@ impl GuardedStream {
     /// Fails a write that has waited for too long, or whose stream was killed.
     fn poll_guard(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let now = Instant::now();
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_stall)));
         if self.switch.block(now) {
-            self.stalled.as_mut().reset(now + self.write_stall);
+            stalled.as_mut().reset(now + self.write_stall);
         }
-        if self.stalled.as_mut().poll(context).is_ready() {
+        if stalled.as_mut().poll(context).is_ready() {
             self.switch.ended(Cause::Stalled);
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
-        ready!(self.write_killed.as_mut().poll(context));
+        ready!(self.switch.poll_write_closed(context));
         Poll::Ready(io::ErrorKind::ConnectionAborted.into())
     }
 
@@ -209,12 +125,12 @@ impl AsyncRead for GuardedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.read_killed.as_mut().poll(context).is_ready() {
+        let Some(tcp) = this.tcp.as_mut().filter(|_| !this.switch.is_closed()) else {
             return Poll::Ready(Ok(()));
-        }
-        match this.tcp.as_mut() {
-            Some(tcp) => Pin::new(tcp).poll_read(context, buffer),
-            None => Poll::Ready(Ok(())),
+        };
+        match Pin::new(tcp).poll_read(context, buffer) {
+            Poll::Pending => this.switch.poll_read_closed(context).map(Ok),
+            read => read,
         }
     }
 }

@@ -5,28 +5,28 @@
 //! loop is our own, over hyper.
 
 mod body;
+mod connection;
 mod frames;
 mod guarded;
 mod head;
+mod head_timer;
+mod kill_switch;
+mod place;
 mod proxies;
 pub mod refusal_data;
 mod served;
+mod service;
 
 use std::{
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use axum::body::Body;
-use http::{HeaderMap, Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,18 +34,21 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
+use tokio_util::task::TaskTracker;
 
 pub(super) use self::frames::is_message;
-use self::refusal_data::RefusalData;
 pub use self::{
     body::BodyTimeout,
+    connection::Connection,
     frames::Observer,
-    guarded::{GuardedStream, KillSwitch},
+    guarded::GuardedStream,
+    kill_switch::{KillSwitch, KillSwitches},
+    place::Place,
     proxies::Proxies,
-    served::{Place, ServedStream, recover},
+    served::{ServedStream, recover},
+    service::HttpService,
 };
+use self::{head_timer::HeadTimer, refusal_data::RefusalData};
 use crate::{
     config::Limits,
     limits::{AddressKey, Exceeded, Quota},
@@ -60,49 +63,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What hyper may read ahead on one connection; request lines and headers must fit into it.
 const READ_BUFFER_BYTES: usize = 32 * 1024;
-
-/// The connection that a request came by, as an extension of the request.
-pub struct Connection {
-    /// Where the other end is: the client, or a proxy.
-    pub peer: SocketAddr,
-    /// The proxies that are believed whom they speak for.
-    pub proxies: Arc<Proxies>,
-    /// Closes this connection.
-    pub switch: KillSwitch,
-    /// Whether this connection is a WebSocket, whose refusals get their data.
-    pub refusal_data: RefusalData,
-    /// A place that is given back when this connection ends.
-    pub place: Place,
-    /// The session that this connection serves as a WebSocket, while it serves one.
-    pub observer: Arc<Observer>,
-    /// Set when the next response makes the connection a WebSocket of the engine: its head is kept for
-    /// the engine, which sends it with the first packet.
-    pub keeps_head: AtomicBool,
-    /// Set when the head of the next request has a `Content-Length` beside a `Transfer-Encoding`.
-    is_ambiguous: AtomicBool,
-}
-
-impl Connection {
-    /// A connection of `peer` that `switch` closes.
-    pub(crate) fn new(peer: SocketAddr, proxies: Arc<Proxies>, switch: KillSwitch) -> Self {
-        Self {
-            peer,
-            proxies,
-            switch,
-            refusal_data: RefusalData::default(),
-            place: Place::default(),
-            observer: Arc::default(),
-            keeps_head: AtomicBool::new(false),
-            is_ambiguous: AtomicBool::new(false),
-        }
-    }
-
-    /// The address of the client that a request with these headers comes from.
-    #[must_use]
-    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
-        self.proxies.client(self.peer.ip(), headers)
-    }
-}
 
 /// On which terms connections are accepted.
 #[derive(Clone)]
@@ -150,29 +110,10 @@ impl Terms {
     }
 }
 
-/// An HTTP service that answers every request.
-pub trait HttpService:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<S> HttpService for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// Serves `service` on `listener` until `shutdown`, then lets go of every connection.
 ///
-/// Requests carry an `Arc` of a [`Connection`] among their extensions. At shutdown no more connections are
-/// accepted, and all streams are closed, those of requests under way and of clients that read nothing too.
+/// At shutdown no more connections are accepted, and all streams are closed, those of requests under way
+/// and of clients that read nothing too.
 pub async fn serve(
     listener: TcpListener,
     service: impl HttpService,
@@ -183,7 +124,7 @@ pub async fn serve(
     if let Err(error) = SockRef::from(&listener).set_tcp_nodelay(true) {
         tracing::warn!(%error, "small messages may be delayed");
     }
-    let streams = CancellationToken::new();
+    let streams = Arc::<KillSwitches>::default();
     let tasks = TaskTracker::new();
     let acceptor = Acceptor {
         service,
@@ -199,7 +140,7 @@ pub async fn serve(
         () = shutdown => {}
     }
     accepting.shutdown().await;
-    streams.cancel();
+    streams.close_all();
     tasks.close();
     if tokio::time::timeout(CLOSE_DEADLINE, tasks.wait())
         .await
@@ -212,7 +153,7 @@ pub async fn serve(
 struct Acceptor<S> {
     service: S,
     terms: Terms,
-    streams: CancellationToken,
+    streams: Arc<KillSwitches>,
     tasks: TaskTracker,
 }
 
@@ -249,10 +190,10 @@ impl<S: HttpService> Acceptor<S> {
             }
         };
         terms.metrics.connection_accepted();
-        let switch = KillSwitch::new(&self.streams);
-        let connection = Connection::new(peer, terms.proxies.clone(), switch);
-        let switch = connection.switch.clone();
-        let stream = GuardedStream::new(tcp, switch, terms.write_stall, permit);
+        let switch = KillSwitch::default();
+        let connection = Connection::new(peer, terms.proxies.clone(), switch.clone());
+        let registration = self.streams.register(&switch);
+        let stream = GuardedStream::new(tcp, switch, registration, terms.write_stall, permit);
         let (service, terms) = (self.service.clone(), terms.clone());
         self.tasks.spawn(async move {
             match terms.tls.clone() {
@@ -288,32 +229,33 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Arc::new(connection);
-    let closed = connection.switch.clone();
+    let serving = connection.clone();
     let stream = ServedStream::new(stream, connection.clone());
     let (body_read, metrics) = (terms.body_read, terms.metrics.clone());
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (parts, body) = request.into_parts();
-        let has_both = connection.is_ambiguous.swap(false, Ordering::AcqRel);
+        let has_both = serving.is_ambiguous.swap(false, Ordering::AcqRel);
         let checked = head::check(parts.version, &parts.headers, has_both);
         let (body, lateness) = body::with_deadline(body, &parts.headers, body_read);
-        let mut request = hyper::Request::from_parts(parts, body);
-        request.extensions_mut().insert(connection.clone());
-        let response = checked.map(|()| service.clone().call(request));
-        let metrics = metrics.clone();
+        let request = hyper::Request::from_parts(parts, body);
+        let response = checked.map(|()| service.answer(request, &serving));
+        let lateness = lateness.map(|lateness| (lateness, metrics.clone()));
         async move {
             let response = match response {
-                Ok(response) => response.await.unwrap_or_else(|never| match never {}),
-                Err(error) => return Ok(error.into_response()),
+                Ok(response) => response.await,
+                Err(error) => error.into_response(),
             };
-            if lateness.is_none_or(|lateness| !lateness.is_late()) {
-                return Ok::<_, Infallible>(response);
+            match lateness {
+                Some((lateness, metrics)) if lateness.is_late() => {
+                    metrics.limited(Limit::BodyRead);
+                    Ok::<_, Infallible>(body::timeout_response())
+                }
+                _ => Ok(response),
             }
-            metrics.limited(Limit::BodyRead);
-            Ok(body::timeout_response())
         }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(terms.header_read)
         .max_buf_size(READ_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
@@ -321,13 +263,18 @@ async fn serve_connection<S>(
     // hyper does not look at a stream while it waits for an answer and has the next request
     // already, so it would not notice that the stream is closed.
     tokio::select! {
+        biased;
         served = served => if let Err(error) = served {
             if error.is_timeout() {
                 terms.metrics.limited(Limit::HeaderRead);
             }
             tracing::debug!(%error, "connection ended");
         },
-        () = closed.closed() => {}
+        () = connection.switch.closed() => {}
+    }
+    if let Some(upgrade) = connection.take_upgrade() {
+        drop(connection);
+        upgrade.await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -14,29 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    Connection, GuardedStream, frames::FrameCounter, head::LengthWatch, refusal_data::Rewriter,
+    Connection, GuardedStream, Place, frames::FrameCounter, head::LengthWatch,
+    refusal_data::Rewriter,
 };
-use crate::{
-    limits::{AddressKey, Permit},
-    transport::engine::{self, ClientStream, Recover, Recovered},
-};
-
-/// Permit for one Engine.IO session. Released when the session or its stream ends, whichever comes
-/// first: socketioxide keeps what belongs to a session for longer than that.
-#[derive(Clone, Default)]
-pub struct Place(Arc<Mutex<Option<Permit<AddressKey>>>>);
-
-impl Place {
-    /// Keeps `permit` until it is released.
-    pub fn keep(&self, permit: Permit<AddressKey>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
-    }
-
-    /// Releases the permit.
-    pub fn release(&self) {
-        let _permit = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
+use crate::transport::engine::{self, ClientStream, Recover, Recovered};
 
 /// The beginning of a response that makes a connection a WebSocket.
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";

@@ -49,7 +49,7 @@ fn connected() -> DuplexStream {
     let quota = Quota::new(1, 1);
     let terms = Terms::new(&limits, quota, Arc::default());
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let switch = KillSwitch::new(&CancellationToken::new());
+    let switch = KillSwitch::default();
     let connection = Connection::new(peer, Arc::default(), switch);
     let (client, server) = duplex(4096);
     tokio::spawn(async move { serve_connection(server, router, connection, &terms).await });

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use http::Request;
 use http_body_util::BodyExt as _;
 use shuttle::{
     future::block_on,
@@ -14,7 +12,7 @@ use shuttle::{
 use super::{Opened, Pipe, Silent, explore, of_thread};
 use crate::transport::{
     Packet,
-    engine::{CloseCode, TransportKind, polling::respond},
+    engine::{CloseCode, TransportKind, polling as requests},
 };
 
 fn polling() -> Arc<Opened<Silent>> {
@@ -44,11 +42,8 @@ fn publisher(
 /// Polls once; `None` when the session has ended.
 fn poll(opened: &Opened<Silent>) -> Option<Vec<String>> {
     block_on(async {
-        let request = Request::new(Body::empty());
-        let response = respond(&opened.shared, &opened.session, request)
-            .await
-            .ok()?;
-        let body = response.into_body().collect().await.expect("a body");
+        let answer = requests::poll(opened.session.clone()).await.ok()?;
+        let body = answer.response.into_body().collect().await.expect("a body");
         let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
         Some(body.split('\u{1e}').map(str::to_owned).collect())
     })

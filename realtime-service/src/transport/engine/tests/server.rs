@@ -15,8 +15,8 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::super::{
-    CloseCode, CloseReason, Engine, EngineHandler, EngineQuery, EngineSettings, Recover, RecoverFn,
-    RequestError, Session, Violation, recover,
+    Answer, CloseCode, CloseReason, Engine, EngineHandler, EngineQuery, EngineSettings, Recover,
+    RecoverFn, RequestError, Session, Violation, recover,
 };
 use crate::transport::{Opcode, Packet};
 
@@ -201,14 +201,15 @@ async fn serve<S: Recover>(stream: S, engine: Engine<TestHandler>) {
         let respond = async move {
             let query = EngineQuery::parse(request.uri())?;
             let Some(sid) = &query.sid else {
-                return engine.open(request, query, Arc::default(), ()).await;
+                return engine.open(request, &query, Arc::default(), ());
             };
             let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-            engine.resume(request, query.transport, session).await
+            let reply = engine.resume(request, query.transport, session);
+            reply.wait().await
         };
         async {
-            let response = respond.await;
-            Ok::<_, Infallible>(response.unwrap_or_else(RequestError::into_response))
+            let answer = respond.await.map(Answer::spawn);
+            Ok::<_, Infallible>(answer.unwrap_or_else(RequestError::into_response))
         }
     });
     let _ = http1::Builder::new()
