@@ -207,6 +207,8 @@ impl Store {
         if opened > 0 {
             record(&mut transaction, EventKind::AccountEnabled, id, now);
             transaction.commit().await?;
+        } else {
+            transaction.roll_back().await?;
         }
         Ok(true)
     }

@@ -53,6 +53,8 @@ impl Store {
             });
             transaction.commit().await?;
             account.account.claims = claims;
+        } else {
+            transaction.roll_back().await?;
         }
         Ok(Edit::Fine(Box::new(account)))
     }

@@ -180,6 +180,7 @@ impl Store {
                     .fetch_optional(connection)
                     .await?
             });
+            transaction.roll_back().await?;
             return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
         }
         lock_live_sessions(&mut transaction, id, ending.now).await?;

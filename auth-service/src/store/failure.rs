@@ -32,13 +32,16 @@ pub enum StoreError {
     /// A query failed.
     #[error("the database failed")]
     Query(#[from] Error),
+    /// An earlier statement of the transaction failed.
+    #[error("a statement of the transaction has failed before")]
+    Aborted,
     /// A query took too long, and was given up.
     #[error("the database takes too long")]
     TooSlow,
     /// Too many requests wait for the database already.
     #[error("too many refreshes wait for the database; try again later")]
     QueueFull,
-    /// The statement that a request shared with other requests failed.
+    /// A statement or a commit that a request shared with other requests failed.
     #[error(transparent)]
     Batch(Arc<StoreError>),
 }
@@ -124,7 +127,7 @@ impl StoreError {
             Self::File { .. } => FailureKind::Failing,
             Self::Open { cause, .. } => cause.trouble(),
             Self::Query(error) => trouble_of(error),
-            Self::Migration(_) | Self::Schema(_) => FailureKind::Defect,
+            Self::Migration(_) | Self::Schema(_) | Self::Aborted => FailureKind::Defect,
             Self::TooSlow => FailureKind::Unreachable,
             Self::QueueFull => FailureKind::Busy,
             Self::Batch(error) => error.trouble(),
@@ -141,7 +144,11 @@ impl StoreError {
             Self::Query(error) => cause_of(error),
             Self::Migration(error) => error.to_string(),
             Self::Batch(error) => return error.story(),
-            Self::Open { .. } | Self::Schema(_) | Self::TooSlow | Self::QueueFull => {
+            Self::Open { .. }
+            | Self::Schema(_)
+            | Self::Aborted
+            | Self::TooSlow
+            | Self::QueueFull => {
                 return story;
             }
         };

@@ -63,7 +63,7 @@ pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter, SessionStarted};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
-use database::{Pool, Turns};
+use database::{Pool, WriterQueue};
 use event::Actor;
 use exchange::ExchangeQueue;
 use file::OpenedFile;
@@ -75,8 +75,8 @@ use transaction::Transaction;
 pub struct Store {
     /// SQLite has one writer at a time anyway; a second connection would only wait, or fail.
     writer: Pool,
-    /// The transactions on that connection.
-    turns: Turns,
+    /// The transactions that wait for that connection.
+    queue: WriterQueue,
     readers: Pool,
     exchanges: ExchangeQueue,
     /// The runtime that opened the store, which outlives the runtimes of the HTTP workers.
@@ -128,7 +128,7 @@ impl Store {
         match opened {
             Ok((writer, readers)) => Ok(Self {
                 writer,
-                turns: Turns::new(),
+                queue: WriterQueue::new(),
                 readers,
                 exchanges: ExchangeQueue::default(),
                 runtime: Handle::current(),
@@ -179,7 +179,7 @@ impl Store {
     /// Starts a transaction in the name of this handle's actor.
     async fn begin(&self) -> Result<Transaction, StoreError> {
         let retention_secs = self.event_retention_secs;
-        let connection = self.writer.begin(&self.turns).await?;
+        let connection = self.writer.begin(&self.queue).await?;
         Ok(Transaction::new(
             connection,
             self.actor.clone(),

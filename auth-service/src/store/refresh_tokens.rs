@@ -101,6 +101,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         // First the session, whose row locks all of its tokens.
         let Some(session) = touch_session(&mut transaction, &rotation, ending).await? else {
+            transaction.roll_back().await?;
             return Ok(Refreshed::Refused);
         };
         if let (true, Some(successor)) = (
@@ -117,9 +118,11 @@ impl Store {
         }
         let Some((used_at, generation)) = find_use(&mut transaction, rotation.presented).await?
         else {
+            transaction.roll_back().await?;
             return Ok(Refreshed::Refused);
         };
         if generation != rotation.generation {
+            transaction.roll_back().await?;
             return Ok(Refreshed::Outdated);
         }
         for (successor, hash) in rotation.successors.iter().enumerate() {

@@ -179,6 +179,7 @@ impl Store {
             .rows_affected()
         });
         if unchanged == 0 {
+            transaction.roll_back().await?;
             return Ok(SessionStarted::AccountChanged);
         }
         on_transaction!(&mut transaction, |connection| {
@@ -203,6 +204,7 @@ impl Store {
         insert_refresh_token(&mut transaction, &session.id, token, session.created_at).await?;
         let spending = proof.spend(&mut transaction, &session.user_id, session.created_at);
         if !spending.await? {
+            transaction.roll_back().await?;
             return Ok(SessionStarted::ProofSpent);
         }
         let event = Event {

@@ -82,6 +82,12 @@ impl Transaction {
         self.tell().await?;
         self.connection.commit().await
     }
+
+    /// Rolls back, without the events. When this returns `Ok`, the changes that the transaction has seen are on
+    /// the disk, so that an answer may rest on them.
+    pub(super) async fn roll_back(self) -> Result<(), StoreError> {
+        self.connection.roll_back().await
+    }
 }
 
 impl AsMut<OpenTransaction> for Transaction {

@@ -1,13 +1,14 @@
-//! A group commit for the one writer of SQLite: transactions that follow one another at once are committed
-//! together.
+//! A group commit for the one writer of SQLite: transactions that wait for the writer at the same time are
+//! committed together.
 //!
 //! A commit waits for the disk. If each transaction had its own, a request would wait for the disk as often as
-//! there are requests before it. So a transaction that ends while others wait is not committed: the next one goes
-//! on in the same transaction of the database, behind a savepoint, and the last one commits for all. Nobody is
-//! told of an end before that commit, and when the commit fails, all of them fail.
+//! there are requests before it. So a transaction that ends while others wait is not committed: the next one
+//! continues in the same transaction of the database, behind a savepoint, and the last one commits for all.
+//! Nobody is told of an end before that commit, and when the commit fails, all of them fail.
 //!
-//! Whose turn it is holds the lock of the group at hand. A member that is dropped before its end is rolled back to
-//! its savepoint by whoever comes next.
+//! The running member holds the lock of the current group. A member that is dropped before its end is rolled back
+//! to its savepoint by the next member, or by the commit. Writes that are in no transaction take the connection
+//! from the pool, between two groups.
 
 use std::{
     sync::{
@@ -24,58 +25,59 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::deadlines::{ACQUIRE_TIMEOUT, in_time};
+use super::deadlines::{ACQUIRE_TIMEOUT, WAIT_DEADLINE, in_time};
 use crate::store::StoreError;
 
 /// Maximum number of transactions that are committed together.
 const MAXIMUM_MEMBERS: usize = 64;
 
-/// Time after which a group takes no further member, so that the first one, and writes that are in no
-/// transaction, wait no longer for the others.
+/// Age after which a group takes no further member.
 const MAXIMUM_AGE: Duration = Duration::from_millis(25);
 
-/// The turns of the transactions on the writing connection. Clones share them.
+/// The queue of transactions for the writing connection. Clones share it.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Turns {
+pub(in crate::store) struct WriterQueue {
     group: Arc<Mutex<Option<Group>>>,
     /// Number of transactions that wait for their turn.
     waiting: Arc<AtomicUsize>,
-    /// The runtime that opened the store, which outlives the runtimes of the HTTP workers.
+    /// The runtime that commits for several members. It outlives those of the HTTP workers.
     runtime: Handle,
 }
 
-/// The transactions that are committed together.
+/// The right to use the writing connection, and the current group.
+type Turn = OwnedMutexGuard<Option<Group>>;
+
+/// Transactions that are committed together.
 #[derive(Debug)]
 struct Group {
     transaction: Transaction<'static, Sqlite>,
     opened_at: Instant,
-    /// The members that have ended, and wait for the commit.
-    ended: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    /// The last member was dropped behind its savepoint.
-    is_to_be_rolled_back: bool,
+    /// The members that have ended.
+    awaiting_commit: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// The last member has left statements behind its savepoint that are not to be committed.
+    needs_rollback: bool,
 }
 
 /// A transaction whose turn it is. Dropped before its end, it is rolled back.
 pub(in crate::store) struct Member {
-    turns: Turns,
-    group: OwnedMutexGuard<Option<Group>>,
+    queue: WriterQueue,
+    /// `None` once the member has ended.
+    turn: Option<Turn>,
     progress: Progress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// It has no savepoint yet, and no statement.
-    Entering,
-    /// Its statements are on the way.
+    Starting,
+    /// It may have executed statements.
     Open,
     /// A statement has failed, after which SQLite may have rolled the whole group back.
     Failed,
-    /// It waits for the commit.
-    Ended,
 }
 
-impl Turns {
-    /// Returns the turns of a connection. Commits that nobody waits for run on the runtime of the caller.
+impl WriterQueue {
+    /// Returns the queue of a connection. The runtime of the caller has to outlive all transactions.
     pub(in crate::store) fn new() -> Self {
         Self {
             group: Arc::default(),
@@ -88,53 +90,53 @@ impl Turns {
     ///
     /// It locks at once: one that locked at its first write would fail when another process had written since it
     /// read.
+    ///
+    /// # Errors
+    ///
+    /// When the wait takes too long, or the database fails.
     pub(super) async fn begin(&self, writer: &SqlitePool) -> Result<Member, StoreError> {
-        let waiting = Waiting::start(self);
-        let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.group).lock_owned());
-        let group = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        waiting.end();
-        let mut member = Member {
-            turns: self.clone(),
-            group,
-            progress: Progress::Entering,
-        };
-        match &mut *member.group {
-            Some(group) => group.set_savepoint().await?,
-            group => *group = Some(Group::begin(writer).await?),
+        let started = timeout(WAIT_DEADLINE, async {
+            let queued = QueuedBegin::new(self);
+            let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.group).lock_owned());
+            let turn = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+            queued.end();
+            let mut member = Member {
+                queue: self.clone(),
+                turn: Some(turn),
+                progress: Progress::Starting,
+            };
+            member.start(writer).await?;
+            Ok(member)
+        });
+        started.await.unwrap_or(Err(StoreError::TooSlow))
+    }
+
+    /// Gives a turn to the next transaction in the queue. If none waits, or the group takes no further member, it
+    /// is committed first.
+    fn pass_on(&self, turn: Turn) {
+        let is_joined = self.has_waiting() && turn.as_ref().is_none_or(Group::takes_members);
+        if !is_joined {
+            self.runtime.spawn(commit_group(turn));
         }
-        member.progress = Progress::Open;
-        Ok(member)
     }
 
     fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
-
-    /// Commits the group at hand, unless somebody waits who will.
-    async fn commit_unattended(self) {
-        let group = Arc::clone(&self.group).lock_owned().await;
-        let last = Member {
-            turns: self,
-            group,
-            progress: Progress::Entering,
-        };
-        if !last.turns.has_waiting() {
-            last.commit_group().await;
-        }
-    }
 }
 
-/// A transaction that waits for its turn. One that gives up may be the one that was to commit for others.
-struct Waiting<'a> {
-    turns: &'a Turns,
+/// A transaction in the queue. If it gives up, the members that have ended may have nobody left who commits: its
+/// drop sees to that.
+struct QueuedBegin<'a> {
+    queue: &'a WriterQueue,
     has_turn: bool,
 }
 
-impl<'a> Waiting<'a> {
-    fn start(turns: &'a Turns) -> Self {
-        turns.waiting.fetch_add(1, Ordering::SeqCst);
+impl<'a> QueuedBegin<'a> {
+    fn new(queue: &'a WriterQueue) -> Self {
+        queue.waiting.fetch_add(1, Ordering::SeqCst);
         Self {
-            turns,
+            queue,
             has_turn: false,
         }
     }
@@ -144,86 +146,128 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedBegin<'_> {
     fn drop(&mut self) {
-        self.turns.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.queue.waiting.fetch_sub(1, Ordering::SeqCst);
         if !self.has_turn {
-            let turns = self.turns.clone();
-            self.turns.runtime.spawn(turns.commit_unattended());
+            let queue = self.queue.clone();
+            self.queue.runtime.spawn(async move {
+                let turn = Arc::clone(&queue.group).lock_owned().await;
+                queue.pass_on(turn);
+            });
         }
     }
 }
 
 impl Member {
+    /// Joins the current group, or opens one.
+    async fn start(&mut self, writer: &SqlitePool) -> Result<(), StoreError> {
+        let Some(turn) = &mut self.turn else {
+            return Err(StoreError::Aborted);
+        };
+        match &mut **turn {
+            Some(group) => {
+                if let Err(error) = group.start_member().await {
+                    let error = Arc::new(error);
+                    if let Some(group) = turn.take() {
+                        group.fail(&error);
+                    }
+                    return Err(StoreError::Batch(error));
+                }
+            }
+            group => *group = Some(Group::begin(writer).await?),
+        }
+        self.progress = Progress::Open;
+        Ok(())
+    }
+
+    fn group(&mut self) -> Option<&mut Group> {
+        self.turn.as_mut()?.as_mut()
+    }
+
     /// Returns the connection.
+    ///
+    /// # Errors
+    ///
+    /// When a statement of the transaction has failed.
     pub(in crate::store) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
-        let group = self.group.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        Ok(&mut group.transaction)
+        match self.progress {
+            Progress::Failed => Err(StoreError::Aborted),
+            Progress::Starting | Progress::Open => {
+                let group = self.group().ok_or(StoreError::Aborted)?;
+                Ok(&mut group.transaction)
+            }
+        }
     }
 
     /// Notes that a statement has failed: the transaction cannot be committed.
-    pub(in crate::store) fn fail(&mut self) {
+    pub(in crate::store) fn mark_failed(&mut self) {
         self.progress = Progress::Failed;
     }
 
-    /// Commits the transaction, alone or together with those that wait. When this returns `Ok`, the changes are on
-    /// the disk. After an error it is not known whether they are.
+    /// Commits the transaction, alone or together with others. When this returns `Ok`, the changes are on the
+    /// disk. After an error, or when the future is dropped, it is not known whether they are.
+    ///
+    /// # Errors
+    ///
+    /// When a statement of the transaction has failed, or the commit fails.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        let (ended, committed) = oneshot::channel();
-        match &mut *self.group {
-            Some(group) if self.progress == Progress::Open => group.ended.push(ended),
-            _ => return Err(sqlx::Error::WorkerCrashed.into()),
+        if self.progress != Progress::Open {
+            return Err(StoreError::Aborted);
         }
-        self.progress = Progress::Ended;
-        if self.is_joined_by_others() {
-            drop(self);
-        } else if self.is_alone() {
-            self.commit_group().await;
+        self.end(false).await
+    }
+
+    /// Rolls the transaction back. When this returns `Ok`, the changes that it has seen are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the commit of these changes fails.
+    pub(super) async fn roll_back(mut self) -> Result<(), StoreError> {
+        match self.group() {
+            Some(group) if !group.awaiting_commit.is_empty() => self.end(true).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn end(&mut self, needs_rollback: bool) -> Result<(), StoreError> {
+        let mut turn = self.turn.take().ok_or(StoreError::Aborted)?;
+        let group = turn.as_mut().ok_or(StoreError::Aborted)?;
+        let (sender, committed) = oneshot::channel();
+        group.needs_rollback = needs_rollback;
+        group.awaiting_commit.push(sender);
+        if group.awaiting_commit.len() == 1 && !self.queue.has_waiting() {
+            // Nobody else needs this commit: it may end with the future.
+            commit_group(turn).await;
         } else {
-            // The others wait for the commit even if the client of this one leaves.
-            tokio::spawn(self.commit_group());
+            self.queue.pass_on(turn);
         }
         committed
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
     }
-
-    /// Whether somebody waits who goes on in the same group.
-    fn is_joined_by_others(&self) -> bool {
-        self.turns.has_waiting() && self.group.as_ref().is_some_and(Group::takes_members)
-    }
-
-    fn is_alone(&self) -> bool {
-        self.group
-            .as_ref()
-            .is_some_and(|group| group.ended.len() == 1)
-    }
-
-    async fn commit_group(mut self) {
-        if let Some(group) = self.group.take() {
-            group.commit().await;
-        }
-    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let Some(group) = &mut *self.group else {
+        let Some(mut turn) = self.turn.take() else {
             return;
         };
-        if group.ended.is_empty() {
+        match &mut *turn {
+            Some(group) if !group.awaiting_commit.is_empty() => {
+                group.needs_rollback |= self.progress != Progress::Starting;
+                self.queue.pass_on(turn);
+            }
             // Rolls back.
-            *self.group = None;
-            return;
+            group => *group = None,
         }
-        if matches!(self.progress, Progress::Open | Progress::Failed) {
-            group.is_to_be_rolled_back = true;
-        }
-        if !self.turns.has_waiting() {
-            self.turns
-                .runtime
-                .spawn(self.turns.clone().commit_unattended());
-        }
+    }
+}
+
+/// Commits the current group, and gives the turn back.
+async fn commit_group(mut turn: Turn) {
+    if let Some(group) = turn.take() {
+        group.commit().await;
     }
 }
 
@@ -232,52 +276,70 @@ impl Group {
         Ok(Self {
             transaction: writer.begin_with("begin immediate").await?,
             opened_at: Instant::now(),
-            ended: Vec::new(),
-            is_to_be_rolled_back: false,
+            awaiting_commit: Vec::new(),
+            needs_rollback: false,
         })
     }
 
     fn takes_members(&self) -> bool {
-        self.ended.len() < MAXIMUM_MEMBERS && self.opened_at.elapsed() < MAXIMUM_AGE
+        self.awaiting_commit.len() < MAXIMUM_MEMBERS && self.opened_at.elapsed() < MAXIMUM_AGE
     }
 
-    /// Starts the part of the next member, behind a savepoint. All savepoints have one name, which means the last
-    /// of them.
-    async fn set_savepoint(&mut self) -> Result<(), StoreError> {
-        let statement = match self.is_to_be_rolled_back {
-            // The savepoint of the dropped member stays, and is the next one's.
-            true => "rollback to member",
-            false => "savepoint member",
-        };
-        sqlx::query(statement)
+    /// Starts the next member behind a savepoint. All savepoints have one name, which means the last of them.
+    async fn start_member(&mut self) -> Result<(), StoreError> {
+        if self.needs_rollback {
+            // The savepoint stays, and is that of the next member.
+            return self.roll_member_back().await;
+        }
+        sqlx::query("savepoint member")
             .execute(&mut *self.transaction)
             .await?;
-        self.is_to_be_rolled_back = false;
+        Ok(())
+    }
+
+    /// Undoes the statements of the last member. It fails if SQLite has rolled the whole group back.
+    async fn roll_member_back(&mut self) -> Result<(), StoreError> {
+        sqlx::query("rollback to member")
+            .execute(&mut *self.transaction)
+            .await?;
+        self.needs_rollback = false;
         Ok(())
     }
 
     /// Commits, and answers the members.
     async fn commit(mut self) {
-        let ended = std::mem::take(&mut self.ended);
+        let awaiting_commit = std::mem::take(&mut self.awaiting_commit);
         match self.finish().await {
-            Ok(()) => ended.into_iter().for_each(|member| answer(member, Ok(()))),
-            Err(error) => {
-                let error = Arc::new(error);
-                for member in ended {
-                    answer(member, Err(StoreError::Batch(Arc::clone(&error))));
-                }
-            }
+            Ok(()) => awaiting_commit
+                .into_iter()
+                .for_each(|member| answer(member, Ok(()))),
+            Err(error) => fail_all(awaiting_commit, &Arc::new(error)),
         }
     }
 
     async fn finish(mut self) -> Result<(), StoreError> {
         in_time(async {
-            if self.is_to_be_rolled_back {
-                self.set_savepoint().await?;
+            if self.needs_rollback {
+                self.roll_member_back().await?;
             }
             Ok(self.transaction.commit().await?)
         })
         .await
+    }
+
+    /// Rolls back, and fails the members for one reason.
+    fn fail(self, error: &Arc<StoreError>) {
+        drop(self.transaction);
+        fail_all(self.awaiting_commit, error);
+    }
+}
+
+fn fail_all(
+    awaiting_commit: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    error: &Arc<StoreError>,
+) {
+    for member in awaiting_commit {
+        answer(member, Err(StoreError::Batch(Arc::clone(error))));
     }
 }
 

@@ -17,7 +17,7 @@ use sqlx::{
 use self::deadlines::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT};
 pub(super) use self::{
     deadlines::{WAIT_DEADLINE, in_time},
-    group_commit::{Member, Turns},
+    group_commit::{Member, WriterQueue},
 };
 use super::{
     StoreError, file,
@@ -73,7 +73,7 @@ macro_rules! on_transaction {
                 })
                 .await;
                 if worked.is_err() {
-                    member.fail();
+                    member.mark_failed();
                 }
                 worked?
             }
@@ -175,10 +175,10 @@ impl Pool {
     }
 
     /// Starts a transaction. In SQLite it waits for its turn.
-    pub(super) async fn begin(&self, turns: &Turns) -> Result<OpenTransaction, StoreError> {
+    pub(super) async fn begin(&self, queue: &WriterQueue) -> Result<OpenTransaction, StoreError> {
         in_time(async {
             Ok(match self {
-                Self::Sqlite(pool) => OpenTransaction::Sqlite(turns.begin(pool).await?),
+                Self::Sqlite(pool) => OpenTransaction::Sqlite(queue.begin(pool).await?),
                 Self::Postgres(pool) => OpenTransaction::Postgres(pool.begin().await?),
             })
         })
@@ -208,6 +208,15 @@ impl OpenTransaction {
                 })
                 .await
             }
+        }
+    }
+
+    /// Rolls the transaction back. When this returns `Ok`, the changes that it has seen are on the disk.
+    pub(super) async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(member) => member.roll_back().await,
+            // It has seen committed changes alone.
+            Self::Postgres(_) => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 
@@ -209,14 +210,11 @@ async fn the_server_ends_a_transaction_whose_client_says_nothing() {
     assert_eq!(setting, "10s");
 }
 
-#[tokio::test]
-async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
-    let store = with_alice().await;
-    let mut transaction = store.begin().await.expect("a transaction");
+/// A change that SQLite checks at the commit, and not before.
+async fn break_commit(transaction: &mut Transaction) {
     let OpenTransaction::Sqlite(member) = &mut transaction.connection else {
         panic!("not an SQLite file");
     };
-    // Checked at the commit and not before.
     for statement in [
         "pragma defer_foreign_keys = on",
         "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
@@ -226,6 +224,13 @@ async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
             .await
             .expect(statement);
     }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
+    let store = with_alice().await;
+    let mut transaction = store.begin().await.expect("a transaction");
+    break_commit(&mut transaction).await;
     let outcome = transaction.commit().await;
     assert_eq!(trouble(outcome), FailureKind::Defect);
     let left: i64 = sqlx::query_scalar("select count(*) from totp_secrets")
@@ -234,4 +239,21 @@ async fn a_commit_that_fails_is_a_failure_and_has_not_happened() {
         .expect("a number");
     assert_eq!(left, 0);
     assert!(add_session(&store, "one", "").await.expect("a write"));
+}
+
+#[tokio::test]
+async fn no_answer_rests_on_a_change_whose_commit_fails() {
+    for is_broken in [true, false] {
+        let store = with_alice().await;
+        let mut before = store.begin().await.expect("a transaction");
+        if is_broken {
+            break_commit(&mut before).await;
+        }
+        // It finds the account open, and has nothing to write.
+        let mut enabling = Box::pin(store.enable_account("alice", NOW));
+        assert!(enabling.as_mut().now_or_never().is_none());
+        let (committed, enabled) = tokio::join!(before.commit(), enabling);
+        assert_eq!(committed.is_err(), is_broken);
+        assert_eq!(enabled.is_err(), is_broken);
+    }
 }

@@ -18,7 +18,7 @@ type Ended = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 struct Database {
     _directory: TempDir,
     writer: SqlitePool,
-    turns: Turns,
+    queue: WriterQueue,
     commits: Arc<AtomicI64>,
     _clock: mpsc::Sender<()>,
 }
@@ -44,14 +44,14 @@ impl Database {
         Self {
             _directory: directory,
             writer,
-            turns: Turns::new(),
+            queue: WriterQueue::new(),
             commits,
             _clock: stop_clock(),
         }
     }
 
     async fn begin(&self) -> Result<Member, StoreError> {
-        self.turns.begin(&self.writer).await
+        self.queue.begin(&self.writer).await
     }
 
     /// Returns the outcome of a transaction that has added a client, and the next one of its group.
@@ -110,6 +110,18 @@ fn end(member: Member) -> Ended {
 async fn committed(ended: Ended) -> Result<(), StoreError> {
     let answer = timeout(Duration::from_secs(5), ended).await;
     answer.expect("somebody who commits")
+}
+
+/// A change that is checked at the commit, and fails it.
+async fn break_commit(member: &mut Member) {
+    for statement in [
+        "pragma defer_foreign_keys = on",
+        "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
+    ] {
+        let connection = member.connection().expect("a connection");
+        let executed = sqlx::query(statement).execute(connection).await;
+        executed.expect(statement);
+    }
 }
 
 /// Polls a future once.
@@ -244,15 +256,7 @@ async fn a_client_that_leaves_during_the_commit_takes_it_from_nobody() {
 async fn a_commit_that_fails_is_a_failure_for_all() {
     let database = Database::open().await;
     let (ended, mut second) = database.begin_behind_first().await;
-    // Checked at the commit and not before.
-    for statement in [
-        "pragma defer_foreign_keys = on",
-        "insert into totp_secrets (user_id, sealed, created_at) values ('nobody', x'00', 0)",
-    ] {
-        let connection = second.connection().expect("a connection");
-        let executed = sqlx::query(statement).execute(connection).await;
-        executed.expect(statement);
-    }
+    break_commit(&mut second).await;
     second.commit().await.expect_err("a broken reference");
     committed(ended).await.expect_err("the same commit");
     assert_eq!(database.ids().await, [""; 0]);
@@ -266,9 +270,66 @@ async fn a_transaction_of_which_a_statement_failed_is_not_committed() {
         let mut member = database.begin().await.expect("a turn");
         add(&mut member, "one").await;
         if has_failed {
-            member.fail();
+            member.mark_failed();
         }
         assert_eq!(member.commit().await.is_err(), has_failed);
         assert_eq!(database.ids().await.is_empty(), has_failed);
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_sqlite_has_rolled_back_fails_as_a_whole() {
+    let database = Database::open().await;
+    let (ended, mut second) = database.begin_behind_first().await;
+    // SQLite itself does so when the disk is full.
+    let connection = second.connection().expect("a connection");
+    let rolled_back = sqlx::query("rollback").execute(connection).await;
+    rolled_back.expect("a rollback");
+    second.mark_failed();
+    let mut entering = Box::pin(database.begin());
+    assert!(is_waiting(&mut entering));
+    drop(second);
+    assert!(entering.await.is_err(), "there is no group to join");
+    committed(ended).await.expect_err("a lost change");
+    database.add("next").await.expect("a commit");
+    assert_eq!(database.ids().await, ["next"]);
+}
+
+#[tokio::test]
+async fn members_that_are_dropped_do_not_keep_a_group_open() {
+    for is_old in [true, false] {
+        let database = Database::open().await;
+        let (_ended, second) = database.begin_behind_first().await;
+        let mut entering = Box::pin(database.begin());
+        assert!(is_waiting(&mut entering));
+        if is_old {
+            tokio::time::advance(MAXIMUM_AGE).await;
+        }
+        drop(second);
+        let _third = entering.await.expect("a turn");
+        assert_eq!(database.commits(), i64::from(is_old));
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn what_a_transaction_has_seen_is_on_the_disk_when_it_is_rolled_back() {
+    for is_broken in [true, false] {
+        let database = Database::open().await;
+        let (ended, mut second) = database.begin_behind_first().await;
+        if is_broken {
+            break_commit(&mut second).await;
+        }
+        let mut entering = Box::pin(database.begin());
+        assert!(is_waiting(&mut entering));
+        let second = end(second);
+        let mut third = entering.await.expect("a turn");
+        add(&mut third, "third").await;
+        assert_eq!(third.roll_back().await.is_err(), is_broken);
+        assert_eq!(committed(ended).await.is_err(), is_broken);
+        assert_eq!(committed(second).await.is_err(), is_broken);
+        let ids: &[&str] = if is_broken { &[] } else { &["first"] };
+        assert_eq!(database.ids().await, ids);
+        tokio::time::resume();
     }
 }
