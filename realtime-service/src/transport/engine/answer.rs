@@ -7,10 +7,12 @@ use http::Response;
 
 use super::error::RequestError;
 
-/// The task of a WebSocket from the end of HTTP on. The task begins by waiting for that end.
+/// The task of a WebSocket from the end of HTTP on. The task begins by waiting for that end. Dropping it
+/// ends the session that the request has opened, or the upgrade that the request has started.
 pub type UpgradeTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The answer to a request.
+/// The answer to a request. Dropping it also drops the task of a WebSocket.
+#[must_use = "a dropped answer ends the session that the request has opened"]
 pub struct Answer {
     /// The response.
     pub response: Response<Body>,

@@ -9,6 +9,7 @@ mod core;
 mod error;
 mod frame;
 mod handler;
+mod handover;
 mod handshake;
 mod heartbeat;
 #[cfg(all(test, shuttle))]
@@ -57,11 +58,11 @@ pub use self::{
 };
 use self::{
     core::Core,
+    handover::Handover,
     maintenance::Maintenance,
     session::close_frame,
     sid::Sid,
     state::{NotStarted, Phase},
-    websocket::WebSocketTask,
 };
 use crate::transport::{Packet, ProtocolVersion, SendQueue, turn};
 
@@ -229,32 +230,22 @@ impl<H: EngineHandler> Engine<H> {
         })
     }
 
-    /// Serves a WebSocket, once hyper has sent the response.
+    /// Makes the task that serves a WebSocket once hyper has sent the response. Dropping the task ends the
+    /// session, or the upgrade if `is_probe`.
     fn serve(
         &self,
         session: Arc<Session<H::Data>>,
         upgrade: OnUpgrade,
         is_probe: bool,
     ) -> UpgradeTask {
-        let shared = self.0.clone();
+        let recover = self.0.recover;
+        // Made outside of the task, which may be dropped before its first poll.
+        let handover = Handover::new(self.0.clone(), session, is_probe);
         Box::pin(async move {
-            let upgraded = upgrade.await.ok();
-            let recovered = upgraded.and_then(|upgraded| (shared.recover)(upgraded));
-            let Some((recovered, read_ahead)) = recovered else {
-                if is_probe {
-                    session.state().fail_probe();
-                } else {
-                    session.abort(CloseReason::ConnectionLost);
-                    shared.announce_end(&session);
-                }
-                return;
-            };
-            let task = {
-                let _turn = turn::Turn::begin();
-                WebSocketTask::new(shared, session, recovered, is_probe, &read_ahead)
-            };
-            // A task of its own is smaller than this one.
-            tokio::spawn(task);
+            if let Some((recovered, read_ahead)) = upgrade.await.ok().and_then(recover) {
+                // A task of its own is smaller than this one.
+                tokio::spawn(handover.complete(recovered, &read_ahead));
+            }
         })
     }
 }

@@ -1,4 +1,4 @@
-//! One connection, as its requests know it.
+//! The state of one connection that its requests share.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,17 +13,18 @@ use http::HeaderMap;
 use super::{KillSwitch, Observer, Place, Proxies, RefusalData};
 use crate::transport::engine::UpgradeTask;
 
-/// The connection that a request came by.
+/// The connection of a request.
 pub struct Connection {
-    /// Where the other end is: the client, or a proxy.
+    /// The address of the client, or of a proxy.
     pub peer: SocketAddr,
-    /// The proxies that are believed whom they speak for.
+    /// The proxies whose headers name the client.
     pub proxies: Arc<Proxies>,
     /// Closes this connection.
     pub switch: KillSwitch,
-    /// Whether this connection is a WebSocket, whose refusals get their data.
+    /// The version of the protocol whose refusals get their data, while socketioxide serves a WebSocket
+    /// on this connection.
     pub refusal_data: RefusalData,
-    /// A place that is given back when this connection ends.
+    /// The permit of a session, released when this connection ends.
     pub place: Place,
     /// The session that this connection serves as a WebSocket, while it serves one.
     pub observer: Arc<Observer>,
@@ -38,7 +39,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection of `peer` that `switch` closes.
+    /// Makes a connection of `peer` that `switch` closes.
     pub(crate) fn new(peer: SocketAddr, proxies: Arc<Proxies>, switch: KillSwitch) -> Self {
         Self {
             peer,
@@ -53,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// The address of the client that a request with these headers comes from.
+    /// Returns the address of the client that sends a request with these headers.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {
         self.proxies.client(self.peer.ip(), headers)
@@ -62,10 +63,14 @@ impl Connection {
     /// Has `task` serve the WebSocket that the next response makes of this connection.
     pub fn upgrade_by(&self, task: UpgradeTask) {
         self.keeps_head.store(true, Ordering::Release);
-        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        // Bound to a name, so that a task which was never run is dropped after the lock.
+        let _former = {
+            let mut upgrade = self.upgrade.lock().unwrap_or_else(PoisonError::into_inner);
+            upgrade.replace(task)
+        };
     }
 
-    /// Takes the task out, if there is one.
+    /// Takes the task of the WebSocket, if there is one.
     pub(super) fn take_upgrade(&self) -> Option<UpgradeTask> {
         let mut upgrade = self.upgrade.lock().unwrap_or_else(PoisonError::into_inner);
         upgrade.take()

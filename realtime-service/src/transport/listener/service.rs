@@ -10,7 +10,8 @@ use super::Connection;
 
 /// An HTTP service that answers every request.
 pub trait HttpService: Clone + Send + Sync + 'static {
-    /// Answers a request that came by `connection`.
+    /// Answers a request that came by `connection`. hyper may drop the future before its first poll, for
+    /// example when the client has gone: what the call itself has begun must end then.
     fn answer(
         &self,
         request: Request<Body>,

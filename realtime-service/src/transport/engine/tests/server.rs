@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::super::{
     Answer, CloseCode, CloseReason, Engine, EngineHandler, EngineQuery, EngineSettings, Recover,
-    RecoverFn, RequestError, Session, Violation, recover,
+    RecoverFn, Reply, RequestError, Session, Violation, recover,
 };
 use crate::transport::{Opcode, Packet};
 
@@ -152,6 +152,31 @@ impl Server {
         WebSocket::open(self.connect().await, "").await
     }
 
+    /// Sends the head of a WebSocket handshake, for the session `sid` if there is one, as the second request
+    /// of a connection. If `hangs_up`, the stream ends behind the head, before the server reads any of it.
+    pub(super) async fn begin_websocket(&self, sid: &str, hangs_up: bool) -> TcpStream {
+        let mut tcp = self.connect().await;
+        // Behind its answer to a first request, the server waits, and learns of head and end at once.
+        let first = format!(
+            "GET {} HTTP/1.1\r\nhost: a\r\n\r\n",
+            path("polling", "unknown")
+        );
+        tcp.write_all(first.as_bytes()).await.expect("sent");
+        let read = tcp.read(&mut [0; 1024]).await;
+        assert!(read.is_ok_and(|read| read > 0));
+        let head = format!(
+            "GET {} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            path("websocket", sid),
+        );
+        // On the runtime of one thread, the server does not run until this task waits.
+        tcp.write_all(head.as_bytes()).await.expect("sent");
+        if hangs_up {
+            tcp.shutdown().await.expect("the end of the stream");
+        }
+        tcp
+    }
+
     /// Opens a session by polling, and returns its identifier.
     pub(super) async fn poll_session(&self) -> String {
         let (status, body) = self.get("").await;
@@ -197,25 +222,31 @@ pub(super) fn path(transport: &str, sid: &str) -> String {
 
 async fn serve<S: Recover>(stream: S, engine: Engine<TestHandler>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (engine, request) = (engine.clone(), request.map(Body::new));
-        let respond = async move {
-            let query = EngineQuery::parse(request.uri())?;
-            let Some(sid) = &query.sid else {
-                return engine.open(request, &query, Arc::default(), ());
-            };
-            let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
-            let reply = engine.resume(request, query.transport, session);
-            reply.wait().await
-        };
+        // As the gate does, the engine is called before the first poll of the future.
+        let reply = reply(&engine, request.map(Body::new));
         async {
-            let answer = respond.await.map(Answer::spawn);
-            Ok::<_, Infallible>(answer.unwrap_or_else(RequestError::into_response))
+            let answer = match reply {
+                Ok(reply) => reply.wait().await,
+                Err(error) => Err(error),
+            };
+            let response = answer.map(Answer::spawn);
+            Ok::<_, Infallible>(response.unwrap_or_else(RequestError::into_response))
         }
     });
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
+}
+
+fn reply(engine: &Engine<TestHandler>, request: Request<Body>) -> Result<Reply, RequestError> {
+    let query = EngineQuery::parse(request.uri())?;
+    let Some(sid) = &query.sid else {
+        let answer = engine.open(request, &query, Arc::default(), ());
+        return Ok(Reply::Now(answer));
+    };
+    let session = engine.session(sid).ok_or(RequestError::UnknownSession)?;
+    Ok(engine.resume(request, query.transport, session))
 }
 
 /// A WebSocket client.

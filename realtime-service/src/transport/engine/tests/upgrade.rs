@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
     super::{CloseReason, TransportKind},
@@ -133,4 +133,22 @@ async fn a_killed_websocket_forgets_the_session() {
     assert_eq!(server.close_reason().await, CloseReason::Killed);
     assert!(server.engine.session(&sid).is_none());
     assert!(server.has_no_other_end());
+}
+
+#[tokio::test]
+async fn an_upgrade_fails_if_its_client_hangs_up_right_behind_the_handshake() {
+    for hangs_up in [true, false] {
+        let (server, sid, _session) = start().await;
+        let mut first = server.begin_websocket(&sid, hangs_up).await;
+        let mut status = [0; 12];
+        let read = first.read(&mut status).await.expect("an answer or the end");
+        assert_eq!(read == 0, hangs_up);
+        let mut second = WebSocket::open(server.connect().await, &sid).await;
+        if hangs_up {
+            second.send("2probe").await;
+            assert_eq!(second.text().await, "3probe");
+        } else {
+            assert_eq!(second.close_code().await, Some(1002));
+        }
+    }
 }

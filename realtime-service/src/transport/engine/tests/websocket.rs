@@ -254,3 +254,23 @@ fn a_session_and_its_task_are_small() {
     assert!(size_of::<super::super::Session<()>>() <= 224);
     assert!(size_of::<WebSocketTask<TestHandler>>() <= 96);
 }
+
+#[tokio::test]
+async fn a_session_ends_if_its_client_hangs_up_right_behind_the_handshake() {
+    let mut server = Server::start(settings()).await;
+    for hangs_up in [true, false] {
+        let mut client = server.begin_websocket("", hangs_up).await;
+        let session = server.session().await;
+        let mut status = [0; 12];
+        let read = client
+            .read(&mut status)
+            .await
+            .expect("an answer or the end");
+        // hyper does not poll the answer to a client that has gone.
+        assert_eq!(read == 0, hangs_up);
+        assert_eq!(session.is_open(), !hangs_up);
+        drop(client);
+        assert_eq!(server.close_reason().await, CloseReason::ConnectionLost);
+        assert!(server.has_no_other_end());
+    }
+}
