@@ -12,6 +12,8 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::pin,
     sync::Arc,
+    task::Poll,
+    vec,
 };
 
 use tokio::{runtime::Handle, time::Instant};
@@ -28,8 +30,8 @@ const CONNECTIONS_PER_TASK: usize = 256;
 /// How many connections such a task writes before it yields to other tasks.
 const CONNECTIONS_PER_YIELD: usize = 128;
 
-/// How often such a task yields before its first write: the tasks that the first yield wakes run before the
-/// second one ends. The messages that have arrived meanwhile leave in the same writes.
+/// Number of yields before the first write. Tasks that are ready run first, and their messages leave in the
+/// same write.
 const FIRST_YIELDS: usize = 2;
 
 /// A connection with packets that wait to be written.
@@ -175,151 +177,53 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
     while !connections.is_empty() {
         let start = connections.len().saturating_sub(CONNECTIONS_PER_TASK);
         let batch = connections.split_off(start);
+        let mut batch = Batch(batch.into_iter());
         runtime.spawn(async move {
             for _ in 0..FIRST_YIELDS {
-                tokio::task::yield_now().await;
+                yield_to_ready().await;
             }
-            let mut batch = batch.into_iter();
-            while !batch.as_slice().is_empty() {
-                let now = Instant::now();
-                for connection in batch.by_ref().take(CONNECTIONS_PER_YIELD) {
-                    write(connection, now);
-                }
-                tokio::task::yield_now().await;
+            while batch.write_some() {
+                yield_to_ready().await;
             }
         });
     }
     Vec::new()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::{
-        sync::{
-            OnceLock,
-            atomic::{AtomicUsize, Ordering},
-        },
-        time::Duration,
-    };
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Flush for Counter {
-        fn flush_now(self: Arc<Self>, _: Instant) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+/// Lets the tasks run that are ready. The waiting task stays in the run queue, from which any thread may
+/// take it. A task in tokio's `yield_now` waits for the thread that it yielded on, whatever runs there.
+async fn yield_to_ready() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
         }
-    }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
-    impl Counter {
-        fn get(&self) -> usize {
-            self.0.load(Ordering::Relaxed)
+/// The connections that one task writes. Dropping the batch writes those that are left, for example when
+/// the runtime ends: a connection that is noted and not written would never be written again.
+struct Batch(vec::IntoIter<Arc<dyn Flush>>);
+
+impl Batch {
+    /// Writes the next [`CONNECTIONS_PER_YIELD`] connections. Returns whether any are left.
+    fn write_some(&mut self) -> bool {
+        let now = Instant::now();
+        for connection in self.0.by_ref().take(CONNECTIONS_PER_YIELD) {
+            write(connection, now);
         }
-    }
-
-    #[test]
-    fn a_connection_is_written_when_the_outermost_turn_ends() {
-        let counter = Arc::new(Counter::default());
-        scope(|| {
-            scope(|| flush(counter.clone()));
-            assert_eq!(counter.get(), 0);
-        });
-        assert_eq!(counter.get(), 1);
-        flush(counter.clone());
-        assert_eq!(counter.get(), 2, "outside of a turn a write is immediate");
-    }
-
-    struct Broken;
-
-    impl Flush for Broken {
-        fn flush_now(self: Arc<Self>, _: Instant) {
-            panic!("a write that panics");
-        }
-    }
-
-    #[test]
-    fn a_write_that_panics_holds_up_no_other_and_no_later_turn() {
-        let counter = Arc::new(Counter::default());
-        for written in 1..=2 {
-            scope(|| {
-                flush(Arc::new(Broken));
-                flush(counter.clone());
-            });
-            assert_eq!(counter.get(), written);
-        }
-    }
-
-    #[tokio::test]
-    async fn each_poll_of_a_future_is_a_turn() {
-        let counter = Arc::new(Counter::default());
-        let of_future = counter.clone();
-        in_turn(async move {
-            flush(of_future.clone());
-            assert_eq!(of_future.get(), 0);
-            tokio::task::yield_now().await;
-            assert_eq!(of_future.get(), 1);
-        })
-        .await;
-    }
-
-    const JUMP: Duration = Duration::from_secs(60);
-
-    /// Sets the wall clock ahead, and returns by how much the clocks of this thread have moved.
-    fn time_that_passes() -> Duration {
-        let before = clock::now().wall;
-        clock::for_test::jump(JUMP);
-        let passed = clock::now().wall.duration_since(before);
-        passed.expect("a jump ahead")
-    }
-
-    /// A write that takes time, as one that runs an application's disconnect handler may.
-    #[derive(Default)]
-    struct Slow(OnceLock<Duration>);
-
-    impl Flush for Slow {
-        fn flush_now(self: Arc<Self>, _: Instant) {
-            self.0.get_or_init(time_that_passes);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_clocks_stand_still_in_a_turn_and_go_on_in_its_writes_and_in_the_turns_of_a_future()
-    {
-        let slow = Arc::new(Slow::default());
-        let within = scope(|| {
-            flush(slow.clone());
-            time_that_passes()
-        });
-        assert_eq!(within, Duration::ZERO);
-        assert!(slow.0.get().is_some_and(|time| *time >= JUMP));
-        assert!(in_turn(async { time_that_passes() }).await >= JUMP);
-        // A turn of the gateway's own inside of it ends before the application's code goes on.
-        let within = in_turn(async {
-            scope(|| ());
-            time_that_passes()
-        });
-        assert!(within.await >= JUMP);
-    }
-
-    #[tokio::test]
-    async fn a_crowd_is_written_by_tasks_after_the_tasks_that_can_run() {
-        let counter = Arc::new(Counter::default());
-        let crowd = 2 * CONNECTIONS_PER_TASK + 5;
-        let (after, so_far) = (counter.clone(), Arc::new(OnceLock::new()));
-        let noted = so_far.clone();
-        scope(|| (0..crowd).for_each(|_| flush(counter.clone())));
-        tokio::spawn(async move { noted.set(after.get()) });
-        assert_eq!(counter.get(), 0);
-        while counter.get() < crowd {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(counter.get(), crowd);
-        assert_eq!(
-            so_far.get(),
-            Some(&0),
-            "a message of that task would leave with the others"
-        );
+        !self.0.as_slice().is_empty()
     }
 }
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        while self.write_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
