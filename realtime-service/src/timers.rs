@@ -36,7 +36,7 @@ type Key = (Instant, u64);
 #[derive(Default)]
 pub struct Timers {
     pending: Mutex<Pending>,
-    /// Notified when the task that watches the deadlines has to look earlier than it would.
+    /// Notified when the task that watches the deadlines has to wake earlier than planned.
     changed: Notify,
     next_number: AtomicU64,
 }
@@ -44,9 +44,9 @@ pub struct Timers {
 #[derive(Default)]
 struct Pending {
     actions: BTreeMap<Key, Action>,
-    /// The time of the task's next look, which may be earlier than the earliest deadline: a deadline that
-    /// was cancelled. `None` without a deadline.
-    next_look: Option<Instant>,
+    /// Time at which the task wakes next. Earlier than the first deadline if that timer was cancelled. `None`
+    /// while no wake is planned.
+    next_wake: Option<Instant>,
 }
 
 /// A scheduled action. Dropping it cancels the action, unless the action has begun or is next in its
@@ -67,9 +67,9 @@ impl Timers {
         let key = (at, self.next_number.fetch_add(1, Ordering::Relaxed));
         let mut pending = self.pending();
         pending.actions.insert(key, Box::new(action));
-        let is_early = pending.next_look.is_none_or(|look| at < look);
+        let is_early = pending.next_wake.is_none_or(|wake| at < wake);
         if is_early {
-            pending.next_look = Some(at);
+            pending.next_wake = Some(at);
         }
         drop(pending);
         if is_early {
@@ -126,7 +126,7 @@ impl Timers {
             }
             slice.push(entry.remove());
         }
-        pending.next_look = next;
+        pending.next_wake = next;
         (slice, next)
     }
 

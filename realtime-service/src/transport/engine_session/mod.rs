@@ -192,7 +192,9 @@ impl EngineSession {
             .map_or(0, SocketioxideCarrier::in_flight_bytes)
     }
 
-    /// Whether the engine's connection takes everything that waits at the end of the turn.
+    /// Whether the engine's connection took everything at its last write, or a poll waits. The packets that
+    /// were queued since then are written when the turn ends, or by a task if the turn has noted a crowd:
+    /// until then, any number of them may wait.
     #[must_use]
     pub fn keeps_up(&self) -> bool {
         self.connection().is_some_and(|connection| {

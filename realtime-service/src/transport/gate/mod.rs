@@ -1,4 +1,5 @@
-//! The service in front of socketioxide: every Engine.IO request passes here first.
+//! The service that every Engine.IO request passes first: it checks the request, and has the engine or
+//! socketioxide answer it.
 
 mod origins;
 mod refusal;
@@ -37,15 +38,15 @@ use super::{
 };
 use crate::{config::Config, limits::Exceeded};
 
-/// socketioxide's server; what is not for it finds an empty router.
+/// The server of socketioxide. Other requests reach an empty router.
 pub type Socketioxide = SocketIoService<Router>;
 
-/// Lets Engine.IO requests through to socketioxide, or answers them itself.
+/// Checks Engine.IO requests, and passes them to the engine or to socketioxide, or refuses them.
 #[derive(Clone)]
 pub struct Gate(Arc<Shared>);
 
 struct Shared {
-    /// socketioxide, for an application's own namespaces.
+    /// The server that carries the sessions if there is no engine.
     socketioxide: Socketioxide,
     /// The engine, which carries all sessions if there is one.
     engine: Option<Arc<dyn EngineCarrier>>,
@@ -56,7 +57,7 @@ struct Shared {
 }
 
 impl Gate {
-    /// A gate in front of `socketioxide`, which carries every session.
+    /// Makes a gate in front of `socketioxide`, which carries every session.
     #[must_use]
     pub fn new(
         socketioxide: Socketioxide,
@@ -141,8 +142,8 @@ impl HttpService for Gate {
     }
 }
 
-/// The first look at a request: leads requests of Engine.IO, which are most of all, straight to the gate,
-/// and all others to the router.
+/// Passes requests of Engine.IO, which are the most frequent ones, directly to the gate, and all other
+/// requests to the router.
 #[derive(Clone)]
 pub struct Entrance {
     gate: Gate,
@@ -150,7 +151,7 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// An entrance to `gate`, which is among the routes of `router` too, behind CORS.
+    /// Makes an entrance to `gate`. `router` has a route to `gate` too, behind CORS.
     #[must_use]
     pub fn new(gate: Gate, router: Router) -> Self {
         Self { gate, router }
@@ -175,9 +176,10 @@ impl HttpService for Entrance {
 
 /// An answer that is under way.
 enum Reply {
-    /// The engine answers. The session is noted to be heard of afterwards, if this is a poll.
+    /// The reply of the engine, and the session if the request is a poll: the answer counts as a sign of
+    /// life.
     Engine(engine::Reply, Option<Arc<EngineSession>>),
-    /// socketioxide answers.
+    /// The response of socketioxide.
     Socketioxide(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
@@ -306,8 +308,8 @@ impl Shared {
         refusal.into_response()
     }
 
-    /// Opens a session. Its place is given back with `place` too: for a WebSocket that is its
-    /// connection's.
+    /// Opens a session. Its permit is kept in `place`: for a WebSocket of socketioxide, the place of its
+    /// connection.
     fn open(
         &self,
         visitor: Visitor,
@@ -337,8 +339,8 @@ impl Shared {
     }
 }
 
-/// Whether the client that opened `session` sends a request; the same answer as for a session that
-/// does not exist is due otherwise.
+/// Whether `opener` is the client that opened `session`. Requests of other clients are answered as for
+/// an unknown session.
 fn is_opener(session: &EngineSession, opener: &Opener, is_websocket: bool) -> bool {
     let binding = session.context().binding;
     let is_opener = session.opener().is_also(opener, is_websocket, binding);

@@ -16,24 +16,25 @@ use tokio::time::Instant;
 
 use crate::metrics::Cause;
 
-/// Closes one stream from outside, however backlogged it is.
+/// Closes one stream from outside, however backlogged the stream is.
 ///
-/// It outlives the HTTP request that it came with: after an upgrade it is the WebSocket's.
+/// The switch lives as long as the connection: after an upgrade, it closes the WebSocket.
 #[derive(Clone)]
 pub struct KillSwitch(Arc<Switch>);
 
 struct Switch {
     is_closed: AtomicBool,
-    /// Wakes the task that reads the stream, and the one that writes it: after an upgrade they differ.
+    /// Wakes the task that reads the stream.
     reader: AtomicWaker,
+    /// Wakes the task that writes the stream. After an upgrade it is not the task that reads.
     writer: AtomicWaker,
     /// Wakes the task in [`KillSwitch::closed`].
     observer: AtomicWaker,
-    /// Why the stream ended, when it was not this switch that ended it.
+    /// The cause of the end, unless this switch has closed the stream.
     cause: OnceLock<Cause>,
     created_at: Instant,
-    /// Since when a write waits for the peer, in milliseconds after `created_at` and one more; 0
-    /// while none does.
+    /// The time since which a write waits for the peer, in milliseconds after `created_at`, plus one. 0
+    /// while no write waits.
     blocked_since: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl Default for KillSwitch {
 }
 
 impl KillSwitch {
-    /// Closes the stream: reads end, writes fail, and whoever waits for either is woken.
+    /// Closes the stream: reads end, writes fail, and the tasks that wait for either are woken.
     pub fn close(&self) {
         if !self.0.is_closed.swap(true, Ordering::AcqRel) {
             self.0.reader.wake();
@@ -77,7 +78,7 @@ impl KillSwitch {
     }
 
     fn poll_closed(&self, waker: &AtomicWaker, context: &mut Context<'_>) -> Poll<()> {
-        // Registered first: whoever closes the stream after the look wakes the task.
+        // Registered first: a close after the check wakes the task.
         waker.register(context.waker());
         match self.is_closed() {
             true => Poll::Ready(()),
@@ -91,13 +92,13 @@ impl KillSwitch {
         self.0.is_closed.load(Ordering::Acquire)
     }
 
-    /// Whether a write waits for the peer to take something.
+    /// Whether a write waits for the peer to take bytes.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.0.blocked_since.load(Ordering::Acquire) > 0
     }
 
-    /// How long a write has waited for the peer to take something.
+    /// Returns the time for which a write has waited for the peer to take bytes.
     #[must_use]
     pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
         let since = self
@@ -109,7 +110,7 @@ impl KillSwitch {
         Some(now.saturating_duration_since(since))
     }
 
-    /// Notes that a write waits, and returns whether none did before.
+    /// Notes that a write waits. Returns whether this is the first note since the stream took bytes.
     pub(super) fn block(&self, now: Instant) -> bool {
         let millis = now.saturating_duration_since(self.0.created_at).as_millis();
         let since = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
@@ -127,7 +128,7 @@ impl KillSwitch {
         }
     }
 
-    /// Why the stream ended by itself, once it has.
+    /// Returns the cause for which the stream ended by itself, once it has ended.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.0.cause.get().copied()
@@ -150,7 +151,7 @@ struct Registered {
     next_number: u64,
 }
 
-/// The place of one switch among all. Dropping it takes the switch out.
+/// The entry of one switch in [`KillSwitches`]. Dropping it removes the switch.
 pub struct Registration {
     all: Arc<KillSwitches>,
     number: u64,
