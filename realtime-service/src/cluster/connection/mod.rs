@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use self::driver::Driver;
+pub(super) use self::open::greeting_error;
 
 /// Takes the parts of a push message, the kind first. It must not block: the connection waits for it.
 pub(super) trait Receiver: Send + Sync + Unpin + 'static {
