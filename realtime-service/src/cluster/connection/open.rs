@@ -92,7 +92,7 @@ pub(in crate::cluster) fn greeting_error(error: RedisError) -> anyhow::Error {
     match error.kind() {
         ErrorKind::Io => error.into(),
         ErrorKind::RESP3NotSupported => anyhow::anyhow!(NO_RESP3),
-        _ if detail.starts_with("unknown command") => anyhow::anyhow!(NO_RESP3),
+        _ if repeats_arguments(&error) => anyhow::anyhow!(NO_RESP3),
         _ if detail == "max number of clients reached" => {
             anyhow::anyhow!("the server has as many clients as its setting maxclients allows")
         }
@@ -101,6 +101,12 @@ pub(in crate::cluster) fn greeting_error(error: RedisError) -> anyhow::Error {
             anyhow::anyhow!("the server refused the greeting: {code}")
         }
     }
+}
+
+/// Whether the text of an error repeats the arguments of a command that the server does not know.
+pub(super) fn repeats_arguments(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with("unknown command")
 }
 
 /// Connects to all addresses at the same time, and returns the first connection that is open.
