@@ -151,7 +151,7 @@ impl Shard {
         tokio::select! {
             // In one order, so that a simulation replays from its seed.
             biased;
-            () = link.lost.cancelled() => "it was closed".to_owned(),
+            () = link.lost.cancelled() => link.loss(),
             reason = self.watch(link) => reason,
             reason = self.channels.maintain(link) => reason,
             () = self.until_replaced(link) => "another server is the primary".to_owned(),

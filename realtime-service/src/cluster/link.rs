@@ -5,7 +5,12 @@ use std::sync::Arc;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind, cmd};
 use tokio_util::sync::CancellationToken;
 
-use super::{Away, Invocation, connection::Connection, silence::Silence, terms::Terms};
+use super::{
+    Away, Invocation,
+    connection::{Connection, is_refused, is_unanswered},
+    silence::Silence,
+    terms::Terms,
+};
 use crate::{limits::Charge, metrics::ClusterOutcome};
 
 /// The memory that a request takes besides its bytes.
@@ -163,6 +168,13 @@ impl Link {
         self.settle(script.invoke_async(&mut connection)).await
     }
 
+    /// Returns the reason for the loss of the connection.
+    pub(super) fn loss(&self) -> String {
+        let cause = self.connection.cause();
+        let cause = cause.or_else(|| self.subscriptions.cause());
+        cause.map_or_else(|| "it was closed".to_owned(), |cause| cause.to_string())
+    }
+
     pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Away> {
         let charge = self.terms.pending.try_charge(bytes + REQUEST_BYTES);
         charge.ok_or_else(|| {
@@ -180,7 +192,7 @@ impl Link {
         let waiting = self.silence.wait();
         let answer = request.await;
         match &answer {
-            Err(error) if error.is_timeout() => drop(waiting),
+            Err(error) if error.is_timeout() || is_refused(error) => drop(waiting),
             _ => waiting.answer(),
         }
         let error = match answer {
@@ -190,7 +202,11 @@ impl Link {
             }
             Err(error) => error,
         };
-        self.terms.metrics.cluster_request(ClusterOutcome::Failed);
+        let outcome = match is_refused(&error) {
+            true => ClusterOutcome::Refused,
+            false => ClusterOutcome::Failed,
+        };
+        self.terms.metrics.cluster_request(outcome);
         if is_of_moving_slot(&error) {
             self.terms.map_outdated.notify_one();
             return Err(Failure::Moving);
@@ -206,7 +222,7 @@ impl Link {
         );
         if is_stale || error.is_unrecoverable_error() {
             self.lost.cancel();
-        } else if !error.is_timeout() {
+        } else if !is_unanswered(&error) {
             tracing::warn!("Redis refused a request: {error}");
         }
         Err(Failure::Away)

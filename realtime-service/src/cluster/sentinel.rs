@@ -6,7 +6,7 @@ use anyhow::Context;
 use redis::{AsyncConnectionConfig, aio::MultiplexedConnection, cmd};
 use tokio::time::{sleep, timeout};
 
-use super::terms::Terms;
+use super::{connection::greeting_error, terms::Terms};
 
 /// Interval at which a sentinel is asked whether the primary is still the one that is connected.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,7 +57,8 @@ async fn connect(terms: &Terms, sentinel: &str) -> anyhow::Result<MultiplexedCon
     let client = terms.client_of_sentinel(sentinel)?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     let connected = timeout(limit, connecting).await;
-    Ok(connected.context("no answer of a sentinel in time")??)
+    let connected = connected.context("no answer of a sentinel in time")?;
+    connected.map_err(greeting_error)
 }
 
 async fn ask(connection: &mut MultiplexedConnection, name: &str) -> anyhow::Result<String> {

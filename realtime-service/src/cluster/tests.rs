@@ -10,6 +10,7 @@ use redis::{Script, cmd};
 use tokio::sync::mpsc;
 
 use super::{testing, *};
+use crate::{config::Limits, limits::Quotas};
 
 /// Hands on what it hears.
 struct Ear {
@@ -227,6 +228,31 @@ async fn a_redis_that_is_not_there_is_away_at_once() {
     assert!(cluster.link().is_err() && !cluster.is_connected());
     assert_eq!(cluster.listen("channel", weak(&ear)).await, Err(Away));
     assert_eq!(cluster.generation_alone("x"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_server_has_no_room_for_is_refused_and_one_without_an_answer_fails() {
+    let server = testing::SimulatedRedis::new(0, testing::Harm::default());
+    let (cluster, _) = testing::simulated(&server);
+    cluster.home().connected().await;
+    let link = cluster.link().expect("a connection");
+    server.pause();
+    let quotas = Quotas::new(&Limits::default());
+    let mut echo = cmd("ECHO");
+    echo.arg("x".repeat(link.terms.settings.pending_bytes / 4 * 3));
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(link.query::<String>(&echo).await, Err(Away));
+        let text = link.terms.metrics.render(&quotas).expect("text");
+        let refused = r#"cluster_requests_total{outcome="refused"} 1"#;
+        outcomes.push(text.contains(refused));
+    }
+    // The server reads the first request. The next two are larger than the bound.
+    assert_eq!(outcomes, [false, false, false, true]);
+    assert_eq!(link.loss(), "it was closed");
+    server.cut(0);
+    link.lost.cancelled().await;
+    assert_eq!(link.loss(), "the server has closed the connection");
 }
 
 fn random_text() -> String {

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Cluster, routes::SlotMap, sentinel::join, shard::Shard};
+use super::{Cluster, connection::greeting_error, routes::SlotMap, sentinel::join, shard::Shard};
 
 /// Interval at which the map is read while nothing says that it is outdated, and while a shard is not
 /// connected.
@@ -125,7 +125,8 @@ impl Cluster {
         let client = self.terms.client(address)?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(limit, connecting).await;
-        ask(connection.context("no answer in time")??, address).await
+        let connection = connection.context("no answer in time")?;
+        ask(connection.map_err(greeting_error)?, address).await
     }
 }
 

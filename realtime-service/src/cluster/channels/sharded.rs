@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use redis::{RedisResult, Value, cmd};
 
 use super::{Channels, Entry, Link, resume};
-use crate::cluster::link::is_of_moving_slot;
+use crate::cluster::{connection::is_unanswered, link::is_of_moving_slot};
 
 /// Sends one command for each channel, since two channels may have different slots, and waits for as many
 /// answers.
@@ -24,7 +24,7 @@ pub(super) async fn send(
     });
     for answer in join_all(answers).await {
         match answer {
-            Err(error) if error.is_unrecoverable_error() || error.is_timeout() => {
+            Err(error) if is_unanswered(&error) => {
                 return Err(error);
             }
             Err(error) if is_of_moving_slot(&error) => link.terms.map_outdated.notify_one(),
@@ -91,7 +91,7 @@ impl Channels {
         let answer = ping.query_async(&mut link.subscriptions.clone()).await;
         let answer: RedisResult<Value> = answer;
         if let Err(error) = answer
-            && (error.is_unrecoverable_error() || error.is_timeout())
+            && is_unanswered(&error)
         {
             return Err(error);
         }

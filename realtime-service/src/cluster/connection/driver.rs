@@ -10,7 +10,7 @@ use std::{
 use redis::RedisResult;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::{
     bytes::{Buf as _, BytesMut},
@@ -27,6 +27,10 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// Minimum free space of the buffer for a read, in bytes.
 const READ_BYTES: usize = 16 * 1024;
+
+/// Maximum number of reads before requests are written again. It is far below the number of operations after which
+/// tokio makes a task yield, so that writes and timers are not refused.
+const MAXIMUM_READS: usize = 16;
 
 /// The future that reads and writes the stream, until it ends.
 pub(super) struct Driver<S, R: Receiver> {
@@ -63,30 +67,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Future for Driver<S, R> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
         driver.shared.task.register(context.waker());
-        let read = driver.poll_read(context);
         let written = driver.poll_write(context);
+        let read = driver.poll_read(context);
         driver.poll_deadlines(context);
-        match (read, written) {
-            (Poll::Ready(_), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        let cause = match (read, written) {
+            // The server's own cause is in its bytes: a write fails after the server has closed the connection.
+            (Poll::Ready(Err(cause)), _) => cause,
+            (_, Poll::Ready(Err(cause))) => cause.into(),
+            _ => return Poll::Pending,
+        };
+        driver.shared.lock().note_cause(cause);
+        Poll::Ready(())
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Driver<S, R> {
-    /// Reads until the stream has nothing more, and is ready when the stream has ended.
+    /// Reads what has arrived, in at most [`MAXIMUM_READS`] reads. Ready only with the cause of the end.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<RedisResult<()>> {
-        loop {
+        for _ in 0..MAXIMUM_READS {
             if self.incoming.is_empty() && self.incoming.capacity() > KEPT_BYTES {
                 self.incoming = BytesMut::new();
             }
             self.incoming.reserve(READ_BYTES);
             let stream = Pin::new(&mut self.stream);
             if ready!(poll_read_buf(stream, context, &mut self.incoming))? == 0 {
-                return Poll::Ready(Ok(()));
+                let text = "the server has closed the connection";
+                let end = io::Error::new(io::ErrorKind::UnexpectedEof, text);
+                return Poll::Ready(Err(end.into()));
             }
             self.take_frames()?;
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn take_frames(&mut self) -> RedisResult<()> {
@@ -111,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Driver<S, R> {
         Ok(())
     }
 
-    /// Writes all requests.
+    /// Writes all requests. Ready when they are written and flushed.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.written == self.outgoing.len() {
@@ -126,18 +138,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Receiver> Driver<S, R> {
             let rest = &self.outgoing[self.written..];
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
+                count => {
+                    self.written += count;
+                    self.shared.lock().unwritten -= count;
+                }
             }
         }
     }
 
     /// Sets the timer for the first deadline. All requests have the same time to wait, so that a timer that is set
-    /// ends before the deadlines of later ones.
+    /// ends before the deadlines of later ones. The clock decides: a timer is not ready while tokio makes the task
+    /// yield.
     fn poll_deadlines(&mut self, context: &mut Context<'_>) {
         loop {
             match &mut self.timer {
                 Some(timer) => {
-                    if timer.as_mut().poll(context).is_pending() {
+                    let is_early = timer.deadline() > Instant::now();
+                    if is_early && timer.as_mut().poll(context).is_pending() {
                         return;
                     }
                     self.timer = None;

@@ -26,7 +26,8 @@ use tokio::{
     time::Instant,
 };
 
-use self::driver::Driver;
+pub(super) use self::open::greeting_error;
+use self::{driver::Driver, open::repeats_arguments};
 
 /// Takes the parts of a push message, the kind first. It must not block: the connection waits for it.
 pub(super) trait Receiver: Send + Sync + Unpin + 'static {
@@ -50,7 +51,8 @@ pub(super) struct Connection {
 pub(super) struct Limits {
     /// Maximum time that the server may take to answer.
     pub(super) timeout: Duration,
-    /// Maximum size of the requests that the server does not read, in bytes, without the last one.
+    /// Number of unwritten bytes above which further requests are refused. The unwritten bytes exceed it by one
+    /// request at most.
     pub(super) unread_bytes: usize,
 }
 
@@ -74,8 +76,33 @@ struct Shared {
 struct State {
     /// Requests that the task has not taken, encoded.
     outgoing: Vec<u8>,
+    /// Number of bytes of all requests that are not written to the stream, with those that the task has taken.
+    unwritten: usize,
     waiting: VecDeque<Waiting>,
     is_closed: bool,
+    /// The first error of the stream, or the error answer that came without a request.
+    cause: Option<RedisError>,
+}
+
+impl State {
+    /// Notes the cause of the end of the connection, as an unrecoverable error. The first cause counts.
+    fn note_cause(&mut self, cause: RedisError) {
+        self.cause.get_or_insert_with(|| {
+            match cause.is_unrecoverable_error() && !cause.is_timeout() {
+                true => cause,
+                false => {
+                    let text = cause.to_string();
+                    io::Error::new(io::ErrorKind::ConnectionAborted, text).into()
+                }
+            }
+        });
+    }
+
+    /// Returns the error of a connection that has ended.
+    fn closed_error(&self) -> RedisError {
+        let unknown = || io::Error::from(io::ErrorKind::BrokenPipe).into();
+        self.cause.clone().unwrap_or_else(unknown)
+    }
 }
 
 /// A request that waits for its answer.
@@ -83,9 +110,9 @@ struct Waiting {
     /// `None` once the request has waited for too long.
     answer: Option<oneshot::Sender<RedisResult<Value>>>,
     deadline: Instant,
-    /// The kind of the push messages that answer the request, in whatever case, and how many are missing. A request
-    /// without any has an answer of its own.
+    /// The kind of the push messages that confirm the request. Upper and lower case are the same.
     kind: &'static str,
+    /// Number of push messages of `kind` that are missing. A request that needs none has an answer of its own.
     confirmations: usize,
 }
 
@@ -162,16 +189,24 @@ impl Connection {
         {
             let mut state = self.shared.lock();
             if state.is_closed {
-                return Err(closed());
+                return Err(state.closed_error());
             }
-            if state.outgoing.len() > self.limits.unread_bytes {
-                return Err(late());
+            if state.unwritten > self.limits.unread_bytes {
+                return Err(refused_error());
             }
+            let before = state.outgoing.len();
             write(&mut state.outgoing);
+            state.unwritten += state.outgoing.len() - before;
             state.waiting.push_back(waiting);
         }
         self.shared.task.wake();
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        let ended = |_| Err(self.shared.lock().closed_error());
+        answer.await.unwrap_or_else(ended)
+    }
+
+    /// Returns the cause of the end of the connection, if it is known.
+    pub(super) fn cause(&self) -> Option<RedisError> {
+        self.shared.lock().cause.clone()
     }
 }
 
@@ -200,10 +235,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers the request that has waited for longest.
+    /// Answers the request that has waited for longest. Without a request, an error is why the server is about to
+    /// close the connection.
     fn answer(&self, answer: Value) {
-        let waiting = self.lock().waiting.pop_front();
-        if let Some(sender) = waiting.and_then(|waiting| waiting.answer) {
+        let mut state = self.lock();
+        let Some(waiting) = state.waiting.pop_front() else {
+            match answer.extract_error() {
+                Err(cause) if !repeats_arguments(&cause) => state.note_cause(cause),
+                _ => {}
+            }
+            return;
+        };
+        drop(state);
+        if let Some(sender) = waiting.answer {
             // The request may have been given up.
             let _ = sender.send(Ok(answer));
         }
@@ -235,20 +279,31 @@ impl Shared {
             if waiting.deadline > now {
                 return Some(waiting.deadline);
             }
-            let _ = waiting.answer.take()?.send(Err(late()));
+            let _ = waiting.answer.take()?.send(Err(timeout_error()));
             None
         })
     }
 }
 
-/// The error of a request that the server does not read or answer in time.
-fn late() -> RedisError {
-    io::Error::from(io::ErrorKind::TimedOut).into()
+/// Whether a request was not sent, since the server reads too slowly.
+pub(super) fn is_refused(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Client
 }
 
-/// The error of a connection that has ended.
-fn closed() -> RedisError {
-    io::Error::from(io::ErrorKind::BrokenPipe).into()
+/// Whether a request has no answer: it was refused here, took too long, or the connection has ended.
+pub(super) fn is_unanswered(error: &RedisError) -> bool {
+    error.is_unrecoverable_error() || error.is_timeout() || is_refused(error)
+}
+
+/// Returns the error of a request for which [`is_refused`] holds.
+fn refused_error() -> RedisError {
+    let text = "the server reads too slowly: cluster.pending_bytes of requests are not written";
+    (ErrorKind::Client, text).into()
+}
+
+/// Returns the error of a request that the server does not answer in time.
+fn timeout_error() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
 #[cfg(test)]

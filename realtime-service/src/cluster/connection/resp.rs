@@ -1,10 +1,20 @@
 //! RESP3, the protocol of Redis: the answers and push messages in the bytes of a connection.
 
-use redis::{RedisError, RedisResult, Value, parse_redis_value};
+use redis::{ErrorKind, RedisError, RedisResult, Value, parse_redis_value};
 use smallvec::SmallVec;
 
 /// Maximum depth of an answer that is decoded here. Answers of scripts are arrays of texts and numbers.
 const MAXIMUM_DEPTH: usize = 4;
+
+/// Maximum size of a frame, in bytes: that of a text of Redis (`proto-max-bulk-len`). Answers with the messages of a
+/// room are far smaller: `history.bytes` is at most 8 MiB with Redis.
+const MAXIMUM_BYTES: usize = 512 << 20;
+
+/// Maximum size of a line, in bytes. Only texts without a length, such as errors, have long lines.
+const MAXIMUM_LINE_BYTES: usize = 1 << 20;
+
+/// Minimum size of a value, in bytes: its type and the end of its line.
+const MINIMUM_VALUE_BYTES: usize = 3;
 
 /// An answer or a push message.
 #[derive(Debug, PartialEq)]
@@ -30,11 +40,14 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// When the bytes are no RESP3.
+    /// When the bytes are no RESP3, or the frame is larger than [`MAXIMUM_BYTES`].
     pub(super) fn length(&mut self, bytes: &[u8]) -> RedisResult<Option<usize>> {
         let mut missing = self.missing.unwrap_or(1);
         while missing > 0 {
             let Some((kind, line, mut end)) = line_at(bytes, self.at) else {
+                if bytes.len().saturating_sub(self.at) > MAXIMUM_LINE_BYTES {
+                    return Err(size_error());
+                }
                 self.missing = Some(missing);
                 return Ok(None);
             };
@@ -51,9 +64,13 @@ impl Scan {
                 b'%' => missing = missing.saturating_add(count(line, 2)?),
                 // Attributes precede the value that they describe.
                 b'|' => missing = missing.saturating_add(count(line, 2)?).saturating_add(1),
-                _ => return Err(malformed()),
+                _ => return Err(protocol_error()),
             }
             self.at = end;
+            let least = missing.saturating_mul(MINIMUM_VALUE_BYTES);
+            if end.saturating_add(least) > MAXIMUM_BYTES {
+                return Err(size_error());
+            }
         }
         if self.at > bytes.len() {
             self.missing = Some(0);
@@ -82,13 +99,13 @@ pub(super) fn decode(frame: &[u8]) -> RedisResult<Frame<'_>> {
 }
 
 fn push(frame: &[u8]) -> RedisResult<SmallVec<[&[u8]; 4]>> {
-    let (_, _, mut at) = line_at(frame, 0).ok_or_else(malformed)?;
+    let (_, _, mut at) = line_at(frame, 0).ok_or_else(protocol_error)?;
     let mut parts = SmallVec::new();
     while at < frame.len() {
-        let (kind, line, end) = line_at(frame, at).ok_or_else(malformed)?;
+        let (kind, line, end) = line_at(frame, at).ok_or_else(protocol_error)?;
         at = end;
         parts.push(match kind {
-            b'$' => text(frame, &mut at, line).ok_or_else(malformed)?,
+            b'$' => text(frame, &mut at, line).ok_or_else(protocol_error)?,
             _ => line,
         });
     }
@@ -130,8 +147,8 @@ fn line_at(bytes: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
 }
 
 fn number(line: &[u8]) -> RedisResult<i64> {
-    let text = str::from_utf8(line).map_err(|_| malformed())?;
-    text.parse().map_err(|_| malformed())
+    let text = str::from_utf8(line).map_err(|_| protocol_error())?;
+    text.parse().map_err(|_| protocol_error())
 }
 
 /// Returns the number of values of an aggregate with `line` elements of `each` values.
@@ -141,9 +158,19 @@ fn count(line: &[u8], each: usize) -> RedisResult<usize> {
     Ok(elements.saturating_mul(each))
 }
 
-/// The error of a connection that has to be left.
-fn malformed() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
+/// Returns the error of a connection whose server sends something else than RESP3.
+fn protocol_error() -> RedisError {
+    let text = "the server does not speak RESP3; check that cluster.url names a Redis server";
+    (ErrorKind::Parse, text).into()
+}
+
+/// Returns the error of a connection whose server sends a frame that is too large.
+fn size_error() -> RedisError {
+    (
+        ErrorKind::Parse,
+        "the server sent an answer that is too large",
+    )
+        .into()
 }
 
 #[cfg(test)]
@@ -192,6 +219,24 @@ mod tests {
         assert_eq!(frame, Frame::Push(SmallVec::from_slice(&parts)));
         let frame = decode(b">3\r\n+subscribe\r\n$-1\r\n:2\r\n");
         assert!(frame.is_err(), "no text where one has to be");
+    }
+
+    #[test]
+    fn a_frame_that_is_too_large_is_refused_by_its_length() {
+        let long_line = |length| [b"+".to_vec(), vec![b'x'; length]].concat();
+        for (is_fine, bytes) in [
+            (true, b"$536870000\r\n".to_vec()),
+            (false, b"$536870912\r\n".to_vec()),
+            (true, b"*178000000\r\n".to_vec()),
+            (false, b"*179000000\r\n".to_vec()),
+            (false, b"$9223372036854775807\r\n".to_vec()),
+            (true, long_line(MAXIMUM_LINE_BYTES - 1)),
+            (false, long_line(MAXIMUM_LINE_BYTES)),
+        ] {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
+            let length = Scan::default().length(&bytes);
+            assert_eq!(length.is_ok(), is_fine, "{start}");
+        }
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! Tests of a connection against a server of which the test writes each byte.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
+use futures_util::stream;
 use redis::{FromRedisValue as _, cmd};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex, sink},
     join,
+    task::coop::poll_proceed,
 };
+use tokio_util::{bytes::Bytes, io::StreamReader};
 
 use super::*;
 
@@ -158,13 +165,13 @@ async fn the_end_of_the_stream_fails_all_requests() {
 async fn requests_that_the_server_does_not_read_are_bounded() {
     let (connection, mut server, _) = connect(16);
     let long = "x".repeat(UNREAD_BYTES / 4);
+    let mut refused = 0;
     for _ in 0..8 {
-        assert!(
-            ask(&connection, &long)
-                .await
-                .is_err_and(|error| error.is_timeout())
-        );
+        let error = ask(&connection, &long).await.expect_err("no answer");
+        assert!(is_unanswered(&error) && is_refused(&error) != error.is_timeout());
+        refused += usize::from(is_refused(&error));
     }
+    assert_eq!(refused, 4);
     let (mut count, mut bytes) = (0, vec![0; 4096]);
     let reading = async {
         loop {
@@ -172,5 +179,118 @@ async fn requests_that_the_server_does_not_read_are_bounded() {
         }
     };
     assert!(tokio::time::timeout(TIMEOUT, reading).await.is_err());
-    assert!((UNREAD_BYTES..2 * UNREAD_BYTES).contains(&count), "{count}");
+    let most = UNREAD_BYTES + long.len() + 32;
+    assert!((UNREAD_BYTES..most).contains(&count), "{count}");
+    // The server has read all requests.
+    let late = ask(&connection, &long).await;
+    assert!(late.is_err_and(|error| error.is_timeout()));
+}
+
+/// A server that sends push messages without end, and answers requests if `has_answers`.
+struct Flood {
+    has_answers: bool,
+    is_asked: bool,
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(poll_proceed(context)).made_progress();
+        let is_asked = std::mem::take(&mut self.is_asked);
+        bytes.put_slice(match is_asked && self.has_answers {
+            true => b"+a\r\n",
+            false => b">2\r\n+x\r\n+y\r\n",
+        });
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(poll_proceed(context)).made_progress();
+        self.is_asked = true;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_push_messages_holds_up_neither_requests_nor_their_deadlines() {
+    for has_answers in [true, false] {
+        let flood = Flood {
+            has_answers,
+            is_asked: false,
+        };
+        let limits = Limits {
+            timeout: Duration::from_millis(200),
+            unread_bytes: UNREAD_BYTES,
+        };
+        let connection = Connection::spawn(flood, Heard::default(), limits);
+        // The flood has begun.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let asking = tokio::time::timeout(TIMEOUT, ask(&connection, "A"));
+        match asking.await.expect("an outcome in time") {
+            Ok(answer) => assert!(has_answers && answer == "a"),
+            Err(error) => assert!(!has_answers && error.is_timeout()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_connection_that_has_ended_is_the_cause() {
+    let unknown = "-ERR unknown command 'HELLO', with args beginning with: '3' 'secret'\r\n";
+    for (bytes, cause) in [
+        ("", "the server has closed the connection"),
+        ("HTTP/1.1 400 Bad Request\r\n", "does not speak RESP3"),
+        ("$600000000\r\n", "too large"),
+        (
+            "-ERR max number of clients reached\r\n",
+            "max number of clients reached",
+        ),
+        ("-READONLY no\r\n", "no"),
+        (unknown, "the server has closed the connection"),
+    ] {
+        let (connection, mut server, heard) = connect(1024);
+        server.write_all(bytes.as_bytes()).await.expect("written");
+        drop(server);
+        while heard.take().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let error = ask(&connection, "A").await.expect_err("an end");
+        assert!(error.to_string().contains(cause), "{error}");
+        assert!(error.is_unrecoverable_error() && !error.is_timeout());
+        let known = connection.cause().expect("a cause");
+        assert_eq!(known.to_string(), error.to_string());
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_stream_is_the_cause_whatever_its_kind() {
+    for kind in [io::ErrorKind::InvalidData, io::ErrorKind::TimedOut] {
+        let failure = Err::<Bytes, _>(io::Error::new(kind, "an alert"));
+        let reader = StreamReader::new(stream::iter([failure]));
+        let stream = tokio::io::join(reader, sink());
+        let limits = Limits {
+            timeout: TIMEOUT,
+            unread_bytes: UNREAD_BYTES,
+        };
+        let connection = Connection::spawn(stream, Heard::default(), limits);
+        let error = ask(&connection, "A").await.expect_err("an end");
+        assert_eq!(error.to_string(), "an alert");
+        assert!(error.is_unrecoverable_error() && !error.is_timeout());
+    }
 }
