@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _,
-    RedisResult, ScriptInvocation, TlsCertificates, TlsMode,
+    RedisError, RedisResult, ScriptInvocation, TlsCertificates, TlsMode,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
@@ -81,15 +81,16 @@ impl Connector {
             Deployment::Single => {
                 let client = self.server()?;
                 let connecting = client.get_multiplexed_async_connection_with_config(&config);
-                Connection::Server(connecting.await?)
+                Connection::Server(connecting.await.map_err(connection_error)?)
             }
             Deployment::Sentinel { primary } => {
                 let mut client = self.sentinels(primary)?;
                 let connecting = client.get_async_connection_with_config(&config);
-                Connection::Server(connecting.await?)
+                Connection::Server(connecting.await.map_err(connection_error)?)
             }
             Deployment::Cluster => {
-                Connection::Cluster(self.cluster()?.get_async_connection().await?)
+                let connected = self.cluster()?.get_async_connection().await;
+                Connection::Cluster(connected.map_err(connection_error)?)
             }
         })
     }
@@ -173,6 +174,47 @@ impl Connector {
         TlsCertificates {
             client_tls: None,
             root_cert: self.root_certificates.clone(),
+        }
+    }
+}
+
+/// Returns the error of a connection that failed, without the text of a server that does not know a command: it
+/// repeats the arguments, of which one may be the password.
+fn connection_error(error: RedisError) -> anyhow::Error {
+    match error.detail() {
+        Some(detail) if detail.contains("unknown command") => {
+            anyhow::anyhow!("the server does not know a command of the login")
+        }
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ServerErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_login_does_not_repeat_the_password() {
+        for (detail, is_told) in [
+            (
+                "unknown command 'AUTH', with args beginning with: 'PASSWORD' ",
+                false,
+            ),
+            (
+                "unknown command `AUTH`, with args beginning with: `PASSWORD`, ",
+                false,
+            ),
+            ("invalid username-password pair or user is disabled.", true),
+        ] {
+            let error = RedisError::from((
+                ServerErrorKind::ResponseError.into(),
+                "the server refused",
+                detail.to_owned(),
+            ));
+            let text = format!("{:#}", connection_error(error));
+            assert_eq!(text.contains(detail), is_told, "{text}");
         }
     }
 }
