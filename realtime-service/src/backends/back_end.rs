@@ -286,7 +286,7 @@ impl BackEnd {
             is_answer_read,
             ..
         } = request;
-        let headers = self.headers((id, media_type), &body)?;
+        let headers = self.headers(id, media_type, &body)?;
         let answer = self.client.post(headers, body).await?;
         check_status(&answer)?;
         match is_answer_read {
@@ -298,7 +298,8 @@ impl BackEnd {
     /// Returns the headers of a request with a body of this media type, signed at this moment.
     fn headers(
         &self,
-        (id, media_type): (&str, &'static str),
+        id: &str,
+        media_type: &'static str,
         body: &[u8],
     ) -> Result<HeaderMap, CallError> {
         let timestamp = unix_secs(wall_now());

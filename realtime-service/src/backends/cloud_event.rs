@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_those_of_the_token_byte_for_byte_and_a_guest_has_none() {
+    fn claims_are_embedded_as_they_are_kept_and_a_guest_has_none() {
         let args = RawValue::from_string("[ 1 ]".to_owned()).expect("JSON");
         let args = Data::new(args, Vec::new()).expect("arguments");
         let claims = RawValue::from_string(r#"{"sub": "a", "n": 1.50}"#.to_owned()).expect("JSON");

@@ -106,9 +106,8 @@ async fn open(
             return Err(Rejection::NamespaceForbidden.into());
         }
         Some(claims) => {
-            let place = (&connection, namespace);
             let admission = context
-                .ask_admission(claims, place, AdmissionStage::Connect)
+                .ask_admission(claims, &connection, namespace, AdmissionStage::Connect)
                 .await?;
             Identity::admitted(claims, policy, connection, wall_now(), admission)
         }

@@ -29,20 +29,22 @@ impl SessionContext {
     pub(crate) async fn ask_admission(
         &self,
         claims: &VerifiedClaims,
-        (connection, namespace): (&Arc<str>, &str),
+        connection: &Arc<str>,
+        namespace: &str,
         stage: AdmissionStage,
     ) -> Result<Arc<Admission>, NotAdmitted> {
         if !self.back_ends.decide_on_connections(namespace) {
             return Ok(Arc::default());
         }
         // Boxed: a handshake that asks no back end is allocated without this size.
-        Box::pin(self.ask_back_end(claims, (connection, namespace), stage)).await
+        Box::pin(self.ask_back_end(claims, connection, namespace, stage)).await
     }
 
     async fn ask_back_end(
         &self,
         claims: &VerifiedClaims,
-        (connection, namespace): (&Arc<str>, &str),
+        connection: &Arc<str>,
+        namespace: &str,
         stage: AdmissionStage,
     ) -> Result<Arc<Admission>, NotAdmitted> {
         let policy = self.policies.of(namespace);

@@ -200,8 +200,11 @@ impl Session {
             Some(_) => AdmissionStage::Renew,
             None => AdmissionStage::Connect,
         };
-        let place = (&self.connection, self.outbox.namespace());
-        let admission = self.context.ask_admission(&claims, place, stage).await?;
+        let (connection, namespace) = (&self.connection, self.outbox.namespace());
+        let admission = self
+            .context
+            .ask_admission(&claims, connection, namespace, stage)
+            .await?;
         let renewed = self.replace_identity(claims.clone(), admission)?;
         // Whoever revoked it meanwhile did not find this session in the index, or found it.
         if self.context.revocations.covers(&claims) {

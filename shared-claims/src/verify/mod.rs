@@ -95,7 +95,8 @@ impl CompactClaims {
         })
     }
 
-    /// Returns every claim as it stands in the token, as a JSON object.
+    /// Returns every claim of the token as a JSON object. The claims are serialized again, so spaces and
+    /// the notation of a value may differ from those in the token.
     #[must_use]
     pub fn json(&self) -> &RawValue {
         &self.all

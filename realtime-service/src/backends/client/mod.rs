@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
 use reqwest::Url;
 
-use self::{plain::Plain, tls::Tls};
+use self::{plain::PlainClient, tls::TlsClient};
 use super::{CallError, Failure};
 use crate::config::BackendSettings;
 
@@ -31,9 +31,9 @@ pub(super) type Problem = (&'static str, String);
 /// The client of one back end, by the scheme of the URL.
 pub(super) enum Client {
     /// `http`.
-    Plain(Plain),
+    Plain(PlainClient),
     /// `https`.
-    Tls(Tls),
+    Tls(TlsClient),
 }
 
 /// The answer to one request, whose body is read in chunks.
@@ -53,15 +53,15 @@ impl Client {
     pub(super) fn new(settings: &BackendSettings, denied: &[IpNet]) -> Result<Self, Problem> {
         // The settings were checked.
         let url = Url::parse(&settings.url).map_err(|error| ("url", error.to_string()))?;
-        let tls = Tls::new(settings, denied, url.clone())?;
+        let tls = TlsClient::new(settings, denied, url.clone())?;
         match url.scheme() {
             "https" => Ok(Self::Tls(tls)),
-            _ => Plain::new(&url, denied).map(Self::Plain),
+            _ => PlainClient::new(&url, denied).map(Self::Plain),
         }
     }
 
-    /// Posts one request, and returns the answer when its head has arrived. The request is sent at most
-    /// once. Dropping the future, or the answer before its end, closes the connection unless other
+    /// Posts one request, and returns the answer when its head has arrived. A request of
+    /// which something was written is not sent again. Dropping the future, or the answer before its end, closes the connection unless other
     /// requests share it.
     ///
     /// # Errors

@@ -12,8 +12,12 @@ use axum::body::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, response::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
+    Response,
     body::{Body as _, Incoming},
-    client::conn::http1::{self, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
 };
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use ipnet::IpNet;
@@ -28,8 +32,12 @@ use tower::Service as _;
 use super::{CONNECT_DEADLINE, CONNECTED, CONNECTING, IDLE_TIMEOUT, Problem, unreachable};
 use crate::backends::{CallError, addresses::AllowedAddresses};
 
+/// Maximum size of a body whose connection is used again, in bytes. hyper copies a body into its write
+/// buffer, and an idle connection keeps the capacity of that buffer.
+const POOLED_BODY_BYTES: u64 = 64 * 1024;
+
 /// A client without TLS.
-pub(in crate::backends) struct Plain {
+pub(in crate::backends) struct PlainClient {
     /// The whole URL, to which connections are opened.
     uri: Uri,
     /// Its path and query, which requests name.
@@ -54,6 +62,8 @@ struct Connection {
     requests: SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
     io: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    /// False once a body larger than [`POOLED_BODY_BYTES`] was sent.
+    is_pooled: bool,
 }
 
 /// Connections without a request.
@@ -68,7 +78,7 @@ struct IdleState {
     is_swept: bool,
 }
 
-impl Plain {
+impl PlainClient {
     /// Builds the client of the back end with this `url`.
     ///
     /// # Errors
@@ -79,13 +89,11 @@ impl Plain {
         let uri: Uri = url.as_str().parse().map_err(|_| invalid())?;
         let target = uri.path_and_query().cloned().ok_or_else(invalid)?;
         let host = uri.authority().ok_or_else(invalid)?.as_str();
-        let mut connector = HttpConnector::new_with_resolver(AllowedAddresses::new(denied));
-        connector.set_nodelay(true);
         Ok(Self {
             host: HeaderValue::from_str(host).map_err(|_| invalid())?,
             target: target.into(),
             uri,
-            connector,
+            connector: connector_of(AllowedAddresses::new(denied)),
             idle: Arc::default(),
         })
     }
@@ -100,30 +108,59 @@ impl Plain {
         mut headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Answer, CallError> {
-        let mut connection = match self.idle.take() {
-            Some(connection) => connection,
-            // In a box, since calls that find a connection are many, and should be small.
-            None => Box::pin(self.connect()).await?,
-        };
         headers.insert(header::HOST, self.host.clone());
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
-        let answer = connection.requests.send_request(request);
-        let answer = drive(&mut connection.io, answer).await;
-        let (head, body) = answer
-            .map_err(|error| unreachable(CONNECTED, &error))?
-            .into_parts();
-        Ok(Answer {
-            head,
-            body: Some(body),
-            connection: Some(connection),
-            idle: self.idle.clone(),
-        })
+        self.send(self.idle.take(), request).await
+    }
+
+    /// Sends a request on an `idle` connection, or on a new one. While a connection ends before any of the
+    /// request is written, the request is sent on the next idle connection, and at last on a new one.
+    async fn send(
+        &self,
+        mut idle: Option<Box<Connection>>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answer, CallError> {
+        let mut left = None;
+        loop {
+            let is_new = idle.is_none();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                // In a box, since calls that find a connection are many, and should be small.
+                None => Box::pin(self.connect()).await?,
+            };
+            let mut error = match connection.exchange(request).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    return Ok(Answer {
+                        head,
+                        body: Some(body),
+                        connection: Some(connection),
+                        idle: self.idle.clone(),
+                    });
+                }
+                Err(error) => error,
+            };
+            request = match error.take_message() {
+                Some(unsent) if !is_new => unsent,
+                _ => return Err(unreachable(CONNECTED, &error.into_error())),
+            };
+            // Connections that become idle meanwhile add no attempts.
+            let left = left.get_or_insert_with(|| self.idle.state().connections.len());
+            idle = match left.checked_sub(1) {
+                Some(fewer) => {
+                    *left = fewer;
+                    self.idle.take()
+                }
+                None => None,
+            };
+        }
     }
 
     async fn connect(&self) -> Result<Box<Connection>, CallError> {
+        // This deadline bounds the resolution of the name, too.
         let stream = timeout(
             CONNECT_DEADLINE,
             self.connector.clone().call(self.uri.clone()),
@@ -134,9 +171,21 @@ impl Plain {
         // A copy of a small body costs less than a write in two parts.
         let opened = http1::Builder::new().writev(false).handshake(stream).await;
         let (requests, io) = opened.map_err(|error| unreachable(CONNECTING, &error))?;
-        let io = Some(io);
-        Ok(Box::new(Connection { requests, io }))
+        Ok(Box::new(Connection {
+            requests,
+            io: Some(io),
+            is_pooled: true,
+        }))
     }
+}
+
+/// Returns a connector that divides [`CONNECT_DEADLINE`] among the addresses of a name, so that an address
+/// that does not answer leaves time for the next one.
+fn connector_of<R>(resolver: R) -> HttpConnector<R> {
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_DEADLINE));
+    connector
 }
 
 impl Answer {
@@ -181,7 +230,8 @@ impl Drop for Answer {
         self.body = None;
         // Without its body, hyper skips what has arrived of it.
         if let Some(mut connection) = self.connection.take()
-            && (connection.requests.is_ready() || connection.is_usable())
+            && connection.is_pooled
+            && (connection.requests.is_ready() || connection.read_arrived())
         {
             self.idle.keep(connection);
         }
@@ -210,8 +260,19 @@ async fn drive<T>(
 }
 
 impl Connection {
+    /// Sends a request, and returns the answer when its head has arrived. The error holds the request if
+    /// none of it was written.
+    fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> {
+        self.is_pooled &= request.body().size_hint().lower() <= POOLED_BODY_BYTES;
+        let answer = self.requests.try_send_request(request);
+        drive(&mut self.io, answer)
+    }
+
     /// Reads what has arrived, and returns whether the connection can take a request now.
-    fn is_usable(&mut self) -> bool {
+    fn read_arrived(&mut self) -> bool {
         let Some(io) = &mut self.io else {
             return false;
         };
@@ -225,7 +286,7 @@ impl Idle {
     fn take(&self) -> Option<Box<Connection>> {
         loop {
             let (end, mut connection) = self.state().connections.pop()?;
-            if Instant::now() < end && connection.is_usable() {
+            if Instant::now() < end && connection.read_arrived() {
                 return Some(connection);
             }
         }

@@ -18,12 +18,12 @@ use crate::{
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A client with TLS.
-pub(in crate::backends) struct Tls {
+pub(in crate::backends) struct TlsClient {
     client: Client,
     url: Url,
 }
 
-impl Tls {
+impl TlsClient {
     /// Builds the client of the back end with this `url`.
     ///
     /// # Errors

@@ -1,10 +1,17 @@
 //! Connections: when they are used again, and when they end.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+    vec,
+};
 
+use futures_util::future::join_all;
+use hyper_util::client::legacy::connect::dns;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     time::timeout,
 };
 
@@ -13,13 +20,13 @@ use super::*;
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
 /// A client of a server, and the server's listener.
-async fn client() -> (Plain, TcpListener) {
+async fn client() -> (PlainClient, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let url = format!("http://{address}/path?query")
         .parse()
         .expect("a URL");
-    (Plain::new(&url, &[]).expect("a client"), listener)
+    (PlainClient::new(&url, &[]).expect("a client"), listener)
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -50,12 +57,12 @@ async fn answer_all(mut stream: TcpStream, answer: &str) -> usize {
     requests
 }
 
-async fn post(client: &Plain) -> Result<Answer, CallError> {
+async fn post(client: &PlainClient) -> Result<Answer, CallError> {
     client.post(HeaderMap::new(), b"{}".to_vec()).await
 }
 
 /// Posts a request and reads the answer.
-async fn exchange(client: &Plain) -> Result<Vec<u8>, CallError> {
+async fn exchange(client: &PlainClient) -> Result<Vec<u8>, CallError> {
     let mut answer = post(client).await?;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -156,6 +163,135 @@ async fn an_idle_connection_that_the_server_has_closed_is_not_used() {
     }
 }
 
+/// Answers one request, on `stream` or on a new connection.
+async fn answer_one(listener: &TcpListener, stream: Option<TcpStream>) -> TcpStream {
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => accept(listener).await,
+    };
+    request(&mut stream).await;
+    stream.write_all(ANSWER.as_bytes()).await.expect("written");
+    stream
+}
+
+/// Opens `N` connections and returns the server's ends. The client's ends are idle, the last one on top.
+async fn idle_connections<const N: usize>(
+    client: &PlainClient,
+    listener: &TcpListener,
+) -> [TcpStream; N] {
+    let calls = (0..N).map(|_| post(client));
+    let server = async {
+        let mut streams = Vec::new();
+        for _ in 0..N {
+            streams.push(accept(listener).await);
+        }
+        join_all((streams.into_iter()).map(|stream| answer_one(listener, Some(stream)))).await
+    };
+    let (answers, streams) = tokio::join!(join_all(calls), server);
+    drop(answers);
+    assert_eq!(client.idle.state().connections.len(), N);
+    streams.try_into().expect("as many as were opened")
+}
+
+fn request_of(client: &PlainClient) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::from("{}"));
+    *request.uri_mut() = client.target.clone();
+    *request.method_mut() = Method::POST;
+    request
+}
+
+/// Time in which the other side's end of a connection arrives.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn a_request_of_which_nothing_was_written_is_sent_on_the_next_idle_connection_and_on_a_new_one()
+ {
+    for is_other_open in [true, false] {
+        let (client, listener) = client().await;
+        let [other, one] = idle_connections(&client, &listener).await;
+        // The connections end after the client has found them open.
+        let taken = [client.idle.take(), client.idle.take()];
+        drop(one);
+        let other = is_other_open.then_some(other);
+        tokio::time::sleep(PAUSE).await;
+        let [last, first] = taken.map(|taken| taken.expect("an idle connection"));
+        let end = Instant::now() + IDLE_TIMEOUT;
+        client.idle.state().connections.push((end, first));
+        let server = answer_one(&listener, other);
+        let (_stream, answer) = tokio::join!(server, client.send(Some(last), request_of(&client)));
+        assert!(answer.is_ok(), "is_other_open: {is_other_open}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_written_is_sent_once() {
+    for is_new in [true, false] {
+        let (client, listener) = client().await;
+        let [mut stream] = idle_connections(&client, &listener).await;
+        let mut idle = client.idle.take();
+        if is_new {
+            idle = None;
+        }
+        let server = async {
+            if is_new {
+                stream = accept(&listener).await;
+            }
+            request(&mut stream).await;
+            drop(stream);
+            timeout(PAUSE, listener.accept()).await.is_ok()
+        };
+        let (is_sent_again, answer) = tokio::join!(server, client.send(idle, request_of(&client)));
+        let error = answer.err().expect("no answer");
+        assert!(error.reason.starts_with(CONNECTED), "{}", error.reason);
+        assert!(!is_sent_again, "there is a second connection");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_a_large_write_buffer_is_not_used_again() {
+    for (bytes, kept) in [(POOLED_BODY_BYTES, 1), (POOLED_BODY_BYTES + 1, 0)] {
+        let (client, listener) = client().await;
+        let mut body = vec![b' '; usize::try_from(bytes).expect("a size")];
+        body.splice(body.len() - 2.., *b"{}");
+        let call = client.post(HeaderMap::new(), body);
+        let (_stream, answer) = tokio::join!(answer_one(&listener, None), call);
+        drop(answer.expect("an answer"));
+        assert_eq!(client.idle.state().connections.len(), kept, "{bytes}");
+    }
+}
+
+/// A listener whose backlog is full, so that nothing answers further attempts to connect, and the connection
+/// that fills the backlog.
+async fn full_listener(address: SocketAddr) -> (TcpListener, TcpStream) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(address).expect("a port");
+    let listener = socket.listen(0).expect("a listener");
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    (listener, stream)
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let live = listener.local_addr().expect("an address");
+    let dead = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), live.port()));
+    let _full = full_listener(dead).await;
+    let reaches = async |addresses: Vec<SocketAddr>| {
+        let resolver = tower::service_fn(move |_: dns::Name| {
+            let addresses: vec::IntoIter<_> = addresses.clone().into_iter();
+            async move { Ok::<_, Infallible>(addresses) }
+        });
+        let uri = format!("http://name:{}/", live.port());
+        let uri = uri.parse().expect("a URI");
+        let mut connector = connector_of(resolver);
+        let connected = timeout(CONNECT_DEADLINE, connector.call(uri)).await;
+        connected.is_ok_and(|stream| stream.is_ok())
+    };
+    let (alone, with_next) = tokio::join!(reaches(vec![dead]), reaches(vec![dead, live]));
+    assert!(!alone, "the address answers");
+    assert!(with_next);
+}
+
 #[tokio::test]
 async fn a_call_that_is_given_up_closes_its_connection() {
     let (client, listener) = client().await;
@@ -220,7 +356,7 @@ async fn nobody_who_cannot_be_reached_is_called() {
     assert!(error.reason.starts_with(CONNECTING), "{}", error.reason);
     let denied = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network"));
     let url = "http://localhost:1/".parse().expect("a URL");
-    let client = Plain::new(&url, &denied).expect("a client");
+    let client = PlainClient::new(&url, &denied).expect("a client");
     let error = exchange(&client).await.expect_err("a denied address");
     assert!(
         error.reason.contains("backend_deny_networks"),
