@@ -199,12 +199,13 @@ async fn an_end_that_the_gateway_decides_ends_all_namespaces_of_a_connection() {
     let stack = &api.stack;
     let forge = || stack.forge();
     // The token of `/admin` ends.
-    let (long, brief) = (forge(), forge().expires_in(1));
-    let mut expired = Opening::of(stack).admitted(&long.token()).await;
+    let mut expired = Opening::of(stack).admitted(&forge().token()).await;
+    // In whole seconds: good for more than one.
+    let brief = forge().expires_in(2);
     expired
         .connect_to("/admin", &brief.token())
         .await
-        .expect("a token that is good for a second");
+        .expect("a token that has not expired");
     let packets = expired.closed().await;
     assert!(
         packets
