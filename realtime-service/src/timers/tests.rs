@@ -11,18 +11,30 @@ fn running_timers() -> (Arc<Timers>, JoinHandle<()>) {
     (timers, tokio::spawn(async move { for_task.run().await }))
 }
 
-#[tokio::test(start_paused = true)]
-async fn actions_run_in_the_order_of_their_time_and_not_before() {
-    let (timers, running) = running_timers();
-    let (ran, mut order) = mpsc::unbounded_channel();
+/// Returns what schedules an action so many seconds from now, and receives the planned and the actual second of each
+/// action that runs.
+fn schedule_in_seconds(
+    timers: &Arc<Timers>,
+) -> (
+    impl Fn(u64) -> Timer + '_,
+    mpsc::UnboundedReceiver<(u64, u64)>,
+) {
+    let (ran, order) = mpsc::unbounded_channel();
     let start = Instant::now();
-    let schedule = |seconds: u64| {
+    let schedule = move |seconds: u64| {
         let ran = ran.clone();
         timers.schedule(start + Duration::from_secs(seconds), move || {
             ran.send((seconds, start.elapsed().as_secs()))
                 .expect("the test listens");
         })
     };
+    (schedule, order)
+}
+
+#[tokio::test(start_paused = true)]
+async fn actions_run_in_the_order_of_their_time_and_not_before() {
+    let (timers, running) = running_timers();
+    let (schedule, mut order) = schedule_in_seconds(&timers);
     let kept = [schedule(30), schedule(10), schedule(20)];
     drop(schedule(15));
     for seconds in [10, 20, 30] {
@@ -133,15 +145,7 @@ async fn a_slow_action_delays_its_slice_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_met_whether_it_is_earlier_or_later_than_a_cancelled_one() {
     let (timers, running) = running_timers();
-    let (ran, mut order) = mpsc::unbounded_channel();
-    let start = Instant::now();
-    let schedule = |seconds: u64| {
-        let ran = ran.clone();
-        timers.schedule(start + Duration::from_secs(seconds), move || {
-            ran.send((seconds, start.elapsed().as_secs()))
-                .expect("the test listens");
-        })
-    };
+    let (schedule, mut order) = schedule_in_seconds(&timers);
     let cancelled = schedule(10);
     tokio::task::yield_now().await;
     drop(cancelled);

@@ -20,14 +20,14 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{clock, sync::thread_local};
 
-/// How many connections the thread that ends a turn writes itself. Tasks write more than that, so that
+/// Maximum number of connections that the thread which ends a turn writes itself. Tasks write more, so that
 /// a message to a crowd neither delays the other connections of the thread nor stays on one core.
 const CONNECTIONS_PER_TURN: usize = 256;
 
-/// How many connections one such task writes.
+/// Maximum number of connections that one such task writes.
 const CONNECTIONS_PER_TASK: usize = 256;
 
-/// How many connections such a task writes before it yields to other tasks.
+/// Number of connections that such a task writes before it yields to other tasks.
 const CONNECTIONS_PER_YIELD: usize = 128;
 
 /// Number of yields before the first write. Tasks that are ready run first, and their messages leave in the

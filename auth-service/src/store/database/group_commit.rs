@@ -68,9 +68,9 @@ pub(in crate::store) struct Member {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// It has no savepoint yet, and no statement.
+    /// No savepoint is set, and no statement was executed.
     Starting,
-    /// It may have executed statements.
+    /// Statements may have been executed.
     Open,
     /// A statement has failed, after which SQLite may have rolled the whole group back.
     Failed,
@@ -88,8 +88,8 @@ impl WriterQueue {
 
     /// Waits for a turn, and starts a transaction on the connection of `writer`.
     ///
-    /// It locks at once: one that locked at its first write would fail when another process had written since it
-    /// read.
+    /// The transaction locks at once: one that locked at its first write would fail when another process had
+    /// written since it read.
     ///
     /// # Errors
     ///
