@@ -29,6 +29,20 @@ const draft = (page) => page.getByTestId("composer-input").inputValue();
 const isRefresh = (exchange) => new URL(exchange.url()).pathname === "/token/refresh";
 const isAnswered = (answer) => isRefresh(answer) && answer.request().method() === "POST" && answer.status() === 200;
 
+/** Stops the clock of scripts of `page` as a sleeping machine does. Resolves to a function that goes on with them. */
+async function putToSleep(page) {
+  const protocol = await page.context().newCDPSession(page);
+  await protocol.send("Debugger.enable");
+  const paused = new Promise((resolve) => protocol.once("Debugger.paused", resolve));
+  await protocol.send("Debugger.pause");
+  const statement = protocol.send("Runtime.evaluate", { expression: "null" }).catch(() => {});
+  await paused;
+  return async () => {
+    await protocol.send("Debugger.resume");
+    await statement;
+  };
+}
+
 /** The access token that the page receives next, with the next renewal. */
 const nextToken = async (page) => (await (await page.waitForResponse(isAnswered)).json()).token;
 
@@ -162,19 +176,31 @@ test("a page that was asleep while its token ended goes on", async (t) => {
   await page.getByTestId("composer-input").fill("Before the lid was closed");
   const tab = await openTab(page);
   await inLobby(tab);
-  // A page that is frozen by force in the middle of a renewal keeps the lock that both share.
   await page.context().waitForEvent("response", { predicate: isAnswered });
-  const protocol = await page.context().newCDPSession(page);
-  await protocol.send("Page.setWebLifecycleState", { state: "frozen" });
-  // The other tab is awake: it renews every 4 s, and the token of the first has 6 s.
+  const wake = await putToSleep(page);
+  // The other tab renews every 4 s, and the token of the first has 6 s.
   const counts = new Counts(tab);
   for (const number of [1, 2]) await counts.reaches("refreshes", number);
   const bob = await bobIn(t, "SHORT_");
   await say(bob, "Said while she slept");
   await message(tab, "Said while she slept").waitFor();
-  await protocol.send("Page.setWebLifecycleState", { state: "active" });
+  await wake();
   await message(page, "Said while she slept").waitFor();
   assert.equal(await draft(page), "Before the lid was closed");
+});
+
+test("a page that falls asleep in a renewal does not keep the others from theirs", async (t) => {
+  const page = await openLobby(t, "SHORT_");
+  const renewal = await new Promise((resolve) => page.route(/\/token\/refresh$/, resolve, { times: 1 }));
+  const wake = await putToSleep(page);
+  await renewal.continue();
+  const tab = await openTab(page);
+  await inLobby(tab);
+  const counts = new Counts(tab);
+  for (const number of [1, 2]) await counts.reaches("refreshes", number);
+  await wake();
+  await say(await bobIn(t, "SHORT_"), "Good morning");
+  for (const one of [page, tab]) await message(one, "Good morning").waitFor();
 });
 
 test("a page that cannot reach the issuer until its token has ended goes on when it can", async (t) => {
