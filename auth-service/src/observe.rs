@@ -142,11 +142,7 @@ mod tests {
                 assert_eq!(problem["code"], "internal");
             }
         }
-        let gauges = Gauges {
-            passwords_hashed: 0,
-            pending: None,
-        };
-        let metrics = state.metrics().render(gauges).expect("metrics");
+        let metrics = state.metrics().render(Gauges::default()).expect("metrics");
         let counted = metrics.lines().filter(|line| line.contains("5xx"));
         assert_eq!(counted.count(), 1, "{metrics}");
         handle.stop(false).await;

@@ -1,13 +1,17 @@
 //! Log lines, to stderr.
 
 use std::{
+    fs::File,
     io,
+    os::fd::AsFd as _,
     panic::{self, PanicHookInfo},
+    sync::OnceLock,
     time::Instant,
 };
 
 use shared_claims::forwarded::ReportInterval;
 use tracing::{Event, Level, Metadata};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer,
     filter::Targets,
@@ -28,19 +32,35 @@ const HTTP_CRATE: &str = "actix_http";
 /// values too.
 const TLS_CRATE: &str = "rustls";
 
-/// Starts logging for the whole process, at the level that `RUST_LOG` asks for (INFO by default).
+/// Maximum number of lines that wait for standard error. Further ones are dropped and counted.
+const QUEUED_LINES: usize = 8192;
+
+/// Counter of the dropped lines.
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Starts logging for the whole process, at the level that `RUST_LOG` asks for (INFO by default). A thread of its own
+/// writes the lines, so that nobody waits for a slow disk or a full pipe; dropping the guard waits for the last ones,
+/// for about a second at most.
 ///
 /// # Errors
 ///
-/// When logging was started before.
-pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
+/// When logging was started before, or there is no standard error.
+pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<WorkerGuard> {
     let (requested, unreadable) = match rust_log.map(str::parse::<Targets>) {
         None => (Targets::new().with_default(Level::INFO), false),
         Some(Ok(targets)) => (targets, false),
         Some(Err(_)) => (Targets::new().with_default(Level::INFO), true),
     };
     let filter = LineFilter::new(requested);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    // A file of its own: the lock of `io::stderr` is held during a write.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .thread_name("log")
+        .finish(stderr);
+    // The process starts logging once.
+    let _ = DROPPED_LINES.set(writer.error_counter());
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = match format {
         LogFormat::Text => layer.with_ansi(false).boxed(),
         LogFormat::Json => layer.json().boxed(),
@@ -52,7 +72,13 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<()> {
     if unreadable {
         tracing::warn!("RUST_LOG cannot be read and is ignored");
     }
-    Ok(())
+    Ok(guard)
+}
+
+/// Number of lines that were dropped.
+pub fn dropped_lines() -> u64 {
+    let dropped = DROPPED_LINES.get().map(ErrorCounter::dropped_lines);
+    u64::try_from(dropped.unwrap_or_default()).unwrap_or(u64::MAX)
 }
 
 /// Logs a panic as one line with its place in the code. The message is left out: it can quote what a visitor

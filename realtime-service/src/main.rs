@@ -84,11 +84,7 @@ fn main() -> ExitCode {
     // The rules for rooms are understood by the policy alone.
     let loaded = loaded.and_then(|config| Policy::all(&config).map(|_| config));
     let result = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => loaded
-            .inspect(|config| telemetry::init(config.log_format))
-            // Now, so that a warning about the file with the secrets is heard.
-            .and_then(|config| load_keys(&config).map(|keys| (config, keys)))
-            .map(run),
+        Command::Serve => loaded.and_then(serve_with_log),
         Command::CheckConfig(arguments) if arguments.online => {
             return answer(loaded, |config| cli::check_online(config, &arguments));
         }
@@ -153,8 +149,20 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
+/// Serves until SIGTERM. What went wrong is written when the log is complete.
+fn serve_with_log(config: Config) -> Result<anyhow::Result<()>, ConfigError> {
+    let log = match telemetry::init(config.log_format) {
+        Ok(log) => log,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    // Now, so that a warning about the file with the secrets is heard.
+    let served = load_keys(&config).map(|keys| run(config, keys));
+    drop(log);
+    served
+}
+
 #[tokio::main]
-async fn run((config, keys): (Config, KeySource)) -> anyhow::Result<()> {
+async fn run(config: Config, keys: KeySource) -> anyhow::Result<()> {
     let listener =
         listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;

@@ -7,6 +7,8 @@
 mod back_end;
 mod labels;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -16,7 +18,7 @@ use shared_claims::Rejection;
 
 pub use self::back_end::BackEndMetrics;
 pub use self::labels::{Cause, ClusterOutcome, FetchOutcome, Limit};
-use crate::limits::Quotas;
+use crate::{limits::Quotas, telemetry::dropped_lines};
 
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,6 +52,7 @@ pub struct Metrics {
     cluster_connections: Counter,
     cluster_requests: Family<Labels<1>, Counter>,
     cluster_epochs: Counter,
+    log_lines_dropped: Counter,
 }
 
 impl Metrics {
@@ -130,6 +133,11 @@ impl Metrics {
                 "cluster_epochs",
                 "Rooms with subscribers whose log was lost, and began a new epoch",
                 &self.cluster_epochs,
+            ),
+            (
+                "log_lines_dropped",
+                "Log lines that were dropped, since standard error took none",
+                &self.log_lines_dropped,
             ),
         ];
         for (name, help, counter) in counters {
@@ -283,6 +291,8 @@ impl Metrics {
         ] {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let dropped: &AtomicU64 = self.log_lines_dropped.inner();
+        dropped.store(dropped_lines(), Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -63,4 +63,5 @@ mod slow_bodies;
 mod stall;
 mod stock;
 mod tls;
+mod unread_log;
 mod webhooks;

@@ -7,11 +7,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::signal::Signal,
+    unistd::Pid,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     process::{Child, Command},
-    sync::Notify,
+    sync::{Notify, OwnedMutexGuard},
     task::JoinHandle,
 };
 
@@ -25,9 +29,15 @@ const TOKEN_BEGINNINGS: [&str; 3] = ["eyJ0eXAi", "eyJhbGci", "eyJpc3Mi"];
 /// The size of a page of memory.
 const PAGE_BYTES: usize = 4096;
 
-/// Everything that a process has written so far, both streams together.
+/// Everything that a process has written so far, both streams together, and the lock that keeps further lines from
+/// being read.
 #[derive(Clone, Default)]
-pub(crate) struct Output(Arc<(Mutex<String>, Notify)>);
+pub(crate) struct Output(Arc<(Mutex<String>, Notify)>, Arc<tokio::sync::Mutex<()>>);
+
+/// Lines of a process that are not read. Dropped, they are.
+pub struct UnreadLines {
+    _lock: OwnedMutexGuard<()>,
+}
 
 impl Output {
     pub(crate) fn text(&self) -> String {
@@ -36,6 +46,13 @@ impl Output {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Reads no further lines, but one that is being read.
+    pub(crate) async fn stop_reading(&self) -> UnreadLines {
+        UnreadLines {
+            _lock: self.1.clone().lock_owned().await,
+        }
     }
 
     fn push(&self, line: &str) {
@@ -58,6 +75,7 @@ impl Output {
             {
                 output.push(String::from_utf8_lossy(&line).trim_end());
                 line.clear();
+                drop(output.1.lock().await);
             }
         })
     }
@@ -119,6 +137,8 @@ impl Binary {
         let output = Output::default();
         let stdout = child.stdout.take().expect("a piped stdout");
         let stderr = child.stderr.take().expect("a piped stderr");
+        let small = FcntlArg::F_SETPIPE_SZ(PAGE_BYTES as i32);
+        fcntl(&stderr, small).expect("a pipe of one page, which is full soon when nobody reads");
         let readers = vec![output.collect(stdout), output.collect(stderr)];
         if let Some(input) = input {
             let mut stdin = child.stdin.take().expect("a piped stdin");

@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     Stack,
-    binary::{Binary, Ended},
+    binary::{Binary, Ended, UnreadLines},
     soon,
 };
 
@@ -132,6 +132,21 @@ impl Service {
 }
 
 impl Stack {
+    /// Stops reading what both services write.
+    ///
+    /// # Panics
+    ///
+    /// When they are no processes of their own.
+    pub async fn stop_reading_logs(&self) -> [UnreadLines; 2] {
+        let [Service::Binary(auth), Service::Binary(gateway)] = [&self.auth, &self.gateway] else {
+            panic!("the log of a service in this process is that of the test");
+        };
+        [
+            auth.output.stop_reading().await,
+            gateway.output.stop_reading().await,
+        ]
+    }
+
     /// Sends SIGHUP to the gateway, and waits until it says `done`.
     ///
     /// # Panics

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shared_claims::secret::{SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secrets};
 use tempfile::TempDir;
 
-pub use crate::binary::{Ended, run};
+pub use crate::binary::{Ended, UnreadLines, run};
 use crate::{
     Forge,
     options::{Mode, Options, apply, variables},

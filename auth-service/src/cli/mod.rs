@@ -304,7 +304,7 @@ async fn list_keys(settings: &Settings) -> Result<(), Failure> {
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let rust_log = std::env::var("RUST_LOG").ok();
-    telemetry::start(settings.log_format, rust_log.as_deref())?;
+    let _log = telemetry::start(settings.log_format, rust_log.as_deref())?;
     // Now, so that a warning about the file with the secrets is heard.
     let config = Config::with_secrets(settings)?;
     open_files::raise_limit();

@@ -45,7 +45,7 @@ pub struct CheckArguments {
 /// When the settings or the file cannot be used.
 #[tokio::main(flavor = "current_thread")]
 pub async fn check_online(config: &Config, arguments: &CheckArguments) -> anyhow::Result<bool> {
-    telemetry::init(config.log_format);
+    let _log = telemetry::init(config.log_format)?;
     let token = arguments.token_file.as_deref().map(read).transpose()?;
     let keys = Keys::new(config, load_keys(config)?, &Arc::new(Metrics::new()))?;
     let (mut text, mut is_fine) = (String::new(), true);

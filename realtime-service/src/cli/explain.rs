@@ -59,7 +59,7 @@ fn action(name: &str) -> Result<Action, &'static str> {
 /// When the settings, the token or the room cannot be used.
 #[tokio::main(flavor = "current_thread")]
 pub async fn explain(config: &Config, arguments: &ExplainArguments) -> anyhow::Result<bool> {
-    telemetry::init(config.log_format);
+    let _log = telemetry::init(config.log_format)?;
     let policies = Policy::all(config)?;
     let policy = policies.get(&arguments.namespace);
     let policy = policy.context("--namespace: no [[namespaces]] entry has this name")?;

@@ -101,7 +101,9 @@ impl Link {
         self.query(&publish).await
     }
 
-    /// Awaits `work` until the server is silent: it has not answered any request for a quarter of a second.
+    /// Awaits `work`, which asks the server, until the server is silent: it has not answered any request for a quarter
+    /// of a second. Does not begin the work if it is silent already, so that a server that is stopped does not have
+    /// to answer all of it later.
     ///
     /// # Errors
     ///
@@ -109,8 +111,8 @@ impl Link {
     pub async fn unless_silent<T>(&self, work: impl Future<Output = T>) -> Result<T, Away> {
         tokio::select! {
             biased;
-            outcome = work => Ok(outcome),
             () = self.silence.begun() => Err(Away),
+            outcome = work => Ok(outcome),
         }
     }
 

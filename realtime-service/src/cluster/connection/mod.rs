@@ -79,6 +79,8 @@ struct State {
     /// Number of bytes of all requests that are not written to the stream, with those that the task has taken.
     unwritten: usize,
     waiting: VecDeque<Waiting>,
+    /// Number of requests at the front of `waiting` that have waited for too long.
+    expired: usize,
     is_closed: bool,
     /// The first error of the stream, or the error answer that came without a request.
     cause: Option<RedisError>,
@@ -246,6 +248,7 @@ impl Shared {
             }
             return;
         };
+        state.expired = state.expired.saturating_sub(1);
         drop(state);
         if let Some(sender) = waiting.answer {
             // The request may have been given up.
@@ -269,19 +272,23 @@ impl Shared {
         }
     }
 
-    /// Fails the requests that have waited for too long, and returns the deadline of the next one.
+    /// Fails the requests that have waited for too long, and returns the deadline of the next one. The deadlines are in
+    /// the order of the requests. However many have expired, they are passed over at once.
     fn expire(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut state = self.lock();
-        let mut waiting = state.waiting.iter_mut();
-        waiting.find_map(|waiting| {
-            waiting.answer.as_ref()?;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        while let Some(waiting) = state.waiting.get_mut(state.expired) {
             if waiting.deadline > now {
                 return Some(waiting.deadline);
             }
-            let _ = waiting.answer.take()?.send(Err(timeout_error()));
-            None
-        })
+            if let Some(sender) = waiting.answer.take() {
+                // The request may have been given up.
+                let _ = sender.send(Err(timeout_error()));
+            }
+            state.expired += 1;
+        }
+        None
     }
 }
 

@@ -48,6 +48,7 @@ struct State {
     harm: Harm,
     is_down: bool,
     is_paused: bool,
+    executed: usize,
     store: Store,
     connections: Vec<Client>,
 }
@@ -66,6 +67,7 @@ impl SimulatedRedis {
                 random: fastrand::Rng::with_seed(seed),
                 harm,
                 is_down: false,
+                executed: 0,
                 is_paused: false,
                 store: Store::default(),
                 connections: Vec::new(),
@@ -156,6 +158,11 @@ impl SimulatedRedis {
         self.resumed.notify_waiters();
     }
 
+    /// Returns the number of commands that were carried out.
+    pub(crate) fn executed(&self) -> usize {
+        self.lock().executed
+    }
+
     /// Ends all harm, for good.
     pub(crate) fn calm(&self) {
         self.lock().harm = Harm::default();
@@ -230,6 +237,7 @@ impl State {
     }
 
     fn execute(&mut self, number: usize, command: &[Vec<u8>]) {
+        self.executed += 1;
         let name = String::from_utf8_lossy(&command[0]).to_uppercase();
         let answer = match name.as_str() {
             "HELLO" => b"%1\r\n+server\r\n+redis\r\n".to_vec(),

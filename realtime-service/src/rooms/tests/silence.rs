@@ -56,6 +56,24 @@ async fn who_asks_for_no_message_enters_while_redis_is_silent_and_misses_none() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_enters_while_redis_is_silent_leaves_it_no_work() {
+    let (redis, gateway) = start().await;
+    let stream = Stream::default();
+    let mut first = Client::enter(&gateway, &stream, 0).await;
+    first.finish(&gateway).await;
+    redis.pause();
+    let before = redis.executed();
+    for number in 1..100 {
+        Client::enter(&gateway, &stream, number).await;
+    }
+    redis.resume();
+    gateway.publish(&stream, "one").await;
+    first.finish(&gateway).await;
+    let executed = redis.executed() - before;
+    assert!(executed < 10, "{executed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_room_that_nobody_was_in_is_entered_while_redis_is_silent() {
     let (redis, gateway) = start().await;
     let stream = Stream::default();
