@@ -26,7 +26,8 @@ use crate::{
     second_factor,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{AccountWithHash, LoginProof::PasswordAlone},
+    store::LoginProof::PasswordAlone,
+    users::Authenticated,
 };
 
 /// Body of a login, as JSON or as a form.
@@ -88,7 +89,7 @@ pub(crate) async fn post_login(
         device: known_device(&state, request.headers(), body.device_token, now),
     };
     let judge = state.judge();
-    let login = attempt.judge_and(&judge, async |account: AccountWithHash| {
+    let login = attempt.judge_and(&judge, async |account: Authenticated| {
         second_factor::require(&state, &account, now).await?;
         let version = account.password_version;
         let is_new = !attempt.is_own(&account.account);

@@ -15,7 +15,7 @@ use crate::{
     metrics::{LoginOutcome, Metrics},
     store::{Account, AccountWithHash, StoreError},
     users::{
-        AuthenticationError, MAXIMUM_JUDGEMENTS, Users,
+        Authenticated, AuthenticationError, MAXIMUM_JUDGEMENTS, Users,
         password::{Place, PoolError},
     },
     vault::Purpose,
@@ -104,7 +104,7 @@ impl Attempt<'_> {
     /// [`AttemptError::Limited`] when too many of the address have failed, [`AttemptError::Crowded`] when
     /// too many wait, and [`AttemptError::Refused`] whatever is wrong with the name, the password or the
     /// account.
-    pub(crate) async fn judge(&self, judge: &Judge<'_>) -> Result<AccountWithHash, AttemptError> {
+    pub(crate) async fn judge(&self, judge: &Judge<'_>) -> Result<Authenticated, AttemptError> {
         let counting = &judge.counting;
         let address = Counter::of_address(counting.limits, Limit::LoginsOfAddress, self.address);
         let waiting = judge
@@ -138,7 +138,7 @@ impl Attempt<'_> {
     pub(crate) async fn judge_and<T, E: From<AttemptError>>(
         &self,
         judge: &Judge<'_>,
-        work: impl AsyncFn(AccountWithHash) -> Result<Option<T>, E>,
+        work: impl AsyncFn(Authenticated) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         for _ in 0..MAXIMUM_JUDGEMENTS {
             let account = self.judge(judge).await?;
@@ -156,7 +156,7 @@ impl Attempt<'_> {
         place: Place<'_>,
         address: &Counter,
         judge: &Judge<'_>,
-    ) -> Result<AccountWithHash, AttemptError> {
+    ) -> Result<Authenticated, AttemptError> {
         let counting = &judge.counting;
         let (password, found) = match self.prepare(judge).await {
             Ok(prepared) => prepared,

@@ -202,8 +202,8 @@ async fn start(
     for _ in 0..MAXIMUM_JUDGEMENTS {
         let account = state.users().find_active(&passkey.user_id).await?;
         let account = account.ok_or(ApiError::PasskeyRefused)?;
-        let current = state.store().find_password_version(&account.id).await?;
-        let current = current.ok_or(ApiError::PasskeyRefused)?;
+        let current = state.store().find_login_requirements(&account.id).await?;
+        let current = current.password_version.ok_or(ApiError::PasskeyRefused)?;
         let is_new = !device.is_some_and(|device| device.is_of(&account));
         let version = version.unwrap_or(current);
         let started = sessions::start(state, &account, version, client_info, is_new, proof);

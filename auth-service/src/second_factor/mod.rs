@@ -9,7 +9,8 @@ use crate::{
     guard::{counters::Counter, devices::KnownDevice, limits::Limit},
     ids::random_token,
     state::AppState,
-    store::{AccountWithHash, Challenged, OneTimeCode},
+    store::{Challenged, OneTimeCode},
+    users::Authenticated,
     vault::{Hash, Purpose},
 };
 
@@ -37,10 +38,10 @@ pub(crate) const CHALLENGE_ATTEMPTS: i64 = 5;
 /// [`ApiError::SecondFactorRequired`] with a challenge that is good for nothing but a code.
 pub(crate) async fn require(
     state: &AppState,
-    account: &AccountWithHash,
+    account: &Authenticated,
     now: i64,
 ) -> Result<(), ApiError> {
-    if !is_confirmed(state, &account.account.id).await? {
+    if !account.has_second_factor {
         return Ok(());
     }
     let challenge = random_token()?;

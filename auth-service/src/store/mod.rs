@@ -56,6 +56,7 @@ pub use mail_links::{Link, LinkPurpose, NewLink, ResetRequest};
 pub use mails::{Mail, MailKind};
 pub use outbox::{Destination, Message};
 pub use passkeys::{NewPasskey, Passkey, PasskeyAdded};
+pub use passwords::LoginRequirements;
 pub use readiness::NotReady;
 pub use refresh_tokens::{Refreshed, Rotation};
 pub use schema::Opener;

@@ -1,5 +1,7 @@
 //! The passwords in the table `users`: their hashes, and their numbers.
 
+use sqlx::FromRow;
+
 use super::{
     Store, StoreError,
     accounts::record,
@@ -10,16 +12,27 @@ use super::{
 };
 use crate::credentials::hash::StoredHash;
 
+/// What a login to an account has to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct LoginRequirements {
+    /// The number of the password; `None` when there is no such account.
+    pub password_version: Option<i64>,
+    /// Whether a login with a password asks for a code too.
+    pub has_second_factor: bool,
+}
+
 impl Store {
-    /// Returns the number of an account's password. The query has one row whether or not there is such
+    /// Returns what a login to an account has to prove now. The query has one row whether or not there is such
     /// an account, so that it takes the same time.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn find_password_version(&self, id: &str) -> Result<Option<i64>, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
-            "select (select password_version from users where id = $1)",
+    pub async fn find_login_requirements(&self, id: &str) -> Result<LoginRequirements, StoreError> {
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
+            "select (select password_version from users where id = $1) as password_version, \
+                    exists (select 1 from totp_secrets \
+                            where user_id = $1 and confirmed_at is not null) as has_second_factor",
         )
         .bind(id)
         .fetch_one(pool)

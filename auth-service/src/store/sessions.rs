@@ -7,9 +7,10 @@ use sqlx::FromRow;
 
 use super::{
     Store, StoreError,
-    database::{on_pool, on_transaction},
+    database::{OpenTransaction, on_pool, on_transaction},
     event::{Event, EventKind},
     login_proofs::LoginProof,
+    mail_links::lock_account,
     outbox::{self, Destination, NewMessage},
     transaction::Transaction,
 };
@@ -166,27 +167,20 @@ impl Store {
     ) -> Result<SessionStarted, StoreError> {
         let session = new.session;
         let mut transaction = self.begin().await?;
-        // An update, so that it waits for a change of the row that is under way, and the change for us.
-        let unchanged = on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update users set id = id \
-                 where id = $1 and password_version = $2 and disabled_at is null",
-            )
-            .bind(&session.user_id)
-            .bind(new.password_version)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
-        if unchanged == 0 {
+        // A change of the account that is under way ends first, and one that comes waits for us. On SQLite a
+        // transaction writes alone, and need not ask.
+        if matches!(transaction.connection, OpenTransaction::Postgres(_))
+            && !lock_account(&mut transaction, &session.user_id, new.password_version).await?
+        {
             transaction.roll_back().await?;
             return Ok(SessionStarted::AccountChanged);
         }
-        on_transaction!(&mut transaction, |connection| {
+        let inserted = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "insert into sessions (id, user_id, client_id, created_at, used_at, expires_at, \
                                        device, address, token_expires_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 select $1, id, $3, $4, $5, $6, $7, $8, $9 from users \
+                 where id = $2 and password_version = $10 and disabled_at is null",
             )
             .bind(&session.id)
             .bind(&session.user_id)
@@ -197,9 +191,15 @@ impl Store {
             .bind(&session.device)
             .bind(&session.address)
             .bind(session.created_at.saturating_add(new.token_lifetime_secs))
+            .bind(new.password_version)
             .execute(connection)
-            .await?;
+            .await?
+            .rows_affected()
         });
+        if inserted == 0 {
+            transaction.roll_back().await?;
+            return Ok(SessionStarted::AccountChanged);
+        }
         let token = (new.refresh_token, new.refresh_expires_at);
         insert_refresh_token(&mut transaction, &session.id, token, session.created_at).await?;
         let spending = proof.spend(&mut transaction, &session.user_id, session.created_at);

@@ -2,7 +2,7 @@
 
 use crate::{
     credentials::{Password, Username, hash::StoredHash},
-    store::{Account, AccountWithHash, Store, StoreError},
+    store::{Account, AccountWithHash, LoginRequirements, Store, StoreError},
 };
 
 mod administration;
@@ -36,6 +36,17 @@ pub struct Users {
     store: Store,
     passwords: PasswordPool,
     decoys: Decoys,
+}
+
+/// An account whose password somebody knows.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The account.
+    pub account: Account,
+    /// The number of the password.
+    pub password_version: i64,
+    /// Whether a login asks for a code too.
+    pub has_second_factor: bool,
 }
 
 /// Reason that somebody cannot sign in. All but the last two look the same to them.
@@ -148,8 +159,8 @@ impl Users {
         decoy: Option<StoredHash>,
         password: Password,
         is_shut: impl AsyncFnOnce() -> Result<bool, StoreError>,
-    ) -> Result<AccountWithHash, AuthenticationError> {
-        let (found, matches) = self.verify(place, found, decoy, &password).await?;
+    ) -> Result<Authenticated, AuthenticationError> {
+        let (found, requirements, matches) = self.verify(place, found, decoy, &password).await?;
         if is_shut().await? {
             let id = found.map(|found| found.account.id);
             return Err(AuthenticationError::Locked { id });
@@ -164,31 +175,37 @@ impl Users {
         if found.account.disabled_at.is_some() {
             return Err(AuthenticationError::Disabled { id });
         }
-        self.renew_hash(found, password).await
+        self.renew_hash(&found, password).await?;
+        Ok(Authenticated {
+            account: found.account,
+            password_version: found.password_version,
+            has_second_factor: requirements.has_second_factor,
+        })
     }
 
-    /// Returns the account whose current password was judged, and whether `password` is that one.
+    /// Returns the account whose current password was judged, what else its login has to prove, and whether `password`
+    /// is that password.
     async fn verify(
         &self,
         mut place: Place<'_>,
         mut found: Option<AccountWithHash>,
         decoy: Option<StoredHash>,
         password: &Password,
-    ) -> Result<(Option<AccountWithHash>, bool), AuthenticationError> {
+    ) -> Result<(Option<AccountWithHash>, LoginRequirements, bool), AuthenticationError> {
         for _ in 0..MAXIMUM_JUDGEMENTS {
             let stored = found.as_ref().map(|found| found.password_hash.clone());
             let stored = stored.or_else(|| decoy.clone());
             let matches = place.verify(password.clone(), stored).await? && found.is_some();
             // Also when there is no account, so that every answer takes the same queries.
             let id = found.as_ref().map_or("", |found| &found.account.id);
-            let current = self.store.find_password_version(id).await?;
+            let current = self.store.find_login_requirements(id).await?;
             match &found {
-                Some(judged) if current != Some(judged.password_version) => {
+                Some(judged) if current.password_version != Some(judged.password_version) => {
                     let name = &judged.account.username;
                     found = self.store.find_account_by_name(name).await?;
                     place = self.passwords.enter()?;
                 }
-                _ => return Ok((found, matches)),
+                _ => return Ok((found, current, matches)),
             }
         }
         Err(PoolError::Overloaded.into())
@@ -197,23 +214,21 @@ impl Users {
     /// Replaces a hash that was made with other parameters than the settings say.
     async fn renew_hash(
         &self,
-        mut found: AccountWithHash,
+        found: &AccountWithHash,
         password: Password,
-    ) -> Result<AccountWithHash, AuthenticationError> {
+    ) -> Result<(), AuthenticationError> {
         if self.passwords.is_current(&found.password_hash) {
-            return Ok(found);
+            return Ok(());
         }
         let hash = match self.passwords.hash(password).await {
             Ok(hash) => hash,
             // The new hash can wait for the next login.
-            Err(PoolError::Overloaded) => return Ok(found),
+            Err(PoolError::Overloaded) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let (id, old) = (&found.account.id, &found.password_hash);
-        if self.store.replace_hash(id, old, &hash).await? {
-            found.password_hash = hash;
-        }
-        Ok(found)
+        self.store.replace_hash(id, old, &hash).await?;
+        Ok(())
     }
 
     /// Hashes a password that is being set, in the same queue as all others.

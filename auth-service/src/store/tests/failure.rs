@@ -42,8 +42,8 @@ async fn add_account(store: &Store, name: &str) -> Result<Added, StoreError> {
     store.insert_account(&account).await
 }
 
-/// A write in a transaction; `device` makes it long.
-async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, StoreError> {
+/// Several writes in a transaction; `detail` makes the last of them long.
+async fn add_session(store: &Store, id: &str, detail: &str) -> Result<bool, StoreError> {
     let session = Session {
         id: id.to_owned(),
         user_id: "alice".to_owned(),
@@ -51,7 +51,7 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
         created_at: NOW,
         used_at: NOW,
         expires_at: NOW + 60,
-        device: device.to_owned(),
+        device: String::new(),
         address: String::new(),
     };
     let new = NewSession {
@@ -60,7 +60,7 @@ async fn add_session(store: &Store, id: &str, device: &str) -> Result<bool, Stor
         token_lifetime_secs: 900,
         refresh_token: &Hash::of(id),
         refresh_expires_at: NOW + 60,
-        detail: json!({}),
+        detail: json!({ "detail": detail }),
     };
     let outcome = store
         .insert_session(&new, LoginProof::PasswordAlone)
