@@ -88,6 +88,20 @@ def drain_problem(documents, window, before):
     return "" if found == expected else f"{found} instead of {expected}"
 
 
+def files_problem(documents):
+    """Names the files of variables that no volume of a secret has."""
+    found = []
+    for name, pod, container in containers(documents):
+        folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        files = set()
+        for volume in pod["volumes"]:
+            items = volume.get("secret", {}).get("items", [])
+            files |= {f"{folders[volume['name']]}/{item['path']}" for item in items}
+        variables = {one["name"]: one.get("value") for one in container["env"] if one["name"].endswith("_FILE")}
+        found += [f"{name}: {one}={file}" for one, file in variables.items() if file not in files]
+    return "\n".join(found)
+
+
 def settings_problem(documents, folder):
     """Starts `check-config` of each service with the variables and the file that the chart gives it."""
     found = []
@@ -131,6 +145,7 @@ def check_rendered(name, values, folder):
     linted = helm("lint", "--strict", "--quiet", CHART, "--values", values)
     check("helm lint has nothing to say", problem_of(linted))
     check("each pod is confined and probed", hardening_problem(documents))
+    check("each file of a variable is mounted", files_problem(documents))
     kinds = {one["kind"] for one in documents}
     check("no secret is in it, only references", "Secret" in kinds and "it has a Secret")
     check("both services take the settings that it makes", settings_problem(documents, folder))

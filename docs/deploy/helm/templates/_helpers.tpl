@@ -63,6 +63,34 @@ topologySpreadConstraints:
       matchLabels: {{- include "latchkey.selector" . | nindent 8 }}
 {{- end -}}
 
+{{- /* Variables about Redis; the arguments are the first part of their names and the values of `cluster`. */ -}}
+{{- define "latchkey.redisVariables" -}}
+{{- $prefix := first . -}}
+{{- $cluster := last . -}}
+{{- if $cluster.url -}}
+- {name: {{ $prefix }}__CLUSTER__URL, value: {{ $cluster.url | quote }}}
+{{ end -}}
+{{- if $cluster.existingSecret -}}
+- {name: {{ $prefix }}__CLUSTER__PASSWORD_FILE, value: /run/redis/password}
+{{ if $cluster.sentinelKey -}}
+- {name: {{ $prefix }}__CLUSTER__SENTINEL_PASSWORD_FILE, value: /run/redis/sentinel-password}
+{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The volume with the passwords of Redis; the argument is the values of `cluster`. */ -}}
+{{- define "latchkey.redisVolume" -}}
+- name: redis
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .key }}, path: password}
+      {{- with .sentinelKey }}
+      - {key: {{ . }}, path: sentinel-password}
+      {{- end }}
+{{- end -}}
+
 {{- /* Refuses values that cannot work together. */ -}}
 {{- define "latchkey.check" -}}
 {{- $several := or (gt (int .Values.realtime.replicas) 1) .Values.realtime.autoscaling.enabled -}}
