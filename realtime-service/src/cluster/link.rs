@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Away, Invocation,
-    connection::{Connection, is_refused, is_unanswered},
+    connection::{Connection, is_refused, is_unanswered, repeats_arguments},
     silence::Silence,
     terms::Terms,
 };
@@ -225,10 +225,18 @@ impl Link {
         if is_stale || error.is_unrecoverable_error() {
             self.lost.cancel();
         } else if !is_unanswered(&error) {
-            tracing::warn!("Redis refused a request: {error}");
+            tracing::warn!("Redis refused a request: {}", refusal_text(&error));
         }
         Err(Failure::Away)
     }
+}
+
+/// Returns the text of a refusal for the log. An argument may be a message.
+fn refusal_text(error: &RedisError) -> String {
+    if repeats_arguments(error) {
+        return "it does not know a command".to_owned();
+    }
+    error.to_string()
 }
 
 /// Whether a server of a Redis Cluster refused a request since its slot moves, or has moved.
@@ -239,4 +247,21 @@ pub(super) fn is_of_moving_slot(error: &RedisError) -> bool {
             ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_refusal_does_not_repeat_the_arguments() {
+        let text = |detail: &str| {
+            let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+            refusal_text(&RedisError::from((kind, "an error", detail.to_owned())))
+        };
+        let repeated = text("unknown command 'EVALSHA', with args beginning with: 'a message' ");
+        assert!(!repeated.contains("a message"), "{repeated}");
+        let told = text("User gateway has no permissions to run the 'evalsha' command");
+        assert!(told.contains("no permissions"), "{told}");
+    }
 }

@@ -26,8 +26,8 @@ use tokio::{
     time::Instant,
 };
 
-pub(super) use self::open::greeting_error;
-use self::{driver::Driver, open::repeats_arguments};
+use self::driver::Driver;
+pub(super) use self::open::{greeting_error, repeats_arguments};
 
 /// Takes the parts of a push message, the kind first. It must not block: the connection waits for it.
 pub(super) trait Receiver: Send + Sync + Unpin + 'static {

@@ -104,7 +104,7 @@ pub(in crate::cluster) fn greeting_error(error: RedisError) -> anyhow::Error {
 }
 
 /// Whether the text of an error repeats the arguments of a command that the server does not know.
-pub(super) fn repeats_arguments(error: &RedisError) -> bool {
+pub(in crate::cluster) fn repeats_arguments(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with("unknown command")
 }
