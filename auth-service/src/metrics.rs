@@ -143,8 +143,8 @@ impl MailOutcome {
 pub struct Gauges {
     /// Passwords that were hashed since the start.
     pub passwords_hashed: u64,
-    /// Log lines that were dropped since the start.
-    pub log_lines_dropped: u64,
+    /// Log lines that are lost since the start.
+    pub log_lines_lost: u64,
     /// Messages that wait in the outbox; `None` when the database does not say.
     pub pending: Option<Pending>,
 }
@@ -159,7 +159,7 @@ pub struct Metrics {
     limited: Family<Labels<1>, Counter>,
     store_failures: Family<Labels<1>, Counter>,
     passwords_hashed: Counter,
-    log_lines_dropped: Counter,
+    log_lines_lost: Counter,
     revocations_pending: Gauge,
     mails: Family<Labels<2>, Counter>,
     mails_pending: Gauge,
@@ -183,7 +183,7 @@ impl Metrics {
             limited: Family::default(),
             store_failures: Family::default(),
             passwords_hashed: Counter::default(),
-            log_lines_dropped: Counter::default(),
+            log_lines_lost: Counter::default(),
             revocations_pending: Gauge::default(),
             mails: Family::default(),
             mails_pending: Gauge::default(),
@@ -232,9 +232,9 @@ impl Metrics {
             self.passwords_hashed.clone(),
         );
         registry.register(
-            "log_lines_dropped",
-            "Log lines that were dropped, since standard error took none",
-            self.log_lines_dropped.clone(),
+            "log_lines_lost",
+            "Log lines that are lost, since standard error took none",
+            self.log_lines_lost.clone(),
         );
         registry.register(
             "revocations_pending",
@@ -316,7 +316,7 @@ impl Metrics {
     pub fn render(&self, gauges: Gauges) -> Result<String, std::fmt::Error> {
         for (counter, count) in [
             (&self.passwords_hashed, gauges.passwords_hashed),
-            (&self.log_lines_dropped, gauges.log_lines_dropped),
+            (&self.log_lines_lost, gauges.log_lines_lost),
         ] {
             let counter: &AtomicU64 = counter.inner();
             counter.store(count, Ordering::Relaxed);
@@ -360,7 +360,7 @@ mod tests {
         metrics.cluster_request(ClusterOutcome::Failed);
         let gauges = Gauges {
             passwords_hashed: 7,
-            log_lines_dropped: 5,
+            log_lines_lost: 5,
             pending: Some(Pending {
                 revocations: 3,
                 mails: 2,
@@ -377,7 +377,7 @@ mod tests {
             r#"latchkey_auth_limited_total{limit="logins_of_address"} 1"#,
             r#"latchkey_auth_store_failures_total{trouble="full"} 1"#,
             "latchkey_auth_passwords_hashed_total 7",
-            "latchkey_auth_log_lines_dropped_total 5",
+            "latchkey_auth_log_lines_lost_total 5",
             "latchkey_auth_revocations_pending 3",
             "latchkey_auth_mails_pending 2",
             "latchkey_auth_events_pending 4",

@@ -5,13 +5,18 @@ use std::{
     io,
     os::fd::AsFd as _,
     panic::{self, PanicHookInfo},
-    sync::OnceLock,
-    time::Instant,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use shared_claims::forwarded::ReportInterval;
 use tracing::{Event, Level, Metadata};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer,
     filter::Targets,
@@ -35,31 +40,83 @@ const TLS_CRATE: &str = "rustls";
 /// Maximum number of lines that wait for standard error. Further ones are dropped and counted.
 const QUEUED_LINES: usize = 8192;
 
-/// Counter of the dropped lines.
-static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+/// Maximum time for the last lines when the process ends.
+const LAST_LINES: Duration = Duration::from_millis(1500);
+
+/// Counter of the lines that found the queue full.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Number of lines that standard error refused.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Standard error, by a descriptor of its own: the lock of `io::stderr` is held during a write.
+struct Stderr(File);
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                REFUSED.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log of the process. Dropping it waits for the last lines, as long as [`LAST_LINES`].
+pub struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (sender, written) = mpsc::channel();
+        // With a full queue, the guard writes to standard output, which may be the same pipe.
+        let waiting = thread::Builder::new().spawn(move || {
+            drop(guard);
+            let _ = sender.send(());
+        });
+        if waiting.is_ok() {
+            let _ = written.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+/// Starts the thread that writes lines to standard error.
+fn start_writer() -> io::Result<(NonBlocking, Log)> {
+    let stderr = Stderr(File::from(io::stderr().as_fd().try_clone_to_owned()?));
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .thread_name("log")
+        .finish(stderr);
+    // The process starts logging once.
+    let _ = DROPPED.set(writer.error_counter());
+    Ok((writer, Log(Some(guard))))
+}
+
+/// Number of lines that are lost: they found the queue full, or standard error refused them.
+pub fn lost_lines() -> u64 {
+    let dropped = DROPPED.get().map(ErrorCounter::dropped_lines);
+    let dropped = u64::try_from(dropped.unwrap_or_default()).unwrap_or(u64::MAX);
+    dropped.saturating_add(REFUSED.load(Ordering::Relaxed))
+}
 
 /// Starts logging for the whole process, at the level that `RUST_LOG` asks for (INFO by default). A thread of its own
-/// writes the lines, so that nobody waits for a slow disk or a full pipe; dropping the guard waits for the last ones,
-/// for about a second at most.
+/// writes the lines, so that nobody waits for a slow disk or a full pipe.
 ///
 /// # Errors
 ///
 /// When logging was started before, or there is no standard error.
-pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<WorkerGuard> {
+pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<Log> {
     let (requested, unreadable) = match rust_log.map(str::parse::<Targets>) {
         None => (Targets::new().with_default(Level::INFO), false),
         Some(Ok(targets)) => (targets, false),
         Some(Err(_)) => (Targets::new().with_default(Level::INFO), true),
     };
     let filter = LineFilter::new(requested);
-    // A file of its own: the lock of `io::stderr` is held during a write.
-    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUED_LINES)
-        .thread_name("log")
-        .finish(stderr);
-    // The process starts logging once.
-    let _ = DROPPED_LINES.set(writer.error_counter());
+    let (writer, log) = start_writer()?;
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = match format {
         LogFormat::Text => layer.with_ansi(false).boxed(),
@@ -72,13 +129,7 @@ pub fn start(format: LogFormat, rust_log: Option<&str>) -> anyhow::Result<Worker
     if unreadable {
         tracing::warn!("RUST_LOG cannot be read and is ignored");
     }
-    Ok(guard)
-}
-
-/// Number of lines that were dropped.
-pub fn dropped_lines() -> u64 {
-    let dropped = DROPPED_LINES.get().map(ErrorCounter::dropped_lines);
-    u64::try_from(dropped.unwrap_or_default()).unwrap_or(u64::MAX)
+    Ok(log)
 }
 
 /// Logs a panic as one line with its place in the code. The message is left out: it can quote what a visitor

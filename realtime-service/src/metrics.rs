@@ -18,7 +18,7 @@ use shared_claims::Rejection;
 
 pub use self::back_end::BackEndMetrics;
 pub use self::labels::{Cause, ClusterOutcome, FetchOutcome, Limit};
-use crate::{limits::Quotas, telemetry::dropped_lines};
+use crate::{limits::Quotas, telemetry::lost_lines};
 
 /// The media type of [`Metrics::render`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,7 +52,7 @@ pub struct Metrics {
     cluster_connections: Counter,
     cluster_requests: Family<Labels<1>, Counter>,
     cluster_epochs: Counter,
-    log_lines_dropped: Counter,
+    log_lines_lost: Counter,
 }
 
 impl Metrics {
@@ -135,9 +135,9 @@ impl Metrics {
                 &self.cluster_epochs,
             ),
             (
-                "log_lines_dropped",
-                "Log lines that were dropped, since standard error took none",
-                &self.log_lines_dropped,
+                "log_lines_lost",
+                "Log lines that are lost, since standard error took none",
+                &self.log_lines_lost,
             ),
         ];
         for (name, help, counter) in counters {
@@ -291,8 +291,8 @@ impl Metrics {
         ] {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let dropped: &AtomicU64 = self.log_lines_dropped.inner();
-        dropped.store(dropped_lines(), Ordering::Relaxed);
+        let lost: &AtomicU64 = self.log_lines_lost.inner();
+        lost.store(lost_lines(), Ordering::Relaxed);
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)

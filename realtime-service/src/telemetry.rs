@@ -1,8 +1,20 @@
 //! Logging: to standard error, and of our own crates alone below INFO.
 
-use std::{fs::File, io, os::fd::AsFd as _, sync::OnceLock};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd as _,
+    panic::{self, PanicHookInfo},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::Directive};
 
 use crate::config::LogFormat;
@@ -14,25 +26,78 @@ const OWN_CRATES: [&str; 2] = ["realtime_service", "shared_claims"];
 /// Maximum number of lines that wait for standard error. Further ones are dropped and counted.
 const QUEUED_LINES: usize = 8192;
 
-/// Counter of the dropped lines.
-static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+/// Maximum time for the last lines when the process ends.
+const LAST_LINES: Duration = Duration::from_millis(1500);
 
-/// Starts logging. Lines that were written before it are lost. A thread of its own writes the lines, so that nobody
-/// waits for a slow disk or a full pipe; dropping the guard waits for the last ones, for about a second at most.
-///
-/// # Errors
-///
-/// When there is no standard error.
-pub fn init(format: LogFormat) -> io::Result<WorkerGuard> {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    // A file of its own: the lock of `io::stderr` is held during a write.
-    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+/// Counter of the lines that found the queue full.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Number of lines that standard error refused.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Standard error, by a descriptor of its own: the lock of `io::stderr` is held during a write.
+struct Stderr(File);
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                REFUSED.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log of the process. Dropping it waits for the last lines, as long as [`LAST_LINES`].
+pub struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (sender, written) = mpsc::channel();
+        // With a full queue, the guard writes to standard output, which may be the same pipe.
+        let waiting = thread::Builder::new().spawn(move || {
+            drop(guard);
+            let _ = sender.send(());
+        });
+        if waiting.is_ok() {
+            let _ = written.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+/// Starts the thread that writes lines to standard error.
+fn start_writer() -> io::Result<(NonBlocking, Log)> {
+    let stderr = Stderr(File::from(io::stderr().as_fd().try_clone_to_owned()?));
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .thread_name("log")
         .finish(stderr);
     // The process starts logging once.
-    let _ = DROPPED_LINES.set(writer.error_counter());
+    let _ = DROPPED.set(writer.error_counter());
+    Ok((writer, Log(Some(guard))))
+}
+
+/// Number of lines that are lost: they found the queue full, or standard error refused them.
+pub fn lost_lines() -> u64 {
+    let dropped = DROPPED.get().map(ErrorCounter::dropped_lines);
+    let dropped = u64::try_from(dropped.unwrap_or_default()).unwrap_or(u64::MAX);
+    dropped.saturating_add(REFUSED.load(Ordering::Relaxed))
+}
+
+/// Starts logging. Lines that were written before it are lost. A thread of its own writes the lines, so that nobody
+/// waits for a slow disk or a full pipe.
+///
+/// # Errors
+///
+/// When there is no standard error.
+pub fn init(format: LogFormat) -> io::Result<Log> {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let (writer, log) = start_writer()?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(own_crates_only(&wanted))
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
@@ -42,13 +107,14 @@ pub fn init(format: LogFormat) -> io::Result<WorkerGuard> {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),
     };
-    Ok(guard)
+    panic::set_hook(Box::new(log_panic));
+    Ok(log)
 }
 
-/// Number of lines that were dropped.
-pub fn dropped_lines() -> u64 {
-    let dropped = DROPPED_LINES.get().map(ErrorCounter::dropped_lines);
-    u64::try_from(dropped.unwrap_or_default()).unwrap_or(u64::MAX)
+/// Logs a panic as one line with its place in the code. The message is left out: it can quote what a client sent.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, "panic");
 }
 
 /// `wanted` as far as it is about our own crates; INFO for all else.

@@ -33,7 +33,7 @@ const isAnswered = (answer) => isRefresh(answer) && answer.request().method() ==
 async function putToSleep(page) {
   const protocol = await page.context().newCDPSession(page);
   await protocol.send("Debugger.enable");
-  const paused = new Promise((resolve) => protocol.once("Debugger.paused", resolve));
+  const paused = beforeDeadline("pause", (resolve) => protocol.once("Debugger.paused", resolve));
   await protocol.send("Debugger.pause");
   const statement = protocol.send("Runtime.evaluate", { expression: "null" }).catch(() => {});
   await paused;
@@ -191,7 +191,7 @@ test("a page that was asleep while its token ended goes on", async (t) => {
 
 test("a page that falls asleep in a renewal does not keep the others from theirs", async (t) => {
   const page = await openLobby(t, "SHORT_");
-  const renewal = await new Promise((resolve) => page.route(/\/token\/refresh$/, resolve, { times: 1 }));
+  const renewal = await beforeDeadline("renewal", (resolve) => page.route(/\/token\/refresh$/, resolve, { times: 1 }));
   const wake = await putToSleep(page);
   await renewal.continue();
   const tab = await openTab(page);

@@ -28,6 +28,15 @@ async fn metrics(stack: &Stack, admin: &str) -> String {
     answer.text().await.expect("a text")
 }
 
+/// Returns the value of a metric of the gateway that has no labels.
+pub(crate) async fn value(stack: &Stack, admin: &str, name: &str) -> u64 {
+    let text = metrics(stack, admin).await;
+    let start = format!("latchkey_realtime_{name} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start));
+    let value = value.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name}: {text}"))
+}
+
 /// Waits until each of `lines` stands in the metrics.
 pub(crate) async fn shown(stack: &Stack, admin: &str, lines: &[&str]) {
     eventually(&format!("{lines:?} in the metrics"), || async {

@@ -270,6 +270,12 @@ impl Binary {
         nix::sys::signal::kill(id, signal).expect("a process to signal");
     }
 
+    /// Waits until the process has ended, also when nobody reads its output.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        let exited = soon(self.name, self.child.wait()).await;
+        exited.expect("an exit status")
+    }
+
     /// Waits until the process has ended and its output is complete.
     pub(crate) async fn ended(mut self) -> Ended {
         let status = soon(self.name, self.child.wait())

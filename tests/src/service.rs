@@ -147,6 +147,19 @@ impl Stack {
         ]
     }
 
+    /// Asks the gateway to stop, and waits until its process has ended, also when nobody reads its log.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway is no process of its own.
+    pub async fn stop_gateway(mut self) -> Option<i32> {
+        let Service::Binary(gateway) = &mut self.gateway else {
+            panic!("the log of a service in this process is that of the test");
+        };
+        gateway.terminate();
+        gateway.exited().await.code()
+    }
+
     /// Sends SIGHUP to the gateway, and waits until it says `done`.
     ///
     /// # Panics

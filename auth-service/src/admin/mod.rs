@@ -84,7 +84,7 @@ async fn show_metrics(state: web::Data<AppState>) -> Result<HttpResponse, ApiErr
     let pending = tokio::time::timeout(LEVELS_DEADLINE, counting).await;
     let gauges = Gauges {
         passwords_hashed: state.users().passwords().verified(),
-        log_lines_dropped: telemetry::dropped_lines(),
+        log_lines_lost: telemetry::lost_lines(),
         pending: pending.ok().and_then(Result::ok),
     };
     let text = state

@@ -65,6 +65,11 @@ pub enum LoginProof<'a> {
 }
 
 impl LoginProof<'_> {
+    /// Whether it is more than a password, as an account with a second factor asks for.
+    pub(super) fn is_beyond_password(&self) -> bool {
+        !matches!(self, Self::PasswordAlone)
+    }
+
     /// Spends the proof of an account; `false` when a part of it was spent before. Rows are locked in the
     /// order of [`super::audit`].
     pub(super) async fn spend(

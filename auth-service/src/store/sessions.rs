@@ -60,7 +60,7 @@ pub struct NewSession<'a> {
 pub enum SessionStarted {
     /// The session was written, and its proof was spent.
     Fine,
-    /// The account was shut, or its password changed, since it was looked at.
+    /// The account was shut, its password changed, or a second factor confirmed, since it was looked at.
     AccountChanged,
     /// A part of the proof was spent before.
     ProofSpent,
@@ -154,8 +154,7 @@ impl Ending<'_> {
 }
 
 impl Store {
-    /// Writes a session with its refresh token, and spends the proof of its login. Unless both are done,
-    /// nothing is.
+    /// Writes a session with its refresh token, and spends the proof of its login, or does nothing.
     ///
     /// # Errors
     ///
@@ -167,12 +166,10 @@ impl Store {
     ) -> Result<SessionStarted, StoreError> {
         let session = new.session;
         let mut transaction = self.begin().await?;
-        // A change of the account that is under way ends first, and one that comes waits for us. On SQLite a
-        // transaction writes alone, and need not ask.
+        // Changes of the account end first, or wait for this. On SQLite a transaction writes alone.
         if matches!(transaction.connection, OpenTransaction::Postgres(_))
             && !lock_account(&mut transaction, &session.user_id, new.password_version).await?
         {
-            transaction.roll_back().await?;
             return Ok(SessionStarted::AccountChanged);
         }
         let inserted = on_transaction!(&mut transaction, |connection| {
@@ -180,7 +177,9 @@ impl Store {
                 "insert into sessions (id, user_id, client_id, created_at, used_at, expires_at, \
                                        device, address, token_expires_at) \
                  select $1, id, $3, $4, $5, $6, $7, $8, $9 from users \
-                 where id = $2 and password_version = $10 and disabled_at is null",
+                 where id = $2 and password_version = $10 and disabled_at is null \
+                   and ($11 or not exists (select 1 from totp_secrets \
+                                           where user_id = $2 and confirmed_at is not null))",
             )
             .bind(&session.id)
             .bind(&session.user_id)
@@ -192,6 +191,7 @@ impl Store {
             .bind(&session.address)
             .bind(session.created_at.saturating_add(new.token_lifetime_secs))
             .bind(new.password_version)
+            .bind(proof.is_beyond_password())
             .execute(connection)
             .await?
             .rows_affected()

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Link,
     channels::Channels,
-    connection::{Connection, Limits, Receiver},
+    connection::{Connection, Limits, Receiver, is_unanswered},
     link::is_of_moving_slot,
     sentinel,
     shard::{Anchor, Shard},
@@ -56,13 +56,8 @@ impl Shard {
             true => self.open(&address, generation, &lost).await?,
             false => connection.clone(),
         };
-        let server: String = cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await?;
-        let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let run_id: Arc<str> = run_id.context("INFO names no run_id")?.trim().into();
-        let (incarnation, tenure) = self.begin(&mut connection, &run_id).await?;
+        let run = read_run(&mut connection).await?;
+        let (incarnation, tenure) = self.begin(&mut connection, &run).await?;
         let link = Arc::new(Link {
             terms: self.terms.clone(),
             connection,
@@ -72,7 +67,7 @@ impl Shard {
             tenure,
             former_tenures: "".into(),
             incarnation,
-            run_id,
+            run,
             lost,
             silence: Arc::new(Silence::new()),
         });
@@ -131,17 +126,17 @@ impl Shard {
     async fn begin(
         &self,
         connection: &mut Connection,
-        run_id: &str,
+        run: &str,
     ) -> anyhow::Result<(Arc<str>, Arc<str>)> {
         if self.terms.is_sharded() {
             let anchor = self.anchor().context("the shard has no slots")?;
-            let tenure = hold_anchor(connection, &anchor, run_id, "").await?;
+            let tenure = hold_anchor(connection, &anchor, run, "").await?;
             // Deleted data takes the key of the tenure with it.
             return Ok((tenure.clone(), tenure));
         }
         let mut begin = BEGIN.key(self.terms.name("incarnation"));
         begin.key(self.terms.name("tenure"));
-        begin.arg(run_id).arg(random_id());
+        begin.arg(run).arg(random_id());
         let (incarnation, tenure): (String, String) = begin.invoke_async(connection).await?;
         Ok((incarnation.into(), tenure.into()))
     }
@@ -180,8 +175,8 @@ impl Shard {
             let answer: RedisResult<Option<String>> = match &anchor {
                 // The highest slot is another one now.
                 Some(anchor) if Some(anchor) != held.as_ref() => {
-                    let (run_id, tenure) = (&link.run_id, &link.tenure);
-                    let answer = hold_anchor(&mut connection, anchor, run_id, tenure).await;
+                    let (run, tenure) = (&link.run, &link.tenure);
+                    let answer = hold_anchor(&mut connection, anchor, run, tenure).await;
                     answer.map(|tenure| Some(tenure.to_string()))
                 }
                 Some(anchor) => {
@@ -198,14 +193,19 @@ impl Shard {
                 }
             };
             match &answer {
-                Ok(_) => waiting.answer(),
-                Err(_) => drop(waiting),
+                Err(error) if is_unanswered(error) => drop(waiting),
+                _ => waiting.answer(),
             }
             match answer {
                 Ok(Some(incarnation)) if *incarnation == *link.incarnation => held = anchor,
                 Ok(_) => return "its data was deleted".to_owned(),
                 Err(error) if is_of_moving_slot(&error) => self.terms.map_outdated.notify_one(),
                 Err(error) => return error.to_string(),
+            }
+            match read_run(&mut connection).await {
+                Ok(run) if run == link.run => {}
+                Ok(_) => return "it was a replica, or became one".to_owned(),
+                Err(error) => return format!("{error:#}"),
             }
             match self.channels.check(link).await {
                 Ok(true) => self.terms.map_outdated.notify_one(),
@@ -248,16 +248,33 @@ impl Receiver for Subscriptions {
     }
 }
 
+/// Returns a text that stands for the server's process for as long as it is a primary. A replica that becomes one
+/// keeps the replication id of its former primary as its second one. It may have got older data there than it had as a
+/// primary before.
+async fn read_run(connection: &mut Connection) -> anyhow::Result<Arc<str>> {
+    let mut info = cmd("INFO");
+    info.arg("server").arg("replication");
+    let info: String = info.query_async(connection).await?;
+    let value = |name: &str| {
+        let mut lines = info.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map(str::trim)
+    };
+    let run_id = value("run_id").context("INFO names no run_id")?;
+    let followed = value("master_replid2").context("INFO names no master_replid2")?;
+    Ok(format!("{run_id}:{followed}").into())
+}
+
 /// Returns the tenure of a shard by its key; where that is none of this run, it becomes `tenure`, or
 /// another one.
 async fn hold_anchor(
     connection: &mut Connection,
     anchor: &Anchor,
-    run_id: &str,
+    run: &str,
     tenure: &str,
 ) -> RedisResult<Arc<str>> {
     let mut hold = ANCHOR.key(&anchor.key);
-    hold.arg(run_id).arg(random_id()).arg(tenure);
+    hold.arg(run).arg(random_id()).arg(tenure);
     let tenure: String = hold.invoke_async(connection).await?;
     Ok(tenure.into())
 }

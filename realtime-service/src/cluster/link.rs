@@ -32,8 +32,8 @@ pub struct Link {
     pub(super) former_tenures: Arc<str>,
     /// What the server keeps under the key of its incarnation until all its data is deleted.
     pub(super) incarnation: Arc<str>,
-    /// The run of the server's process, by `INFO`.
-    pub(super) run_id: Arc<str>,
+    /// The run of the server's process as a primary, by `INFO`.
+    pub(super) run: Arc<str>,
     pub(super) lost: CancellationToken,
     pub(super) silence: Arc<Silence>,
 }
@@ -102,17 +102,21 @@ impl Link {
     }
 
     /// Awaits `work`, which asks the server, until the server is silent: it has not answered any request for a quarter
-    /// of a second. Does not begin the work if it is silent already, so that a server that is stopped does not have
-    /// to answer all of it later.
+    /// of a second. Does not poll the work if it is known to be silent, so that a server that is stopped does not have
+    /// to answer all of it later. The heartbeat ends a silence.
     ///
     /// # Errors
     ///
     /// When the server is silent.
     pub async fn unless_silent<T>(&self, work: impl Future<Output = T>) -> Result<T, Away> {
+        if self.silence.is_known() {
+            return Err(Away);
+        }
         tokio::select! {
             biased;
-            () = self.silence.begun() => Err(Away),
+            // An answer that has arrived counts, also when this process was slow to take it.
             outcome = work => Ok(outcome),
+            () = self.silence.begun() => Err(Away),
         }
     }
 

@@ -55,6 +55,11 @@ impl Silence {
         }
     }
 
+    /// Whether the server was found silent, and has not answered since.
+    pub(super) fn is_known(&self) -> bool {
+        self.lock().is_silent
+    }
+
     /// Waits until the server is silent.
     pub(super) async fn begun(&self) {
         loop {

@@ -113,6 +113,32 @@ async fn a_server_that_is_primary_again_begins_a_tenure_that_all_gateways_have()
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
+async fn a_server_that_was_a_replica_begins_a_tenure_though_nobody_has_seen_another_primary() {
+    let [server, other] = [
+        testing::OwnServer::start().await,
+        testing::OwnServer::start().await,
+    ];
+    let cluster = testing::connected(&server.settings()).await;
+    let link = cluster.link().expect("a connection");
+    // The other one has the data and the tenure of this moment, and keeps them.
+    other.take_data_of(&server).await;
+    server.take_data_of(&other).await;
+    within("another tenure", async {
+        while cluster
+            .link()
+            .is_ok_and(|now| now.tenure() == link.tenure())
+        {
+            tokio::task::yield_now().await;
+        }
+        cluster.connected().await;
+    })
+    .await;
+    let next = cluster.link().expect("a connection");
+    assert_ne!(next.tenure(), link.tenure());
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_channel_is_its_last_listeners_until_that_one_ends() {
     let cluster = testing::connected(&testing::settings()).await;
     let ((first, mut to_first), (second, mut to_second)) = (ear(), ear());

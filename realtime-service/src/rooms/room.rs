@@ -7,10 +7,11 @@ mod following;
 mod peers;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 
 use self::{delivery::Backlog, epochs::Epochs, following::Following, peers::Peers};
@@ -25,7 +26,6 @@ use super::{
     presence::{Change, People},
 };
 use crate::{
-    cluster::Listener,
     outbox::{Now, SendError},
     transport::{Packet, turn::Turn},
 };
@@ -176,14 +176,18 @@ impl Room {
         }
     }
 
-    async fn listen_and_read(self: &Arc<Self>, selection: &Selection) -> Result<Extract, LogError> {
-        if let Some(log) = self.log.redis() {
-            let room: Weak<Self> = Arc::downgrade(self);
-            let listener: Weak<dyn Listener> = room;
+    /// Listens to other gateways, from when this returns, whatever becomes of the future, which reads the log.
+    fn listen_and_read(
+        self: &Arc<Self>,
+        selection: &Selection,
+    ) -> impl Future<Output = Result<Extract, LogError>> {
+        let log = self.log.redis();
+        let listening = log.map(|log| log.listen(Arc::<Self>::downgrade(self)));
+        async move {
             // What is lost before the channel is confirmed is read then.
-            let _ = log.listen(listener).await;
+            let _ = OptionFuture::from(listening).await;
+            self.log.read(selection).await
         }
-        self.log.read(selection).await
     }
 
     /// Follows the log to what was read of it. Returns the number of epochs before that one; `None` when

@@ -13,6 +13,7 @@ use crate::{
 
 super::on_both! {
     a_code_is_spent_with_the_session_and_once,
+    a_second_factor_that_is_confirmed_during_a_login_is_asked_for,
     a_login_without_a_session_spends_nothing,
     of_logins_at_once_with_one_code_one_starts_a_session,
 }
@@ -45,6 +46,21 @@ async fn challenge(own: &OwnStore, text: &str) -> Hash {
 async fn log_in(store: &Store, code: OneTimeCode, challenge: &Hash, token: &str) -> SessionStarted {
     let proof = LoginProof::Code { code, challenge };
     start_by(store, "alice", &Hash::of(token), proof).await.0
+}
+
+async fn a_second_factor_that_is_confirmed_during_a_login_is_asked_for(own: OwnStore) {
+    let log_in = async |token: &str| {
+        let hash = Hash::of(token);
+        let (outcome, _) = start_by(&own, "alice", &hash, LoginProof::PasswordAlone).await;
+        outcome
+    };
+    start(&own, "alice", &Hash::of("token")).await;
+    let stored = own.put_totp_secret("alice", b"sealed", NOW).await;
+    assert!(stored.expect("a write"));
+    assert_eq!(log_in("one").await, SessionStarted::Fine);
+    let confirmed = own.confirm_totp("alice", 7, &[], NOW).await;
+    assert!(confirmed.expect("a write"));
+    assert_eq!(log_in("two").await, SessionStarted::AccountChanged);
 }
 
 async fn a_code_is_spent_with_the_session_and_once(own: OwnStore) {

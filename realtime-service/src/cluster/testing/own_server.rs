@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use redis::{Client, cmd};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -29,6 +30,8 @@ impl OwnServer {
         let port = free.expect("a free port").port();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        // A replica takes the data of its primary over the network, and not by a file.
+        command.args(["--repl-diskless-load", "swapdb"]);
         command
             .args(["--port", &port.to_string()])
             .stdout(Stdio::null());
@@ -39,6 +42,33 @@ impl OwnServer {
             sleep(Duration::from_millis(5)).await;
         }
         this
+    }
+
+    /// Takes the data of `primary` in place of its own, as its replica, and is a primary again.
+    pub(crate) async fn take_data_of(&self, primary: &Self) {
+        let client = Client::open(self.settings().url).expect("a URL");
+        let connection = client.get_multiplexed_async_connection().await;
+        let mut connection = connection.expect("a connection");
+        let mut follow = cmd("REPLICAOF");
+        follow.arg("127.0.0.1").arg(primary.port);
+        let () = follow
+            .query_async(&mut connection)
+            .await
+            .expect("a replica");
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let mut info = cmd("INFO");
+            let info = info.arg("replication").query_async(&mut connection).await;
+            let info: String = info.expect("an answer");
+            if info.contains("master_link_status:up") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the data does not arrive");
+            sleep(Duration::from_millis(5)).await;
+        }
+        let mut lead = cmd("REPLICAOF");
+        let lead = lead.arg("NO").arg("ONE").query_async(&mut connection).await;
+        let () = lead.expect("a primary");
     }
 
     /// Settings of gateways that use the server.

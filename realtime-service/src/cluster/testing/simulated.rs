@@ -242,7 +242,9 @@ impl State {
         let answer = match name.as_str() {
             "HELLO" => b"%1\r\n+server\r\n+redis\r\n".to_vec(),
             "CLIENT" => simple("OK"),
-            "INFO" => bulk(format!("run_id:{}\r\n", self.store.run()).as_bytes()),
+            "INFO" => {
+                bulk(format!("run_id:0\r\nmaster_replid2:{}\r\n", self.store.run()).as_bytes())
+            }
             "GET" => self.store.incarnation(),
             "SUBSCRIBE" | "UNSUBSCRIBE" => return self.subscribe(number, &name, &command[1..]),
             "SCRIPT" => {

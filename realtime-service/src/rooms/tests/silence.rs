@@ -74,6 +74,29 @@ async fn a_crowd_that_enters_while_redis_is_silent_leaves_it_no_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_that_is_entered_in_a_silence_gets_the_messages_of_other_gateways() {
+    let redis = SimulatedRedis::new(0, Harm::default());
+    let clusters = [simulated(&redis).0, simulated(&redis).0];
+    for cluster in &clusters {
+        cluster.connected().await;
+    }
+    let link = clusters[0].link().expect("a connection");
+    let [here, elsewhere] = clusters.map(Gateway::around);
+    redis.pause();
+    // The heartbeat is not answered.
+    let silent = link.unless_silent(std::future::pending::<()>()).await;
+    silent.expect_err("a silence");
+    let stream = Stream::default();
+    let mut client = Client::enter(&here, &stream, 0).await;
+    redis.resume();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    client.read();
+    elsewhere.publish(&stream, "one").await;
+    client.finish(&here).await;
+    assert_eq!(client.heard, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_room_that_nobody_was_in_is_entered_while_redis_is_silent() {
     let (redis, gateway) = start().await;
     let stream = Stream::default();

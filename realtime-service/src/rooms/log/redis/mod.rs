@@ -107,14 +107,15 @@ impl RedisLog {
         }
     }
 
-    /// Has `listener` get the messages of all gateways.
-    pub(in crate::rooms) async fn listen(
+    /// Has `listener` get the messages of all gateways: from when this returns, if the server can be reached, and
+    /// later otherwise. The future waits until the server has confirmed it.
+    pub(in crate::rooms) fn listen(
         &self,
         listener: Weak<dyn Listener>,
-    ) -> Result<(), LogError> {
+    ) -> impl Future<Output = Result<(), LogError>> + use<> {
         let listener = self.listener.get_or_init(|| listener);
         let listening = self.logs.cluster.listen(&self.channel, listener.clone());
-        listening.await.map_err(LogError::from)
+        async move { listening.await.map_err(LogError::from) }
     }
 
     /// Ends what [`Self::listen`] began.
