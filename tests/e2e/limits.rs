@@ -361,16 +361,20 @@ async fn a_thousand_connections_that_never_connect_are_gone_in_time_and_hold_nob
     idle_connections_are_gone(&stack, 1_000).await;
 }
 
+/// Allows as many open files as the system does, and fails if these are fewer than `least`. Processes inherit it.
+pub(crate) fn allow_open_files(least: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    assert!(most > least, "only {most} files can be open");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a higher limit");
+}
+
 /// With the gateway in a process of its own each side needs 10,000 descriptors, not one both.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn ten_thousand_connections_that_never_connect_are_gone_in_time_and_hold_nobody_up() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    assert!(most > 10_500, "only {most} files can be open");
-    // The gateway inherits it.
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a higher limit");
+    allow_open_files(10_500);
     let stack = Stack::start_with(Options::default().mode(Mode::Binaries).log("warn")).await;
     idle_connections_are_gone(&stack, 10_000).await;
 }
