@@ -16,7 +16,7 @@ const BACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Handshakes of one measurement.
 const HANDSHAKES: u32 = 2000;
 /// Sessions that are revoked in one measurement.
-const SESSIONS: u32 = 50;
+const SESSIONS: u32 = 200;
 
 /// 99th percentiles of operations that need one gateway alone, in milliseconds.
 #[derive(Clone, Copy)]
