@@ -34,7 +34,7 @@ const PAGE_BYTES: usize = 4096;
 #[derive(Clone, Default)]
 pub(crate) struct Output(Arc<(Mutex<String>, Notify)>, Arc<tokio::sync::Mutex<()>>);
 
-/// Lines of a process that are not read. Dropped, they are.
+/// Lines of a process that are not read until this is dropped.
 pub struct UnreadLines {
     _lock: OwnedMutexGuard<()>,
 }

@@ -65,7 +65,7 @@ pub enum LoginProof<'a> {
 }
 
 impl LoginProof<'_> {
-    /// Whether it is more than a password, as an account with a second factor asks for.
+    /// Returns whether there is more than the password, as an account with a second factor asks for.
     pub(super) fn is_beyond_password(&self) -> bool {
         !matches!(self, Self::PasswordAlone)
     }

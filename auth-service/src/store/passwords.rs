@@ -12,7 +12,7 @@ use super::{
 };
 use crate::credentials::hash::StoredHash;
 
-/// What a login to an account has to prove.
+/// Proofs that a login to an account needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
 pub struct LoginRequirements {
     /// The number of the password; `None` when there is no such account.
@@ -22,7 +22,7 @@ pub struct LoginRequirements {
 }
 
 impl Store {
-    /// Returns what a login to an account has to prove now. The query has one row whether or not there is such
+    /// Returns the proofs that a login to an account needs now. The query has one row whether or not there is such
     /// an account, so that it takes the same time.
     ///
     /// # Errors
