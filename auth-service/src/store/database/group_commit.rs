@@ -18,14 +18,17 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::SqliteConnection;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard, oneshot},
     time::{Instant, timeout},
 };
 
-use super::deadlines::{ACQUIRE_TIMEOUT, WAIT_DEADLINE, in_time};
+use super::{
+    deadlines::{ACQUIRE_TIMEOUT, WAIT_DEADLINE, in_time},
+    sqlite::{Lent, SqliteConnections},
+};
 use crate::store::StoreError;
 
 /// Maximum number of transactions that are committed together.
@@ -50,7 +53,9 @@ type Turn = OwnedMutexGuard<Option<Group>>;
 /// Transactions that are committed together.
 #[derive(Debug)]
 struct Group {
-    transaction: Transaction<'static, Sqlite>,
+    connection: Lent,
+    /// The runtime that rolls back.
+    runtime: Handle,
     opened_at: Instant,
     /// The members that have ended.
     awaiting_commit: Vec<oneshot::Sender<Result<(), StoreError>>>,
@@ -94,7 +99,7 @@ impl WriterQueue {
     /// # Errors
     ///
     /// When the wait takes too long, or the database fails.
-    pub(super) async fn begin(&self, writer: &SqlitePool) -> Result<Member, StoreError> {
+    pub(super) async fn begin(&self, writer: &SqliteConnections) -> Result<Member, StoreError> {
         let started = timeout(WAIT_DEADLINE, async {
             let queued = QueuedBegin::new(self);
             let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.group).lock_owned());
@@ -161,7 +166,7 @@ impl Drop for QueuedBegin<'_> {
 
 impl Member {
     /// Joins the current group, or opens one.
-    async fn start(&mut self, writer: &SqlitePool) -> Result<(), StoreError> {
+    async fn start(&mut self, writer: &SqliteConnections) -> Result<(), StoreError> {
         let Some(turn) = &mut self.turn else {
             return Err(StoreError::Aborted);
         };
@@ -175,7 +180,7 @@ impl Member {
                     return Err(StoreError::Batch(error));
                 }
             }
-            group => *group = Some(Group::begin(writer).await?),
+            group => *group = Some(Group::begin(writer, &self.queue.runtime).await?),
         }
         self.progress = Progress::Open;
         Ok(())
@@ -195,7 +200,7 @@ impl Member {
             Progress::Failed => Err(StoreError::Aborted),
             Progress::Starting | Progress::Open => {
                 let group = self.group().ok_or(StoreError::Aborted)?;
-                Ok(&mut group.transaction)
+                Ok(&mut group.connection.connection)
             }
         }
     }
@@ -272,13 +277,22 @@ async fn commit_group(mut turn: Turn) {
 }
 
 impl Group {
-    async fn begin(writer: &SqlitePool) -> Result<Self, StoreError> {
-        Ok(Self {
-            transaction: writer.begin_with("begin immediate").await?,
+    async fn begin(writer: &SqliteConnections, runtime: &Handle) -> Result<Self, StoreError> {
+        let mut group = Self {
+            connection: writer.lend().await?,
+            runtime: runtime.clone(),
             opened_at: Instant::now(),
             awaiting_commit: Vec::new(),
             needs_rollback: false,
-        })
+        };
+        group.execute("begin immediate").await?;
+        Ok(group)
+    }
+
+    async fn execute(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        let connection = &mut self.connection.connection;
+        sqlx::query(statement).execute(connection).await?;
+        Ok(())
     }
 
     fn takes_members(&self) -> bool {
@@ -291,17 +305,12 @@ impl Group {
             // The savepoint stays, and is that of the next member.
             return self.roll_member_back().await;
         }
-        sqlx::query("savepoint member")
-            .execute(&mut *self.transaction)
-            .await?;
-        Ok(())
+        self.execute("savepoint member").await
     }
 
     /// Undoes the statements of the last member. It fails if SQLite has rolled the whole group back.
     async fn roll_member_back(&mut self) -> Result<(), StoreError> {
-        sqlx::query("rollback to member")
-            .execute(&mut *self.transaction)
-            .await?;
+        self.execute("rollback to member").await?;
         self.needs_rollback = false;
         Ok(())
     }
@@ -322,15 +331,30 @@ impl Group {
             if self.needs_rollback {
                 self.roll_member_back().await?;
             }
-            Ok(self.transaction.commit().await?)
+            self.execute("commit").await?;
+            self.connection.settle();
+            Ok(())
         })
         .await
     }
 
     /// Rolls back, and fails the members for one reason.
-    fn fail(self, error: &Arc<StoreError>) {
-        drop(self.transaction);
-        fail_all(self.awaiting_commit, error);
+    fn fail(mut self, error: &Arc<StoreError>) {
+        let awaiting_commit = std::mem::take(&mut self.awaiting_commit);
+        drop(self);
+        fail_all(awaiting_commit, error);
+    }
+}
+
+impl Drop for Group {
+    /// Rolls back what is not committed, and with it frees the lock that other processes wait for.
+    fn drop(&mut self) {
+        if self.connection.is_settled() {
+            return;
+        }
+        if let Some(connections) = SqliteConnections::of(&self.connection) {
+            self.runtime.spawn(async move { connections.lend().await });
+        }
     }
 }
 

@@ -5,19 +5,22 @@
 
 mod deadlines;
 mod group_commit;
+mod sqlite;
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use self::deadlines::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT};
+use self::deadlines::ACQUIRE_TIMEOUT;
+#[cfg(test)]
+pub(super) use self::sqlite::Lent;
 pub(super) use self::{
     deadlines::{WAIT_DEADLINE, in_time},
     group_commit::{Member, WriterQueue},
+    sqlite::SqliteConnections,
 };
 use super::{
     StoreError, file,
@@ -29,7 +32,7 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reading connections to SQLite, which reads in parallel under WAL; four saturate any login rate
 /// that the password pool lets through.
-const SQLITE_READERS: u32 = 4;
+const SQLITE_READERS: usize = 4;
 
 /// Connections to PostgreSQL, of which a server has a hundred by default for everybody.
 const POSTGRES_CONNECTIONS: u32 = 16;
@@ -37,7 +40,7 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 /// Connections to one of the two databases.
 #[derive(Clone, Debug)]
 pub(super) enum Pool {
-    Sqlite(SqlitePool),
+    Sqlite(SqliteConnections),
     Postgres(PgPool),
 }
 
@@ -52,8 +55,15 @@ pub(super) enum OpenTransaction {
 macro_rules! on_pool {
     ($pool:expr, |$executor:ident| $work:expr) => {
         match $pool {
-            $crate::store::database::Pool::Sqlite($executor) => {
-                $crate::store::database::in_time(async { Ok($work) }).await?
+            $crate::store::database::Pool::Sqlite(connections) => {
+                $crate::store::database::in_time(async {
+                    let mut lent = connections.lend().await?;
+                    let $executor = &mut lent.connection;
+                    let worked = $work;
+                    lent.settle();
+                    Ok(worked)
+                })
+                .await?
             }
             $crate::store::database::Pool::Postgres($executor) => {
                 $crate::store::database::in_time(async { Ok($work) }).await?
@@ -89,21 +99,13 @@ pub(super) use {on_pool, on_transaction};
 
 /// Whether a connection can be used again.
 ///
-/// SQLite itself rolls back when the disk is full, and sqlx then counts a transaction for ever that
-/// is none: the connection would take no other. A server may also have gone without a word, and
-/// sqlx would wait for it for as long.
-async fn is_reusable<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
+/// A server may have gone without a word, and sqlx would wait for it for as long.
+async fn is_reusable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // Queued work, such as a rollback, is done before the answer.
     tokio::time::timeout(RELEASE_DEADLINE, connection.ping())
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(!connection.is_in_transaction())
-}
-
-/// Whether the writing connection to SQLite can be used again. After a commit nothing is queued, so the
-/// thread of the connection need not be asked.
-async fn is_writer_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    Ok(!connection.is_in_transaction() || is_reusable(connection).await?)
 }
 
 /// Lets the server end a transaction whose client has gone without a word: it would keep its locks
@@ -123,38 +125,9 @@ impl Pool {
     ) -> Result<(Self, Self), StoreError> {
         file::create_private(path)?;
         let _nobody_else = file::lock_beside(path).await?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // NORMAL could lose what was acknowledged in a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            // A statement that changes many rows first saves their pages, so that it can be undone alone.
-            // From 64 KiB on, SQLite would create and remove a file for that with each statement.
-            .pragma("temp_store", "memory")
-            .disable_statement_logging();
-        // All are there from the start, and stay: one that is opened after somebody has removed the
-        // write-ahead log begins another, and what stands in the old one is lost at the end.
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .min_connections(connections)
-                .max_connections(connections)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                // A connection is a thread of this process, which sqlx has asked at the end of the use
-                // before. Each further question would cost two switches between threads.
-                .test_before_acquire(false)
-        };
-        // Readers never begin a transaction, so they need no check for one that was left open.
-        let writer = pool(1)
-            .after_release(|connection, _| Box::pin(is_writer_reusable(connection)))
-            .connect_with(options.clone())
-            .await?;
-        schema::prepare(&mut *writer.acquire().await?, opener).await?;
-        let readers = pool(SQLITE_READERS).connect_with(options).await?;
+        let writer = SqliteConnections::open(sqlite::options(path), 1).await?;
+        schema::prepare(&mut writer.lend().await?.connection, opener).await?;
+        let readers = SqliteConnections::open(sqlite::options(path), SQLITE_READERS).await?;
         Ok((Self::Sqlite(writer), Self::Sqlite(readers)))
     }
 

@@ -169,8 +169,11 @@ impl Store {
         };
         let items = to_json(batch)?;
         let found: String = in_time(async {
+            let mut lent = readers.lend().await?;
             let query = sqlx::query_scalar(FIND).bind(items);
-            Ok(query.fetch_one(readers).await?)
+            let found = query.fetch_one(&mut lent.connection).await?;
+            lent.settle();
+            Ok(found)
         })
         .await?;
         let found: Vec<Found> = from_json(&found)?;

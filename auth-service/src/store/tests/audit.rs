@@ -21,7 +21,7 @@ async fn remove_guards(own: &OwnStore) {
         Pool::Postgres(_) => &["alter table audit_events disable trigger user"],
     };
     for statement in statements {
-        own.try_execute(statement).await.expect(statement);
+        own.try_execute(*statement).await.expect(statement);
     }
 }
 

@@ -42,11 +42,7 @@ async fn add_alice(own: &OwnStore) {
     );
     for statement in [sessions, events] {
         let statement = sqlx::AssertSqlSafe(statement);
-        match &own.store.writer {
-            Pool::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
-            Pool::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
-        }
-        .expect("rows");
+        own.try_execute(statement).await.expect("rows");
     }
     assert!(own.count(NAMED).await > 2_400);
 }

@@ -1,8 +1,9 @@
 //! The store keeps its word on either database: what stands in `conformance` runs on both.
 
+use sqlx::SqlSafeStr;
 use tempfile::TempDir;
 
-use super::*;
+use super::{database::Lent, *};
 
 /// Makes of each function a test on SQLite and one on PostgreSQL.
 macro_rules! on_both {
@@ -58,6 +59,14 @@ fn sqlite_url() -> (DatabaseUrl, TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
     (url, directory)
+}
+
+/// A connection to the SQLite file.
+async fn lend(pool: &Pool) -> Lent {
+    match pool {
+        Pool::Sqlite(connections) => connections.lend().await.expect("a connection"),
+        Pool::Postgres(_) => panic!("not an SQLite file"),
+    }
 }
 
 /// A new database without tables on the server.
@@ -122,15 +131,24 @@ impl OwnStore {
 
     async fn count(&self, statement: &'static str) -> i64 {
         match &self.store.readers {
-            Pool::Sqlite(pool) => sqlx::query_scalar(statement).fetch_one(pool).await,
+            Pool::Sqlite(_) => {
+                let mut lent = lend(&self.store.readers).await;
+                sqlx::query_scalar(statement)
+                    .fetch_one(&mut lent.connection)
+                    .await
+            }
             Pool::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await,
         }
         .expect(statement)
     }
 
-    async fn try_execute(&self, statement: &'static str) -> sqlx::Result<()> {
+    async fn try_execute(&self, statement: impl SqlSafeStr) -> sqlx::Result<()> {
         match &self.store.writer {
-            Pool::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
+            Pool::Sqlite(_) => {
+                let mut lent = lend(&self.store.writer).await;
+                let executed = sqlx::query(statement).execute(&mut lent.connection);
+                executed.await.map(|_| ())
+            }
             Pool::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(|_| ()),
         }
     }

@@ -1,6 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use super::super::*;
+use super::{super::*, lend};
 
 #[tokio::test]
 async fn processes_that_make_the_same_database_at_once_all_get_it() {
@@ -39,15 +39,13 @@ async fn what_was_acknowledged_is_on_the_disk() {
     let store = Store::open(&DatabaseUrl::sqlite(&directory.path().join("new.db")))
         .await
         .expect("a store");
-    let Pool::Sqlite(writer) = &store.writer else {
-        panic!("not an SQLite file");
-    };
+    let mut writer = lend(&store.writer).await;
     let journal: String = sqlx::query_scalar("pragma journal_mode")
-        .fetch_one(writer)
+        .fetch_one(&mut writer.connection)
         .await
         .expect("a mode");
     let synchronous: i64 = sqlx::query_scalar("pragma synchronous")
-        .fetch_one(writer)
+        .fetch_one(&mut writer.connection)
         .await
         .expect("a level");
     assert_eq!((journal.as_str(), synchronous), ("wal", 2));

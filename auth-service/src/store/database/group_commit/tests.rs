@@ -4,6 +4,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::join_all};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use super::{super::Pool, *};
@@ -16,8 +17,8 @@ type Ended = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 
 /// A database whose commits are counted, while the clock stands still: on a slow machine no group grows old.
 struct Database {
-    _directory: TempDir,
-    writer: SqlitePool,
+    directory: TempDir,
+    writer: SqliteConnections,
     queue: WriterQueue,
     commits: Arc<AtomicI64>,
     _clock: mpsc::Sender<()>,
@@ -33,16 +34,16 @@ impl Database {
         };
         let commits = Arc::new(AtomicI64::new(0));
         let counted = Arc::clone(&commits);
-        let mut connection = writer.acquire().await.expect("a connection");
-        let mut handle = connection.lock_handle().await.expect("a handle");
+        let mut lent = writer.lend().await.expect("a connection");
+        let mut handle = lent.connection.lock_handle().await.expect("a handle");
         handle.set_commit_hook(move || {
             counted.fetch_add(1, Ordering::SeqCst);
             true
         });
         drop(handle);
-        drop(connection);
+        drop(lent);
         Self {
-            _directory: directory,
+            directory,
             writer,
             queue: WriterQueue::new(),
             commits,
@@ -77,8 +78,9 @@ impl Database {
 
     /// The clients that are on the disk.
     async fn ids(&self) -> Vec<String> {
+        let mut lent = self.writer.lend().await.expect("a connection");
         sqlx::query_scalar("select id from clients order by id")
-            .fetch_all(&self.writer)
+            .fetch_all(&mut lent.connection)
             .await
             .expect("ids")
     }
@@ -203,6 +205,22 @@ async fn a_member_that_is_dropped_takes_nothing_with_it() {
     committed(ended).await.expect("a commit");
     assert_eq!(database.ids().await, ["first", "third"]);
     assert_eq!(database.commits(), 1);
+}
+
+#[tokio::test]
+async fn a_group_that_is_dropped_leaves_the_file_to_other_processes() {
+    let database = Database::open().await;
+    let url = database.directory.path().join("new.db");
+    let url = format!("sqlite:{}", url.display());
+    let mut other = SqliteConnection::connect(&url).await.expect("a file");
+    let mut member = database.begin().await.expect("a turn");
+    add(&mut member, "one").await;
+    drop(member);
+    tokio::time::resume();
+    // It waits for five seconds at most.
+    let added = sqlx::query(ADD).bind("other").execute(&mut other).await;
+    added.expect("a write");
+    assert_eq!(database.ids().await, ["other"]);
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use shared_claims::authorization::{Action, AuthorizationDetail};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    OwnStore,
+    OwnStore, lend,
     sessions::{IDLE_SECS, NOW, is_live, is_rotated, reuse, rotate, start},
 };
 use crate::{
     store::{
-        EndReason, Ending, Exchange, Exchanged, ExchangedFor, Pool, Refreshed, SessionFilter,
-        Store, StoreError,
+        EndReason, Ending, Exchange, Exchanged, ExchangedFor, Refreshed, SessionFilter, Store,
+        StoreError,
         event::{Event, EventKind},
         exchange::{EXCHANGE, ExchangeQueue, FIND},
     },
@@ -73,18 +73,14 @@ fn is_undecided(outcome: &Exchanged) -> bool {
     matches!(outcome, Exchanged::Undecided)
 }
 
-fn sqlite(pool: &Pool) -> &sqlx::SqlitePool {
-    match pool {
-        Pool::Sqlite(pool) => pool,
-        Pool::Postgres(_) => panic!("not an SQLite file"),
-    }
-}
-
 /// Returns the tables' times of a token's session: last use, address, expiry of the access tokens.
 async fn session_row(own: &OwnStore, id: &str) -> (i64, String, i64) {
-    let pool = sqlite(&own.readers);
+    let mut lent = lend(&own.readers).await;
     let query = "select used_at, address, token_expires_at from sessions where id = $1";
-    let row = sqlx::query_as(query).bind(id).fetch_one(pool).await;
+    let row = sqlx::query_as(query)
+        .bind(id)
+        .fetch_one(&mut lent.connection)
+        .await;
     row.expect("a session")
 }
 
@@ -154,7 +150,7 @@ async fn no_statement_reads_a_whole_table() {
         let explained = format!("explain query plan {statement}");
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(explained))
             .bind("[]")
-            .fetch_all(sqlite(&own.readers))
+            .fetch_all(&mut lend(&own.readers).await.connection)
             .await
             .expect("a plan");
         for (.., step) in plan.iter().filter(|(.., step)| step.starts_with("SCAN")) {
@@ -323,7 +319,7 @@ async fn the_writer_checks_each_token_again() {
         let unspent = own.find_batch(batch.expect("a batch").requests).await;
 
         let query = sqlx::query(change).bind(Hash::of(&token).as_bytes().to_vec());
-        let changed = query.execute(sqlite(&own.writer)).await.expect(change);
+        let changed = query.execute(&mut lend(&own.writer).await.connection).await.expect(change);
         assert_eq!(changed.rows_affected(), 1, "{change}");
 
         own.exchange_batch(unspent).await;
