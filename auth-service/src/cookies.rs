@@ -44,9 +44,9 @@ pub(crate) fn no_refresh_cookie() -> Cookie<'static> {
 pub(crate) fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
     headers
         .get_all(header::COOKIE)
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        // What another page has set may be any bytes, and takes no other cookie with it.
+        .filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='))
         .filter(|(own, _)| *own == name)
         .map(|(_, value)| value.to_owned())
         .collect()

@@ -20,7 +20,7 @@ use crate::{
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{EndReason, Ending, Exchange, Exchanged, Refreshed, Rotation},
+    store::{EndReason, Ending, Exchange, Exchanged, Refreshed, Rotation, StoreError, TokenState},
     vault::{Hash, Purpose},
 };
 
@@ -169,7 +169,7 @@ pub(crate) async fn rotate(
                 now,
             )
         }
-        Exchanged::Refused => Err(refuse(state, client_info, RefreshOutcome::Refused).await),
+        Exchanged::Refused => Err(refuse(state, client_info).await),
         Exchanged::Undecided => rotate_alone(state, client_info, presented, client_id, now).await,
     }
 }
@@ -190,7 +190,7 @@ async fn rotate_alone(
     for _ in 0..MAXIMUM_ROUNDS {
         let generation = store.find_successor_generation(&hash, client_id, now_secs);
         let Some(generation) = generation.await? else {
-            return Err(refuse(state, client_info, RefreshOutcome::Refused).await);
+            return Err(refuse(state, client_info).await);
         };
         let mut successors = successors(state, presented, generation);
         let hashes: Vec<Hash> = successors.iter().map(|token| Hash::of(token)).collect();
@@ -212,16 +212,12 @@ async fn rotate_alone(
             }
             Refreshed::Reissued(session) => (session, replacement),
             Refreshed::Reused(session) => {
-                tracing::warn!(
-                    user = session.user_id,
-                    session = session.id,
-                    "a spent refresh token came again; its session has been ended"
-                );
+                report_reuse(state, &session.user_id, &session.id);
                 state.outbox().wake();
-                return Err(refuse(state, client_info, RefreshOutcome::Reused).await);
+                return Err(count_refusal(state, client_info).await);
             }
             Refreshed::Refused => {
-                return Err(refuse(state, client_info, RefreshOutcome::Refused).await);
+                return Err(refuse(state, client_info).await);
             }
             Refreshed::Outdated => continue,
         };
@@ -251,9 +247,45 @@ fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizi
     macs.iter().map(token).collect()
 }
 
+/// Returns whether the successor of a spent token was used: then there are two who have the token.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn is_successor_spent(
+    state: &AppState,
+    spent: &str,
+    generation: i64,
+    now: i64,
+) -> Result<bool, StoreError> {
+    for successor in successors(state, spent, generation) {
+        let hash = Hash::of(&successor);
+        match state.store().find_session_of_token(&hash, now).await? {
+            Some((_, TokenState::Usable | TokenState::Expired)) => return Ok(false),
+            Some((_, TokenState::Spent(_))) | None => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Logs and counts a spent refresh token that came again.
+pub(crate) fn report_reuse(state: &AppState, user_id: &str, session_id: &str) {
+    state.metrics().refresh(RefreshOutcome::Reused);
+    tracing::warn!(
+        user = user_id,
+        session = session_id,
+        "a spent refresh token came again; its session is ended"
+    );
+}
+
+/// Notes that a token is refused.
+async fn refuse(state: &AppState, client_info: &ClientInfo) -> ApiError {
+    state.metrics().refresh(RefreshOutcome::Refused);
+    count_refusal(state, client_info).await
+}
+
 /// Counts a token that is refused, for its address.
-async fn refuse(state: &AppState, client_info: &ClientInfo, outcome: RefreshOutcome) -> ApiError {
-    state.metrics().refresh(outcome);
+async fn count_refusal(state: &AppState, client_info: &ClientInfo) -> ApiError {
     let address = Counter::of_address(state.limits(), Limit::TokensOfAddress, client_info.address);
     let counted = address.take(&state.counting()).await;
     counted.err().map_or(ApiError::InvalidGrant, ApiError::from)

@@ -59,8 +59,9 @@ impl KnownDevice {
         if !is_ours {
             return None;
         }
-        let mut parts = body.split('.');
-        let (user_id, device_id, end) = (parts.next()?, parts.next()?, parts.next()?);
+        // From the end: an imported account may have dots in its id.
+        let (body, end) = body.rsplit_once('.')?;
+        let (user_id, device_id) = body.rsplit_once('.')?;
         let is_fresh = end.parse::<i64>().is_ok_and(|end| now < end);
         is_fresh.then(|| Self {
             user_id: user_id.to_owned(),
@@ -94,6 +95,10 @@ mod tests {
         );
         assert_eq!(user(&own, &proof, MEMORY_SECS), None);
         assert_eq!(user(&other, &proof, 0), None);
+        for id in ["a.b", "alice.x.9999999999"] {
+            let proof = KnownDevice::prove(&own, id, 0).expect("a proof");
+            assert_eq!(user(&own, &proof, 0).as_deref(), Some(id));
+        }
         for bad in [
             proof.replacen("alice", "bob", 1),
             "a.b.c".to_owned(),

@@ -15,8 +15,9 @@ use crate::{
     clock::seconds_since_epoch,
     guard::counters::Counter,
     guard::limits::Limit,
+    refresh,
     state::AppState,
-    store::{EndReason, Ending, SessionFilter},
+    store::{EndReason, Ending, SessionFilter, TokenState},
     vault::Hash,
 };
 
@@ -74,6 +75,9 @@ pub(crate) async fn post_revoke(
         // The token was given to another client (RFC 7009, section 2.1).
         return Err(OAuthError::UnauthorizedClient);
     }
+    if reason == EndReason::RefreshTokenReused {
+        refresh::report_reuse(&state, &user_id, &session_id);
+    }
     let ending = Ending::new(state.settings(), reason, now_secs)?;
     let which = SessionFilter::One(&session_id);
     state.store().end_sessions(&user_id, which, ending).await?;
@@ -82,7 +86,7 @@ pub(crate) async fn post_revoke(
 }
 
 /// Returns the user, the session and the reason of its end, for a refresh token. A token that was
-/// spent ends its session too, for the reason for which any other use of it would.
+/// spent ends its session too: it is a copy if its successor was used, as at a refresh.
 async fn find_refresh_token(
     state: &AppState,
     token: &str,
@@ -92,11 +96,18 @@ async fn find_refresh_token(
         .store()
         .find_session_of_token(&Hash::of(token), now)
         .await?;
-    Ok(found.map(|(session, is_usable)| {
-        let reason = match is_usable {
-            true => EndReason::LoggedOut,
-            false => EndReason::RefreshTokenReused,
-        };
-        (session.user_id, session.id, reason)
-    }))
+    let Some((session, token_state)) = found else {
+        return Ok(None);
+    };
+    let is_copy = match token_state {
+        TokenState::Usable | TokenState::Expired => false,
+        TokenState::Spent(generation) => {
+            refresh::is_successor_spent(state, token, generation, now).await?
+        }
+    };
+    let reason = match is_copy {
+        true => EndReason::RefreshTokenReused,
+        false => EndReason::LoggedOut,
+    };
+    Ok(Some((session.user_id, session.id, reason)))
 }

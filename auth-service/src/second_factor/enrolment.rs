@@ -20,6 +20,7 @@ use crate::{
     device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
     state::AppState,
+    store::TotpSecret,
     vault::{Hash, Purpose},
 };
 
@@ -170,17 +171,22 @@ pub(crate) async fn post_confirm(
 ) -> Result<HttpResponse, ApiError> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let user_id = &current_user.account.id;
-    let step = confirming_step(&state, user_id, &body.code, now).await?;
+    let none_to_confirm = || ApiError::SecondFactorState("there is none to be confirmed");
+    // A confirmed one is out of reach here: a guess would count against its owner, and tell whether it is right.
+    let secret = state.store().find_totp_secret(user_id).await?;
+    let secret = secret.filter(|secret| secret.confirmed_at.is_none());
+    let secret = secret.ok_or_else(none_to_confirm)?;
+    let step = confirming_step(&state, user_id, &secret, (&body.code, now)).await?;
     let codes = (0..RECOVERY_CODES)
         .map(|_| recovery_code())
         .collect::<Result<Vec<_>, _>>()?;
     let hashes: Vec<Hash> = codes.iter().map(|code| Hash::of(code)).collect();
     if !state
         .store()
-        .confirm_totp(user_id, step, &hashes, now)
+        .confirm_totp(user_id, (&secret.sealed, step), &hashes, now)
         .await?
     {
-        return Err(ApiError::SecondFactorState("there is none to be confirmed"));
+        return Err(none_to_confirm());
     }
     Ok(HttpResponse::Ok().json(RecoveryCodes {
         recovery_codes: codes,
@@ -191,12 +197,12 @@ pub(crate) async fn post_confirm(
 async fn confirming_step(
     state: &AppState,
     user_id: &str,
-    code: &str,
-    now: i64,
+    secret: &TotpSecret,
+    (code, now): (&str, i64),
 ) -> Result<i64, ApiError> {
     let counter = CodeLane::KnownDevices.counter(state, user_id);
     let taken = counter.take(&state.counting()).await?;
-    let step = step_of(state, user_id, code.trim(), now).await?;
+    let step = step_of(state, user_id, secret, (code.trim(), now))?;
     let step = step.ok_or(ApiError::CodeRefused)?;
     counter.give_back(&state.counting(), taken).await;
     Ok(step)

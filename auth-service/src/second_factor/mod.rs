@@ -9,7 +9,7 @@ use crate::{
     guard::{counters::Counter, devices::KnownDevice, limits::Limit},
     ids::random_token,
     state::AppState,
-    store::{Challenged, OneTimeCode},
+    store::{Challenged, OneTimeCode, TotpSecret},
     users::Authenticated,
     vault::{Hash, Purpose},
 };
@@ -113,7 +113,12 @@ pub(crate) async fn check_code(
     let code = code.trim();
     let counter = lane.counter(state, user_id);
     let taken = counter.take(&state.counting()).await?;
-    let code = match step_of(state, user_id, code, now).await? {
+    let secret = state.store().find_totp_secret(user_id).await?;
+    let step = match &secret {
+        Some(secret) => step_of(state, user_id, secret, (code, now))?,
+        None => None,
+    };
+    let code = match step {
         Some(step) => OneTimeCode::Totp(step),
         None => OneTimeCode::Recovery(Hash::of(&code.to_ascii_uppercase())),
     };
@@ -143,17 +148,15 @@ pub(crate) async fn use_code(
 }
 
 /// The time step whose code this is, this one or one beside it; `None` when it is none of them.
-async fn step_of(
+fn step_of(
     state: &AppState,
     user_id: &str,
-    code: &str,
-    now: i64,
+    secret: &TotpSecret,
+    (code, now): (&str, i64),
 ) -> Result<Option<i64>, ApiError> {
-    let is_code = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
-    let secret = state.store().find_totp_secret(user_id).await?;
-    let Some(secret) = secret.filter(|_| is_code) else {
+    if code.len() != 6 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
-    };
+    }
     let ring = state.ring();
     let bytes = ring
         .vault

@@ -58,7 +58,7 @@ pub use outbox::{Destination, Message};
 pub use passkeys::{NewPasskey, Passkey, PasskeyAdded};
 pub use passwords::LoginRequirements;
 pub use readiness::NotReady;
-pub use refresh_tokens::{Refreshed, Rotation};
+pub use refresh_tokens::{Refreshed, Rotation, TokenState};
 pub use schema::Opener;
 pub use second_factor::{Challenged, TotpSecret};
 pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter, SessionStarted};

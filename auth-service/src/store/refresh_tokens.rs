@@ -53,6 +53,17 @@ pub enum Refreshed {
     Outdated,
 }
 
+/// State of a refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// It can be used now.
+    Usable,
+    /// It was never used, and cannot be any more.
+    Expired,
+    /// It was used; its successor has this generation.
+    Spent(i64),
+}
+
 impl Store {
     /// Returns the generation of the successor of a refresh token, or `None` when the token cannot be
     /// used by this client. It only reads, so that a token that nobody has costs no write.
@@ -126,8 +137,13 @@ impl Store {
             return Ok(Refreshed::Outdated);
         }
         for (successor, hash) in rotation.successors.iter().enumerate() {
-            if !is_unused(&mut transaction, hash, now).await? {
+            let Some(expires_at) = find_unused(&mut transaction, hash).await? else {
                 continue;
+            };
+            if expires_at <= now {
+                // The answer was lost, and whoever lost it was away for too long.
+                transaction.roll_back().await?;
+                return Ok(Refreshed::Refused);
             }
             let is_retry = now <= used_at.saturating_add(rotation.retry_secs);
             if !is_retry {
@@ -156,11 +172,10 @@ impl Store {
         now: i64,
     ) -> Result<Option<Session>, StoreError> {
         let found = self.find_session_of_token(hash, now).await?;
-        Ok(found.and_then(|(session, is_usable)| is_usable.then_some(session)))
+        Ok(found.and_then(|(session, state)| (state == TokenState::Usable).then_some(session)))
     }
 
-    /// Returns the session of a refresh token, spent or not, unless the session has ended, and whether
-    /// the token could be used now.
+    /// Returns the session of a refresh token, unless the session has ended, and the state of the token.
     ///
     /// # Errors
     ///
@@ -169,11 +184,12 @@ impl Store {
         &self,
         hash: &Hash,
         now: i64,
-    ) -> Result<Option<(Session, bool)>, StoreError> {
+    ) -> Result<Option<(Session, TokenState)>, StoreError> {
         let found: Option<SessionOfToken> = on_pool!(&self.readers, |pool| sqlx::query_as(
             "select sessions.id, user_id, client_id, created_at, sessions.used_at, \
                     sessions.expires_at, device, address, \
-                    refresh_tokens.used_at is null and refresh_tokens.expires_at > $2 as is_usable \
+                    refresh_tokens.used_at is not null as is_spent, \
+                    refresh_tokens.expires_at <= $2 as is_expired, reissues \
              from sessions join refresh_tokens on session_id = sessions.id \
              where hash = $1 and sessions.expires_at > $2 and ended_at is null",
         )
@@ -181,7 +197,14 @@ impl Store {
         .bind(now)
         .fetch_optional(pool)
         .await?);
-        Ok(found.map(|found| (found.session, found.is_usable)))
+        Ok(found.map(|found| {
+            let state = match (found.is_spent, found.is_expired) {
+                (true, _) => TokenState::Spent(found.reissues),
+                (false, true) => TokenState::Expired,
+                (false, false) => TokenState::Usable,
+            };
+            (found.session, state)
+        }))
     }
 }
 
@@ -189,7 +212,9 @@ impl Store {
 struct SessionOfToken {
     #[sqlx(flatten)]
     session: Session,
-    is_usable: bool,
+    is_spent: bool,
+    is_expired: bool,
+    reissues: i64,
 }
 
 impl Rotation<'_> {
@@ -278,20 +303,17 @@ async fn find_use(
     }))
 }
 
-async fn is_unused(
+/// Returns when a refresh token expires that was never used; `None` when it was, or nobody has it.
+async fn find_unused(
     transaction: &mut Transaction,
     hash: &Hash,
-    now: i64,
-) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on_transaction!(transaction, |connection| {
-        sqlx::query_as(
-            "select expires_at from refresh_tokens \
-             where hash = $1 and used_at is null and expires_at > $2",
+) -> Result<Option<i64>, StoreError> {
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query_scalar(
+            "select expires_at from refresh_tokens where hash = $1 and used_at is null",
         )
         .bind(hash.as_bytes())
-        .bind(now)
         .fetch_optional(connection)
         .await?
-    });
-    Ok(row.is_some())
+    }))
 }

@@ -79,8 +79,8 @@ impl Store {
         .await?))
     }
 
-    /// Confirms a secret by the code of `step`, and sets the recovery codes; `false` when there is
-    /// none to be confirmed, or no such account.
+    /// Confirms the secret that was seen as `sealed`, by its code of `step`, and sets the recovery codes; `false`
+    /// when another one has taken its place, there is none to be confirmed, or no such account.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Store {
     pub async fn confirm_totp(
         &self,
         user_id: &str,
-        step: i64,
+        (sealed, step): (&[u8], i64),
         recovery_codes: &[Hash],
         now: i64,
     ) -> Result<bool, StoreError> {
@@ -100,11 +100,12 @@ impl Store {
         let confirmed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
                 "update totp_secrets set confirmed_at = $3, last_step = $2 \
-                 where user_id = $1 and confirmed_at is null",
+                 where user_id = $1 and confirmed_at is null and sealed = $4",
             )
             .bind(user_id)
             .bind(step)
             .bind(now)
+            .bind(sealed)
             .execute(connection)
             .await?
             .rows_affected()

@@ -1,6 +1,6 @@
 //! The refresh token as a cookie: for listed pages, and for nobody else.
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode, header::HeaderValue};
 use serde_json::{Value, json};
 
 use crate::fixture::{PASSWORD, Service, problem};
@@ -116,6 +116,19 @@ async fn another_page_gets_nowhere_with_the_cookie_and_the_listed_one_still_does
     let listed = as_page(refresh(&service, &cookie)).header("sec-fetch-site", "same-site");
     let answer = listed.send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+/// A page of a neighbouring host can set cookies for the whole domain, with any bytes.
+#[tokio::test]
+async fn a_cookie_that_is_no_text_takes_no_other_with_it() {
+    let (service, _) = Service::with_alice().await;
+    for others in [b"x=1; ".as_slice(), b"x=\xc3\xa9; ", b"x=\xff; ", b"\xff; "] {
+        let cookie = [others, cookie_of_alice(&service).await.as_bytes()].concat();
+        let value = HeaderValue::from_bytes(&cookie).expect("a header");
+        let request = service.client.post(service.url("/token/refresh"));
+        let answer = as_page(request.header("cookie", value)).send().await;
+        assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]

@@ -201,3 +201,51 @@ async fn a_refresh_token_that_was_rotated_is_revoked_with_its_session() {
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(me(&bystander.token).await, StatusCode::OK);
 }
+
+/// A copy is told from a token whose owner was away for too long, or has lost an answer.
+#[tokio::test]
+async fn a_revocation_is_a_theft_only_where_a_refresh_would_be_one() {
+    let (service, _) = service_with_client().await;
+    let refresh = async |token: &str| {
+        let answer = service.refresh(token).await;
+        Login::of(&answer.json().await.expect("JSON")).refresh_token
+    };
+    let revoke = async |login: &Login| {
+        let form = [
+            ("token", login.refresh_token.as_str()),
+            ("client_id", "latchkey-login"),
+        ];
+        let answer = post(&service, "/oauth/revoke", None, &form).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+    };
+    // How many sessions have ended in which way.
+    let ended = async || {
+        let mut counts = [0; 2];
+        for (count, reason) in counts
+            .iter_mut()
+            .zip(["logged_out", "refresh_token_reused"])
+        {
+            let touch = format!("update sessions set device = '' where end_reason = '{reason}'");
+            *count = service.execute(&touch).await;
+        }
+        counts
+    };
+    revoke(&service.login("alice").await).await;
+    assert_eq!(ended().await, [1, 0]);
+
+    let away = service.login("alice").await;
+    let age = "update refresh_tokens set expires_at = 1 where used_at is null";
+    assert!(service.execute(age).await > 0);
+    revoke(&away).await;
+    assert_eq!(ended().await, [2, 0]);
+
+    let lost = service.login("alice").await;
+    refresh(&lost.refresh_token).await;
+    revoke(&lost).await;
+    assert_eq!(ended().await, [3, 0]);
+
+    let copied = service.login("alice").await;
+    refresh(&refresh(&copied.refresh_token).await).await;
+    revoke(&copied).await;
+    assert_eq!(ended().await, [3, 1]);
+}

@@ -171,9 +171,9 @@ fn cookies_named(name: &str, headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        // What another page has set may be any bytes, and takes no other cookie with it.
+        .filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='))
         .filter(|(own, _)| *own == name)
         .map(|(_, value)| value.trim_matches('"').to_owned())
         .collect()
@@ -258,6 +258,12 @@ mod tests {
         for name in [None, Some(""), Some("Token")] {
             assert!(cookies(name).is_empty(), "{name:?}");
         }
+        // A neighbouring host sets any bytes.
+        let mut request = request("/socket.io/", &[]);
+        let line = HeaderValue::from_bytes(b"other=\xff; token=abc").expect("a header");
+        request.headers_mut().insert(header::COOKIE, line);
+        let taken = take_credentials(&mut request, Some("token"));
+        assert_eq!(taken.cookies, ["abc"]);
     }
 
     const AGENT: (&str, &str) = ("user-agent", "one");

@@ -74,7 +74,10 @@ impl OwnStore {
         let stored = self.store.put_totp_secret(user_id, sealed, NOW).await;
         stored.expect("a write");
         let codes = [Hash::of("code")];
-        let confirmed = self.store.confirm_totp(user_id, 1, &codes, NOW).await;
+        let confirmed = self
+            .store
+            .confirm_totp(user_id, (sealed, 1), &codes, NOW)
+            .await;
         assert!(confirmed.expect("a write"));
     }
 
@@ -318,7 +321,8 @@ async fn a_deletion_and_clean_up_at_once_never_deadlock(own: OwnStore) {
                     1 => store.delete_account(&name, ending).await.map(|_| ()),
                     _ => {
                         let codes = [Hash::of(&format!("{name} {number}"))];
-                        let confirmed = store.confirm_totp(&name, 1, &codes, NOW).await;
+                        let confirmed =
+                            store.confirm_totp(&name, (b"sealed", 1), &codes, NOW).await;
                         confirmed.map(|_| ())
                     }
                 }

@@ -28,7 +28,7 @@ async fn with_alice(own: &OwnStore) {
     let stored = own.put_totp_secret("alice", b"sealed", NOW).await;
     assert!(stored.expect("a write"));
     let codes = ["one", "two"].map(Hash::of);
-    let confirmed = own.confirm_totp("alice", 7, &codes, NOW).await;
+    let confirmed = own.confirm_totp("alice", (b"sealed", 7), &codes, NOW).await;
     assert!(confirmed.expect("a write"));
 }
 
@@ -58,8 +58,11 @@ async fn a_second_factor_that_is_confirmed_during_a_login_is_asked_for(own: OwnS
     let stored = own.put_totp_secret("alice", b"sealed", NOW).await;
     assert!(stored.expect("a write"));
     assert_eq!(log_in("one").await, SessionStarted::Fine);
-    let confirmed = own.confirm_totp("alice", 7, &[], NOW).await;
-    assert!(confirmed.expect("a write"));
+    // A code of the secret that was there before confirms no other.
+    for (sealed, is_confirmed) in [(b"before".as_slice(), false), (b"sealed", true)] {
+        let confirmed = own.confirm_totp("alice", (sealed, 7), &[], NOW).await;
+        assert_eq!(confirmed.expect("a write"), is_confirmed);
+    }
     assert_eq!(log_in("two").await, SessionStarted::AccountChanged);
 }
 

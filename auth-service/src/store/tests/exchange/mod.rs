@@ -16,7 +16,7 @@ use super::{
 use crate::{
     store::{
         EndReason, Ending, Exchange, Exchanged, ExchangedFor, Refreshed, SessionFilter, Store,
-        StoreError,
+        StoreError, TokenState,
         event::{Event, EventKind},
         exchange::{EXCHANGE, ExchangeQueue, FIND},
     },
@@ -130,10 +130,13 @@ async fn tokens_of_one_batch_each_get_their_own_successor() {
             session_row(&own, id).await,
             (NOW + 1, "192.0.2.7".to_owned(), NOW + 901)
         );
-        for (hash, is_usable) in [(Hash::of(token), false), (successor_of(token), true)] {
+        for (hash, state) in [
+            (Hash::of(token), TokenState::Spent(0)),
+            (successor_of(token), TokenState::Usable),
+        ] {
             let found = own.find_session_of_token(&hash, NOW + 1).await;
-            let (session, usable) = found.expect("a read").expect("a token");
-            assert_eq!((&session.id, usable), (id, is_usable));
+            let (session, found) = found.expect("a read").expect("a token");
+            assert_eq!((&session.id, found), (id, state));
         }
     }
     assert_eq!(own.count_unused_refresh_tokens().await, 300);
