@@ -23,7 +23,7 @@ use crate::{
     mail::Mailer,
     metrics::Metrics,
     outbox::{Delivery, Outbox},
-    store::{Account, Store},
+    store::{Account, Recipients, Store},
     tls::Certificate,
     user_claims::UserClaims,
     users::{Users, normalize_emails, password::PasswordPool},
@@ -74,8 +74,10 @@ impl AppState {
         let claims_webhook = ClaimsWebhook::open(&settings.token.claims_webhook)?;
         let redis = RedisCounters::open(&settings.cluster)?;
         let store = Store::open(&settings.database_url).await?;
-        let store = store.telling_events(settings.events.retention());
-        let store = store.sending_mail(settings.mail.waiting());
+        let recipients = Recipients::of(&settings);
+        store.put_recipients(&recipients).await?;
+        let store = store.telling_events(recipients.event_retention_secs);
+        let store = store.sending_mail(recipients.mail_queue);
         normalize_emails(&store).await?;
         let keys = Keys::open(&settings, secrets, &store).await?;
         let passwords = PasswordPool::start(&settings.password)?;

@@ -16,7 +16,10 @@ use crate::{
         CredentialError, Password, Username,
         hash::{self, StoredHash},
     },
-    store::{Account, EndReason, Ending, StoreError, event::Actor, open_for_command},
+    store::{
+        Account, EndReason, Ending, StoreError, event::Actor, open_for_command,
+        open_to_end_sessions,
+    },
 };
 
 /// An account to be made.
@@ -89,8 +92,8 @@ pub async fn set_password(
     let name = username.as_str();
     let hash = new_hash(settings, name, &Profile::default(), password).await?;
     let now = seconds_since_epoch(SystemTime::now())?;
-    let ending = Ending::new(settings, EndReason::PasswordChanged, now)?;
-    let store = open_for_command(settings).await?;
+    let (store, settings) = open_to_end_sessions(settings).await?;
+    let ending = Ending::new(&settings, EndReason::PasswordChanged, now)?;
     let changed = store
         .set_password_hash(username.as_str(), &hash, ending)
         .await;
@@ -107,8 +110,8 @@ pub async fn administer<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(Administration<'_>) -> Result<T, ChangeError>,
 ) -> Result<T, ChangeError> {
-    let store = open_for_command(settings).await?;
-    let done = work(Administration::new(&store, Actor::Command, settings)).await;
+    let (store, settings) = open_to_end_sessions(settings).await?;
+    let done = work(Administration::new(&store, Actor::Command, &settings)).await;
     store.close().await;
     done
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, web};
+use auth_service::{credentials::Username, users};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -78,6 +79,32 @@ fn claims_of(token: &str) -> (jsonwebtoken::Header, LogoutClaims) {
     let key = DecodingKey::from_secret(own_secrets().signing().expose());
     let data = jsonwebtoken::decode(token, &key, &validation).expect("our signature");
     (data.header, data.claims)
+}
+
+/// An operator's shell has the address of the database and the secrets, and need not have more.
+#[tokio::test]
+async fn a_command_without_the_settings_of_the_service_tells_its_gateways_all_the_same() {
+    for names_another in [false, true] {
+        let [mut gateway, mut other] = [0; 2].map(Gateway::start);
+        let service = service_for(&[&gateway.origin, &other.origin]).await;
+        service.login("alice").await;
+        let mut settings = service.config.settings.clone();
+        settings.revocation.gateways = match names_another {
+            true => vec![other.origin.clone()],
+            false => Vec::new(),
+        };
+        let alice = Username::parse("alice").expect("a name");
+        users::disable_user(&settings, &alice)
+            .await
+            .expect("disabled");
+        other.token().await;
+        if names_another {
+            // One message is one attempt; a second gateway would have been told at the same time.
+            assert_eq!(gateway.attempts.load(Ordering::SeqCst), 0);
+        } else {
+            gateway.token().await;
+        }
+    }
 }
 
 #[tokio::test]
