@@ -154,7 +154,7 @@ impl BackEnd {
     ///
     /// # Errors
     ///
-    /// See [`Self::call`].
+    /// See [`Self::call`]. A delivery that was not sent is not counted: it is made again without an end.
     pub(super) async fn deliver(&self, events: &[(&str, &[u8])]) -> Result<(), CallError> {
         let ids: Vec<&str> = events.iter().map(|(id, _)| *id).collect();
         let id = match ids[..] {
@@ -193,9 +193,15 @@ impl BackEnd {
         bytes + 2 <= self.settings.bytes
     }
 
-    /// Whether calls fail at once at this moment.
-    pub(super) fn is_open(&self) -> bool {
-        self.breaker.is_open(Instant::now())
+    /// Returns the number of requests that the circuit breaker lets pass at this moment.
+    pub(super) fn openings(&self) -> usize {
+        self.breaker.openings(Instant::now())
+    }
+
+    /// Opens the circuit, with a pause that is over.
+    #[cfg(test)]
+    pub(super) fn open_for_probe(&self) {
+        self.breaker.open_for_probe();
     }
 
     /// The metrics.
@@ -203,19 +209,22 @@ impl BackEnd {
         &self.metrics
     }
 
-    /// Posts a body under its id, and counts the outcome.
+    /// Posts a body under its id. Counts the outcome, unless it is a delivery that was not sent.
     async fn send<T>(
         &self,
         request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
+        let is_delivery = request.sender.is_none();
         let result = self.attempt(request, parse, started_at).await;
-        let outcome = result
-            .as_ref()
-            .err()
-            .map_or("ok", |error| error.failure.code());
-        self.metrics.called(outcome, started_at.elapsed());
+        match &result {
+            Ok(_) => self.metrics.called("ok", started_at.elapsed()),
+            Err(error) if is_delivery && !error.was_sent => {}
+            Err(error) => self
+                .metrics
+                .called(error.failure.code(), started_at.elapsed()),
+        }
         result
     }
 
