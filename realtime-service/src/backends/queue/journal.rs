@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 use super::{
-    Queue, Told, Work, fits, logged,
+    NotStored, Queue, Told, Work, fits, logged,
     memory::{Reservation, Share},
     now,
     store::{Opening, Store},
@@ -28,7 +28,7 @@ pub(super) struct Closing {
     at: u64,
 }
 
-/// Resolves with whether events are durable.
+/// Resolves with whether the file could be written. Events that it has no room for are no failure.
 #[derive(Default)]
 pub(in crate::backends) struct Stored(Vec<oneshot::Receiver<bool>>);
 
@@ -37,11 +37,18 @@ impl Stored {
         self.0.extend(one.0);
     }
 
-    /// Waits until all events are durable, or some will never be.
-    pub(in crate::backends) async fn wait(self) {
+    /// Waits until all events are durable that the file has room for.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written: then some will never be durable.
+    pub(in crate::backends) async fn wait(self) -> Result<(), NotStored> {
         for one in self.0 {
-            let _ = one.await;
+            if one.await != Ok(true) {
+                return Err(NotStored::Unavailable);
+            }
         }
+        Ok(())
     }
 }
 
@@ -125,7 +132,7 @@ impl Queue {
                     false => dropped(),
                 }
                 // The receiver may be gone.
-                let _ = tell.send(is_stored && is_durable);
+                let _ = tell.send(done.is_some() && is_durable);
             });
             told
         });
