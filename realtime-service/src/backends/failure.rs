@@ -42,6 +42,8 @@ pub struct CallError {
     /// Whether a request was sent, or a connection for it was refused. A call that only waited in the
     /// gateway is no attempt.
     pub(super) was_sent: bool,
+    /// Whether the head of an answer has arrived that says what the call asked for: the rest of it may be a refusal.
+    pub(super) is_answer_begun: bool,
 }
 
 impl CallError {
@@ -53,6 +55,7 @@ impl CallError {
             reason: reason.into(),
             is_of_back_end: true,
             was_sent: true,
+            is_answer_begun: false,
         }
     }
 
@@ -90,6 +93,15 @@ impl CallError {
             reason: reason.into(),
             is_of_back_end: false,
             was_sent: true,
+            is_answer_begun: false,
+        }
+    }
+
+    /// The same failure, after the head of an answer with a status of 2xx.
+    pub(super) fn within_answer(self) -> Self {
+        Self {
+            is_answer_begun: true,
+            ..self
         }
     }
 

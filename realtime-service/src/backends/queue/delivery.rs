@@ -195,7 +195,8 @@ fn next(event: &Due, error: &CallError, now: u64, jitter: f64) -> Next {
     let pause = pause.min(LONGEST_PAUSE).mul_f64(jitter);
     // The pause that the back end asks for, if it is longer.
     let asked = error.retry_after.filter(|_| error.failure == Failure::Busy);
-    Next::Retry(attempts, now + millis(pause.max(asked.unwrap_or_default())))
+    let asked = asked.unwrap_or_default().min(LONGEST_PAUSE);
+    Next::Retry(attempts, now + millis(pause.max(asked)))
 }
 
 #[cfg(test)]

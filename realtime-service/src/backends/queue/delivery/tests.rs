@@ -237,7 +237,12 @@ fn pauses_double_up_to_an_hour_and_after_three_days_an_event_is_given_up() {
         assert_eq!(next(&event(attempts), error, 1, jitter), expected);
     }
     // A pause that the back end asks for makes no wait shorter.
-    for (attempts, secs, expected) in [(3, 60, 60_001), (3, 0, 8_001), (4, 15, 16_001)] {
+    for (attempts, secs, expected) in [
+        (3, 1800, 1_800_001),
+        (3, 0, 8_001),
+        (4, 15, 16_001),
+        (3, u64::MAX, 3_600_001),
+    ] {
         let busy = CallError::postponed("429", Duration::from_secs(secs));
         let retry = Next::Retry(attempts + 1, expected);
         assert_eq!(next(&event(attempts), &busy, 1, 1.0), retry);
