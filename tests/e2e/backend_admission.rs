@@ -131,7 +131,12 @@ fn beginning_of_refusal(is_hanging: bool) -> Response {
     let beginning = stream::iter([Ok(r#"{"allow": f"#)]);
     let rest: BoxStream<_> = match is_hanging {
         true => stream::pending().boxed(),
-        false => stream::iter([Err("the connection fails")]).boxed(),
+        false => stream::once(async {
+            // The server sends what there is when there is nothing more at once.
+            tokio::task::yield_now().await;
+            Err("the connection fails")
+        })
+        .boxed(),
     };
     Body::from_stream(beginning.chain(rest)).into_response()
 }

@@ -3,7 +3,11 @@
 mod killed;
 mod queue;
 
-use harness::{CalledBackEnd, Opening, Options, Redis, Stack, called::answer, eventually};
+use std::time::Duration;
+
+use harness::{
+    CalledBackEnd, Opening, Options, Redis, Stack, api::WithApi, called::answer, eventually,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -285,4 +289,27 @@ async fn in_a_cluster_a_repeated_id_tells_the_message_that_subscribers_have() {
         "{told:#?}"
     );
     assert!(!repeated.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn in_a_cluster_a_message_is_told_although_its_back_end_has_hung_up() {
+    let redis = Redis::start().await;
+    let shop = back_end().await;
+    let options = options(&shop, &["message.published"]).gateway("cluster.url", redis.url());
+    let api = WithApi::start_with(options).await;
+    ready(&api.stack.gateway_url).await;
+    let message = json!({ "room": "chat:1", "event": "message", "data": 1 });
+    redis.pause();
+    let answer = tokio::time::timeout(
+        Duration::from_millis(200),
+        api.post("/v1/publish", message.clone()),
+    );
+    assert!(answer.await.is_err(), "Redis answers nothing");
+    redis.go_on();
+    let told = wait_for(&shop, 1).await;
+    assert_eq!(told[0]["data"]["offset"], 1);
+    // Its twin, which waits for the answer.
+    api.post("/v1/publish", message).await.ok();
+    wait_for(&shop, 2).await;
 }

@@ -59,6 +59,24 @@ struct Post<'a> {
     is_answer_read: bool,
 }
 
+/// Outcome of a call whose future was dropped.
+const GIVEN_UP: &str = "given_up";
+
+/// A call or delivery, which is counted when it is dropped if it has an outcome.
+struct Counted<'a> {
+    metrics: &'a BackEndMetrics,
+    started_at: Instant,
+    outcome: Option<&'static str>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome {
+            self.metrics.called(outcome, self.started_at.elapsed());
+        }
+    }
+}
+
 /// A back end of the settings.
 pub struct BackEnd {
     settings: BackendSettings,
@@ -112,7 +130,7 @@ impl BackEnd {
     ///
     /// # Errors
     ///
-    /// See [`CallError`]. Every failure is counted. Failures of requests are logged, with the id of
+    /// See [`CallError`]. Every failure is counted, and a call that is given up. Failures of requests are logged, with the id of
     /// the event.
     pub async fn call<T: Serialize>(
         &self,
@@ -216,15 +234,18 @@ impl BackEnd {
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
-        let is_delivery = request.sender.is_none();
+        let mut counted = Counted {
+            metrics: &self.metrics,
+            started_at,
+            outcome: request.sender.map(|_| GIVEN_UP),
+        };
         let result = self.attempt(request, parse, started_at).await;
-        match &result {
-            Ok(_) => self.metrics.called("ok", started_at.elapsed()),
-            Err(error) if is_delivery && !error.was_sent => {}
-            Err(error) => self
-                .metrics
-                .called(error.failure.code(), started_at.elapsed()),
-        }
+        counted.outcome = match &result {
+            Ok(_) => Some("ok"),
+            Err(error) if error.was_sent => Some(error.failure.code()),
+            // A delivery has no outcome until it is sent.
+            Err(error) => counted.outcome.map(|_| error.failure.code()),
+        };
         result
     }
 

@@ -15,7 +15,7 @@ use crate::{
     ids::random_id,
     outbox,
     rooms::{Data, Draft, MessageKey, RoomName, Sender},
-    session::Identity,
+    session::{Identity, NotJoined},
 };
 
 /// Time after which a client should send an event again that the full queue did not take.
@@ -200,10 +200,13 @@ async fn publish(
         .map_err(|error| EventError::from(error).in_room(draft.room.clone()))
 }
 
-/// Takes the socket into a room. Nothing happens when it is in it.
+/// Takes the socket into a room. Nothing happens when it is in it, or has gone: the actions that follow may concern
+/// others.
 async fn join(call: &Call<'_>, room: &RoomName) -> Result<(), EventError> {
-    let joined = call.session.join(room).await;
-    joined.map_err(|error| EventError::of_join(error, room))
+    match call.session.join(room).await {
+        Ok(()) | Err(NotJoined::SessionEnded) => Ok(()),
+        Err(error) => Err(EventError::of_join(error, room)),
+    }
 }
 
 async fn emit(call: &Call<'_>, event: &str, args: &Data) {

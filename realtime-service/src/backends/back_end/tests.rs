@@ -1,5 +1,6 @@
 //! Answers of a server, and their effect on calls, deliveries and the circuit.
 
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -7,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::backends::EventType;
+use crate::{backends::EventType, config::Limits, limits::Quotas};
 
 /// Starts a server that answers every request with `answer`, and closes the connection.
 async fn back_end(answer: &'static str, bytes: usize) -> Arc<BackEnd> {
@@ -22,12 +23,16 @@ async fn back_end(answer: &'static str, bytes: usize) -> Arc<BackEnd> {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
+    back_end_at(&url, bytes, &Metrics::new())
+}
+
+fn back_end_at(url: &str, bytes: usize, metrics: &Metrics) -> Arc<BackEnd> {
     let directory = tempfile::tempdir().expect("a directory");
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
     let settings = json!({ "name": "shop", "url": url, "secret_file": secret, "bytes": bytes });
     let settings = serde_json::from_value(settings).expect("settings");
-    BackEnd::new(&settings, (&[], 65_536), &Metrics::new()).expect("a back end")
+    BackEnd::new(&settings, (&[], 65_536), metrics).expect("a back end")
 }
 
 async fn call(back_end: &BackEnd) -> Result<Vec<u8>, CallError> {
@@ -119,4 +124,20 @@ async fn a_long_pause_is_for_deliveries_and_a_client_is_told_a_minute() {
     let error = back_end.call(&event, ("alice", 0)).await;
     let error = error.err().expect("a 429");
     assert_eq!(error.retry_after, Some(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_is_counted() {
+    // The system accepts connections, and nobody answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let metrics = Metrics::new();
+    let back_end = back_end_at(&url, 65_536, &metrics);
+    let event = CloudEvent::new(EventType::ClientEvent, ("1", wall_now()), "/", Value::Null);
+    let mut call = Box::pin(back_end.call(&event, ("alice", 0)));
+    assert!(call.as_mut().now_or_never().is_none());
+    drop(call);
+    let text = metrics.render(&Quotas::new(&Limits::default()));
+    let counted = r#"backend_calls_total{backend="shop",outcome="given_up"} 1"#;
+    assert!(text.expect("text").contains(counted));
 }
