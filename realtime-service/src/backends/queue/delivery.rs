@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Queue, now,
-    store::{BatchLimits, Due, Store},
+    store::{BatchLimits, Due, LONGEST_HOLD, Store},
 };
 use crate::backends::{BackEnd, CallError, Failure};
 
@@ -21,6 +21,11 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The first pause after a failed attempt, and the longest: each further attempt doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+const _: () = assert!(
+    LONGEST_PAUSE.as_secs() * 12 / 10 <= LONGEST_HOLD.as_secs(),
+    "the longest pause with its jitter"
+);
 
 /// The longest pause between two attempts to write an outcome to the file.
 const LONGEST_WRITE_PAUSE: Duration = Duration::from_secs(60);

@@ -96,6 +96,7 @@ impl Queue {
         let lock = lock_beside(&settings.file).with_context(name)?;
         let mut store =
             Store::open_within(&settings.file, true, busy_timeout).with_context(name)?;
+        store.choose_missing_heads().with_context(name)?;
         close_left_open(&mut store).with_context(name)?;
         let (work, waiting) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
