@@ -124,8 +124,8 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The request is
-    /// sent at most once. Dropping the future gives up the call, which the back end may still carry
+    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The back
+    /// end is given the request at most once. Dropping the future gives up the call, which the back end may still carry
     /// out.
     ///
     /// # Errors
@@ -256,12 +256,13 @@ impl BackEnd {
         started_at: Instant,
     ) -> Result<T, CallError> {
         let event = request.id;
+        let bytes = request.bytes + request.body.len();
+        if bytes > self.settings.bytes {
+            return Err(CallError::too_large());
+        }
         let pass = self.breaker.enter(started_at);
         let pass = pass.map_err(CallError::cut_off)?;
-        let load = self
-            .capacity
-            .load(request.sender, request.bytes + request.body.len());
-        let mut load = load.map_err(busy)?;
+        let mut load = self.capacity.load(request.sender, bytes).map_err(busy)?;
         let deadline = started_at + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
         let place = place.map_err(|_| CallError::unsent("no place became free in time"))?;

@@ -14,6 +14,8 @@ pub enum Failure {
     Failed,
     /// As much waits for the back end as may, or the back end asks for a pause.
     Busy,
+    /// The event is larger than the back end is ever sent.
+    TooLarge,
 }
 
 impl Failure {
@@ -24,6 +26,7 @@ impl Failure {
             Self::TimedOut => "backend_timeout",
             Self::Failed => "backend_failed",
             Self::Busy => "backend_busy",
+            Self::TooLarge => "invalid_request",
         }
     }
 }
@@ -65,6 +68,15 @@ impl CallError {
             is_of_back_end: false,
             was_sent: false,
             ..Self::temporary(Failure::Busy, reason)
+        }
+    }
+
+    /// A call that is never sent, since its event is larger than all calls together may be.
+    pub(super) fn too_large() -> Self {
+        Self {
+            failure: Failure::TooLarge,
+            retry_after: None,
+            ..Self::unsent("the event is larger than its back end can be sent")
         }
     }
 

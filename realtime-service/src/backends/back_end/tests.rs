@@ -65,10 +65,14 @@ async fn an_answer_that_does_not_fit_is_no_call_that_was_not_carried_out() {
     let error = call(&*back_end(answer, 11).await).await;
     let error = error.expect_err("no room for the answer");
     assert_eq!((error.failure, error.retry_after), (Failure::Failed, None));
-    // The event itself does not fit: then nothing was sent.
+    // The event itself never fits: then nothing was sent, and nothing will be.
     let error = call(&*back_end(answer, 1).await).await;
-    let error = error.expect_err("no room for the event");
+    assert_eq!(error, Err(CallError::too_large()));
+    // It does not fit now.
+    let _others = fits.capacity.load(None, 11).expect("room");
+    let error = call(&fits).await.expect_err("no room for the event");
     assert_eq!((error.failure, error.was_sent), (Failure::Busy, false));
+    assert!(error.retry_after.is_some());
 }
 
 /// An answer with this status and further header lines.
