@@ -62,9 +62,11 @@ async fn a_client_that_is_refused_is_told_the_reason_and_its_twin_is_admitted() 
         refused.expect_err("a refusal").0,
         json!({ "message": "refused by the back end", "data": data })
     );
-    let mut alice = socket(&stack, &user(&stack, "alice")).await;
+    let token = user(&stack, "alice").token();
+    let mut alice = Opening::of(&stack).admitted(&token).await;
     alice.subscribe("lobby").await;
     let requests = shop.requests();
+    assert!(!requests[1].has_token(&token));
     let event = &requests[0].event;
     assert_eq!(
         (&event["type"], &event["data"]["stage"], &event["session"]),

@@ -44,8 +44,8 @@ const TOO_LARGE: &str = "the event is larger than its back end can be sent";
 enum Next {
     /// It was sent so often, and is sent again at this time, in milliseconds since the Unix epoch.
     Retry(u32, u64),
-    /// It is a dead letter.
-    Bury,
+    /// It was sent so often, and is a dead letter.
+    Bury(u32),
 }
 
 /// The end of one attempt to send a batch.
@@ -119,12 +119,11 @@ async fn show_levels(queue: &Queue, back_end: &BackEnd) {
 async fn attempt(queue: &Queue, back_end: &BackEnd, batch: Vec<Due>) -> Attempted {
     let numbers: Vec<i64> = batch.iter().map(|event| event.seq).collect();
     if batch.iter().any(|event| !back_end.holds(event.body.len())) {
-        let all = numbers.clone();
-        let bury = move |store: &Store| {
-            let mut all = all.iter();
-            all.try_for_each(|seq| store.bury(*seq, now(), TOO_LARGE))
-        };
-        write(queue, bury).await;
+        let all: Vec<_> = batch
+            .iter()
+            .map(|event| (event.seq, Next::Bury(event.attempts)))
+            .collect();
+        write(queue, move |store| note(store, &all, TOO_LARGE)).await;
         return Attempted {
             numbers,
             had_place: true,
@@ -172,7 +171,7 @@ async fn send(back_end: &BackEnd, batch: &[Due]) -> Result<(), CallError> {
 fn fate(back_end: &BackEnd, event: &Due, error: &CallError) -> Next {
     let jitter = 0.8 + 0.4 * f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
     let next = next(event, error, now(), jitter);
-    if next == Next::Bury {
+    if matches!(next, Next::Bury(_)) {
         tracing::error!(backend = back_end.name(), event = %event.id, "given up: it is a dead letter");
     }
     next
@@ -182,7 +181,7 @@ fn note(store: &Store, fates: &[(i64, Next)], problem: &str) -> rusqlite::Result
     for (seq, next) in fates {
         match next {
             Next::Retry(attempts, at) => store.retry(*seq, (*attempts, *at), problem)?,
-            Next::Bury => store.bury(*seq, now(), problem)?,
+            Next::Bury(attempts) => store.bury(*seq, (*attempts, now()), problem)?,
         }
     }
     Ok(())
@@ -194,7 +193,7 @@ fn next(event: &Due, error: &CallError, now: u64, jitter: f64) -> Next {
     let attempts = event.attempts + 1;
     let is_old = now.saturating_sub(event.created_at) >= millis(LONGEST_WAIT);
     if is_old && attempts >= LEAST_ATTEMPTS {
-        return Next::Bury;
+        return Next::Bury(attempts);
     }
     let pause = FIRST_PAUSE * 2_u32.pow(event.attempts.min(12));
     let pause = pause.min(LONGEST_PAUSE).mul_f64(jitter);

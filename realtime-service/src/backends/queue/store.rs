@@ -166,12 +166,11 @@ impl Store {
         Ok(())
     }
 
-    /// Gives an event up; the next one of its subject is the head.
-    pub(super) fn bury(&self, seq: i64, now: u64, problem: &str) -> Result<()> {
-        let sql =
-            "UPDATE events SET dead_at = ?2, is_head = 0, problem = ?3, attempts = attempts + 1
+    /// Gives an event up that was sent so often; the next one of its subject is the head.
+    pub(super) fn bury(&self, seq: i64, (attempts, now): (u32, u64), problem: &str) -> Result<()> {
+        let sql = "UPDATE events SET dead_at = ?3, is_head = 0, problem = ?4, attempts = ?2
             WHERE seq = ?1 RETURNING backend, subject";
-        self.advance(sql, params![seq, signed(now), problem])
+        self.advance(sql, params![seq, attempts, signed(now), problem])
             .map(drop)
     }
 

@@ -81,7 +81,7 @@ fn a_dead_letter_lets_the_next_event_pass_until_it_is_replayed_or_dropped() {
     let mut store = store(&directory);
     append(&mut store, "alice", &["a1", "a2", "a3"]);
     let (first, _) = due(&store, 1)[0];
-    store.bury(first, 9, "no answer").expect("given up");
+    store.bury(first, (1, 9), "no answer").expect("given up");
     assert_eq!(ids(&store, 9), ["a2"]);
     let dead = store.list(true, 10, 0).expect("dead letters");
     assert_eq!(
@@ -158,7 +158,7 @@ fn the_events_of_a_subject_are_counted_dead_letters_included() {
     append(&mut store, "alice", &["a1", "a2"]);
     append(&mut store, "bob", &["b1"]);
     let (first, _) = due(&store, 1)[0];
-    store.bury(first, 9, "no answer").expect("given up");
+    store.bury(first, (1, 9), "no answer").expect("given up");
     let totals = |backend, subject| store.totals_of(backend, subject).expect("numbers");
     assert_eq!(totals("shop", "alice"), (2, 4));
     assert_eq!(
@@ -190,7 +190,7 @@ fn a_batch_has_the_events_of_a_subject_in_their_order_and_one_that_failed_is_alo
     store.retry(first, (1, 2), "no").expect("noted");
     assert_eq!(batches(&store, 9, 4), [vec!["a1"], vec!["b1", "b2", "c1"]]);
     // A replayed event stands beside the head that took its place.
-    store.bury(first, 9, "no").expect("given up");
+    store.bury(first, (1, 9), "no").expect("given up");
     store.replay(Some("a1"), 9).expect("replayed");
     assert_eq!(
         batches(&store, 9, 9),
@@ -295,7 +295,7 @@ fn dead_letters_are_replayed_and_dropped_in_slices() {
             };
             store.append(&event, 1)?;
         }
-        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 2, "no"))
+        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), (1, 2), "no"))
     });
     buried.expect("durable").expect("buried");
     let replay = |store: &mut Store| {
@@ -307,8 +307,9 @@ fn dead_letters_are_replayed_and_dropped_in_slices() {
     assert_eq!((levels.queued, levels.dead), (SLICE as u64, 1));
     assert_eq!(replay(&mut store), 1);
     assert_eq!(due(&store, 3).len(), 100, "each is the head of its subject");
-    let buried = store
-        .commit(|store| (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 4, "no")));
+    let buried = store.commit(|store| {
+        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), (1, 4), "no"))
+    });
     buried.expect("durable").expect("buried");
     let mut drop_all = || {
         store
