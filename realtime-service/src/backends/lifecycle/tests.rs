@@ -106,8 +106,15 @@ async fn a_file_that_cannot_be_written_admits_clients_and_acknowledges_no_revoca
     let (book, stored) = opening.expect("an opening").store().split();
     stored.await;
     drop(book);
+    // Dropped before the gateway knows that the file cannot be written.
+    let opening = back_ends.connection_opening(origin(), &claims).await;
+    let (book, stored) = opening.expect("an opening").store().split();
+    drop(book);
+    stored.await;
     let untold = back_ends.session_revoked(&logout, None, wall_now()).await;
     assert_eq!(untold, Err(NotStored::Unavailable));
+    let queue = back_ends.queue.as_ref().expect("a queue");
+    assert_eq!(queue.unwritten(), 0, "what was not told owes no end");
     other.execute_batch("ROLLBACK").expect("released");
     // The issuer posts it again.
     let told = back_ends.session_revoked(&logout, None, wall_now()).await;

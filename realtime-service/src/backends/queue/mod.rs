@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub use self::{journal::OpenBook, memory::Reservation};
 pub(super) use self::{
-    journal::{CLOSING_BYTES, Stored},
+    journal::{BookId, CLOSING_BYTES, Stored},
     memory::Share,
 };
 use self::{
@@ -55,7 +55,7 @@ pub(super) struct Queue {
     work: mpsc::UnboundedSender<Work>,
     permits: Arc<Semaphore>,
     memory: Memory,
-    /// The closing events that could not be written.
+    /// The closing events that could not be written, of books in the file alone.
     unwritten: Arc<Mutex<Vec<Closing>>>,
     /// Wakes the deliveries when an event was stored.
     stored: Arc<Notify>,
