@@ -254,6 +254,29 @@ async fn a_revocation_is_told_under_one_id_however_often_the_issuer_posts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_is_acknowledged_once_its_event_is_on_the_disk() {
+    let shop = back_end().await;
+    let types = ["session.revoked", "connection.opened"];
+    let stack = Stack::start_with(options(&shop, &types)).await;
+    let _bob = Opening::of(&stack).admitted(&stack.forge().token()).await;
+    wait_for(&shop, 1).await;
+    let other = rusqlite::Connection::open(stack.webhooks_file()).expect("the file");
+    let fails = "CREATE TRIGGER fails BEFORE INSERT ON events
+        BEGIN SELECT RAISE(ABORT, 'as on a full disk'); END";
+    other.execute_batch(fails).expect("a trigger");
+    // A connection is served all the same.
+    let forge = stack.forge();
+    let _alice = Opening::of(&stack).admitted(&forge.token()).await;
+    let logout = logout_of(&forge).token();
+    let status = post(&stack, &logout).await.status();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    other.execute_batch("DROP TRIGGER fails").expect("dropped");
+    assert_eq!(post(&stack, &logout).await.status(), StatusCode::OK);
+    let told = wait_for(&shop, 2).await;
+    assert_eq!(type_of(&told[1]), "session.revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
 async fn in_a_cluster_a_repeated_id_tells_the_message_that_subscribers_have() {
     let redis = Redis::start().await;
