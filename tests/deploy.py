@@ -102,6 +102,18 @@ def files_problem(documents):
     return "\n".join(found)
 
 
+def with_backend_secrets(settings, pod, container, folder):
+    """Puts a secret on this machine in the place of each file of `[[backends]]` that a volume of a secret has."""
+    secret = folder / "backend-secret"
+    secret.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    secret.chmod(0o600)
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    for mount in container["volumeMounts"]:
+        if mount["mountPath"] == f"/run/backends/{secrets.get(mount['name'])}":
+            settings = re.sub(f'"{mount["mountPath"]}/[^"/]+"', f'"{secret}"', settings)
+    return settings
+
+
 def settings_problem(documents, folder):
     """Starts `check-config` of each service with the variables and the file that the chart gives it."""
     found = []
@@ -112,7 +124,7 @@ def settings_problem(documents, folder):
     secret = folder / "secret"
     secret.write_text("mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa\n")
     secret.chmod(0o600)
-    for name, _, container in containers(documents):
+    for name, pod, container in containers(documents):
         variables = {"PATH": os.environ["PATH"]}
         for one in container["env"]:
             value = one.get("value")
@@ -123,7 +135,7 @@ def settings_problem(documents, folder):
         arguments = container.get("args", [])
         if arguments:
             file = folder / pathlib.Path(arguments[1]).name
-            file.write_text(files[file.name])
+            file.write_text(with_backend_secrets(files[file.name], pod, container, folder))
             arguments = ["--config", file]
         done = run(BINARIES / name, *arguments, "check-config", env=variables)
         if done.returncode:

@@ -24,6 +24,17 @@ use crate::{
     transport::TransportContext,
 };
 
+/// Reason why a revocation is not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// The revocation is not kept.
+    #[error(transparent)]
+    NotKept(#[from] RevocationError),
+    /// The event for back ends is not stored.
+    #[error("webhooks.file cannot be written")]
+    Untold,
+}
+
 /// The state of one gateway.
 pub struct AppState {
     /// What all connections share.
@@ -112,12 +123,13 @@ impl AppState {
     }
 
     /// Revokes what a logout token names, here and for every handshake to come; when this returns it
-    /// is durable, and so is that back ends are told.
+    /// is durable, and so is the event for back ends unless their queue is full.
     ///
     /// # Errors
     ///
-    /// When it cannot be written, or there is no room for it. Its sockets have ended all the same.
-    pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevocationError> {
+    /// When the revocation or the event cannot be written, or there is no room for the revocation. Its sockets have ended
+    /// all the same. A repetition does what is missing.
+    pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevokeError> {
         let context = &self.sessions;
         let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);
         let now = wall_now();
@@ -125,11 +137,9 @@ impl AppState {
         let owner = self.owner_of(logout);
         context.end_revoked(logout);
         context.revocations.write(remembered?).await?;
-        context
-            .back_ends
-            .session_revoked(logout, owner.as_deref(), now)
-            .await;
-        Ok(())
+        let owner = owner.as_deref();
+        let stored = context.back_ends.session_revoked(logout, owner, now);
+        stored.await.map_err(|_| RevokeError::Untold)
     }
 
     /// Returns the subject of a session that a logout names, if one of its sockets is here.

@@ -8,8 +8,15 @@ use std::{
     },
 };
 
-use axum::response::{IntoResponse as _, Response};
-use futures_util::future::BoxFuture;
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use harness::{
     CalledBackEnd, Forge, Opening, Stack, WebSocket,
     called::{answer, with},
@@ -55,9 +62,11 @@ async fn a_client_that_is_refused_is_told_the_reason_and_its_twin_is_admitted() 
         refused.expect_err("a refusal").0,
         json!({ "message": "refused by the back end", "data": data })
     );
-    let mut alice = socket(&stack, &user(&stack, "alice")).await;
+    let token = user(&stack, "alice").token();
+    let mut alice = Opening::of(&stack).admitted(&token).await;
     alice.subscribe("lobby").await;
     let requests = shop.requests();
+    assert!(!requests[1].has_token(&token));
     let event = &requests[0].event;
     assert_eq!(
         (&event["type"], &event["data"]["stage"], &event["session"]),
@@ -119,9 +128,24 @@ async fn an_admission_adds_grants_rooms_and_data_for_presence() {
     }
 }
 
+/// The beginning of a refusal. Then the connection fails, or nothing more comes.
+fn beginning_of_refusal(is_hanging: bool) -> Response {
+    let beginning = stream::iter([Ok(r#"{"allow": f"#)]);
+    let rest: BoxStream<_> = match is_hanging {
+        true => stream::pending().boxed(),
+        false => stream::once(async {
+            // The server sends what there is when there is nothing more at once.
+            tokio::task::yield_now().await;
+            Err("the connection fails")
+        })
+        .boxed(),
+    };
+    Body::from_stream(beginning.chain(rest)).into_response()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_answer_the_transport_is_closed_unless_the_settings_admit_the_client() {
-    let answers: [(bool, Respond); 6] = [
+    let answers: [(bool, Respond); 8] = [
         (true, |_| Box::pin(pending())),
         (true, |_| {
             Box::pin(async { StatusCode::INTERNAL_SERVER_ERROR.into_response() })
@@ -137,6 +161,9 @@ async fn without_an_answer_the_transport_is_closed_unless_the_settings_admit_the
         (false, |_| {
             Box::pin(async { answer(json!({ "allow": false, "code": 7 })) })
         }),
+        // So may one of which a part is missing, or late.
+        (false, |_| Box::pin(async { beginning_of_refusal(false) })),
+        (false, |_| Box::pin(async { beginning_of_refusal(true) })),
     ];
     for (may_admit, respond) in answers {
         let shop = CalledBackEnd::start(respond).await;

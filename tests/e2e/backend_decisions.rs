@@ -42,8 +42,11 @@ async fn the_back_end_is_asked_with_the_claims_and_its_answer_decides() {
     let shop = shop(0).await;
     let stack = Stack::start_with(shop.decides_on(&["sub", "pub", "prs"])).await;
     let alice = user(&stack, "alice").claim("plan", "gold");
-    let answer = enter(&mut socket(&stack, &alice).await, "desk:7").await;
+    let token = alice.token();
+    let mut entering = Opening::of(&stack).admitted(&token).await;
+    let answer = enter(&mut entering, "desk:7").await;
     assert_eq!(answer["ok"], true, "{answer}");
+    assert!(!shop.requests()[0].has_token(&token));
     // The other actions are decided when they are used.
     assert_eq!(
         (&answer["can"], &answer["asks"]),

@@ -141,13 +141,14 @@ async fn one_call_more_than_may_wait_is_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_larger_than_the_bytes_of_the_back_end_are_busy() {
+async fn an_event_larger_than_the_bytes_of_the_back_end_is_never_sent() {
     let shop = CalledBackEnd::start(fine).await;
     let stack = Stack::start_with(with_settings(&shop, json!({ "bytes": 65_536 }))).await;
     let mut alice = socket(&stack, "alice").await;
     let large = json!("x".repeat(70_000));
     let answer = alice.call("shop:order", large).await;
-    assert_eq!(answer["error"]["code"], "backend_busy");
+    assert_eq!(answer["error"]["code"], "invalid_request");
+    assert_eq!(answer["error"]["retryable"], false);
     assert!(shop.requests().is_empty());
     assert_eq!(
         alice.call("shop:order", json!("x".repeat(10_000))).await,

@@ -235,3 +235,37 @@ async fn an_event_that_is_given_up_is_listed_shown_replayed_and_dropped() {
     .await;
     assert_eq!(command(&["show", &id]).await.0, Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_list_that_is_cut_off_says_how_to_go_on() {
+    let shop = back_end(&Arc::default()).await;
+    let stack = Stack::start_with(options(&shop)).await;
+    let mut ids = Vec::new();
+    for name in ["alice", "bob"] {
+        let mut socket = socket(&stack, name).await;
+        ids.push(store(&mut socket, json!("tea")).await);
+    }
+    let file = stack.webhooks_file();
+    let variables = [(
+        "REALTIME__WEBHOOKS__FILE".to_owned(),
+        file.display().to_string(),
+    )];
+    let list = async |arguments: &[&str]| {
+        let all = [&["webhooks", "list"], arguments].concat();
+        run("realtime-service", &all, &variables, None).await.output
+    };
+    let whole = list(&[]).await;
+    assert!(ids.iter().all(|id| whole.contains(id)) && !whole.contains("--after"));
+    let first = list(&["--limit", "1"]).await;
+    assert!(
+        first.contains(&ids[0]) && !first.contains(&ids[1]),
+        "{first}"
+    );
+    assert!(first.contains("there are more: --after 1"), "{first}");
+    let rest = list(&["--limit", "1", "--after", "1"]).await;
+    assert!(
+        rest.contains(&ids[1]) && !rest.contains("there are more"),
+        "{rest}"
+    );
+}

@@ -2,8 +2,9 @@
 //! certificates of both sides.
 
 use harness::{
-    CalledBackEnd, Opening, Stack,
+    CalledBackEnd, Mode, Opening, Stack,
     called::{Request, answer},
+    eventually,
     stock::{run_node_tests_at, run_python},
     tls::Certificate,
 };
@@ -12,11 +13,15 @@ use serde_json::json;
 
 const PYTHON: &str = include_str!("../clients/signatures.py");
 
-/// Has the gateway post one event.
+/// Has a new gateway post one event.
 async fn posted(shop: &CalledBackEnd) -> Request {
     let stack = Stack::start_with(shop.options()).await;
+    posted_by(&stack, shop).await
+}
+
+async fn posted_by(stack: &Stack, shop: &CalledBackEnd) -> Request {
     let token = stack.login("alice").await;
-    let mut alice = Opening::of(&stack).admitted(&token).await;
+    let mut alice = Opening::of(stack).admitted(&token).await;
     assert_eq!(
         alice.call("shop:order", json!({ "item": "tea" })).await,
         "yes"
@@ -59,6 +64,32 @@ async fn a_request_has_one_signature_of_each_secret() {
     let two = posted(&shop).await;
     assert_eq!(two.header("webhook-signature").split(' ').count(), 2);
     assert_ne!(one.header("webhook-id"), two.header("webhook-id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn a_secret_is_replaced_at_sighup_and_one_that_is_none_changes_nothing() {
+    let shop = shop().await;
+    let stack = Stack::start_with(shop.options().mode(Mode::Binaries)).await;
+    let signatures = async || {
+        let request = posted_by(&stack, &shop).await;
+        let signature = request.header("webhook-signature").to_owned();
+        signature.split(' ').count()
+    };
+    assert_eq!(signatures().await, 1);
+    let both = format!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n{}\n", shop.secret);
+    std::fs::write(shop.secret_file(), both).expect("a written file");
+    assert_eq!(signatures().await, 1, "it is not read yet");
+    // The issuer's secrets are read again too, and nobody knows which are first.
+    stack.reload_gateway("the secrets were read again").await;
+    eventually("both secrets", async || signatures().await == 2).await;
+    std::fs::write(shop.secret_file(), "hunter2").expect("a written file");
+    stack
+        .reload_gateway("the secrets are left as they were")
+        .await;
+    assert_eq!(signatures().await, 2);
+    let (_, log) = stack.output();
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

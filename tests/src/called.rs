@@ -51,6 +51,21 @@ impl Request {
             .unwrap_or_else(|| panic!("no {name}"));
         value.to_str().expect("text")
     }
+
+    /// Whether the claims or the signature of a token are in it, as the token has them.
+    ///
+    /// # Panics
+    ///
+    /// When the token has no three parts.
+    #[must_use]
+    pub fn has_token(&self, token: &str) -> bool {
+        let parts: Vec<_> = token.split('.').collect();
+        assert_eq!(parts.len(), 3, "a token");
+        let body = String::from_utf8_lossy(&self.body);
+        let headers = format!("{:?}", self.headers);
+        let has = |part: &str| body.contains(part) || headers.contains(part);
+        parts[1..].iter().any(|part| has(part))
+    }
 }
 
 /// A back end at an address of this machine.

@@ -1,6 +1,6 @@
 //! Sending: to a room, and to everybody.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
 use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -147,13 +147,31 @@ pub(super) async fn post_publish(
         from,
         ts,
     };
-    let published = api.state.sessions.publish(&draft, key.as_ref()).await;
-    let published = published.map_err(|_| ApiError::Unavailable)?;
-    Ok(Json(PublishAnswer {
-        position: published.position,
-        id: draft.id,
-        duplicate: published.is_duplicate,
-    }))
+    publish(&api, draft, key).await.map(Json)
+}
+
+/// Publishes a message in a task of its own: whoever hangs up leaves no message without its event for back ends.
+async fn publish(
+    api: &Api,
+    draft: Draft,
+    key: Option<MessageKey>,
+) -> Result<PublishAnswer, ApiError> {
+    let sessions = api.state.sessions.clone();
+    let task = tokio::spawn(async move {
+        let published = sessions.publish(&draft, key.as_ref()).await;
+        published.map(|appended| (appended, draft.id))
+    });
+    let published = match task.await {
+        Ok(published) => published,
+        // Nobody cancels it.
+        Err(panicked) => resume_unwind(panicked.into_panic()),
+    };
+    let (appended, id) = published.map_err(|_| ApiError::Unavailable)?;
+    Ok(PublishAnswer {
+        position: appended.position,
+        id,
+        duplicate: appended.is_duplicate,
+    })
 }
 
 /// Sends a message to every socket that was admitted to a namespace, on all gateways. Scope `rt.publish`, and no rooms that the token

@@ -136,9 +136,10 @@ impl Admitter {
 }
 
 /// Decides about a client when the question failed. Only a back end that gives no answer now can admit it: an
-/// answer that cannot be used may be a refusal.
+/// answer that cannot be used, or of which a part is missing, may be a refusal.
 fn without_answer(error: CallError, on_failure: OnFailure) -> Result<AdmissionAnswer, CallError> {
-    match on_failure == OnFailure::Admit && error.retry_after.is_some() {
+    let is_unanswered = error.retry_after.is_some() && !error.is_answer_begun;
+    match on_failure == OnFailure::Admit && is_unanswered {
         true => Ok(AdmissionAnswer::Admitted(Admission::default())),
         false => Err(error),
     }
@@ -242,6 +243,10 @@ mod tests {
             (CallError::unsent("full"), true),
             (CallError::cut_off(pause), true),
             (CallError::permanent("403"), false),
+            (
+                CallError::temporary(Failure::Failed, "half an answer").within_answer(),
+                false,
+            ),
             (unusable("it refuses, and has rooms"), false),
         ] {
             let admitted = |on_failure| without_answer(error.clone(), on_failure).is_ok();

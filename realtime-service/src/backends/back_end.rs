@@ -1,13 +1,16 @@
 //! One back end, and the requests to it.
 
+mod status;
+
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
+use self::status::check_status;
 use super::{
     CallError, CloudEvent, Failure, Reply,
     breaker::{Breaker, Change, Pass},
@@ -26,11 +29,8 @@ use crate::{
 /// Maximum size of an answer besides the data of a message, in bytes.
 const ANSWER_MARGIN_BYTES: usize = 64 * 1024;
 
-/// The pause of a back end that asks for one without its length.
-const USUAL_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest pause that a back end can ask for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause that is passed on to a client. A delivery has a bound of its own.
+const LONGEST_CLIENT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Number of the headers of a request, those of the client included.
 const HEADERS: usize = 8;
@@ -57,6 +57,24 @@ struct Post<'a> {
     bytes: usize,
     media_type: &'static str,
     is_answer_read: bool,
+}
+
+/// Outcome of a call whose future was dropped.
+const GIVEN_UP: &str = "given_up";
+
+/// A call or delivery, which is counted when it is dropped if it has an outcome.
+struct Counted<'a> {
+    metrics: &'a BackEndMetrics,
+    started_at: Instant,
+    outcome: Option<&'static str>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome {
+            self.metrics.called(outcome, self.started_at.elapsed());
+        }
+    }
 }
 
 /// A back end of the settings.
@@ -106,13 +124,13 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The request is
-    /// sent at most once. Dropping the future gives up the call, which the back end may still carry
+    /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The back
+    /// end is given the request at most once. Dropping the future gives up the call, which the back end may still carry
     /// out.
     ///
     /// # Errors
     ///
-    /// See [`CallError`]. Every failure is counted. Failures of requests are logged, with the id of
+    /// See [`CallError`]. Every failure is counted, and a call that is given up. Failures of requests are logged, with the id of
     /// the event.
     pub async fn call<T: Serialize>(
         &self,
@@ -154,7 +172,7 @@ impl BackEnd {
     ///
     /// # Errors
     ///
-    /// See [`Self::call`].
+    /// See [`Self::call`]. A delivery that was not sent is not counted: it is made again without an end.
     pub(super) async fn deliver(&self, events: &[(&str, &[u8])]) -> Result<(), CallError> {
         let ids: Vec<&str> = events.iter().map(|(id, _)| *id).collect();
         let id = match ids[..] {
@@ -193,9 +211,15 @@ impl BackEnd {
         bytes + 2 <= self.settings.bytes
     }
 
-    /// Whether calls fail at once at this moment.
-    pub(super) fn is_open(&self) -> bool {
-        self.breaker.is_open(Instant::now())
+    /// Returns the number of requests that the circuit breaker lets pass at this moment.
+    pub(super) fn openings(&self) -> usize {
+        self.breaker.openings(Instant::now())
+    }
+
+    /// Opens the circuit, with a pause that is over.
+    #[cfg(test)]
+    pub(super) fn open_for_probe(&self) {
+        self.breaker.open_for_probe();
     }
 
     /// The metrics.
@@ -203,19 +227,25 @@ impl BackEnd {
         &self.metrics
     }
 
-    /// Posts a body under its id, and counts the outcome.
+    /// Posts a body under its id. Counts the outcome, unless it is a delivery that was not sent.
     async fn send<T>(
         &self,
         request: Post<'_>,
         parse: impl Fn(&[u8]) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started_at = Instant::now();
+        let mut counted = Counted {
+            metrics: &self.metrics,
+            started_at,
+            outcome: request.sender.map(|_| GIVEN_UP),
+        };
         let result = self.attempt(request, parse, started_at).await;
-        let outcome = result
-            .as_ref()
-            .err()
-            .map_or("ok", |error| error.failure.code());
-        self.metrics.called(outcome, started_at.elapsed());
+        counted.outcome = match &result {
+            Ok(_) => Some("ok"),
+            Err(error) if error.was_sent => Some(error.failure.code()),
+            // A delivery has no outcome until it is sent.
+            Err(error) => counted.outcome.map(|_| error.failure.code()),
+        };
         result
     }
 
@@ -226,20 +256,19 @@ impl BackEnd {
         started_at: Instant,
     ) -> Result<T, CallError> {
         let event = request.id;
+        let bytes = request.bytes + request.body.len();
+        if bytes > self.settings.bytes {
+            return Err(CallError::too_large());
+        }
         let pass = self.breaker.enter(started_at);
         let pass = pass.map_err(CallError::cut_off)?;
-        let load = self
-            .capacity
-            .load(request.sender, request.bytes + request.body.len());
-        let mut load = load.map_err(busy)?;
+        let mut load = self.capacity.load(request.sender, bytes).map_err(busy)?;
         let deadline = started_at + Duration::from_millis(self.settings.timeout_ms);
         let place = timeout_at(deadline, self.capacity.place()).await;
         let place = place.map_err(|_| CallError::unsent("no place became free in time"))?;
         let _place = place.map_err(busy)?;
         let _under_way = self.metrics.begin();
-        let exchange = timeout_at(deadline, self.exchange(request, &mut load)).await;
-        let answer = exchange
-            .unwrap_or_else(|_| Err(CallError::temporary(Failure::TimedOut, "no answer in time")));
+        let answer = self.exchange(request, &mut load, deadline).await;
         let result = answer.and_then(|answer| parse(&answer));
         if let Err(CallError {
             failure, reason, ..
@@ -258,12 +287,11 @@ impl BackEnd {
         result
     }
 
-    /// Tells the circuit breaker whether the back end has answered.
+    /// Tells the circuit breaker whether the back end has answered a request that was sent.
     fn report<T>(&self, pass: Pass<'_>, result: &Result<T, CallError>) {
         let change = match result {
             Err(error) if error.is_of_back_end => pass.fail(Instant::now()),
-            // Too much for the gateway, or for the back end at this moment: no sign of either kind.
-            Err(error) if error.failure == Failure::Busy => return,
+            // A back end that asks for a pause has answered.
             Err(_) | Ok(_) => pass.succeed(),
         };
         let backend = self.name();
@@ -277,22 +305,32 @@ impl BackEnd {
         }
     }
 
-    /// Posts the event and reads the answer, unless the status alone counts.
-    async fn exchange(&self, request: Post<'_>, load: &mut Load<'_>) -> Result<Vec<u8>, CallError> {
+    /// Posts the event and reads the answer until `deadline`, unless the status alone counts.
+    async fn exchange(
+        &self,
+        request: Post<'_>,
+        load: &mut Load<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, CallError> {
         let Post {
             id,
             body,
             media_type,
             is_answer_read,
+            sender,
             ..
         } = request;
         let headers = self.headers(id, media_type, &body)?;
-        let answer = self.client.post(headers, body).await?;
-        check_status(&answer)?;
-        match is_answer_read {
-            true => self.read(answer, load).await,
-            false => Ok(Vec::new()),
+        let answer = timeout_at(deadline, self.client.post(headers, body)).await;
+        let answer = answer.map_err(late)??;
+        let longest_pause = sender.map_or(Duration::MAX, |_| LONGEST_CLIENT_PAUSE);
+        check_status(&answer, longest_pause)?;
+        if !is_answer_read {
+            return Ok(Vec::new());
         }
+        let body = timeout_at(deadline, self.read(answer, load)).await;
+        let body = body.map_err(late).flatten();
+        body.map_err(CallError::within_answer)
     }
 
     /// Returns the headers of a request with a body of this media type, signed at this moment.
@@ -340,39 +378,12 @@ fn read_signer(settings: &BackendSettings) -> Result<Signer, String> {
     Signer::parse(&zeroize::Zeroizing::new(text)).map_err(str::to_owned)
 }
 
+fn late(_: Elapsed) -> CallError {
+    CallError::temporary(Failure::TimedOut, "no answer in time")
+}
+
 fn busy(_: Full) -> CallError {
     CallError::unsent("as much waits for the back end as may")
-}
-
-/// Decides by the status whether there is an answer.
-fn check_status(answer: &Answer) -> Result<(), CallError> {
-    let status = answer.status();
-    let reason = format!("the back end answered {}", status.as_u16());
-    match status {
-        _ if status.is_success() => Ok(()),
-        _ if status.is_redirection() => Err(CallError::permanent(format!(
-            "{reason}: no redirect is followed"
-        ))),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Err(match (retry_after(answer), status) {
-                (Some(pause), _) => CallError::postponed(reason, pause),
-                // A proxy says the same when the back end is down.
-                (None, StatusCode::SERVICE_UNAVAILABLE) => {
-                    CallError::temporary(Failure::Busy, reason)
-                }
-                (None, _) => CallError::postponed(reason, USUAL_PAUSE),
-            })
-        }
-        _ if status.is_server_error() => Err(CallError::temporary(Failure::Failed, reason)),
-        _ => Err(CallError::permanent(reason)),
-    }
-}
-
-/// The pause that an answer asks for in seconds (RFC 9110, section 10.2.3).
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    let pause = Duration::from_secs(text.trim().parse().ok()?);
-    Some(pause.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]

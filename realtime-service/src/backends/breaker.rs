@@ -74,9 +74,20 @@ impl Breaker {
         })
     }
 
-    /// Whether calls are refused at this moment.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
-        self.lock().open.is_some_and(|(until, _)| now < until)
+    /// Returns the number of calls that [`Self::enter`] would let pass now: one when the next call is a probe, and
+    /// none during a pause or while a probe is under way.
+    pub(super) fn openings(&self, now: Instant) -> usize {
+        let state = self.lock();
+        match state.open {
+            None => usize::MAX,
+            Some((until, _)) => usize::from(now >= until && !state.is_probing),
+        }
+    }
+
+    /// Opens the circuit, with a pause that is over.
+    #[cfg(test)]
+    pub(super) fn open_for_probe(&self) {
+        self.lock().open = Some((Instant::now(), FIRST_PAUSE));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,14 +169,16 @@ mod tests {
         let late = breaker.enter(Instant::now()).expect("it is closed");
         open(&breaker);
         assert_eq!(breaker.enter(Instant::now()).err(), Some(FIRST_PAUSE));
-        assert!(breaker.is_open(Instant::now()));
+        assert_eq!(breaker.openings(Instant::now()), 0, "a pause");
         // A call from before it opened decides nothing.
         assert_eq!(late.succeed(), Change::None);
         tokio::time::advance(FIRST_PAUSE).await;
-        assert!(!breaker.is_open(Instant::now()));
+        assert_eq!(breaker.openings(Instant::now()), 1, "a probe");
         let probe = breaker.enter(Instant::now()).expect("a probe");
+        assert_eq!(breaker.openings(Instant::now()), 0, "it is under way");
         assert!(breaker.enter(Instant::now()).is_err(), "there is one probe");
         assert_eq!(probe.succeed(), Change::Closed);
+        assert_eq!(breaker.openings(Instant::now()), usize::MAX);
         let (one, other) = (breaker.enter(Instant::now()), breaker.enter(Instant::now()));
         assert!(one.is_ok() && other.is_ok());
     }

@@ -14,6 +14,8 @@ pub enum Failure {
     Failed,
     /// As much waits for the back end as may, or the back end asks for a pause.
     Busy,
+    /// The event is larger than the back end is ever sent.
+    TooLarge,
 }
 
 impl Failure {
@@ -24,6 +26,7 @@ impl Failure {
             Self::TimedOut => "backend_timeout",
             Self::Failed => "backend_failed",
             Self::Busy => "backend_busy",
+            Self::TooLarge => "invalid_request",
         }
     }
 }
@@ -42,6 +45,8 @@ pub struct CallError {
     /// Whether a request was sent, or a connection for it was refused. A call that only waited in the
     /// gateway is no attempt.
     pub(super) was_sent: bool,
+    /// Whether the head of an answer has arrived that says what the call asked for: the rest of it may be a refusal.
+    pub(super) is_answer_begun: bool,
 }
 
 impl CallError {
@@ -53,6 +58,7 @@ impl CallError {
             reason: reason.into(),
             is_of_back_end: true,
             was_sent: true,
+            is_answer_begun: false,
         }
     }
 
@@ -62,6 +68,15 @@ impl CallError {
             is_of_back_end: false,
             was_sent: false,
             ..Self::temporary(Failure::Busy, reason)
+        }
+    }
+
+    /// A call that is never sent, since its event is larger than all calls together may be.
+    pub(super) fn too_large() -> Self {
+        Self {
+            failure: Failure::TooLarge,
+            retry_after: None,
+            ..Self::unsent("the event is larger than its back end can be sent")
         }
     }
 
@@ -90,6 +105,15 @@ impl CallError {
             reason: reason.into(),
             is_of_back_end: false,
             was_sent: true,
+            is_answer_begun: false,
+        }
+    }
+
+    /// The same failure, after the head of an answer with a status of 2xx.
+    pub(super) fn within_answer(self) -> Self {
+        Self {
+            is_answer_begun: true,
+            ..self
         }
     }
 

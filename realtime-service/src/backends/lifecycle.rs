@@ -16,7 +16,7 @@ use shared_claims::{VerifiedLogout, verify::LogoutScope};
 pub use self::recipient::Origin;
 use self::recipient::{Recipient, Rule, Subject};
 use super::{
-    BackEnd, BackEnds, CloudEvent,
+    BackEnd, BackEnds, CloudEvent, NotStored,
     cloud_event::id_of,
     pattern::RoomPattern,
     queue::{
@@ -79,9 +79,14 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Splits into the books, and a future that resolves when the beginning is durable.
+    /// Splits into the books, and a future that resolves when the beginning is durable, or will never be: a file
+    /// that cannot be written stops no client. Then neither the beginning nor the end is told.
     pub fn split(self) -> (OpenBook, impl Future<Output = ()> + Send) {
-        (self.book, self.stored.wait())
+        let Self { book, stored } = self;
+        // What is not stored is counted where it happens.
+        (book, async {
+            let _ = stored.wait().await;
+        })
     }
 }
 
@@ -209,8 +214,9 @@ impl BackEnds {
         Box::pin(reservation).await
     }
 
-    /// Stores a published message, in the memory of `reservation`. The future resolves when it is durable. The id is made of the place of
-    /// the message, so that a repetition has the same one.
+    /// Stores a published message, in the memory of `reservation`. The future resolves when it is durable, or will
+    /// never be: the message is delivered by then. The id is made of the place of the message, so that a repetition
+    /// has the same one.
     pub fn message_published(
         &self,
         draft: &Draft,
@@ -243,25 +249,32 @@ impl BackEnds {
                 Some((id, Subject::Room(room).key(), body))
             },
         );
-        stored.wait()
+        // What is not stored is counted where it happens.
+        async {
+            let _ = stored.wait().await;
+        }
     }
 
     /// Stores a revocation; `subject` is the owner of the session, if it is known. When this returns it is durable,
-    /// unless the queue is full or cannot be written. The id is made of the revocation, so that a repetition has
-    /// the same one.
+    /// unless the queue is full. The id is made of the revocation, so that a repetition has the same one.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
     pub async fn session_revoked(
         &self,
         logout: &VerifiedLogout,
         subject: Option<&str>,
         at: SystemTime,
-    ) {
-        let Some(queue) = &self.queue else { return };
+    ) -> Result<(), NotStored> {
+        let Some(queue) = &self.queue else {
+            return Ok(());
+        };
         // A revocation concerns all namespaces.
         let lifecycle = self.lifecycle.main();
         let bytes = EVENT_BYTES * lifecycle.0.len();
-        let Some(reservation) = queue.reserve(bytes).await else {
-            return;
-        };
+        let reservation = queue.reserve(bytes).await;
+        let reservation = reservation.ok_or(NotStored::Unavailable)?;
         let terms = (reservation, Share::All);
         let (mut session, mut named, mut is_unnamed) = (None, None, false);
         for scope in &logout.scopes {
@@ -301,7 +314,7 @@ impl BackEnds {
             let body = event.to_body().ok()?;
             Some((id, key.clone(), body))
         });
-        stored.wait().await;
+        stored.wait().await
     }
 
     /// Stores an event for each back end of `lifecycle` that is sent it, in the memory and the share of `terms`. `encode` makes id, subject and body for the back end

@@ -19,9 +19,12 @@ pub enum WebhookCommand {
         /// Only dead letters, which are not delivered any more.
         #[arg(long)]
         dead: bool,
-        /// How many at most.
-        #[arg(long, default_value_t = 1000)]
+        /// How many at most. Without the last one, a line on stderr says how to go on.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+        /// Only events with a larger `seq`.
+        #[arg(long, default_value_t = 0)]
+        after: i64,
     },
     /// Print one event and its body, which has what its client has sent.
     Show {
@@ -56,9 +59,15 @@ pub fn webhooks(config: &Config, command: &WebhookCommand) -> anyhow::Result<boo
     let mut store = Store::open(path, false).with_context(name)?;
     let mut out = std::io::stdout().lock();
     match command {
-        WebhookCommand::List { dead, limit } => {
-            for event in store.list(*dead, *limit, 0)? {
-                writeln!(out, "{}", line(&event)?)?;
+        WebhookCommand::List { dead, limit, after } => {
+            let events = store.list(*dead, *limit, *after)?;
+            for event in &events {
+                writeln!(out, "{}", line(event)?)?;
+            }
+            if let Some(last) = events.last()
+                && !store.list(*dead, 1, last.seq)?.is_empty()
+            {
+                eprintln!("there are more: --after {}", last.seq);
             }
             Ok(true)
         }

@@ -15,11 +15,13 @@ use crate::{
     ids::random_id,
     outbox,
     rooms::{Data, Draft, MessageKey, RoomName, Sender},
-    session::Identity,
+    session::{Identity, NotJoined},
 };
 
 /// Time after which a client should send an event again that the full queue did not take.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
+
+const TOO_LARGE: &str = "the event is larger than its back end can be sent";
 
 /// Posts an event to the back end of its route, does the actions of the answer in their order, and
 /// acknowledges the event with the rest of the answer. An event that is delivered later is stored and
@@ -108,9 +110,7 @@ fn error_of_queue(error: NotStored) -> EventError {
     match error {
         NotStored::Full => EventError::new(Failure::Busy.code(), "the queue of events is full")
             .retryable_after(Some(FULL_QUEUE_PAUSE)),
-        NotStored::TooLarge => {
-            EventError::invalid("the event is larger than its back end can be sent")
-        }
+        NotStored::TooLarge => EventError::invalid(TOO_LARGE),
         NotStored::Unavailable => {
             EventError::unavailable("the queue of events cannot be written; try again")
         }
@@ -141,6 +141,7 @@ pub(super) fn error_of(error: &CallError) -> EventError {
         Failure::TimedOut => "the back end has not answered in time",
         Failure::Failed => "the back end failed",
         Failure::Busy => "the back end has too much to do",
+        Failure::TooLarge => TOO_LARGE,
     };
     EventError::new(error.failure.code(), message).retryable_after(error.retry_after)
 }
@@ -200,10 +201,13 @@ async fn publish(
         .map_err(|error| EventError::from(error).in_room(draft.room.clone()))
 }
 
-/// Takes the socket into a room. Nothing happens when it is in it.
+/// Takes the socket into a room. Nothing happens when it is in it, or has gone: the actions that follow may concern
+/// others.
 async fn join(call: &Call<'_>, room: &RoomName) -> Result<(), EventError> {
-    let joined = call.session.join(room).await;
-    joined.map_err(|error| EventError::of_join(error, room))
+    match call.session.join(room).await {
+        Ok(()) | Err(NotJoined::SessionEnded) => Ok(()),
+        Err(error) => Err(EventError::of_join(error, room)),
+    }
 }
 
 async fn emit(call: &Call<'_>, event: &str, args: &Data) {

@@ -7,7 +7,7 @@ use shared_claims::authorization::Action;
 use super::{Call, EventError, backend::error_of};
 use crate::{
     auth::policy::{GrantVerdict, RuleIndex},
-    backends::{CallError, Decision},
+    backends::{CallError, Decision, Failure},
     rooms::{Draft, RoomName},
     session::Identity,
 };
@@ -85,11 +85,14 @@ impl Call<'_> {
     }
 
     /// Returns the answer of a back end, unless the session has ended meanwhile or there is none. As
-    /// nothing was carried out, the event can be sent again.
+    /// nothing was carried out, the event can be sent again, unless it is too large.
     fn finish<T>(&self, answer: Result<T, CallError>, room: &RoomName) -> Result<T, EventError> {
         let answer = answer.map_err(|error| {
-            let pause = error.retry_after.unwrap_or(RETRY_AFTER);
-            let error = error_of(&error).retryable_after(Some(pause));
+            let pause = match error.failure {
+                Failure::TooLarge => None,
+                _ => Some(error.retry_after.unwrap_or(RETRY_AFTER)),
+            };
+            let error = error_of(&error).retryable_after(pause);
             error.in_room(room.clone())
         })?;
         match self.session.is_live() {

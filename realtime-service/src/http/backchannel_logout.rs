@@ -18,10 +18,7 @@ use serde_json::json;
 use shared_claims::Rejection;
 
 use crate::{
-    auth::{keys::Unverified, revocations::RevocationError},
-    limits::AddressKey,
-    metrics::Limit,
-    state::AppState,
+    auth::keys::Unverified, limits::AddressKey, metrics::Limit, state::AppState,
     transport::listener::Connection,
 };
 
@@ -138,13 +135,10 @@ async fn accept(state: &AppState, headers: &HeaderMap, body: &[u8]) -> Result<()
         }
         Unverified::NoKeys => Refusal::Unavailable,
     })?;
-    state
-        .revoke(&logout)
-        .await
-        .map_err(|error: RevocationError| {
-            tracing::error!("a revocation cannot be acknowledged: {error}");
-            Refusal::Unavailable
-        })
+    state.revoke(&logout).await.map_err(|error| {
+        tracing::error!("a revocation cannot be acknowledged: {error}");
+        Refusal::Unavailable
+    })
 }
 
 /// The one `logout_token` of a form.

@@ -8,11 +8,13 @@ use crate::{
 
 impl SessionContext {
     /// Publishes a message as [`Rooms::publish`](crate::rooms::Rooms::publish) does, and tells back ends of
-    /// it. When this returns, their event is durable, unless the queue is full or cannot be written.
+    /// it. When this returns, their event is durable, unless the queue is full or cannot be written. A future that
+    /// is dropped may leave a message without its event.
     ///
     /// # Errors
     ///
-    /// See [`PublishError`].
+    /// See [`PublishError`]. A log that answers too late may have the message: then no back end is told of it
+    /// unless the message is published again under its key.
     pub async fn publish(
         &self,
         draft: &Draft,

@@ -10,7 +10,7 @@ use crate::{
         cloud_event::timestamp,
         pattern::RoomPattern,
         queue::{
-            CLOSING_BYTES, Queue, Reservation, Share, Stored,
+            BookId, CLOSING_BYTES, Queue, Reservation, Share, Stored,
             store::{NewBook, NewEvent, Opening},
         },
     },
@@ -145,15 +145,21 @@ impl Recipient {
         queue: &Queue,
         opening: Opening,
         reservation: Option<Reservation>,
-    ) -> (Option<Arc<str>>, Stored) {
+    ) -> (Option<BookId>, Stored) {
         let events = u64::from(opening.event.is_some()) + u64::from(opening.book.is_some());
         let dropped = self.count_dropped(events);
         let Some(reservation) = reservation else {
             dropped();
             return (None, Stored::default());
         };
-        let id = opening.book.as_ref().map(|book| book.id.as_str().into());
+        let id = opening.book.as_ref();
+        let id = id.map(|book| BookId::from(book.id.as_str()));
         let terms = (reservation, Share::Eighth);
+        let book = id.clone();
+        let dropped = move || {
+            book.iter().for_each(BookId::mark_dropped);
+            dropped();
+        };
         (id, queue.open_book(opening, terms, dropped))
     }
 

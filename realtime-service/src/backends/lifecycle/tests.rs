@@ -1,11 +1,13 @@
 //! What back ends are sent, and how large it is.
 
+use std::time::Duration;
+
 use futures_util::FutureExt as _;
 
 use super::*;
 use crate::{
     backends::{cloud_event::complete, queue::CLOSING_BYTES},
-    config::Config,
+    config::{Config, WebhookSettings},
     metrics::Metrics,
     rooms::Data,
 };
@@ -71,18 +73,61 @@ async fn stored_types(back_ends: &BackEnds) -> Vec<String> {
     bodies.map(name).collect()
 }
 
-#[tokio::test]
-async fn connections_and_messages_wait_for_memory_and_a_room_without_it_owes_no_end() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let back_ends = back_ends(&directory);
-    let queue = back_ends.queue.as_ref().expect("a queue");
-    let origin = Origin {
+fn origin() -> Origin<'static> {
+    Origin {
         connection: "c",
         namespace: "/",
         issuer: None,
         subject: None,
         session: None,
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_admits_clients_and_acknowledges_no_revocation() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut back_ends = back_ends(&directory);
+    back_ends.queue = None;
+    let settings = WebhookSettings {
+        file: directory.path().join("locked.db"),
+        ..WebhookSettings::default()
     };
+    let queue = Queue::open_within(&settings, Duration::from_millis(10)).expect("a queue");
+    back_ends.queue = Some(Arc::new(queue));
+    let logout = VerifiedLogout {
+        iss: "issuer".to_owned(),
+        iat: 1,
+        scopes: vec![LogoutScope::Session("s".to_owned())],
+    };
+    let other = rusqlite::Connection::open(&settings.file).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let claims = Map::new();
+    let opening = back_ends.connection_opening(origin(), &claims).await;
+    let (book, stored) = opening.expect("an opening").store().split();
+    stored.await;
+    drop(book);
+    // Dropped before the gateway knows that the file cannot be written.
+    let opening = back_ends.connection_opening(origin(), &claims).await;
+    let (book, stored) = opening.expect("an opening").store().split();
+    drop(book);
+    stored.await;
+    let untold = back_ends.session_revoked(&logout, None, wall_now()).await;
+    assert_eq!(untold, Err(NotStored::Unavailable));
+    let queue = back_ends.queue.as_ref().expect("a queue");
+    assert_eq!(queue.unwritten(), 0, "what was not told owes no end");
+    other.execute_batch("ROLLBACK").expect("released");
+    // The issuer posts it again.
+    let told = back_ends.session_revoked(&logout, None, wall_now()).await;
+    assert_eq!(told, Ok(()));
+    let expected = ["latchkey.session.revoked"];
+    assert_eq!(stored_types(&back_ends).await, expected);
+}
+
+#[tokio::test]
+async fn connections_and_messages_wait_for_memory_and_a_room_without_it_owes_no_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let back_ends = back_ends(&directory);
+    let queue = back_ends.queue.as_ref().expect("a queue");
     let room = RoomName::parse("lobby").expect("a room");
     let draft = Draft {
         room: room.clone(),
@@ -103,7 +148,7 @@ async fn connections_and_messages_wait_for_memory_and_a_room_without_it_owes_no_
     };
     let all = queue.try_reserve(usize::MAX).expect("all of it");
     let claims = Map::new();
-    let mut opening = Box::pin(back_ends.connection_opening(origin, &claims));
+    let mut opening = Box::pin(back_ends.connection_opening(origin(), &claims));
     assert!(opening.as_mut().now_or_never().is_none());
     let mut message = Box::pin(back_ends.reserve_message(&draft));
     assert!(message.as_mut().now_or_never().is_none());

@@ -1,12 +1,15 @@
 //! Lifecycle events on their way into the file. The connection, room or message that an event is about does
 //! not wait for the thread, unless it asks for the moment at which the event is durable.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::oneshot;
 
 use super::{
-    Queue, Told, Work, fits, logged,
+    NotStored, Queue, Told, Work, fits, logged,
     memory::{Reservation, Share},
     now,
     store::{Opening, Store},
@@ -19,16 +22,43 @@ pub(in crate::backends) const CLOSING_BYTES: u64 = 128;
 /// Cause of the end of what a process has left open that was killed.
 const GATEWAY_LOST: &str = "gateway_lost";
 
+/// The id of a book, and whether the book was dropped: then no end is owed.
+#[derive(Clone)]
+pub(in crate::backends) struct BookId {
+    id: Arc<str>,
+    is_dropped: Arc<AtomicBool>,
+}
+
+impl BookId {
+    /// Notes that the book is not in the file.
+    pub(in crate::backends) fn mark_dropped(&self) {
+        self.is_dropped.store(true, Ordering::Release);
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Acquire)
+    }
+}
+
+impl From<&str> for BookId {
+    fn from(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            is_dropped: Arc::default(),
+        }
+    }
+}
+
 /// A closing event that is due.
 #[derive(Clone)]
 pub(super) struct Closing {
-    id: Arc<str>,
+    id: BookId,
     cause: &'static str,
     /// When the end came, in milliseconds since the Unix epoch.
     at: u64,
 }
 
-/// Resolves with whether events are durable.
+/// Resolves with whether the file could be written. Events that it has no room for are no failure.
 #[derive(Default)]
 pub(in crate::backends) struct Stored(Vec<oneshot::Receiver<bool>>);
 
@@ -37,25 +67,32 @@ impl Stored {
         self.0.extend(one.0);
     }
 
-    /// Waits until all events are durable, or some will never be.
-    pub(in crate::backends) async fn wait(self) {
+    /// Waits until all events are durable that the file has room for.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written: then some will never be durable.
+    pub(in crate::backends) async fn wait(self) -> Result<(), NotStored> {
         for one in self.0 {
-            let _ = one.await;
+            if one.await != Ok(true) {
+                return Err(NotStored::Unavailable);
+            }
         }
+        Ok(())
     }
 }
 
 /// The books of a connection or a room that is open. When they are dropped, its end is stored.
 pub struct OpenBook {
     queue: Arc<Queue>,
-    ids: Vec<Arc<str>>,
+    ids: Vec<BookId>,
     cause: &'static str,
 }
 
 impl OpenBook {
     pub(in crate::backends) fn new(
         queue: Arc<Queue>,
-        ids: Vec<Arc<str>>,
+        ids: Vec<BookId>,
         cause: &'static str,
     ) -> Self {
         Self { queue, ids, cause }
@@ -69,7 +106,7 @@ impl OpenBook {
 
 impl Drop for OpenBook {
     fn drop(&mut self) {
-        for id in self.ids.drain(..) {
+        for id in self.ids.drain(..).filter(|id| !id.is_dropped()) {
             self.queue.close_book(Closing {
                 id,
                 cause: self.cause,
@@ -125,7 +162,7 @@ impl Queue {
                     false => dropped(),
                 }
                 // The receiver may be gone.
-                let _ = tell.send(is_stored && is_durable);
+                let _ = tell.send(done.is_some() && is_durable);
             });
             told
         });
@@ -141,12 +178,15 @@ impl Queue {
         let work: Work = Box::new(move |store| {
             let end = (closing.cause, closing.at);
             let write = |store: &Store| {
-                let written = store.close_book(&closing.id, now(), &|draft| complete(draft, end));
+                let written =
+                    store.close_book(&closing.id.id, now(), &|draft| complete(draft, end));
                 logged(written)
             };
             let is_written = store.and_then(write).is_some();
             Box::new(move |is_durable| match is_written && is_durable {
                 true => stored.notify_waiters(),
+                // The thread has told of the opening before.
+                false if closing.id.is_dropped() => {}
                 false => {
                     let mut list = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
                     list.push(closing);
@@ -154,6 +194,13 @@ impl Queue {
             })
         });
         let _ = self.work.send(work);
+    }
+
+    /// Number of closing events that could not be written.
+    #[cfg(test)]
+    pub(in crate::backends) fn unwritten(&self) -> usize {
+        let unwritten = self.unwritten.lock();
+        unwritten.unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Writes the closing events that could not be written before.

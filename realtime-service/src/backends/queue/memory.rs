@@ -1,4 +1,4 @@
-//! The memory of lifecycle events that wait for the thread, and the parts of the file that subjects may fill.
+//! The memory of events that wait for the thread, and the parts of the file that subjects may fill.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fits;
 
-/// Maximum size of the lifecycle events that wait for the thread, in bytes.
+/// Maximum size of the events that wait for the thread, in bytes.
 const MAXIMUM_BYTES: u32 = 8 * 1024 * 1024;
 
-/// Memory for lifecycle events that wait for the thread.
+/// Memory for events that wait for the thread.
 pub(super) struct Memory(Arc<Semaphore>);
 
 /// A part of the memory, given back when the last copy is dropped.

@@ -17,11 +17,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub use self::{journal::OpenBook, memory::Reservation};
 pub(super) use self::{
-    journal::{CLOSING_BYTES, Stored},
+    journal::{BookId, CLOSING_BYTES, Stored},
     memory::Share,
 };
 use self::{
@@ -40,6 +40,9 @@ use crate::{
 const MAXIMUM_WAITING: usize = 1024;
 const MAXIMUM_BATCH: usize = 256;
 
+/// Size of an event in memory besides its body, in bytes.
+const EVENT_BYTES: usize = 512;
+
 /// Work in a transaction; it is called without the file when no transaction can begin. What it returns is called
 /// with whether the transaction is durable.
 type Work = Box<dyn FnOnce(Option<&Store>) -> Told + Send>;
@@ -52,7 +55,7 @@ pub(super) struct Queue {
     work: mpsc::UnboundedSender<Work>,
     permits: Arc<Semaphore>,
     memory: Memory,
-    /// The closing events that could not be written.
+    /// The closing events that could not be written, of books in the file alone.
     unwritten: Arc<Mutex<Vec<Closing>>>,
     /// Wakes the deliveries when an event was stored.
     stored: Arc<Notify>,
@@ -65,7 +68,7 @@ pub(super) struct Queue {
 /// An event was not stored, or the file cannot be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// The queue is full for all or for this subject, or too much waits to be written.
+    /// The queue is full for all or for this subject, or too much waits in memory to be written.
     Full,
     /// The event is larger than its back end can be sent.
     TooLarge,
@@ -85,11 +88,15 @@ impl Queue {
     }
 
     /// Does the same. A transaction waits for `busy_timeout` while another process writes.
-    fn open_within(settings: &WebhookSettings, busy_timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn open_within(
+        settings: &WebhookSettings,
+        busy_timeout: Duration,
+    ) -> anyhow::Result<Self> {
         let name = || format!("webhooks.file ({})", settings.file.display());
         let lock = lock_beside(&settings.file).with_context(name)?;
         let mut store =
             Store::open_within(&settings.file, true, busy_timeout).with_context(name)?;
+        store.choose_missing_heads().with_context(name)?;
         close_left_open(&mut store).with_context(name)?;
         let (work, waiting) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
@@ -116,8 +123,10 @@ impl Queue {
     pub(super) async fn append(&self, event: NewEvent) -> Result<(), NotStored> {
         let permit = self.permits.clone().try_acquire_owned();
         let permit = permit.map_err(|_| NotStored::Full)?;
+        let memory = self.try_reserve(event.body.len() + EVENT_BYTES);
+        let memory = memory.ok_or(NotStored::Full)?;
         let limit = (self.entries, self.bytes);
-        let (work, done) = work_of(permit, move |store| {
+        let (work, done) = work_of((permit, memory), move |store| {
             let load = (1, event.body.len() as u64);
             let own = store.totals_of(&event.backend, &event.subject)?;
             if !fits(store.totals()?, load, limit) || !Share::Sixteenth.fits(own, load, limit) {
@@ -197,9 +206,9 @@ pub(super) fn now() -> u64 {
     unix_millis(clock::now().wall)
 }
 
-/// Boxes work; its result comes once it is durable, or `None`. The permit is returned then.
+/// Boxes work; its result comes once it is durable, or `None`. The permit is dropped then.
 fn work_of<T: Send + 'static>(
-    permit: OwnedSemaphorePermit,
+    permit: impl Send + 'static,
     work: impl FnOnce(&Store) -> rusqlite::Result<T> + Send + 'static,
 ) -> (Work, oneshot::Receiver<Option<T>>) {
     let (tell, done) = oneshot::channel();
@@ -246,6 +255,8 @@ fn work_through(mut store: Store, mut waiting: mpsc::UnboundedReceiver<Work>) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn event(id: usize, subject: &str, bytes: usize) -> NewEvent {
@@ -285,5 +296,35 @@ mod tests {
             Err(NotStored::Full)
         );
         assert_eq!(queue.append(event(0, "carol", 100)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn events_that_wait_for_the_disk_have_a_bound_in_bytes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("queue.db");
+        let settings = WebhookSettings {
+            file: file.clone(),
+            entries: 1000,
+            bytes: 1 << 30,
+        };
+        let queue = Queue::open_within(&settings, Duration::from_secs(60)).expect("a queue");
+        let other = rusqlite::Connection::open(file).expect("the file");
+        other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+        let mebibyte = |id| event(id, &id.to_string(), 1 << 20);
+        let mut waiting: Vec<_> = (0..7)
+            .map(|id| Box::pin(queue.append(mebibyte(id))))
+            .collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        // The eighth would fit without its own size besides the body.
+        assert_eq!(queue.append(mebibyte(7)).await, Err(NotStored::Full));
+        let mut small = Box::pin(queue.append(event(8, "8", 1 << 19)));
+        assert!(small.as_mut().now_or_never().is_none());
+        other.execute_batch("ROLLBACK").expect("released");
+        for one in waiting.into_iter().chain([small]) {
+            assert_eq!(one.await, Ok(()));
+        }
+        assert_eq!(queue.append(mebibyte(7)).await, Ok(()));
     }
 }

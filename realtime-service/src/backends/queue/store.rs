@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 pub use self::inspection::{SLICE, StoredEvent};
 pub(crate) use self::{
     books::{NewBook, Opening},
-    due::{BatchLimits, Due},
+    due::{BatchLimits, Due, LONGEST_HOLD},
     inspection::Levels,
 };
 
@@ -39,8 +39,6 @@ const TABLES: &str = "
         dead_at INTEGER,
         problem TEXT
     ) STRICT;
-    CREATE INDEX events_of_subject ON events (backend, subject, seq) WHERE dead_at IS NULL;
-    CREATE INDEX heads ON events (backend, next_at) WHERE is_head = 1;
     CREATE TABLE totals (entries INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
     INSERT INTO totals VALUES (0, 0);
     CREATE TRIGGER entered AFTER INSERT ON events BEGIN
@@ -106,6 +104,7 @@ impl Store {
             other => anyhow::bail!("the file has tables of version {other}"),
         }
         connection.execute_batch(SHARES)?;
+        connection.execute_batch(due::INDEXES)?;
         connection.execute_batch(inspection::INDEXES)?;
         connection.execute_batch(books::TABLES)?;
         Ok(Self(connection))
@@ -151,7 +150,7 @@ impl Store {
     /// Removes a delivered event; the next one of its subject is the head.
     pub(super) fn remove(&self, seq: i64) -> Result<()> {
         let sql = "DELETE FROM events WHERE seq = ?1 RETURNING backend, subject";
-        self.advance(sql, params![seq])
+        self.advance(sql, params![seq]).map(drop)
     }
 
     /// Notes that an event was not delivered, and when it is tried next.
@@ -167,24 +166,39 @@ impl Store {
         Ok(())
     }
 
-    /// Gives an event up; the next one of its subject is the head.
-    pub(super) fn bury(&self, seq: i64, now: u64, problem: &str) -> Result<()> {
-        let sql =
-            "UPDATE events SET dead_at = ?2, is_head = 0, problem = ?3, attempts = attempts + 1
+    /// Gives an event up that was sent so often; the next one of its subject is the head.
+    pub(super) fn bury(&self, seq: i64, (attempts, now): (u32, u64), problem: &str) -> Result<()> {
+        let sql = "UPDATE events SET dead_at = ?3, is_head = 0, problem = ?4, attempts = ?2
             WHERE seq = ?1 RETURNING backend, subject";
-        self.advance(sql, params![seq, signed(now), problem])
+        self.advance(sql, params![seq, attempts, signed(now), problem])
+            .map(drop)
     }
 
-    /// Runs a statement that takes a head away, and makes the next event of its subject the head.
-    fn advance(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<()> {
-        let mut statement = self.0.prepare_cached(sql)?;
-        let subject: Option<(String, String)> = statement
-            .query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        match subject {
-            Some((backend, subject)) => self.choose_head(&backend, &subject),
-            None => Ok(()),
-        }
+    /// Runs a statement that changes one event, and makes the first event of its subject the head that can be: both
+    /// or neither. Returns whether there was such an event.
+    fn advance(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<bool> {
+        self.whole(|| {
+            let mut statement = self.0.prepare_cached(sql)?;
+            let subject: Option<(String, String)> = statement
+                .query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let is_found = subject.is_some();
+            if let Some((backend, subject)) = subject {
+                self.choose_head(&backend, &subject)?;
+            }
+            Ok(is_found)
+        })
+    }
+
+    /// Chooses the head of each subject that has events to be delivered and no head. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub(super) fn choose_missing_heads(&self) -> Result<usize> {
+        let sql = "UPDATE events SET is_head = 1 WHERE seq IN (SELECT MIN(seq) FROM events
+            WHERE dead_at IS NULL GROUP BY backend, subject HAVING MAX(is_head) = 0)";
+        self.0.execute(sql, [])
     }
 
     fn choose_head(&self, backend: &str, subject: &str) -> Result<()> {

@@ -62,7 +62,7 @@ async fn is_stored(queue: &Queue, opening: Opening, share: Share) -> bool {
     };
     let memory = queue.reserve(opening.memory()).await.expect("memory");
     let stored = queue.open_book(opening, (memory, share), dropped);
-    stored.wait().await;
+    let _ = stored.wait().await;
     !is_dropped.load(Ordering::Acquire)
 }
 

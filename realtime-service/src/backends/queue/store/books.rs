@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// Runs `work` whole or not at all, within a transaction.
-    fn whole<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn whole<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.0.execute_batch("SAVEPOINT whole")?;
         let done = work();
         self.0.execute_batch(match done {

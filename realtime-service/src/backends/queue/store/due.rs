@@ -1,10 +1,36 @@
 //! The events whose time has come, one by one or in batches.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use rusqlite::{Result, params};
 
 use super::{Store, signed, unsigned};
+
+/// The longest time for which a delivery that failed is not repeated. An event that is to be sent later than that was
+/// dated by another clock, and is due.
+pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(72 * 60);
+
+/// Indexes with all that tells which events are due: those that were never sent, those that failed, and the events
+/// of one subject. A row has its body before most columns. Files of the same version may have others.
+pub(super) const INDEXES: &str = "
+    DROP INDEX IF EXISTS events_of_subject;
+    DROP INDEX IF EXISTS heads;
+    CREATE INDEX IF NOT EXISTS runs ON events (backend, subject, seq, is_head, bytes, dead_at)
+        WHERE dead_at IS NULL;
+    CREATE INDEX IF NOT EXISTS new_heads ON events (backend, next_at, seq, subject, attempts, bytes)
+        WHERE is_head = 1 AND attempts = 0;
+    CREATE INDEX IF NOT EXISTS failed_heads ON events (backend, next_at, seq, subject, attempts, bytes)
+        WHERE is_head = 1 AND attempts > 0;
+";
+
+const NEW_HEADS: &str = "SELECT seq, subject, attempts, bytes, next_at FROM events
+    WHERE is_head = 1 AND attempts = 0 AND backend = ?1 AND next_at BETWEEN ?2 AND ?3
+    ORDER BY next_at, seq LIMIT ?4";
+const FAILED_HEADS: &str = "SELECT seq, subject, attempts, bytes, next_at FROM events
+    WHERE is_head = 1 AND attempts > 0 AND backend = ?1 AND next_at BETWEEN ?2 AND ?3
+    ORDER BY next_at, seq LIMIT ?4";
+const RUN: &str = "SELECT seq, bytes, is_head FROM events
+    WHERE backend = ?1 AND subject = ?2 AND dead_at IS NULL AND seq > ?3 ORDER BY seq LIMIT ?4";
 
 /// Maximum size of the events of one batch, in bytes, for any back end. A larger event is sent alone.
 const BATCH_BYTES: u64 = 256 * 1024;
@@ -39,6 +65,7 @@ struct Candidate {
     subject: String,
     attempts: u32,
     bytes: u64,
+    next_at: u64,
 }
 
 /// Batches that are being filled.
@@ -88,7 +115,8 @@ impl Store {
     /// Returns batches of events of `backend` whose time has come, within `limits` and without the heads
     /// `under_way`. A batch has heads, the longest due first, and behind each head the events of
     /// the same subject in their order. An event that failed before is alone. Only the bodies of these events
-    /// are read.
+    /// are read. A clock that was set back holds no event that was not sent yet, and any other for
+    /// [`LONGEST_HOLD`] at most.
     pub(in super::super) fn due(
         &self,
         backend: &str,
@@ -124,19 +152,44 @@ impl Store {
         batches.done.into_iter().map(read).collect()
     }
 
+    /// Returns at most `limit` heads whose time has come, the longest due first. Those that another clock has dated
+    /// are before all others.
     fn heads(&self, backend: &str, now: u64, limit: usize) -> Result<Vec<Candidate>> {
-        let sql = "SELECT seq, subject, attempts, bytes FROM events
-            WHERE is_head = 1 AND backend = ?1 AND next_at <= ?2 ORDER BY next_at, seq LIMIT ?3";
+        let horizon = now + LONGEST_HOLD.as_secs() * 1000;
+        let mut heads = Vec::new();
+        for (sql, times) in [
+            (NEW_HEADS, (now + 1, u64::MAX)),
+            (FAILED_HEADS, (horizon + 1, u64::MAX)),
+            (NEW_HEADS, (0, now)),
+            (FAILED_HEADS, (0, now)),
+        ] {
+            heads.extend(self.heads_between(sql, backend, times, limit)?);
+        }
+        let is_misdated = |head: &Candidate| head.next_at > now;
+        heads.sort_by_key(|head| (!is_misdated(head), head.next_at, head.seq));
+        heads.truncate(limit);
+        Ok(heads)
+    }
+
+    fn heads_between(
+        &self,
+        sql: &str,
+        backend: &str,
+        (first, last): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
         let mut statement = self.0.prepare_cached(sql)?;
-        let rows =
-            statement.query_map(params![backend, signed(now), signed(limit as u64)], |row| {
-                Ok(Candidate {
-                    seq: row.get(0)?,
-                    subject: row.get(1)?,
-                    attempts: row.get(2)?,
-                    bytes: unsigned(row, 3)?,
-                })
-            })?;
+        let limit = signed(limit as u64);
+        let parameters = params![backend, signed(first), signed(last), limit];
+        let rows = statement.query_map(parameters, |row| {
+            Ok(Candidate {
+                seq: row.get(0)?,
+                subject: row.get(1)?,
+                attempts: row.get(2)?,
+                bytes: unsigned(row, 3)?,
+                next_at: unsigned(row, 4)?,
+            })
+        })?;
         rows.collect()
     }
 
@@ -145,9 +198,7 @@ impl Store {
         if !batches.add(head.seq, head.bytes, true) {
             return Ok(false);
         }
-        let sql = "SELECT seq, bytes, is_head FROM events
-            WHERE backend = ?1 AND subject = ?2 AND dead_at IS NULL AND seq > ?3 ORDER BY seq LIMIT ?4";
-        let mut statement = self.0.prepare_cached(sql)?;
+        let mut statement = self.0.prepare_cached(RUN)?;
         let limit = signed(batches.limits.events as u64);
         let rows = statement.query_map(params![backend, head.subject, head.seq, limit], |row| {
             Ok((row.get(0)?, unsigned(row, 1)?, row.get(2)?))
@@ -175,5 +226,23 @@ impl Store {
                 is_head: row.get(4)?,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::assert_search, *};
+
+    #[test]
+    fn what_is_due_is_found_by_indexes_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&directory.path().join("queue.db"), true).expect("a file");
+        for (sql, index) in [
+            (NEW_HEADS, "COVERING INDEX new_heads"),
+            (FAILED_HEADS, "COVERING INDEX failed_heads"),
+            (RUN, "COVERING INDEX runs"),
+        ] {
+            assert_search(&store, sql, index);
+        }
     }
 }

@@ -9,12 +9,16 @@ use super::{Store, signed, unsigned};
 /// Maximum number of dead letters that one transaction replays or drops. Events are stored between two of them.
 pub const SLICE: usize = 1000;
 
-/// Indexes for [`Store::levels`] and [`Store::list`], so that neither reads bodies. Files of the same version may
-/// lack them.
+/// Indexes with all that [`Store::levels`] and [`Store::list`] return. A row has its body before most columns, so
+/// that reading one of those walks over the pages of the body. Files of the same version may have others.
 pub(super) const INDEXES: &str = "
+    DROP INDEX IF EXISTS dead_letters;
+    DROP INDEX IF EXISTS waiting;
     CREATE INDEX IF NOT EXISTS ages ON events (backend, dead_at, seq, created_at);
-    CREATE INDEX IF NOT EXISTS dead_letters ON events (seq) WHERE dead_at IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS waiting ON events (seq) WHERE dead_at IS NULL;
+    CREATE INDEX IF NOT EXISTS listed_dead ON events
+        (seq, id, backend, bytes, created_at, next_at, attempts, dead_at, problem) WHERE dead_at IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS listed_waiting ON events
+        (seq, id, backend, bytes, created_at, next_at, attempts, dead_at, problem) WHERE dead_at IS NULL;
 ";
 
 const QUEUED: &str = "SELECT COUNT(*) FROM events WHERE backend = ?1 AND dead_at IS NULL";
@@ -118,14 +122,8 @@ impl Store {
         let seqs = self.dead_letters(id)?;
         let sql = "UPDATE events SET dead_at = NULL, attempts = 0, created_at = ?2, next_at = ?2
             WHERE seq = ?1 RETURNING backend, subject";
-        let mut statement = self.0.prepare_cached(sql)?;
-        for seq in &seqs {
-            let (backend, subject): (String, String) = statement
-                .query_row(params![seq, signed(now)], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?;
-            self.choose_head(&backend, &subject)?;
-        }
+        let replay = |seq: &i64| self.advance(sql, params![seq, signed(now)]);
+        seqs.iter().try_for_each(|seq| replay(seq).map(drop))?;
         Ok(seqs.len())
     }
 
@@ -179,27 +177,20 @@ fn stored(row: &Row<'_>) -> Result<StoredEvent> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::assert_search, *};
 
     #[test]
-    fn counts_and_lists_read_indexes_alone_or_the_events_that_they_list() {
+    fn counts_and_lists_read_indexes_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(&directory.path().join("queue.db"), true).expect("a file");
         for (sql, index) in [
             (QUEUED, "COVERING INDEX ages"),
-            (DEAD, "INDEX"),
+            (DEAD, "COVERING INDEX"),
             (OLDEST, "COVERING INDEX ages"),
-            (LIST_DEAD, "INDEX dead_letters"),
-            (LIST_WAITING, "INDEX waiting"),
+            (LIST_DEAD, "COVERING INDEX listed_dead"),
+            (LIST_WAITING, "COVERING INDEX listed_waiting"),
         ] {
-            let sql = format!("EXPLAIN QUERY PLAN {sql}");
-            let mut statement = store.0.prepare(&sql).expect("a query");
-            let plan = statement.raw_query().mapped(|row| row.get::<_, String>(3));
-            let plan: Result<Vec<_>> = plan.collect();
-            let plan = plan.expect("a plan");
-            assert_eq!(plan.len(), 1, "{sql}: nothing is sorted: {plan:?}");
-            assert!(plan[0].starts_with("SEARCH"), "{sql}: {plan:?}");
-            assert!(plan[0].contains(index), "{sql}: {plan:?}");
+            assert_search(&store, sql, index);
         }
     }
 }

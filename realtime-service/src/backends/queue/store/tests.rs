@@ -4,6 +4,18 @@ use std::collections::HashSet;
 
 use super::*;
 
+/// Asserts that a query searches this index, and neither sorts nor reads anything else.
+pub(super) fn assert_search(store: &Store, sql: &str, index: &str) {
+    let sql = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut statement = store.0.prepare(&sql).expect("a query");
+    let plan = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+    let plan: Result<Vec<_>> = plan.collect();
+    let plan = plan.expect("a plan");
+    assert_eq!(plan.len(), 1, "{sql}: nothing is sorted: {plan:?}");
+    assert!(plan[0].starts_with("SEARCH"), "{sql}: {plan:?}");
+    assert!(plan[0].contains(index), "{sql}: {plan:?}");
+}
+
 fn store(directory: &tempfile::TempDir) -> Store {
     Store::open(&directory.path().join("queue.db"), true).expect("a file")
 }
@@ -69,7 +81,7 @@ fn a_dead_letter_lets_the_next_event_pass_until_it_is_replayed_or_dropped() {
     let mut store = store(&directory);
     append(&mut store, "alice", &["a1", "a2", "a3"]);
     let (first, _) = due(&store, 1)[0];
-    store.bury(first, 9, "no answer").expect("given up");
+    store.bury(first, (1, 9), "no answer").expect("given up");
     assert_eq!(ids(&store, 9), ["a2"]);
     let dead = store.list(true, 10, 0).expect("dead letters");
     assert_eq!(
@@ -146,7 +158,7 @@ fn the_events_of_a_subject_are_counted_dead_letters_included() {
     append(&mut store, "alice", &["a1", "a2"]);
     append(&mut store, "bob", &["b1"]);
     let (first, _) = due(&store, 1)[0];
-    store.bury(first, 9, "no answer").expect("given up");
+    store.bury(first, (1, 9), "no answer").expect("given up");
     let totals = |backend, subject| store.totals_of(backend, subject).expect("numbers");
     assert_eq!(totals("shop", "alice"), (2, 4));
     assert_eq!(
@@ -178,7 +190,7 @@ fn a_batch_has_the_events_of_a_subject_in_their_order_and_one_that_failed_is_alo
     store.retry(first, (1, 2), "no").expect("noted");
     assert_eq!(batches(&store, 9, 4), [vec!["a1"], vec!["b1", "b2", "c1"]]);
     // A replayed event stands beside the head that took its place.
-    store.bury(first, 9, "no").expect("given up");
+    store.bury(first, (1, 9), "no").expect("given up");
     store.replay(Some("a1"), 9).expect("replayed");
     assert_eq!(
         batches(&store, 9, 9),
@@ -283,7 +295,7 @@ fn dead_letters_are_replayed_and_dropped_in_slices() {
             };
             store.append(&event, 1)?;
         }
-        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 2, "no"))
+        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), (1, 2), "no"))
     });
     buried.expect("durable").expect("buried");
     let replay = |store: &mut Store| {
@@ -295,8 +307,9 @@ fn dead_letters_are_replayed_and_dropped_in_slices() {
     assert_eq!((levels.queued, levels.dead), (SLICE as u64, 1));
     assert_eq!(replay(&mut store), 1);
     assert_eq!(due(&store, 3).len(), 100, "each is the head of its subject");
-    let buried = store
-        .commit(|store| (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), 4, "no")));
+    let buried = store.commit(|store| {
+        (1..=count).try_for_each(|seq| store.bury(signed(seq as u64), (1, 4), "no"))
+    });
     buried.expect("durable").expect("buried");
     let mut drop_all = || {
         store
@@ -306,4 +319,55 @@ fn dead_letters_are_replayed_and_dropped_in_slices() {
     assert_eq!(drop_all().expect("a slice"), SLICE);
     assert_eq!(drop_all().expect("the rest"), 1);
     assert_eq!(store.totals().expect("numbers"), (0, 0));
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_no_new_event_and_one_that_failed_for_the_longest_pause_at_most() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    let hold = LONGEST_HOLD.as_secs() * 1000;
+    append(&mut store, "alice", &["a"]);
+    append(&mut store, "bob", &["b"]);
+    append(&mut store, "carol", &["c"]);
+    assert_eq!(ids(&store, 0), ["a", "b", "c"], "they are stored at 1");
+    let (first, _) = due(&store, 1)[0];
+    store.retry(first, (1, 10 + hold), "no").expect("noted");
+    assert_eq!(ids(&store, 10), ["b", "c"], "a pause");
+    assert_eq!(ids(&store, 9), ["a", "b", "c"], "no pause is so long");
+    assert_eq!(ids(&store, 10 + hold), ["b", "c", "a"]);
+}
+
+#[test]
+fn a_subject_without_a_head_has_one_when_the_file_is_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2"]);
+    append(&mut store, "bob", &["b1"]);
+    let lost = "UPDATE events SET is_head = 0 WHERE subject = 'alice'";
+    store.0.execute(lost, []).expect("changed");
+    assert_eq!(ids(&store, 1), ["b1"]);
+    assert_eq!(store.choose_missing_heads().expect("chosen"), 1);
+    assert_eq!(store.choose_missing_heads().expect("none"), 0);
+    assert_eq!(ids(&store, 1), ["a1", "b1"]);
+}
+
+#[test]
+fn an_event_goes_with_the_choice_of_the_next_head_or_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(&directory);
+    append(&mut store, "alice", &["a1", "a2"]);
+    let (first, _) = due(&store, 1)[0];
+    let fails = "CREATE TRIGGER fails BEFORE UPDATE OF is_head ON events
+        WHEN new.is_head = 1 BEGIN SELECT RAISE(ABORT, 'no'); END";
+    store.0.execute_batch(fails).expect("a trigger");
+    let removed = store.commit(|store| store.remove(first)).expect("durable");
+    assert!(removed.is_err());
+    assert_eq!(ids(&store, 1), ["a1"]);
+    store
+        .0
+        .execute_batch("DROP TRIGGER fails")
+        .expect("dropped");
+    let removed = store.commit(|store| store.remove(first)).expect("durable");
+    assert!(removed.is_ok());
+    assert_eq!(ids(&store, 1), ["a2"]);
 }
