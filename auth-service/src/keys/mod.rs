@@ -70,12 +70,13 @@ impl Keys {
         secrets: Secrets,
         store: &Store,
     ) -> anyhow::Result<Self> {
-        let ring = load(settings, &secrets, store, Unreadable::Replace).await?;
+        let store = store.acting_as(Actor::Service);
+        let ring = load(settings, &secrets, &store, Unreadable::Replace).await?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
             secrets: ArcSwap::from_pointee(secrets),
             settings: settings.clone(),
-            store: store.acting_as(Actor::Service),
+            store,
         })
     }
 

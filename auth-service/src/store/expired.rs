@@ -57,7 +57,7 @@ const SESSIONS: i64 = 100;
 impl Store {
     /// Removes up to `most` rows in one transaction: challenges and links that have expired, and
     /// sessions that ended or expired before `before`, with their refresh tokens. Returns how many rows
-    /// it has removed; fewer than `most` means that none are left.
+    /// it has removed; none means that none are left, but for those that another transaction has locked.
     ///
     /// # Errors
     ///
@@ -73,6 +73,9 @@ impl Store {
         let mut removed = 0;
         for session_id in sessions {
             let left = most.saturating_sub(removed);
+            if left == 0 {
+                break;
+            }
             removed += remove_session(&mut transaction, &session_id, left).await?;
         }
         for removal in [

@@ -227,7 +227,9 @@ impl Users {
             Err(error) => return Err(error.into()),
         };
         let (id, old) = (&found.account.id, &found.password_hash);
-        self.store.replace_hash(id, old, &hash).await?;
+        if let Err(failure) = self.store.replace_hash(id, old, &hash).await {
+            tracing::warn!(user = id, "a new hash is not written: {}", failure.story());
+        }
         Ok(())
     }
 
