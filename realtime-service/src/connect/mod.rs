@@ -45,9 +45,13 @@ enum Unadmitted {
     Ended,
 }
 
-/// Maximum number of CONNECT packets of one Engine.IO session whose tokens are verified. A client may
-/// leave a namespace and connect to it again, but not without end.
+/// Maximum number of CONNECT packets of one Engine.IO session whose tokens are verified, or that are answered
+/// without. A client may leave a namespace and connect to it again, but not without end.
 const MAXIMUM_CONNECTS: usize = 64;
+
+/// Maximum length of the name of a namespace that a client is told not to exist. Those that do have shorter
+/// ones, without the query that Socket.IO 2 allows behind them.
+const MAXIMUM_NAMESPACE_BYTES: usize = 255;
 
 /// Opens the session of a client that presents a token which is accepted, or rejects the client.
 ///
@@ -158,6 +162,14 @@ impl SocketHandler for EngineClients {
         let record = client.data().record();
         let version = record.version();
         let Some(policy) = self.0.policies.get(namespace) else {
+            // The name stands in the answer, which no budget counts.
+            if namespace.len() > MAXIMUM_NAMESPACE_BYTES {
+                return Err(Violation::Protocol);
+            }
+            if record.count_connect() > MAXIMUM_CONNECTS {
+                record.end(Cause::Flooded);
+                return Ok(());
+            }
             let message = "Invalid namespace";
             let error = match version {
                 ProtocolVersion::V3 => json!(message),

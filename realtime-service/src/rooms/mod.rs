@@ -310,7 +310,8 @@ impl Rooms {
     }
 
     /// Forgets the messages of the rooms that keep most, and of those the ones that were silent for
-    /// longest, until a quarter of the memory is free.
+    /// longest, until a quarter of the memory is free. Ids of messages go only if that is not enough:
+    /// without them, a repetition would be published again.
     fn make_room(&self) {
         let rooms = self.all().into_iter();
         let mut rooms: Vec<_> = rooms.map(|(_, room)| (room.log().kept(), room)).collect();
@@ -319,11 +320,13 @@ impl Rooms {
             (Reverse(bytes.checked_ilog2()), *newest_at)
         });
         let enough = self.terms.logs.limit_bytes() / 4 * 3;
-        for (_, room) in rooms {
-            if self.terms.logs.kept_bytes() <= enough {
-                break;
+        for forget in [RoomLog::forget_messages, RoomLog::forget_ids] {
+            for (_, room) in &rooms {
+                if self.terms.logs.kept_bytes() <= enough {
+                    break;
+                }
+                forget(room.log());
             }
-            room.log().forget();
         }
         self.sweep();
     }

@@ -28,6 +28,12 @@ fn name(text: &str) -> RoomName {
 
 /// Publishes so many bytes.
 async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
+    let draft = draft(room, bytes);
+    let published = rooms.publish(&draft, None).await;
+    published.expect("a log in memory").position
+}
+
+fn draft(room: &str, bytes: usize) -> Draft {
     let sender = Sender {
         iss: None,
         sub: Some("alice".into()),
@@ -35,16 +41,14 @@ async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
         connection: "c".into(),
     };
     let data = to_raw_value(&json!("x".repeat(bytes))).expect("JSON");
-    let draft = Draft {
+    Draft {
         room: name(room),
         event: "message".to_owned(),
         data: Data::new(data, Vec::new()).expect("data"),
         id: "m".to_owned(),
         from: sender,
         ts: 0,
-    };
-    let published = rooms.publish(&draft, None).await;
-    published.expect("a log in memory").position
+    }
 }
 
 /// Whether whoever has the message at `position` misses nothing.
@@ -85,6 +89,42 @@ async fn the_rooms_that_keep_most_forget_theirs_when_all_keep_too_much() {
     assert!(kept_bytes(&rooms) <= 15_000, "{}", kept_bytes(&rooms));
     assert!(recovers(&rooms, "small", &small).await && recovers(&rooms, "small", &last).await);
     assert!(!recovers(&rooms, "large", &large).await);
+}
+
+#[tokio::test]
+async fn a_room_that_forgets_its_messages_still_knows_their_ids() {
+    let rooms = rooms_with(HistorySettings {
+        bytes: 20_000,
+        total_bytes: 20_000,
+        ..HistorySettings::default()
+    });
+    let key = |id: &str| MessageKey {
+        publisher: "alice".to_owned(),
+        id: id.to_owned(),
+    };
+    let (large, one) = (draft("large", 18_000), key("one"));
+    let first = rooms.publish(&large, Some(&one)).await;
+    let first = first.expect("a log in memory");
+    publish(&rooms, "small", 3000).await;
+    assert!(
+        !recovers(
+            &rooms,
+            "large",
+            &Position {
+                offset: 0,
+                ..first.position.clone()
+            }
+        )
+        .await
+    );
+    for (id, is_duplicate) in [("one", true), ("two", false)] {
+        let again = rooms.publish(&draft("large", 10), Some(&key(id))).await;
+        assert_eq!(
+            again.expect("a log in memory").is_duplicate,
+            is_duplicate,
+            "{id}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

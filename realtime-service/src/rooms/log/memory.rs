@@ -162,11 +162,12 @@ impl MemoryLog {
         self.change(|state| (state.kept_bytes(), state.history.newest_at()))
     }
 
-    pub(super) fn forget(&self) {
-        self.change(|state| {
-            state.history.clear();
-            state.recent_ids.clear();
-        });
+    pub(super) fn forget_messages(&self) {
+        self.change(|state| state.history.clear());
+    }
+
+    pub(super) fn forget_ids(&self) {
+        self.change(|state| state.recent_ids.clear());
     }
 
     /// The messages after `since`; `None` when some of them are not kept.
@@ -204,7 +205,8 @@ impl MemoryLog {
 
 impl Drop for MemoryLog {
     fn drop(&mut self) {
-        self.forget();
+        self.forget_messages();
+        self.forget_ids();
     }
 }
 

@@ -188,9 +188,14 @@ impl RoomLog {
         self.with_memory(MemoryLog::kept).unwrap_or_default()
     }
 
-    /// Forgets all messages and ids that are kept here; the numbering goes on.
-    pub(super) fn forget(&self) {
-        self.with_memory(MemoryLog::forget);
+    /// Forgets all messages that are kept here; the numbering goes on.
+    pub(super) fn forget_messages(&self) {
+        self.with_memory(MemoryLog::forget_messages);
+    }
+
+    /// Forgets all ids of messages that are kept here.
+    pub(super) fn forget_ids(&self) {
+        self.with_memory(MemoryLog::forget_ids);
     }
 
     fn with_memory<T>(&self, work: impl FnOnce(&MemoryLog) -> T) -> Option<T> {

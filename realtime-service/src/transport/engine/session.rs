@@ -311,8 +311,9 @@ impl<D: Send + Sync + 'static> Session<D> {
         }
         drop(writer);
         let finished = match written {
-            Ok(Written::Last) => self.queue.take_finished(),
-            Ok(Written::All | Written::Blocked) => None,
+            // Under TLS a part of it may still wait in the connection.
+            Ok(Written::Last) if !is_blocked => self.queue.take_finished(),
+            Ok(Written::All | Written::Last | Written::Blocked) => None,
             Err(error) => return self.on_write_error(&error),
         };
         if let Some(action) = finished {
