@@ -158,6 +158,10 @@ pub(crate) fn answer(
     refresh_token: Zeroizing<String>,
     now: SystemTime,
 ) -> Result<TokenAnswer, ApiError> {
+    let now_secs = seconds_since_epoch(now)?;
+    let idle_secs = i64::try_from(state.settings().session.idle_secs).context("a lifetime")?;
+    // None outlives its session, which ends when nobody refreshes it.
+    let ends_at = session.expires_at.min(now_secs.saturating_add(idle_secs));
     let everybody = state.settings().grants.iter();
     let everybody = everybody.map(AuthorizationDetail::from).collect();
     let token = NewToken {
@@ -169,18 +173,16 @@ pub(crate) fn answer(
         authorization_details: grants::merge(everybody, own_grants),
         profile: Some(account.profile()),
         further: account.claims.in_token(&state.settings().token),
-        expires_by: u64::try_from(session.expires_at).ok(),
+        expires_by: u64::try_from(ends_at).ok(),
     };
     let signed = state.ring().signer.sign(token, now)?;
-    let now_secs = seconds_since_epoch(now)?;
-    let idle_secs = i64::try_from(state.settings().session.idle_secs).context("a lifetime")?;
     Ok(TokenAnswer {
         token: signed.token,
         token_type: "Bearer",
         expires_in: signed.expires_in,
         refresh_token: Some(refresh_token),
         device_token: None,
-        cookie_secs: idle_secs.min(session.expires_at.saturating_sub(now_secs)),
+        cookie_secs: ends_at.saturating_sub(now_secs),
     })
 }
 

@@ -159,7 +159,15 @@ fn describe(error: &config::ConfigError, key: Option<&str>) -> ConfigError {
             error, key: own, ..
         } => describe(error, own.as_deref().or(key)),
         config::ConfigError::Message(text) if !text.starts_with("unknown field") => {
-            ConfigError::value(key.unwrap_or("settings"), text.as_str())
+            // Whatever stands before may be what was found.
+            let rule = match text.rsplit_once(", expected ") {
+                Some((_, expected)) if expected.starts_with("struct ") => {
+                    "must be a section: what is in it is set by names of their own".to_owned()
+                }
+                Some((_, expected)) => format!("must be {expected}"),
+                None => text.clone(),
+            };
+            ConfigError::value(key.unwrap_or("settings"), rule)
         }
         other => ConfigError::Unknown(match key {
             Some(key) => format!("settings under {key}: {other}"),
@@ -234,6 +242,9 @@ mod tests {
     fn a_wrong_value_is_named_by_its_variable_and_not_repeated() {
         for (name, value) in [
             ("AUTH__LISTEN", "hidden"),
+            ("AUTH__MAIL", "smtp://hidden@mail.example.org"),
+            ("AUTH__EVENTS", "hidden, expected"),
+            ("AUTH__TOKEN__CLAIMS_WEBHOOK", "https://hidden.example.org"),
             ("AUTH__PUBLIC_URL", "http://hidden/"),
             ("AUTH__PUBLIC_URL", "https://hidden:443"),
             ("AUTH__PUBLIC_URL", "capacitor://hidden"),

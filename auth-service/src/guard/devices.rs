@@ -3,6 +3,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use shared_claims::ids;
 
 use crate::{
@@ -15,7 +16,10 @@ use crate::{
 pub(crate) const MEMORY_SECS: i64 = 180 * 24 * 60 * 60;
 
 /// The longest proof that is looked at, in bytes.
-const MAXIMUM_BYTES: usize = 256;
+const MAXIMUM_BYTES: usize = 1024;
+
+/// What stands in a cookie as itself, in the id of an account. Imported ids may hold anything.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Proof of a device that it has signed in to this account before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +31,13 @@ pub(crate) struct KnownDevice {
 }
 
 impl KnownDevice {
-    /// A proof for a device that has just signed in: `USER.DEVICE.END.MAC`.
+    /// A proof for a device that has just signed in: `USER.DEVICE.END.MAC`, of characters that a cookie may have.
     ///
     /// # Errors
     ///
     /// When the operating system has no randomness to give.
     pub(crate) fn prove(vault: &Vault, user_id: &str, now: i64) -> anyhow::Result<String> {
+        let user_id = utf8_percent_encode(user_id, PLAIN);
         let body = format!("{user_id}.{}.{}", random_id()?, now + MEMORY_SECS);
         let macs = vault.macs(Purpose::KnownDevice, body.as_bytes());
         let mac = macs.first().map(ids::token_from).unwrap_or_default();
@@ -59,12 +64,12 @@ impl KnownDevice {
         if !is_ours {
             return None;
         }
-        // From the end: an imported account may have dots in its id.
-        let (body, end) = body.rsplit_once('.')?;
-        let (user_id, device_id) = body.rsplit_once('.')?;
+        let mut parts = body.split('.');
+        let (user_id, device_id, end) = (parts.next()?, parts.next()?, parts.next()?);
+        let user_id = percent_decode_str(user_id).decode_utf8().ok()?;
         let is_fresh = end.parse::<i64>().is_ok_and(|end| now < end);
         is_fresh.then(|| Self {
-            user_id: user_id.to_owned(),
+            user_id: user_id.into_owned(),
             device_id: device_id.to_owned(),
         })
     }
@@ -95,14 +100,16 @@ mod tests {
         );
         assert_eq!(user(&own, &proof, MEMORY_SECS), None);
         assert_eq!(user(&other, &proof, 0), None);
-        for id in ["a.b", "alice.x.9999999999"] {
+        for id in ["a.b", "alice.x.9999999999", "x; Max-Age=0", "50%", "é"] {
             let proof = KnownDevice::prove(&own, id, 0).expect("a proof");
             assert_eq!(user(&own, &proof, 0).as_deref(), Some(id));
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.%".contains(&byte);
+            assert!(proof.bytes().all(is_plain), "{proof}");
         }
         for bad in [
             proof.replacen("alice", "bob", 1),
             "a.b.c".to_owned(),
-            "x".repeat(300),
+            "x".repeat(2000),
         ] {
             assert_eq!(user(&own, &bad, 0), None);
         }

@@ -25,7 +25,8 @@ impl AttemptCounter {
     /// Returns the level of the counter when it is empty in so many milliseconds, or in a window if that is
     /// less.
     pub(crate) fn level(&self, empty_in_ms: i64) -> Level {
-        let empty_in_ms = empty_in_ms.min(self.window_ms);
+        // Redis may hold any number.
+        let empty_in_ms = empty_in_ms.clamp(0, self.window_ms);
         Level {
             empty_in_ms,
             wait_ms: (empty_in_ms + self.step_ms - self.window_ms).max(0),

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::fixture::{Login, PASSWORD, Service, problem};
@@ -231,4 +231,15 @@ async fn a_refresh_without_any_token_is_told_so() {
     let answer = bare.send().await.expect("an answer");
     problem(answer, StatusCode::BAD_REQUEST, "invalid_request").await;
     refreshed(&service, &login.refresh_token).await;
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_session_also_when_nobody_refreshes_it() {
+    for (idle_secs, expires_in) in [(300, 300), (901, 900)] {
+        let service = Service::start_with(|settings| settings.session.idle_secs = idle_secs).await;
+        service.add_user("alice").await;
+        let answer = service.post_login("alice", PASSWORD).await;
+        let answer: Value = answer.json().await.expect("JSON");
+        assert_eq!(answer["expires_in"], expires_in);
+    }
 }

@@ -76,7 +76,10 @@ fn describe(error: &config::ConfigError, key: Option<&str>) -> ConfigError {
         },
         Error::Message(text) => ConfigError::Invalid {
             setting: setting(None),
-            problem: match text.split_once(", expected ") {
+            problem: match text.rsplit_once(", expected ") {
+                Some((_, expected)) if expected.starts_with("struct ") => {
+                    "must be a section: what is in it is set by names of their own".to_owned()
+                }
                 Some((_, expected)) => format!("must be {expected}"),
                 None => rule_of(&setting(None)).to_owned(),
             },

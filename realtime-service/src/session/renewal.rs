@@ -145,7 +145,7 @@ impl Session {
             }
             Err(NotRenewed::Rejected { rejection, detail }) => {
                 tracing::info!(connection = %self.connection, reason = rejection.reason(), "a token was refused");
-                self.context.metrics.refusal(rejection);
+                self.engine().note_rejection(rejection);
                 if with_event {
                     let mut told = unauthorized(rejection);
                     if let Some(detail) = &detail {

@@ -31,6 +31,22 @@ impl OwnStore {
     }
 }
 
+#[test]
+fn a_level_is_within_its_window_whatever_was_stored() {
+    let counter = counter(1);
+    for (stored, empty_in_ms, wait_ms) in [
+        (i64::MIN, 0, 0),
+        (5 * MINUTE, 5 * MINUTE, 0),
+        (i64::MAX, 10 * MINUTE, MINUTE),
+    ] {
+        let level = Level {
+            empty_in_ms,
+            wait_ms,
+        };
+        assert_eq!(counter.level(stored), level);
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs postgresql"]
 async fn of_attempts_at_once_no_more_are_counted_than_there_is_room_for() {

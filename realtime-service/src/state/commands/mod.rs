@@ -19,6 +19,7 @@ use crate::{
     cluster::{Handler, Replies},
     namespaces::MAIN,
     rooms::Sender,
+    transport::turn,
 };
 
 /// A command, as it is sent to other gateways.
@@ -276,7 +277,8 @@ impl Handler for Arc<AppState> {
             tracing::error!("a command of another gateway cannot be read: {error}");
         });
         drop(request);
-        self.carry_out(command.ok()?).await
+        // A message to many is written to each once.
+        turn::in_turn(self.carry_out(command.ok()?)).await
     }
 }
 

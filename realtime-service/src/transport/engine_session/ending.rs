@@ -114,6 +114,19 @@ impl EngineSession {
     /// Notes a rejected credential. The client has a moment to read it or to present another token;
     /// with the last refusal that it may have, the session ends.
     pub fn reject(self: &Arc<Self>, rejection: Rejection) {
+        self.note_rejection(rejection);
+        let is_of_namespace = matches!(
+            rejection,
+            Rejection::NamespaceForbidden | Rejection::TooManyNamespaces
+        );
+        // The other namespaces of an admitted client stay.
+        if !(is_of_namespace && self.is_admitted()) {
+            self.count_refusal();
+        }
+    }
+
+    /// Counts a rejected credential for its address, at CONNECT or later.
+    pub fn note_rejection(&self, rejection: Rejection) {
         self.context.metrics.refusal(rejection);
         // A client with a good token floods nobody.
         let has_good_token = matches!(
@@ -125,14 +138,6 @@ impl EngineSession {
         );
         if !has_good_token {
             self.context.refusal_limiter.count(self.opener.address());
-        }
-        let is_of_namespace = matches!(
-            rejection,
-            Rejection::NamespaceForbidden | Rejection::TooManyNamespaces
-        );
-        // The other namespaces of an admitted client stay.
-        if !(is_of_namespace && self.is_admitted()) {
-            self.count_refusal();
         }
     }
 
