@@ -26,6 +26,7 @@ use crate::{
     metrics::{ClaimsOutcome, Metrics},
     store::Account,
     user_claims::UserClaims,
+    waiting::Waiting,
     webhook::Webhook,
 };
 
@@ -44,6 +45,9 @@ pub(crate) struct ClaimsWebhook {
     timeout: Duration,
     on_failure: OnFailure,
     places: Semaphore,
+    /// The requests of each account: it may ask about a part of the places at a time.
+    waiting: Waiting<Question>,
+    most_of_account: u32,
     cache: Mutex<Cache>,
 }
 
@@ -64,6 +68,11 @@ pub(crate) enum TokenRefused {
     /// The webhook gives no answer that can be used, and the settings refuse the login then.
     NoAnswer,
 }
+
+/// Too many requests of one account wait for the webhook.
+#[derive(Debug, thiserror::Error)]
+#[error("too many requests of this account wait")]
+struct Crowded;
 
 /// The body of an answer.
 #[derive(Deserialize)]
@@ -113,6 +122,8 @@ impl ClaimsWebhook {
             timeout: Duration::from_millis(settings.timeout_ms),
             on_failure: settings.on_failure,
             places: Semaphore::new(settings.concurrency),
+            waiting: Waiting::default(),
+            most_of_account: u32::try_from(settings.concurrency / 16)?.max(2),
             cache: Mutex::new(Cache::new(settings.cache)),
         }))
     }
@@ -128,6 +139,10 @@ impl ClaimsWebhook {
         if let Some(decision) = self.cached(&question) {
             return Ok((decision, ClaimsOutcome::Cached));
         }
+        let _own = self
+            .waiting
+            .enter(question, self.most_of_account)
+            .ok_or(Crowded)?;
         let asking = async {
             let _place = self.places.acquire().await?;
             let id = random_id()?;
@@ -180,6 +195,8 @@ pub(crate) async fn claims_of(
             metrics.claims(ClaimsOutcome::Failed);
             tracing::warn!(user = account.id, "the claims webhook failed: {error:#}");
             match webhook.on_failure {
+                // Else whom the webhook refuses could see to it that it is not asked.
+                _ if error.is::<Crowded>() => Err(TokenRefused::NoAnswer),
                 OnFailure::Refuse => Err(TokenRefused::NoAnswer),
                 OnFailure::Ignore => Ok(account.claims.clone()),
             }

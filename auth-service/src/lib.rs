@@ -55,6 +55,7 @@ pub mod tokens;
 pub mod user_claims;
 pub mod users;
 pub mod vault;
+mod waiting;
 mod webhook;
 
 pub use config::{Config, Settings};

@@ -17,7 +17,6 @@ use crate::{
         limits::{Key, Limits},
         redis::RedisCounters,
         shared::SharedCounters,
-        waiting::{Place, Waiting},
     },
     keys::{KeyRing, Keys},
     mail::Mailer,
@@ -27,6 +26,7 @@ use crate::{
     tls::Certificate,
     user_claims::UserClaims,
     users::{Users, normalize_emails, password::PasswordPool},
+    waiting::{Place, Waiting},
     webhook::Webhook,
 };
 
@@ -40,7 +40,7 @@ pub struct AppState {
     claims_webhook: Option<ClaimsWebhook>,
     limits: Limits,
     redis: Option<RedisCounters>,
-    waiting: Waiting,
+    waiting: Waiting<Key>,
     metrics: Metrics,
     settings: Settings,
     reload: Reload,
@@ -172,7 +172,7 @@ impl AppState {
 
     /// Takes a place among the requests of an address that wait for a password thread. Returns `None` when
     /// too many of it wait.
-    pub(crate) fn wait(&self, address: Key) -> Option<Place<'_>> {
+    pub(crate) fn wait(&self, address: Key) -> Option<Place<'_, Key>> {
         let most = self.settings.limits.waiting_per_address;
         self.waiting.enter(address, most)
     }

@@ -29,7 +29,8 @@ pub struct ClaimsWebhookSettings {
     /// `refuse`.
     #[serde(deserialize_with = "parse::from_text")]
     pub on_failure: OnFailure,
-    /// Maximum number of requests at once, 1 to 1024. `AUTH__TOKEN__CLAIMS_WEBHOOK__CONCURRENCY`, default 64.
+    /// Maximum number of requests at once, 1 to 1024; one account has a sixteenth of them, at least two.
+    /// `AUTH__TOKEN__CLAIMS_WEBHOOK__CONCURRENCY`, default 64.
     pub concurrency: usize,
     /// Maximum number of answers that are kept for the time that each names, 0 to 1000000, of up to 2 KiB each.
     /// `AUTH__TOKEN__CLAIMS_WEBHOOK__CACHE`, default 10000.

@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     counters::{self, Counter, Counting},
     devices::KnownDevice,
-    limits::{Limit, LimitReached},
-    waiting::Waiting,
+    limits::{Key, Limit, LimitReached},
 };
 use crate::{
     credentials::{CredentialError, Password, hash::StoredHash},
@@ -19,6 +18,7 @@ use crate::{
         password::{Place, PoolError},
     },
     vault::Purpose,
+    waiting::Waiting,
 };
 
 /// The parts of the service that judge an attempt.
@@ -29,7 +29,7 @@ pub(crate) struct Judge<'a> {
     /// The counters.
     pub(crate) counting: Counting<'a>,
     /// The requests that wait for a password thread.
-    pub(crate) waiting: &'a Waiting,
+    pub(crate) waiting: &'a Waiting<Key>,
     /// The number of requests of one address that may wait.
     pub(crate) waiting_per_address: u32,
     /// The count of outcomes.

@@ -8,4 +8,3 @@ pub(crate) mod devices;
 pub mod limits;
 pub(crate) mod redis;
 pub(crate) mod shared;
-pub(crate) mod waiting;

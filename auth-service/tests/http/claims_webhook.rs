@@ -216,6 +216,33 @@ async fn without_an_answer_that_can_be_used_a_login_fails_closed_or_open_by_sett
     }
 }
 
+/// Nor does somebody whom the webhook would refuse sign in by keeping it busy.
+#[tokio::test]
+async fn one_account_takes_no_place_of_another_at_the_webhook() {
+    let mut hook = Hook::start();
+    let service = hook
+        .service(|settings| {
+            settings.token.claims_webhook.timeout_ms = 10_000;
+            settings.token.claims_webhook.concurrency = 3;
+            settings.token.claims_webhook.on_failure = OnFailure::Ignore;
+        })
+        .await;
+    service.add_user("bob").await;
+    hook.replies(Reply::Held("alice"));
+    let held = async { tokio::join!(service.login("alice"), service.login("alice")) };
+    let others = async {
+        for _ in 0..2 {
+            assert_eq!(hook.next().await["data"]["username"], "alice");
+        }
+        let third = service.post_login("alice", PASSWORD).await;
+        problem(third, StatusCode::SERVICE_UNAVAILABLE, "unavailable").await;
+        service.login("bob").await;
+        hook.release.add_permits(3);
+    };
+    tokio::join!(held, others);
+    service.login("alice").await;
+}
+
 #[tokio::test]
 async fn an_answer_is_kept_for_the_time_that_it_names_and_while_the_account_is_the_same() {
     let mut hook = Hook::start();
