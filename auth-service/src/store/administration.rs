@@ -9,6 +9,7 @@ use super::{
     accounts::record,
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
+    mail_links::drop_links,
     sessions::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
@@ -153,6 +154,9 @@ impl Store {
             written => written?,
         }
         let edited = find_locked(&mut transaction, id).await?;
+        if edited.account.email != current.account.email {
+            drop_links(&mut transaction, id).await?;
+        }
         record(&mut transaction, EventKind::AccountEdited, id, now);
         transaction.commit().await?;
         Ok(Edit::Fine(Box::new(edited)))
@@ -180,6 +184,7 @@ impl Store {
             record(&mut transaction, EventKind::AccountDisabled, id, ending.now);
         }
         sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
+        drop_links(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(true)
     }

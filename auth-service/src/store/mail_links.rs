@@ -335,3 +335,18 @@ async fn insert_link(
     };
     mails::put(transaction, mail).await
 }
+
+/// Removes all links of an account: somebody else asked for them, or they lead to an address that is not the
+/// account's any more.
+pub(super) async fn drop_links(
+    transaction: &mut Transaction,
+    user_id: &str,
+) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query("delete from mail_links where user_id = $1")
+            .bind(user_id)
+            .execute(connection)
+            .await?;
+    });
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! `POST /email` and `POST /email/verify`, and the address of a registration.
 
+use auth_service::users::{self, ProfileEdit};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -161,6 +162,41 @@ async fn a_change_needs_the_password_and_dies_when_the_owner_changes_it() {
         email_of(&service, &login).await.0,
         json!("alice@example.org")
     );
+}
+
+/// An operator who takes an account back has not to wait for a thief's link.
+#[tokio::test]
+async fn a_link_dies_when_an_operator_sets_another_address_or_shuts_the_account() {
+    for remedy in ["none", "name", "address", "shut"] {
+        let (service, mut mailbox) = service().await;
+        let id = service.add_user("alice").await;
+        let login = service.login("alice").await;
+        change(&service, &login, PASSWORD, "eve@example.net").await;
+        let mut mails = [mailbox.next().await, mailbox.next().await];
+        mails.sort_by_key(|mail| mail.text("type").to_owned());
+        let mut edit = ProfileEdit::default();
+        match remedy {
+            "name" => edit.name = Some(Some("Alice".to_owned())),
+            "address" => edit.email = Some(Some("new@example.org".to_owned())),
+            _ => {}
+        }
+        let settings = &service.config.settings;
+        users::administer(settings, async |manager| {
+            if remedy == "shut" {
+                manager.disable(&id).await?;
+                manager.enable(&id).await?;
+            }
+            manager.edit(&id, edit, |_| true).await
+        })
+        .await
+        .expect("edited");
+        let answer = verify(&service, &mails[1]).await;
+        if matches!(remedy, "none" | "name") {
+            assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{remedy}");
+        } else {
+            problem(answer, StatusCode::BAD_REQUEST, "link_refused").await;
+        }
+    }
 }
 
 #[tokio::test]
