@@ -93,6 +93,28 @@ async fn who_connects_to_ever_more_namespaces_and_polls_nothing_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_connects_to_a_namespace_with_an_endless_name_is_closed_without_an_answer() {
+    let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
+    for (name_bytes, is_served) in [(63, true), (500_000, false)] {
+        let mut socket = member(&stack).await;
+        let connect = format!("40/{}", "x".repeat(name_bytes));
+        // It reads nothing meanwhile.
+        for _ in 0..20 {
+            socket.try_send(connect.clone()).await;
+        }
+        if is_served {
+            for _ in 0..20 {
+                let packet = socket.packet().await;
+                assert!(packet.contains("Invalid namespace"), "{packet}");
+            }
+            socket.subscribe("lobby").await;
+        } else {
+            assert_eq!(socket.closed().await, [""; 0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_connect_of_an_admitted_socket_closes_its_transport_as_in_node() {
     let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
     let connect = json!({"token": stack.forge().token()});
