@@ -28,6 +28,11 @@ fn name(text: &str) -> RoomName {
 
 /// Publishes so many bytes.
 async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
+    publish_under(None, rooms, room, bytes).await.position
+}
+
+/// Publishes so many bytes under an id.
+async fn publish_under(id: Option<&str>, rooms: &Rooms, room: &str, bytes: usize) -> Appended {
     let sender = Sender {
         iss: None,
         sub: Some("alice".into()),
@@ -43,8 +48,12 @@ async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
         from: sender,
         ts: 0,
     };
-    let published = rooms.publish(&draft, None).await;
-    published.expect("a log in memory").position
+    let key = id.map(|id| MessageKey {
+        publisher: "alice".to_owned(),
+        id: id.to_owned(),
+    });
+    let published = rooms.publish(&draft, key.as_ref()).await;
+    published.expect("a log in memory")
 }
 
 /// Whether whoever has the message at `position` misses nothing.
@@ -85,6 +94,51 @@ async fn the_rooms_that_keep_most_forget_theirs_when_all_keep_too_much() {
     assert!(kept_bytes(&rooms) <= 15_000, "{}", kept_bytes(&rooms));
     assert!(recovers(&rooms, "small", &small).await && recovers(&rooms, "small", &last).await);
     assert!(!recovers(&rooms, "large", &large).await);
+}
+
+#[tokio::test]
+async fn an_id_is_known_although_its_room_has_to_forget_its_messages() {
+    let rooms = rooms_with(HistorySettings {
+        bytes: 20_000,
+        total_bytes: 20_000,
+        ..HistorySettings::default()
+    });
+    let first = publish_under(Some("1"), &rooms, "large", 10_000).await;
+    publish(&rooms, "small", 5_000).await;
+    publish(&rooms, "small", 5_000).await;
+    assert!(
+        !recovers(
+            &rooms,
+            "large",
+            &Position {
+                offset: 0,
+                ..first.position.clone()
+            }
+        )
+        .await
+    );
+    let again = publish_under(Some("1"), &rooms, "large", 10_000).await;
+    assert!(again.is_duplicate);
+    assert_eq!(again.position.offset, first.position.offset);
+    let other = publish_under(Some("2"), &rooms, "large", 10).await;
+    assert_eq!((other.is_duplicate, other.position.offset), (false, 2));
+}
+
+#[tokio::test]
+async fn ids_are_forgotten_when_messages_are_not_enough() {
+    let rooms = rooms_with(HistorySettings {
+        total_bytes: 20_000,
+        ..HistorySettings::default()
+    });
+    for number in 0..1000 {
+        publish_under(Some(&number.to_string()), &rooms, "lobby", 1).await;
+        assert!(kept_bytes(&rooms) <= 20_000, "{}", kept_bytes(&rooms));
+    }
+    assert!(
+        !publish_under(Some("0"), &rooms, "lobby", 1)
+            .await
+            .is_duplicate
+    );
 }
 
 #[tokio::test(start_paused = true)]
