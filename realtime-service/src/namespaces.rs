@@ -5,6 +5,9 @@ use std::sync::Arc;
 /// The main namespace, in which a client is that names none.
 pub(crate) const MAIN: &str = "/";
 
+/// Maximum length of a namespace's name, in bytes.
+pub(crate) const MAXIMUM_NAME_BYTES: usize = 64;
+
 /// A value of the main namespace, and one of each namespace of `[[namespaces]]`. The namespaces that an
 /// application registers itself share the value of the main one.
 pub struct Namespaces<T> {

@@ -92,32 +92,25 @@ async fn who_connects_to_ever_more_namespaces_and_polls_nothing_is_closed() {
     }
 }
 
-/// The answer repeats the name, and waits in no budget.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_with_a_long_name_or_one_too_many_is_not_answered() {
+async fn a_member_that_connects_to_a_namespace_with_an_endless_name_is_closed_without_an_answer() {
     let stack = Stack::start_with(Options::default().gateway("carrier", "engine")).await;
-    for (bytes, is_served) in [(255, true), (256, false)] {
-        let polling = Polling::of(&stack).open().await.expect("a session");
-        let name = format!("/{}", "x".repeat(bytes - 1));
-        let (status, _) = polling.post(format!("40{name},")).await;
-        assert_eq!(status.is_success(), is_served, "{bytes} bytes");
-        let (status, answer) = polling.get().await;
-        assert_eq!(status.is_success(), is_served, "{bytes} bytes");
-        assert_eq!(answer.contains(&name), is_served, "{answer}");
-    }
-    // Also for somebody who is admitted and reads all answers.
-    for (count, is_served) in [(60, true), (70, false)] {
-        let polling = Polling::of(&stack).admitted(&stack.forge().token()).await;
-        let mut is_open = true;
-        for number in 0..count {
-            let (posted, _) = polling.post(format!("40/{number},")).await;
-            let (got, _) = polling.get().await;
-            is_open = posted.is_success() && got.is_success();
-            if !is_open {
-                break;
-            }
+    for (name_bytes, is_served) in [(63, true), (500_000, false)] {
+        let mut socket = member(&stack).await;
+        let connect = format!("40/{}", "x".repeat(name_bytes));
+        // It reads nothing meanwhile.
+        for _ in 0..20 {
+            socket.try_send(connect.clone()).await;
         }
-        assert_eq!(is_open, is_served, "{count} namespaces");
+        if is_served {
+            for _ in 0..20 {
+                let packet = socket.packet().await;
+                assert!(packet.contains("Invalid namespace"), "{packet}");
+            }
+            socket.subscribe("lobby").await;
+        } else {
+            assert_eq!(socket.closed().await, [""; 0]);
+        }
     }
 }
 

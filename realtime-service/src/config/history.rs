@@ -21,7 +21,7 @@ pub struct HistorySettings {
     /// one answer with messages. With `cluster.url` at most 8388608.
     /// `REALTIME__HISTORY__BYTES`, default 1048576.
     pub bytes: usize,
-    /// Maximum size of the messages that are kept of all rooms, in bytes of memory. Beyond it, the
+    /// Maximum size of the messages and ids that are kept of all rooms, in bytes of memory. Beyond it, the
     /// rooms that keep the most lose their messages, and clients that return to such a room are
     /// told that messages are missing. Messages in Redis do not count: see [cluster](cluster.md).
     /// `REALTIME__HISTORY__TOTAL_BYTES`, default 67108864.

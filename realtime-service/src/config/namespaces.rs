@@ -9,10 +9,7 @@ use super::{
     Carrier, Config, ConfigError, ConnectSettings, EventRule, LifecycleRule, RoomRule, check,
     events::problem_of_claims,
 };
-use crate::namespaces::{MAIN, Namespaces};
-
-/// Maximum length of a namespace's name, in bytes.
-const MAXIMUM_NAME_BYTES: usize = 64;
+use crate::namespaces::{MAIN, MAXIMUM_NAME_BYTES, Namespaces};
 
 /// Maximum number of namespaces in the settings.
 const MAXIMUM_NAMESPACES: usize = 64;

@@ -24,12 +24,12 @@ use crate::{
     events,
     ids::random_id,
     metrics::Cause,
-    namespaces::MAIN,
+    namespaces::{MAIN, MAXIMUM_NAME_BYTES},
     rooms::Data,
     session::{ClientShare, Identity, NotRenewed, Received, Session, SessionContext},
     transport::{
         Acknowledgement as Answer, Client, EngineSession, InvalidAcknowledgement, Packet,
-        ProtocolVersion, Queued, Waiting,
+        ProtocolVersion, Waiting,
         engine::{
             CloseReason, Violation,
             socket_io::{Acknowledgement, Event, SocketHandler, SocketSession},
@@ -45,13 +45,9 @@ enum Unadmitted {
     Ended,
 }
 
-/// Maximum number of CONNECT packets of one Engine.IO session whose tokens are verified, or that are answered
-/// without. A client may leave a namespace and connect to it again, but not without end.
+/// Maximum number of CONNECT packets of one Engine.IO session that are answered. A client may leave a
+/// namespace and connect to it again, but not without end.
 const MAXIMUM_CONNECTS: usize = 64;
-
-/// Maximum length of the name of a namespace that a client is told not to exist. Those that do have shorter
-/// ones, without the query that Socket.IO 2 allows behind them.
-const MAXIMUM_NAMESPACE_BYTES: usize = 255;
 
 /// Opens the session of a client that presents a token which is accepted, or rejects the client.
 ///
@@ -133,6 +129,10 @@ async fn open(
 const MAXIMUM_WAITING: usize = 4096;
 const MAXIMUM_WAITING_OUTSIDE: usize = 64;
 
+/// Maximum number of bytes that wait for a client without a session in any namespace: as many as a message of it
+/// may have.
+const MAXIMUM_BYTES_OUTSIDE: usize = 16 * 1024;
+
 /// Lets the clients of the engine in, and has their events handled.
 pub struct EngineClients(Arc<SessionContext>);
 
@@ -143,6 +143,15 @@ impl EngineClients {
     #[must_use]
     pub fn new(context: Arc<SessionContext>) -> Self {
         Self(context)
+    }
+
+    /// Answers a CONNECT whose token is not looked at. It counts like any other.
+    fn refuse(&self, client: &Arc<EngineClient>, namespace: &str, error: &Value) {
+        let record = client.data().record();
+        if record.count_connect() > MAXIMUM_CONNECTS {
+            return record.end(Cause::Flooded);
+        }
+        send_error(&self.0, client, namespace, error);
     }
 }
 
@@ -161,21 +170,16 @@ impl SocketHandler for EngineClients {
     ) -> Result<(), Violation> {
         let record = client.data().record();
         let version = record.version();
+        if namespace.len() > MAXIMUM_NAME_BYTES {
+            return Err(Violation::Protocol);
+        }
         let Some(policy) = self.0.policies.get(namespace) else {
-            // The name stands in the answer, which no budget counts.
-            if namespace.len() > MAXIMUM_NAMESPACE_BYTES {
-                return Err(Violation::Protocol);
-            }
-            if record.count_connect() > MAXIMUM_CONNECTS {
-                record.end(Cause::Flooded);
-                return Ok(());
-            }
             let message = "Invalid namespace";
             let error = match version {
                 ProtocolVersion::V3 => json!(message),
                 ProtocolVersion::V4 => json!({ "message": message }),
             };
-            send_error(client, namespace, &error);
+            self.refuse(client, namespace, &error);
             return Ok(());
         };
         let namespace = policy.namespace().clone();
@@ -189,13 +193,9 @@ impl SocketHandler for EngineClients {
             // Node closes the transport too. A stock client that has left opens another one.
             Begun::Joined | Begun::Leaving => return Err(Violation::Protocol),
             Begun::TooMany => {
-                if record.count_connect() > MAXIMUM_CONNECTS {
-                    record.end(Cause::Flooded);
-                    return Ok(());
-                }
                 let refusal = ClientRefusal::from(Rejection::TooManyNamespaces);
                 record.reject(refusal.rejection);
-                send_error(client, &namespace, &refusal.to_error(version));
+                self.refuse(client, &namespace, &refusal.to_error(version));
                 return Ok(());
             }
         }
@@ -209,7 +209,7 @@ impl SocketHandler for EngineClients {
             let data = client.data();
             let place = (&*namespace, data.state().share());
             let admitted = authenticate(&context, data.record(), place, payload).await;
-            admit(&client, &namespace, admitted);
+            admit(&context, &client, &namespace, admitted);
         };
         // Nothing is awaited unless an issuer is asked for its keys, or a back end about the client.
         let mut admitting = Box::pin(admitting);
@@ -273,7 +273,12 @@ fn arguments_of(acknowledgement: &Acknowledgement<'_>) -> Answer {
 }
 
 /// Tells a client whether it is admitted to a namespace.
-fn admit(client: &Arc<EngineClient>, namespace: &str, admitted: Result<Arc<Session>, Unadmitted>) {
+fn admit(
+    context: &SessionContext,
+    client: &Arc<EngineClient>,
+    namespace: &str,
+    admitted: Result<Arc<Session>, Unadmitted>,
+) {
     let version = client.data().record().version();
     let mut stages = client.data().state().stages();
     let has_left = matches!(stages.take(namespace), Stage::Leaving);
@@ -303,7 +308,7 @@ fn admit(client: &Arc<EngineClient>, namespace: &str, admitted: Result<Arc<Sessi
         }
         Err(Unadmitted::Rejected(refusal)) => {
             drop(stages);
-            send_error(client, namespace, &refusal.to_error(version));
+            send_error(context, client, namespace, &refusal.to_error(version));
         }
         Err(Unadmitted::Ended) => {}
     }
@@ -330,10 +335,15 @@ fn prefix(namespace: &str) -> String {
 ///
 /// DISCONNECT follows: otherwise a client of Socket.IO 2 or 3 would connect again, with the same token,
 /// whenever the transport ends. A client of Socket.IO 2 gets the data alone.
-fn send_error(client: &Arc<EngineClient>, namespace: &str, error: &Value) {
+fn send_error(
+    context: &SessionContext,
+    client: &Arc<EngineClient>,
+    namespace: &str,
+    error: &Value,
+) {
     let namespace = prefix(namespace);
-    send(client, &format!("4{namespace}{error}"));
-    send(client, &format!("1{namespace}"));
+    send(context, client, &format!("4{namespace}{error}"));
+    send(context, client, &format!("1{namespace}"));
 }
 
 /// Encodes the text of a Socket.IO packet.
@@ -342,16 +352,19 @@ fn message(text: &str) -> Packet {
     Packet::message(text.len(), write, &[])
 }
 
-/// Sends a Socket.IO packet to a client that may not be admitted.
-fn send(client: &Arc<EngineClient>, packet: &str) {
+/// Sends a Socket.IO packet to a client that may not be admitted. A client for which too much waits is closed.
+fn send(context: &SessionContext, client: &Arc<EngineClient>, packet: &str) {
     let record: &Arc<EngineSession> = client.data().record();
     // One that is ending already is told by its end.
-    let waiting = record.push(Queued::new(message(packet), None));
-    let is_flood = |waiting: Waiting| {
-        waiting.packets > MAXIMUM_WAITING
-            || waiting.packets > MAXIMUM_WAITING_OUTSIDE && !client.data().state().has_session()
+    let waiting = record.push(context.outboxes.share(message(packet)));
+    let is_too_much = |waiting: Waiting| match client.data().state().has_session() {
+        true => {
+            let is_full = waiting.bytes > context.limits.outbound_bytes;
+            waiting.packets > MAXIMUM_WAITING || is_full && !record.keeps_up()
+        }
+        false => waiting.packets > MAXIMUM_WAITING_OUTSIDE || waiting.bytes > MAXIMUM_BYTES_OUTSIDE,
     };
-    if waiting.is_some_and(is_flood) {
+    if waiting.is_some_and(is_too_much) {
         return record.end(Cause::Overflowed);
     }
     record.flush();

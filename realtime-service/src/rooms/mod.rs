@@ -29,7 +29,7 @@ pub use self::{
     subscription::{JoinError, SubscribeOptions, Subscriber, Subscription},
 };
 use self::{
-    log::{LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
+    log::{Kept, LogError, MemoryLogs, RedisLog, RedisLogs, RoomLog},
     message::Parts,
     presence::SharedPresence,
     room::{Room, RoomError},
@@ -309,26 +309,35 @@ impl Rooms {
         }
     }
 
-    /// Forgets the messages of the rooms that keep most, and of those the ones that were silent for
-    /// longest, until a quarter of the memory is free. Ids of messages go only if that is not enough:
-    /// without them, a repetition would be published again.
+    /// Makes a quarter of the memory free. Messages are forgotten first: a publisher relies on its ids, and a
+    /// subscriber is told of missing messages.
     fn make_room(&self) {
+        self.forget_most(Kept::Messages);
+        self.forget_most(Kept::Ids);
+        self.sweep();
+    }
+
+    /// Forgets `kept` of the rooms that keep most of it, and of those the ones that were silent for longest,
+    /// until a quarter of the memory is free.
+    fn forget_most(&self, kept: Kept) {
+        let enough = self.terms.logs.limit_bytes() / 4 * 3;
+        if self.terms.logs.kept_bytes() <= enough {
+            return;
+        }
         let rooms = self.all().into_iter();
-        let mut rooms: Vec<_> = rooms.map(|(_, room)| (room.log().kept(), room)).collect();
+        let mut rooms: Vec<_> = rooms
+            .map(|(_, room)| (room.log().kept(kept), room))
+            .collect();
         // Rooms that differ by less than a factor of two keep as much.
         rooms.sort_unstable_by_key(|((bytes, newest_at), _)| {
             (Reverse(bytes.checked_ilog2()), *newest_at)
         });
-        let enough = self.terms.logs.limit_bytes() / 4 * 3;
-        for forget in [RoomLog::forget_messages, RoomLog::forget_ids] {
-            for (_, room) in &rooms {
-                if self.terms.logs.kept_bytes() <= enough {
-                    break;
-                }
-                forget(room.log());
+        for (_, room) in rooms {
+            if self.terms.logs.kept_bytes() <= enough {
+                break;
             }
+            room.log().forget(kept);
         }
-        self.sweep();
     }
 
     fn get(&self, name: &RoomName) -> Option<Arc<Room>> {

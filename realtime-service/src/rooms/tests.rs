@@ -28,12 +28,11 @@ fn name(text: &str) -> RoomName {
 
 /// Publishes so many bytes.
 async fn publish(rooms: &Rooms, room: &str, bytes: usize) -> Position {
-    let draft = draft(room, bytes);
-    let published = rooms.publish(&draft, None).await;
-    published.expect("a log in memory").position
+    publish_under(None, rooms, room, bytes).await.position
 }
 
-fn draft(room: &str, bytes: usize) -> Draft {
+/// Publishes so many bytes under an id.
+async fn publish_under(id: Option<&str>, rooms: &Rooms, room: &str, bytes: usize) -> Appended {
     let sender = Sender {
         iss: None,
         sub: Some("alice".into()),
@@ -41,14 +40,20 @@ fn draft(room: &str, bytes: usize) -> Draft {
         connection: "c".into(),
     };
     let data = to_raw_value(&json!("x".repeat(bytes))).expect("JSON");
-    Draft {
+    let draft = Draft {
         room: name(room),
         event: "message".to_owned(),
         data: Data::new(data, Vec::new()).expect("data"),
         id: "m".to_owned(),
         from: sender,
         ts: 0,
-    }
+    };
+    let key = id.map(|id| MessageKey {
+        publisher: "alice".to_owned(),
+        id: id.to_owned(),
+    });
+    let published = rooms.publish(&draft, key.as_ref()).await;
+    published.expect("a log in memory")
 }
 
 /// Whether whoever has the message at `position` misses nothing.
@@ -92,20 +97,15 @@ async fn the_rooms_that_keep_most_forget_theirs_when_all_keep_too_much() {
 }
 
 #[tokio::test]
-async fn a_room_that_forgets_its_messages_still_knows_their_ids() {
+async fn an_id_is_known_although_its_room_has_to_forget_its_messages() {
     let rooms = rooms_with(HistorySettings {
         bytes: 20_000,
         total_bytes: 20_000,
         ..HistorySettings::default()
     });
-    let key = |id: &str| MessageKey {
-        publisher: "alice".to_owned(),
-        id: id.to_owned(),
-    };
-    let (large, one) = (draft("large", 18_000), key("one"));
-    let first = rooms.publish(&large, Some(&one)).await;
-    let first = first.expect("a log in memory");
-    publish(&rooms, "small", 3000).await;
+    let first = publish_under(Some("1"), &rooms, "large", 10_000).await;
+    publish(&rooms, "small", 5_000).await;
+    publish(&rooms, "small", 5_000).await;
     assert!(
         !recovers(
             &rooms,
@@ -117,14 +117,28 @@ async fn a_room_that_forgets_its_messages_still_knows_their_ids() {
         )
         .await
     );
-    for (id, is_duplicate) in [("one", true), ("two", false)] {
-        let again = rooms.publish(&draft("large", 10), Some(&key(id))).await;
-        assert_eq!(
-            again.expect("a log in memory").is_duplicate,
-            is_duplicate,
-            "{id}"
-        );
+    let again = publish_under(Some("1"), &rooms, "large", 10_000).await;
+    assert!(again.is_duplicate);
+    assert_eq!(again.position.offset, first.position.offset);
+    let other = publish_under(Some("2"), &rooms, "large", 10).await;
+    assert_eq!((other.is_duplicate, other.position.offset), (false, 2));
+}
+
+#[tokio::test]
+async fn ids_are_forgotten_when_messages_are_not_enough() {
+    let rooms = rooms_with(HistorySettings {
+        total_bytes: 20_000,
+        ..HistorySettings::default()
+    });
+    for number in 0..1000 {
+        publish_under(Some(&number.to_string()), &rooms, "lobby", 1).await;
+        assert!(kept_bytes(&rooms) <= 20_000, "{}", kept_bytes(&rooms));
     }
+    assert!(
+        !publish_under(Some("0"), &rooms, "lobby", 1)
+            .await
+            .is_duplicate
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,3 +55,50 @@ async fn answers_that_are_queued_leave_before_a_transport_is_closed_for_a_flood(
         assert_eq!(state.transport.quotas.sockets.count(), 0);
     }
 }
+
+/// A CONNECT for a namespace that the gateway does not have, whose name has `bytes` bytes.
+fn connect_elsewhere(bytes: usize) -> String {
+    format!("40/{}", "x".repeat(bytes - 1))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_no_namespace_can_have_is_not_sent_back() {
+    for is_admitted in [false, true] {
+        for (bytes, is_served) in [(64, true), (65, false), (15_000, false)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let config = settings(&directory);
+            let (state, gate) = on_engine(&config);
+            let exp = unix_secs(wall_now()) + LIFETIME_SECS;
+            let client = match is_admitted {
+                true => Client::admitted(&gate, &token(&config, "alice", exp)).await,
+                false => Client::opened(&gate).await,
+            };
+            let mut most = 0;
+            for _ in 0..30 {
+                client.send(Method::POST, connect_elsewhere(bytes)).await;
+                most = most.max(state.transport.outbound.used());
+            }
+            assert!(most <= 16 * 1024, "{most} bytes wait");
+            let (status, heard) = client.poll().await;
+            assert_eq!(status == StatusCode::OK, is_served, "{bytes}: {heard}");
+            assert_eq!(most > 0, is_served, "what waits is charged");
+            assert_eq!(
+                heard.matches("Invalid namespace").count(),
+                30 * usize::from(is_served)
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_connect_that_is_answered_counts_whatever_namespace_it_names() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_state, gate) = on_engine(&settings(&directory));
+    let client = Client::opened(&gate).await;
+    for number in 1..=65 {
+        client.send(Method::POST, connect_elsewhere(2)).await;
+        let (status, heard) = client.poll().await;
+        let is_served = status == StatusCode::OK && heard.contains("Invalid namespace");
+        assert_eq!(is_served, number <= 64, "{number}: {heard}");
+    }
+}

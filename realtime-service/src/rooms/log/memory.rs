@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::time::Instant;
 
 use super::{
-    Appended, Draft, Extract, LogError, Message, MessageKey, Position, Selection, Since,
+    Appended, Draft, Extract, Kept, LogError, Message, MessageKey, Position, Selection, Since,
     history::History, recent_ids::RecentIds,
 };
 use crate::{config::HistorySettings, ids::random_id, rooms::Epoch};
@@ -158,16 +158,19 @@ impl MemoryLog {
         })
     }
 
-    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
-        self.change(|state| (state.kept_bytes(), state.history.newest_at()))
+    pub(super) fn kept(&self, kept: Kept) -> (usize, Option<Instant>) {
+        let state = self.lock();
+        match kept {
+            Kept::Messages => (state.history.bytes(), state.history.newest_at()),
+            Kept::Ids => (state.recent_ids.bytes(), state.recent_ids.newest_at()),
+        }
     }
 
-    pub(super) fn forget_messages(&self) {
-        self.change(|state| state.history.clear());
-    }
-
-    pub(super) fn forget_ids(&self) {
-        self.change(|state| state.recent_ids.clear());
+    pub(super) fn forget(&self, kept: Kept) {
+        self.change(|state| match kept {
+            Kept::Messages => state.history.clear(),
+            Kept::Ids => state.recent_ids.clear(),
+        });
     }
 
     /// The messages after `since`; `None` when some of them are not kept.
@@ -205,8 +208,8 @@ impl MemoryLog {
 
 impl Drop for MemoryLog {
     fn drop(&mut self) {
-        self.forget_messages();
-        self.forget_ids();
+        self.forget(Kept::Messages);
+        self.forget(Kept::Ids);
     }
 }
 

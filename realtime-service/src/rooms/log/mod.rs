@@ -33,6 +33,15 @@ pub(super) enum RoomLog {
     Faulty(FaultyLog),
 }
 
+/// A part of what a log keeps in memory.
+#[derive(Clone, Copy)]
+pub(super) enum Kept {
+    /// The messages of the history.
+    Messages,
+    /// The ids under which messages were published.
+    Ids,
+}
+
 /// Why a log did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
@@ -183,19 +192,14 @@ impl RoomLog {
         self.with_memory(MemoryLog::close_if_empty).unwrap_or(true)
     }
 
-    /// How many bytes are kept here, and when the newest message of them was published.
-    pub(super) fn kept(&self) -> (usize, Option<Instant>) {
-        self.with_memory(MemoryLog::kept).unwrap_or_default()
+    /// How many bytes of `kept` are kept here, and when the newest message of them was published.
+    pub(super) fn kept(&self, kept: Kept) -> (usize, Option<Instant>) {
+        self.with_memory(|log| log.kept(kept)).unwrap_or_default()
     }
 
-    /// Forgets all messages that are kept here; the numbering goes on.
-    pub(super) fn forget_messages(&self) {
-        self.with_memory(MemoryLog::forget_messages);
-    }
-
-    /// Forgets all ids of messages that are kept here.
-    pub(super) fn forget_ids(&self) {
-        self.with_memory(MemoryLog::forget_ids);
+    /// Forgets all of `kept` that is kept here; the numbering goes on.
+    pub(super) fn forget(&self, kept: Kept) {
+        self.with_memory(|log| log.forget(kept));
     }
 
     fn with_memory<T>(&self, work: impl FnOnce(&MemoryLog) -> T) -> Option<T> {

@@ -111,6 +111,12 @@ impl RecentIds {
         self.order.len() * ENTRY_BYTES
     }
 
+    /// When the newest id was remembered.
+    #[must_use]
+    pub(super) fn newest_at(&self) -> Option<Instant> {
+        self.order.back().map(|(at, _)| *at)
+    }
+
     fn forget_first(&mut self) {
         if let Some((_, key)) = self.order.pop_front() {
             self.offsets.remove(&key);

@@ -52,7 +52,7 @@ pub struct EngineSession {
     /// How many sockets of it are admitted: one for each namespace.
     admitted: AtomicU32,
     refusals: AtomicU32,
-    /// Number of CONNECT packets whose tokens were verified.
+    /// Number of CONNECT packets that were answered.
     connects: AtomicUsize,
     life: Mutex<Life>,
     /// What waits to be sent to this client.
@@ -98,7 +98,7 @@ impl EngineSession {
         })
     }
 
-    /// Notes that a token is about to be verified for this session, and returns how many were.
+    /// Notes that a CONNECT of this session is about to be answered, and returns how many were.
     #[must_use]
     pub fn count_connect(&self) -> usize {
         self.connects.fetch_add(1, Ordering::Relaxed) + 1
