@@ -114,11 +114,10 @@ impl EngineSession {
     /// Notes a rejected credential. The client has a moment to read it or to present another token;
     /// with the last refusal that it may have, the session ends.
     pub fn reject(self: &Arc<Self>, rejection: Rejection) {
+        use Rejection::{NamespaceForbidden, TooManyNamespaces};
+
         self.note_rejection(rejection);
-        let is_of_namespace = matches!(
-            rejection,
-            Rejection::NamespaceForbidden | Rejection::TooManyNamespaces
-        );
+        let is_of_namespace = matches!(rejection, NamespaceForbidden | TooManyNamespaces);
         // The other namespaces of an admitted client stay.
         if !(is_of_namespace && self.is_admitted()) {
             self.count_refusal();
@@ -127,17 +126,13 @@ impl EngineSession {
 
     /// Counts a rejected credential for its address, at CONNECT or later.
     pub fn note_rejection(&self, rejection: Rejection) {
+        use Rejection::{NamespaceForbidden, RefusedByBackEnd, TooManyNamespaces, TooManySockets};
+
         self.context.metrics.refusal(rejection);
-        // A client with a good token floods nobody.
-        let has_good_token = matches!(
-            rejection,
-            Rejection::TooManySockets
-                | Rejection::RefusedByBackEnd
-                | Rejection::NamespaceForbidden
-                | Rejection::TooManyNamespaces
-        );
-        if !has_good_token {
-            self.context.refusal_limiter.count(self.opener.address());
+        match rejection {
+            // A client with a good token floods nobody.
+            TooManySockets | RefusedByBackEnd | NamespaceForbidden | TooManyNamespaces => {}
+            _ => self.context.refusal_limiter.count(self.opener.address()),
         }
     }
 
