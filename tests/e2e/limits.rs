@@ -165,15 +165,11 @@ async fn an_address_with_too_many_refusals_is_turned_away_before_its_token_is_lo
 /// A socket that was admitted can have as many signatures verified as one that was not.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_tokens_of_an_admitted_socket_count_for_its_address() {
-    for (tokens, is_served) in [(["", "x"], true), (["x", "y"], false)] {
+    for (tokens, is_served) in [(["x"].as_slice(), true), (&["x", "y"], false)] {
         let options = Options::default().gateway("limits.refusals_per_address", 2);
         let stack = Stack::start_with(options).await;
         let mut socket = Opening::of(&stack).admitted(&stack.forge().token()).await;
         for token in tokens {
-            let token = match token {
-                "" => stack.forge().token(),
-                bad => bad.to_owned(),
-            };
             socket.call("authenticate", json!({ "token": token })).await;
         }
         let opened = Opening::of(&stack).open().await;
