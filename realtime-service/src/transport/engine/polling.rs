@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, HttpBody as _};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -42,8 +42,8 @@ pub(super) fn first_response<D: Send + Sync + 'static>(
 }
 
 /// Builds a successful response.
-fn response(content_type: HeaderValue, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn response(content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
     let no_store = HeaderValue::from_static("no-store");
@@ -112,15 +112,26 @@ async fn outcome_of<D: Send + Sync + 'static>(
 
 /// Encodes packets for the client of `session`.
 fn encode<D: Send + Sync + 'static>(session: &Session<D>, packets: Vec<Queued>) -> Response<Body> {
-    if session.dialect().version == ProtocolVersion::V4 {
-        return response(TEXT, payload::encode(packets));
-    }
-    let body = payload_v3::encode(packets);
-    let content_type = match payload_v3::is_binary(&body) {
-        true => BINARY,
-        false => TEXT,
+    let version = session.dialect().version;
+    let shared = match packets.as_slice() {
+        [only] if only.packet().wire_bytes() > payload::JOINED_BYTES => Some(match version {
+            ProtocolVersion::V3 => payload_v3::share(only),
+            ProtocolVersion::V4 => payload::share(only.clone()),
+        }),
+        _ => None,
     };
-    response(content_type, body)
+    let (first, body) = match (shared, version) {
+        (Some(shared), _) => (shared.first(), shared.into_body()),
+        (None, ProtocolVersion::V4) => (None, payload::encode(packets).into()),
+        (None, ProtocolVersion::V3) => {
+            let body = payload_v3::encode(packets);
+            (body.first().copied(), body.into())
+        }
+    };
+    match version == ProtocolVersion::V3 && payload_v3::is_binary(first) {
+        true => response(BINARY, body),
+        false => response(TEXT, body),
+    }
 }
 
 fn noop() -> Vec<Queued> {
@@ -135,7 +146,7 @@ fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Vec<Queu
         if state.transport() == TransportKind::WebSocket {
             return noop();
         }
-        session.queue().take(session.core().settings.message_bytes)
+        session.queue().take(payload::JOINED_BYTES)
     };
     if let Some(action) = session.queue().take_finished() {
         action();
@@ -193,7 +204,7 @@ pub(super) async fn post<H: EngineHandler>(
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
     })?;
-    Ok(response(TEXT, Bytes::from_static(b"ok")).into())
+    Ok(response(TEXT, Body::from("ok")).into())
 }
 
 /// Whether a body of Engine.IO 3 has binary data, by its media type (RFC 9110, section 8.3.1).
