@@ -18,6 +18,9 @@ use super::{
 };
 use crate::transport::{Packet, ProtocolVersion, Queued, turn};
 
+/// Maximum number of packets of a POST that are handled in one turn.
+const PACKETS_PER_TURN: usize = 64;
+
 /// How long a poll that comes during an upgrade waits for the end of the upgrade. A client ends its
 /// poll before it completes the upgrade, so such a poll is answered a noop sooner or later.
 const UPGRADE_WAIT: Duration = Duration::from_millis(10);
@@ -200,7 +203,8 @@ pub(super) async fn post<H: EngineHandler>(
         Ok(Err(_)) => return Err(RequestError::BadRequest),
         Err(_) => return Err(RequestError::TooSlow),
     };
-    turn::scope(|| receive(shared, session, &body, is_binary)).map_err(|violation| {
+    let received = receive(shared, session, &body, is_binary).await;
+    received.map_err(|violation| {
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
     })?;
@@ -218,33 +222,54 @@ fn is_binary(content_type: Option<&HeaderValue>) -> bool {
     })
 }
 
-/// Handles the packets in `body`. Packets after a close packet are ignored.
-fn receive<H: EngineHandler>(
+/// Handles the packets in `body`.
+async fn receive<H: EngineHandler>(
     shared: &Arc<Shared<H>>,
     session: &Arc<Session<H::Data>>,
     body: &[u8],
     is_binary: bool,
 ) -> Result<(), Violation> {
-    let on_packet = |packet: Received<'_>| {
+    let text = |packet: Result<_, Violation>| packet.map(Received::Text);
+    match (session.dialect().version, is_binary) {
+        (ProtocolVersion::V4, _) => {
+            let packets = received::decode(body)?.map(Ok).map(text);
+            handle(shared, session, packets).await
+        }
+        (ProtocolVersion::V3, false) => {
+            let packets = received::decode_text(body)?.map(text);
+            handle(shared, session, packets).await
+        }
+        (ProtocolVersion::V3, true) => handle(shared, session, received::decode_binary(body)).await,
+    }
+}
+
+/// Handles packets, some in each turn: other tasks run in between, and the clocks go on. Packets after a close
+/// packet are ignored.
+async fn handle<'a, H: EngineHandler>(
+    shared: &Arc<Shared<H>>,
+    session: &Arc<Session<H::Data>>,
+    mut packets: impl Iterator<Item = Result<Received<'a>, Violation>>,
+) -> Result<(), Violation> {
+    let on_packet = |packet| {
         // The upgrade is complete when its WebSocket carries the session: then packets come there.
         if !session.is_open() || session.transport() == TransportKind::WebSocket {
             return Ok(());
         }
-        match packet {
+        match packet? {
             Received::Text(text) => shared.on_text(session, text),
             Received::Binary(data) => shared.on_binary(session, data),
         }
     };
-    match (session.dialect().version, is_binary) {
-        (ProtocolVersion::V4, _) => {
-            received::decode(body)?.try_for_each(|text| on_packet(Received::Text(text)))
+    loop {
+        let mut count = 0;
+        turn::scope(|| {
+            let some = packets.by_ref().take(PACKETS_PER_TURN);
+            some.inspect(|_| count += 1).try_for_each(on_packet)
+        })?;
+        if count < PACKETS_PER_TURN {
+            return Ok(());
         }
-        (ProtocolVersion::V3, false) => {
-            received::decode_text(body)?.try_for_each(|packet| on_packet(Received::Text(packet?)))
-        }
-        (ProtocolVersion::V3, true) => {
-            received::decode_binary(body).try_for_each(|packet| on_packet(packet?))
-        }
+        turn::yield_to_ready().await;
     }
 }
 
