@@ -1,6 +1,8 @@
 //! The memory of the gateway's process: what many clients share lies there once, and history is
 //! counted as it lies there.
 
+mod polling;
+
 use std::time::{Duration, Instant};
 
 use harness::{

@@ -61,6 +61,14 @@ impl Budget {
     }
 }
 
+impl Charge {
+    /// The account that the bytes are on.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);

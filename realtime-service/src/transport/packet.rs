@@ -38,7 +38,7 @@ struct Encoded {
     /// The forms for clients of other dialects, as long as a queue holds them.
     forms: OnceLock<Box<[Mutex<Weak<Encoded>>; FORMS]>>,
     /// The bytes of a form that differs from the packet that was charged.
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
 
 struct Frame {
@@ -162,7 +162,7 @@ impl Packet {
             return Some(Self(shared));
         }
         let mut encoded = self.encode_for(dialect);
-        encoded._charge = Some(budget.charge(encoded.memory()));
+        encoded.charge = Some(budget.charge(encoded.memory()));
         let shared = Arc::new(encoded);
         *form = Arc::downgrade(&shared);
         Some(Self(shared))
@@ -234,6 +234,11 @@ impl Packet {
         self.frames().len()
     }
 
+    /// The account of a form that differs from the packet that was charged.
+    pub(super) fn budget(&self) -> Option<&Arc<Budget>> {
+        self.0.charge.as_ref().map(Charge::budget)
+    }
+
     /// The memory that the packet takes, in bytes, however many clones share it.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -248,7 +253,7 @@ impl Encoded {
             start,
             frames,
             forms: OnceLock::new(),
-            _charge: None,
+            charge: None,
         }
     }
 
@@ -346,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_a_dialect_share_a_form_that_is_charged_once() {
+    fn clients_of_a_dialect_share_a_form_that_ischarged_once() {
         let budget = Budget::new(1000);
         let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"51-[]");
         let packet = Packet::message(5, write, &[Bytes::from_static(b"\x01\x02")]);

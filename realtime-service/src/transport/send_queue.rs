@@ -23,17 +23,14 @@ const PACKETS_PER_WRITE: usize = 64;
 #[derive(Clone)]
 pub struct Queued {
     packet: Packet,
-    _charge: Option<Arc<Charge>>,
+    charge: Option<Arc<Charge>>,
 }
 
 impl Queued {
     /// A packet that keeps `charge` until the last queue has let go of it.
     #[must_use]
     pub fn new(packet: Packet, charge: Option<Arc<Charge>>) -> Self {
-        Self {
-            packet,
-            _charge: charge,
-        }
+        Self { packet, charge }
     }
 
     /// Returns the packet in the form for clients of `dialect`. A form that differs is charged to
@@ -50,6 +47,13 @@ impl Queued {
     #[must_use]
     pub fn packet(&self) -> &Packet {
         &self.packet
+    }
+
+    /// The account that the packet is charged to, if it is.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Arc<Budget>> {
+        let own = self.charge.as_deref().map(Charge::budget);
+        own.or_else(|| self.packet.budget())
     }
 }
 
@@ -219,14 +223,15 @@ impl SendQueue {
         })
     }
 
-    /// Takes the first packets out, until they have `limit` bytes or more.
+    /// Takes the first packets out, of `limit` bytes together at most; or the first one alone, which may have
+    /// more.
     pub fn take(&self, limit: usize) -> Vec<Queued> {
         let mut state = self.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while bytes < limit
-            && let Some(packet) = state.packets.pop_front()
-        {
-            bytes += packet.packet.wire_bytes();
+        while let Some(packet) = state.packets.pop_front_if(|next| {
+            bytes += next.packet.wire_bytes();
+            taken.is_empty() || bytes <= limit
+        }) {
             taken.push(packet);
         }
         state.blocked_since = None;

@@ -192,7 +192,7 @@ fn spawn_writers(mut connections: Vec<Arc<dyn Flush>>) -> Vec<Arc<dyn Flush>> {
 
 /// Lets the tasks run that are ready. The waiting task stays in the run queue, from which any thread may
 /// take it. A task in tokio's `yield_now` waits for the thread that it yielded on, whatever runs there.
-async fn yield_to_ready() {
+pub(in crate::transport) async fn yield_to_ready() {
     let mut has_yielded = false;
     poll_fn(|context| {
         if mem::replace(&mut has_yielded, true) {

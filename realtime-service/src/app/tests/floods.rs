@@ -1,6 +1,7 @@
 //! Clients that send events faster than they may.
 
 use super::*;
+use crate::rooms::{RoomName, Selection};
 
 /// Numbers of the events that are handled, that are refused, and that the client sends.
 const BURST: u32 = 4;
@@ -100,5 +101,32 @@ async fn every_connect_that_is_answered_counts_whatever_namespace_it_names() {
         let (status, heard) = client.poll().await;
         let is_served = status == StatusCode::OK && heard.contains("Invalid namespace");
         assert_eq!(is_served, number <= 64, "{number}: {heard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_within_a_burst_publishes_nothing_later() {
+    for ends_meanwhile in [true, false] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = settings(&directory);
+        let (state, gate) = on_engine(&config);
+        for_test::jump(Duration::ZERO);
+        let exp = unix_secs(wall_now()) + LIFETIME_SECS;
+        let client = Client::admitted(&gate, &token(&config, "alice", exp)).await;
+        let event = json!(["rt:publish", { "room": "lobby", "event": "message", "data": 1 }]);
+        let burst = vec![format!("42{event}"); 1000].join(&SEPARATOR.to_string());
+        // It runs when the burst is under way.
+        let other = async {
+            if ends_meanwhile {
+                for_test::jump(Duration::from_secs(2 * LIFETIME_SECS));
+            }
+        };
+        tokio::join!(biased; client.send(Method::POST, burst), other);
+        let lobby = RoomName::parse("lobby").expect("a name");
+        let all = Selection::default();
+        let read = state.sessions.rooms.read(&lobby, &all).await;
+        let newest = read.expect("a log in memory").position.offset;
+        assert_eq!(newest < 1000, ends_meanwhile, "{newest}");
+        assert!(newest > 0);
     }
 }

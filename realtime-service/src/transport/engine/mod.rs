@@ -26,6 +26,7 @@ mod query;
 mod received;
 mod session;
 mod settings;
+mod shared_body;
 mod sid;
 pub mod socket_io;
 mod state;

@@ -4,8 +4,18 @@
 use axum::body::Bytes;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::received::SEPARATOR;
-use crate::transport::{Payload, Queued};
+use super::{
+    received::SEPARATOR,
+    shared_body::{SharedBody, shared_payload},
+};
+use crate::{
+    limits::{Budget, Charge},
+    transport::{Dialect, Payload, Queued},
+};
+
+/// Maximum length of several packets that are joined in a body, in bytes of their frames. A client has a copy of
+/// its own of what is joined.
+pub(super) const JOINED_BYTES: usize = 64 * 1024;
 
 /// Encodes packets into the body of a response. The packets, and what they are charged to, live
 /// until the body is written or dropped.
@@ -13,7 +23,7 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
     if let [only] = packets.as_slice()
         && only.packet().payloads().nth(1).is_none()
     {
-        return Bytes::from_owner(SinglePacket(packets));
+        return shared_payload(only.clone(), 0);
     }
     // Enough for text; base64 is a third longer than binary data.
     let expected = packets
@@ -40,28 +50,40 @@ pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
     body(bytes, packets)
 }
 
-/// Wraps an encoded body. The packets, and what they are charged to, live until it is written or dropped.
+/// Encodes one large packet into a body that shares its bytes, in base64 too, with those of other clients.
+pub(super) fn share(packet: Queued) -> SharedBody {
+    let dialect = Dialect {
+        uses_base64: true,
+        ..Dialect::DEFAULT
+    };
+    let budget = packet.budget().cloned();
+    let packet = packet.for_client(dialect, &budget.unwrap_or_else(|| Budget::new(0)));
+    let mut body = SharedBody::default();
+    for index in 0..packet.packet().payloads().count() {
+        if index > 0 {
+            body.push(Bytes::from_static(&[SEPARATOR]));
+        }
+        body.push_payload(&packet, index);
+    }
+    body
+}
+
+/// Wraps an encoded body, which is charged to the account of its packets. The packets live until it is written or
+/// dropped.
 pub(super) fn body(bytes: Vec<u8>, packets: Vec<Queued>) -> Bytes {
+    let budget = packets.iter().find_map(Queued::budget);
+    let charge = budget.map(|budget| budget.charge(bytes.capacity()));
     Bytes::from_owner(Encoded {
         bytes,
         _packets: packets,
+        _charge: charge,
     })
-}
-
-/// A single text packet, whose own bytes are the body.
-struct SinglePacket(Vec<Queued>);
-
-impl AsRef<[u8]> for SinglePacket {
-    fn as_ref(&self) -> &[u8] {
-        self.0
-            .first()
-            .map_or(&[], |queued| queued.packet().text().as_bytes())
-    }
 }
 
 struct Encoded {
     bytes: Vec<u8>,
     _packets: Vec<Queued>,
+    _charge: Option<Charge>,
 }
 
 impl AsRef<[u8]> for Encoded {
@@ -72,11 +94,10 @@ impl AsRef<[u8]> for Encoded {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{
-        limits::Budget,
-        transport::{Dialect, Packet},
-    };
+    use crate::transport::Packet;
 
     fn queued(packet: Packet) -> Queued {
         Queued::new(packet, None)
@@ -107,6 +128,38 @@ mod tests {
             };
             let queued = queued(packet.clone()).for_client(dialect, &Budget::new(1000));
             assert_eq!(encode(vec![queued]), "452-[]\x1ebAQI=\x1ebAw==");
+        }
+    }
+
+    #[test]
+    fn a_joined_body_is_charged_and_a_large_packet_is_shared_by_the_bodies_of_all_clients() {
+        let budget = Budget::new(0);
+        let attachments = [Bytes::from(vec![7; 3_000]), Bytes::from_static(&[3])];
+        for (attachments, copies) in [(&attachments[..0], 0), (&attachments, 1)] {
+            let text = "x".repeat(10_000);
+            let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(text.as_bytes());
+            let packet = Packet::message(text.len(), write, attachments);
+            let charge = Arc::new(budget.charge(packet.memory()));
+            let large = Queued::new(packet, Some(charge));
+            let charged = budget.used();
+            let expected = encode(vec![large.clone()]);
+            let bodies: Vec<_> = (0..100).map(|_| share(large.clone())).collect();
+            assert!(bodies.iter().all(|body| body.joined() == expected));
+            drop(expected);
+            let most = charged + copies * 2 * charged;
+            assert!(
+                (charged..=most).contains(&budget.used()),
+                "{} bytes",
+                budget.used()
+            );
+            drop(bodies);
+            assert_eq!(budget.used(), charged);
+
+            let small = queued(Packet::engine("4a"));
+            let joined = encode(vec![small, large]);
+            assert!(budget.used() >= charged + joined.len());
+            drop(joined);
+            assert_eq!(budget.used(), 0);
         }
     }
 }

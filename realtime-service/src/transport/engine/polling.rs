@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, HttpBody as _};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -17,6 +17,9 @@ use super::{
     violation::{CloseCode, CloseReason, Violation},
 };
 use crate::transport::{Packet, ProtocolVersion, Queued, turn};
+
+/// Maximum number of packets of a POST that are handled in one turn.
+const PACKETS_PER_TURN: usize = 64;
 
 /// How long a poll that comes during an upgrade waits for the end of the upgrade. A client ends its
 /// poll before it completes the upgrade, so such a poll is answered a noop sooner or later.
@@ -42,8 +45,8 @@ pub(super) fn first_response<D: Send + Sync + 'static>(
 }
 
 /// Builds a successful response.
-fn response(content_type: HeaderValue, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn response(content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
     let no_store = HeaderValue::from_static("no-store");
@@ -112,15 +115,26 @@ async fn outcome_of<D: Send + Sync + 'static>(
 
 /// Encodes packets for the client of `session`.
 fn encode<D: Send + Sync + 'static>(session: &Session<D>, packets: Vec<Queued>) -> Response<Body> {
-    if session.dialect().version == ProtocolVersion::V4 {
-        return response(TEXT, payload::encode(packets));
-    }
-    let body = payload_v3::encode(packets);
-    let content_type = match payload_v3::is_binary(&body) {
-        true => BINARY,
-        false => TEXT,
+    let version = session.dialect().version;
+    let shared = match packets.as_slice() {
+        [only] if only.packet().wire_bytes() > payload::JOINED_BYTES => Some(match version {
+            ProtocolVersion::V3 => payload_v3::share(only),
+            ProtocolVersion::V4 => payload::share(only.clone()),
+        }),
+        _ => None,
     };
-    response(content_type, body)
+    let (first, body) = match (shared, version) {
+        (Some(shared), _) => (shared.first(), shared.into_body()),
+        (None, ProtocolVersion::V4) => (None, payload::encode(packets).into()),
+        (None, ProtocolVersion::V3) => {
+            let body = payload_v3::encode(packets);
+            (body.first().copied(), body.into())
+        }
+    };
+    match version == ProtocolVersion::V3 && payload_v3::is_binary(first) {
+        true => response(BINARY, body),
+        false => response(TEXT, body),
+    }
 }
 
 fn noop() -> Vec<Queued> {
@@ -135,7 +149,7 @@ fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Vec<Queu
         if state.transport() == TransportKind::WebSocket {
             return noop();
         }
-        session.queue().take(session.core().settings.message_bytes)
+        session.queue().take(payload::JOINED_BYTES)
     };
     if let Some(action) = session.queue().take_finished() {
         action();
@@ -189,11 +203,12 @@ pub(super) async fn post<H: EngineHandler>(
         Ok(Err(_)) => return Err(RequestError::BadRequest),
         Err(_) => return Err(RequestError::TooSlow),
     };
-    turn::scope(|| receive(shared, session, &body, is_binary)).map_err(|violation| {
+    let received = receive(shared, session, &body, is_binary).await;
+    received.map_err(|violation| {
         session.abort(CloseReason::Violated(violation));
         RequestError::BadRequest
     })?;
-    Ok(response(TEXT, Bytes::from_static(b"ok")).into())
+    Ok(response(TEXT, Body::from("ok")).into())
 }
 
 /// Whether a body of Engine.IO 3 has binary data, by its media type (RFC 9110, section 8.3.1).
@@ -207,33 +222,54 @@ fn is_binary(content_type: Option<&HeaderValue>) -> bool {
     })
 }
 
-/// Handles the packets in `body`. Packets after a close packet are ignored.
-fn receive<H: EngineHandler>(
+/// Handles the packets in `body`.
+async fn receive<H: EngineHandler>(
     shared: &Arc<Shared<H>>,
     session: &Arc<Session<H::Data>>,
     body: &[u8],
     is_binary: bool,
 ) -> Result<(), Violation> {
-    let on_packet = |packet: Received<'_>| {
+    let text = |packet: Result<_, Violation>| packet.map(Received::Text);
+    match (session.dialect().version, is_binary) {
+        (ProtocolVersion::V4, _) => {
+            let packets = received::decode(body)?.map(Ok).map(text);
+            handle(shared, session, packets).await
+        }
+        (ProtocolVersion::V3, false) => {
+            let packets = received::decode_text(body)?.map(text);
+            handle(shared, session, packets).await
+        }
+        (ProtocolVersion::V3, true) => handle(shared, session, received::decode_binary(body)).await,
+    }
+}
+
+/// Handles packets, some in each turn: other tasks run in between, and the clocks go on. Packets after a close
+/// packet are ignored.
+async fn handle<'a, H: EngineHandler>(
+    shared: &Arc<Shared<H>>,
+    session: &Arc<Session<H::Data>>,
+    mut packets: impl Iterator<Item = Result<Received<'a>, Violation>>,
+) -> Result<(), Violation> {
+    let on_packet = |packet| {
         // The upgrade is complete when its WebSocket carries the session: then packets come there.
         if !session.is_open() || session.transport() == TransportKind::WebSocket {
             return Ok(());
         }
-        match packet {
+        match packet? {
             Received::Text(text) => shared.on_text(session, text),
             Received::Binary(data) => shared.on_binary(session, data),
         }
     };
-    match (session.dialect().version, is_binary) {
-        (ProtocolVersion::V4, _) => {
-            received::decode(body)?.try_for_each(|text| on_packet(Received::Text(text)))
+    loop {
+        let mut count = 0;
+        turn::scope(|| {
+            let some = packets.by_ref().take(PACKETS_PER_TURN);
+            some.inspect(|_| count += 1).try_for_each(on_packet)
+        })?;
+        if count < PACKETS_PER_TURN {
+            return Ok(());
         }
-        (ProtocolVersion::V3, false) => {
-            received::decode_text(body)?.try_for_each(|packet| on_packet(Received::Text(packet?)))
-        }
-        (ProtocolVersion::V3, true) => {
-            received::decode_binary(body).try_for_each(|packet| on_packet(packet?))
-        }
+        turn::yield_to_ready().await;
     }
 }
 

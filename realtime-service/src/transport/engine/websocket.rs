@@ -101,10 +101,16 @@ impl<H: EngineHandler> WebSocketTask<H> {
         task
     }
 
-    /// Runs until the connection is at its end.
+    /// Runs until the connection is at its end. Other tasks run, and the clocks go on, after each
+    /// [`BUFFER_BYTES`] of the client.
     fn run(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<()> {
         self.session.reader.register(context.waker());
+        let mut handled_bytes = 0;
         loop {
+            if handled_bytes >= BUFFER_BYTES {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.is_over(context) {
                 return Poll::Ready(());
             }
@@ -120,6 +126,7 @@ impl<H: EngineHandler> WebSocketTask<H> {
             }
             match ready!(self.poll_read(context, buffer)) {
                 Ok(read) if read > 0 => {
+                    handled_bytes += read;
                     let handled = self.on_bytes(&mut buffer[..read]);
                     // There may be a token in it.
                     buffer[..read].fill(0);

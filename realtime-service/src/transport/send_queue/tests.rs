@@ -98,15 +98,21 @@ fn no_last_packet_leaves_without_the_head_of_its_connection() {
 }
 
 #[test]
-fn packets_are_taken_until_there_is_enough() {
+fn packets_are_taken_up_to_the_limit_and_a_larger_one_is_taken_alone() {
     let queue = SendQueue::default();
-    for text in ["first", "second", "third"] {
+    for text in ["first", "a very large second", "third", "last"] {
         queue.push(packet(text));
     }
-    let taken = queue.take(8);
-    let texts: Vec<_> = taken.iter().map(|queued| queued.packet().text()).collect();
-    assert_eq!(texts, ["first", "second"]);
-    assert_eq!(queue.waiting().bytes, packet("third").packet().wire_bytes());
-    assert_eq!(queue.take(usize::MAX).len(), 1);
-    assert!(queue.is_empty());
+    // Each has two bytes more in a frame.
+    for (limit, expected) in [
+        (8, vec!["first"]),
+        (8, vec!["a very large second"]),
+        (13, vec!["third", "last"]),
+        (8, vec![]),
+    ] {
+        let taken = queue.take(limit);
+        let texts: Vec<_> = taken.iter().map(|queued| queued.packet().text()).collect();
+        assert_eq!(texts, expected);
+    }
+    assert_eq!(queue.waiting(), Waiting::default());
 }

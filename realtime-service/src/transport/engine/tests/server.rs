@@ -1,6 +1,13 @@
 //! A server with an engine, and clients for it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::{Body, Bytes};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -26,6 +33,8 @@ pub(super) type TestSession = Arc<Session<()>>;
 pub(super) struct TestHandler {
     opened: UnboundedSender<TestSession>,
     closed: UnboundedSender<CloseReason>,
+    /// Number of text messages of all sessions.
+    pub(super) texts: AtomicUsize,
 }
 
 impl EngineHandler for TestHandler {
@@ -36,6 +45,7 @@ impl EngineHandler for TestHandler {
     }
 
     fn text(&self, session: &TestSession, text: &str) -> Result<(), Violation> {
+        let texts = self.texts.fetch_add(1, Ordering::Relaxed);
         match text {
             "admit" => session.set_admitted(),
             "close" => {
@@ -45,6 +55,9 @@ impl EngineHandler for TestHandler {
             "kill" => {
                 session.send(Packet::engine("4never"));
                 session.kill();
+            }
+            "count" => {
+                session.send(Packet::engine(&format!("4{texts}")));
             }
             "panic" => panic!("on purpose"),
             "invalid" => return Err(Violation::Protocol),
@@ -100,7 +113,11 @@ impl Server {
     {
         let (opened, of_opened) = unbounded_channel();
         let (closed, of_closed) = unbounded_channel();
-        let handler = TestHandler { opened, closed };
+        let handler = TestHandler {
+            opened,
+            closed,
+            texts: AtomicUsize::new(0),
+        };
         let engine = Engine::new(settings, handler, recover);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -1,6 +1,6 @@
 //! Sessions on WebSockets.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::SinkExt as _;
 use tokio::{
@@ -273,4 +273,53 @@ async fn a_session_ends_if_its_client_hangs_up_right_behind_the_handshake() {
         assert_eq!(server.close_reason().await, CloseReason::ConnectionLost);
         assert!(server.has_no_other_end());
     }
+}
+
+/// A text message of the client, masked with zeros (RFC 6455, section 5.3).
+fn frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a short text");
+    let [high, low] = length.to_be_bytes();
+    [&[0x81, 0xFE, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+/// Sends whole frames without waiting, as many as the connection takes, and returns their number.
+fn try_send(tcp: &TcpStream, frame: &[u8], most: usize) -> usize {
+    let mut sent = 0;
+    while sent < most {
+        match tcp.try_write(frame) {
+            Ok(written) if written == frame.len() => sent += 1,
+            Ok(_) => panic!("a frame in part"),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_client_that_floods_does_not_hold_up_another() {
+    let mut server = Server::start(settings()).await;
+    let mut flooding = server.websocket().await;
+    let session = server.session().await;
+    let mut other = server.websocket().await;
+    flooding.send("4admit").await;
+    let frame = frame(&format!("4{}", "x".repeat(900)));
+    let handled = |server: &Server| server.engine.handler().texts.load(Ordering::Relaxed);
+    let mut sent = 1;
+    // The operating system holds more for a connection on which much has come.
+    for is_warm in [false, true] {
+        sent += try_send(flooding.0.get_ref(), &frame, 400);
+        other.send("4count").await;
+        let count = other.text().await;
+        let count: usize = count[1..].parse().expect("a number");
+        assert!(
+            !is_warm || sent - count > 200,
+            "{count} of {sent} came first"
+        );
+        sent += 1;
+        while handled(&server) < sent {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(session.is_open());
 }
