@@ -229,7 +229,7 @@ async fn history_of_many_small_objects_takes_what_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built binaries"]
 async fn history_of_many_small_messages_with_ids_takes_what_is_counted() {
-    const ROOMS: usize = 150;
+    const ROOMS: usize = 300;
     const BATCH: usize = 500;
     let (stack, mut publisher, before) = warm().await;
     for room in 0..ROOMS {
