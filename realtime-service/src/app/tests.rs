@@ -5,6 +5,7 @@ mod admission;
 mod drain;
 mod floods;
 mod handlers;
+mod incomplete;
 mod lost_answers;
 mod shutdown;
 mod wall_clock;

@@ -35,6 +35,16 @@ pub trait EngineHandler: Send + Sync + 'static {
     /// As for [`text`](Self::text).
     fn binary(&self, session: &Arc<Session<Self::Data>>, data: Bytes) -> Result<(), Violation>;
 
+    /// Handles a ping, of whichever side sends them. Between two pings, a client that is there has sent all
+    /// that it had begun to send.
+    ///
+    /// # Errors
+    ///
+    /// As for [`text`](Self::text).
+    fn pinged(&self, _session: &Arc<Session<Self::Data>>) -> Result<(), Violation> {
+        Ok(())
+    }
+
     /// Handles the end of a session, once for each session that was opened.
     ///
     /// The call does not come from within [`Session::close`] or [`Session::kill`], so a caller of

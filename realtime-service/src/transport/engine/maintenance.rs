@@ -94,6 +94,9 @@ impl<H: EngineHandler> Maintenance<H> {
                     expires = now + timeout;
                     session.expires_ms.store(expires, Ordering::Release);
                 }
+                if let Err(violation) = self.shared.handler.pinged(session) {
+                    return session.end(CloseReason::Violated(violation));
+                }
                 session.send(self.ping.clone());
             }
             // The pong may come long before the timeout, and then the next ping is due earlier.

@@ -283,7 +283,7 @@ impl<H: EngineHandler> Shared<H> {
             [b'4', ..] => self.handler.text(session, &packet[1..]),
             [b'2', ..] if version == ProtocolVersion::V3 => {
                 session.on_ping();
-                Ok(())
+                self.handler.pinged(session)
             }
             [b'3'] if version == ProtocolVersion::V4 => {
                 session.on_pong();

@@ -6,6 +6,7 @@
 mod packet;
 
 use std::{
+    mem,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -121,6 +122,8 @@ struct Incomplete {
     expected: usize,
     /// The size of the text and the attachments, in bytes.
     bytes: usize,
+    /// Whether a ping found the packet incomplete.
+    is_pinged: bool,
 }
 
 impl<D> SocketData<D> {
@@ -230,6 +233,7 @@ impl<H: SocketHandler> EngineHandler for SocketIo<H> {
                 attachments: Vec::new(),
                 expected: packet.attachments,
                 bytes: text.len(),
+                is_pinged: false,
             }));
             return Ok(());
         }
@@ -254,6 +258,18 @@ impl<H: SocketHandler> EngineHandler for SocketIo<H> {
         };
         let packet = SocketPacket::parse(&complete.text)?;
         self.dispatch(session, &packet, complete.attachments)
+    }
+
+    /// Refuses to keep a packet any longer that was incomplete at the ping before.
+    fn pinged(&self, session: &Arc<Session<Self::Data>>) -> Result<(), Violation> {
+        let mut slot = lock(&session.data().incomplete);
+        let before = slot
+            .as_mut()
+            .map(|incomplete| mem::replace(&mut incomplete.is_pinged, true));
+        match before {
+            Some(true) => Err(Violation::Protocol),
+            _ => Ok(()),
+        }
     }
 
     fn closed(&self, session: &Arc<Session<Self::Data>>, reason: CloseReason) {
