@@ -311,9 +311,9 @@ impl<D: Send + Sync + 'static> Session<D> {
         }
         drop(writer);
         let finished = match written {
-            // Under TLS a part of it may still wait in the connection.
+            // What TLS has encrypted has not left while the connection takes nothing.
             Ok(Written::Last) if !is_blocked => self.queue.take_finished(),
-            Ok(Written::All | Written::Last | Written::Blocked) => None,
+            Ok(_) => None,
             Err(error) => return self.on_write_error(&error),
         };
         if let Some(action) = finished {

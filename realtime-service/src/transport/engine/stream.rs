@@ -200,6 +200,13 @@ impl Writer {
         }
     }
 
+    /// Has the connection take bytes that are no TLS records, until it takes no more.
+    #[cfg(test)]
+    pub(super) fn fill(&self) {
+        while write_plain(&self.tcp, &[IoSlice::new(&[0; 1024])]).is_ok() {}
+        while write_plain(&self.tcp, &[IoSlice::new(&[0])]).is_ok() {}
+    }
+
     /// Reads decrypted bytes. `Ok(0)` is the end of the stream.
     pub(super) fn poll_read_tls(
         &mut self,

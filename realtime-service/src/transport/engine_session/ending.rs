@@ -211,9 +211,9 @@ impl EngineSession {
         }
     }
 
-    /// Notes that all last packets have left, if nothing waits; some namespaces have none.
+    /// Notes that all last packets have left, if nothing waits, in TLS either; some namespaces have none.
     fn forget_undelivered(&self) {
-        if self.waiting() == Waiting::default() {
+        if self.waiting() == Waiting::default() && !self.is_blocked() {
             drop(std::mem::take(&mut self.life().undelivered));
         }
     }

@@ -360,3 +360,6 @@ impl Drop for EngineSession {
         self.count_end(Cause::Client);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! WebSockets over TLS.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::net::TcpStream;
 use tokio_rustls::{
@@ -13,7 +16,7 @@ use super::{
     super::{CloseReason, recover},
     server::{Server, WebSocket, settings},
 };
-use crate::transport::Packet;
+use crate::transport::{Packet, Queued};
 
 /// A server with a certificate for "localhost", and a connector that trusts it.
 async fn start() -> (Server, TlsConnector) {
@@ -92,4 +95,27 @@ async fn a_client_that_reads_late_gets_everything_and_a_kill_drops_the_rest() {
     assert_eq!(session.queue().waiting().bytes, 0);
     assert_eq!(server.close_reason().await, CloseReason::Killed);
     while client.receive().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_last_packet_that_is_encrypted_and_has_not_left_is_not_finished() {
+    for takes_it in [true, false] {
+        let (mut server, connector) = start().await;
+        let _client = WebSocket::open(connect(&server, &connector).await, "").await;
+        let session = server.session().await;
+        if !takes_it {
+            session.writer().as_ref().expect("a WebSocket").fill();
+        }
+        let is_finished = Arc::new(AtomicBool::new(false));
+        let note = is_finished.clone();
+        session
+            .queue()
+            .on_finished(move || note.store(true, Ordering::Relaxed));
+        let last = Queued::new(Packet::engine("41"), None);
+        session.queue().finish(Some(last));
+        session.flush();
+        assert!(session.queue().is_empty(), "TLS has taken it");
+        assert_eq!(session.is_blocked(), !takes_it);
+        assert_eq!(is_finished.load(Ordering::Relaxed), takes_it);
+    }
 }
