@@ -134,13 +134,9 @@ async fn purge(state: &AppState) -> anyhow::Result<()> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let retention = i64::try_from(state.settings().session.retention_secs).context("a time")?;
     let before = now.saturating_sub(retention);
-    while state
-        .store()
-        .remove_expired(now, before, PURGE_ROWS)
-        .await?
-        > 0
-    {}
-    while state.store().remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
+    let store = state.store();
+    while store.remove_expired(now, before, PURGE_ROWS).await? > 0 {}
+    while store.remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
     purge_outbox(state, now).await?;
     // At the end: a deletion of very many rows holds nothing else up.
     Ok(state.store().resume_erasures().await?)

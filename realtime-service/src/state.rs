@@ -127,8 +127,8 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// When the revocation or the event cannot be written, or there is no room for the revocation. Its sockets have ended
-    /// all the same. A repetition does what is missing.
+    /// When the revocation or the event cannot be written, or there is no room for the revocation. Its sockets have
+    /// ended all the same. A repetition does what is missing.
     pub async fn revoke(&self, logout: &VerifiedLogout) -> Result<(), RevokeError> {
         let context = &self.sessions;
         let lifetime = context.keys.maximum_lifetime_secs(&logout.iss);

@@ -18,7 +18,7 @@ pub(crate) const MEMORY_SECS: i64 = 180 * 24 * 60 * 60;
 /// The longest proof that is looked at, in bytes.
 const MAXIMUM_BYTES: usize = 1024;
 
-/// What stands in a cookie as itself, in the id of an account. Imported ids may hold anything.
+/// Characters of the id of an account that stand in a cookie as themselves. Imported ids may hold anything.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Proof of a device that it has signed in to this account before.

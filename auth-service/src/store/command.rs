@@ -10,11 +10,8 @@ use crate::config::Settings;
 ///
 /// When there is none, or it is of another version than the program.
 pub(crate) async fn open_for_command(settings: &Settings) -> anyhow::Result<Store> {
-    let store = Store::open_by(&settings.database_url, Opener::Command).await?;
-    let recipients = recipients(&store, settings).await?;
-    let store = store.telling_events(recipients.event_retention_secs);
-    let store = store.sending_mail(recipients.mail_queue);
-    Ok(store.acting_as(Actor::Command))
+    let (store, _) = open(settings).await?;
+    Ok(store)
 }
 
 /// Opens the database for a command that ends sessions, and returns the settings with the gateways that are told.
@@ -23,16 +20,20 @@ pub(crate) async fn open_for_command(settings: &Settings) -> anyhow::Result<Stor
 ///
 /// See [`open_for_command`].
 pub(crate) async fn open_to_end_sessions(settings: &Settings) -> anyhow::Result<(Store, Settings)> {
-    let store = open_for_command(settings).await?;
+    let (store, recipients) = open(settings).await?;
     let mut settings = settings.clone();
-    settings.revocation.gateways = recipients(&store, &settings).await?.gateways;
+    settings.revocation.gateways = recipients.gateways;
     Ok((store, settings))
 }
 
-async fn recipients(store: &Store, settings: &Settings) -> anyhow::Result<Recipients> {
+async fn open(settings: &Settings) -> anyhow::Result<(Store, Recipients)> {
+    let store = Store::open_by(&settings.database_url, Opener::Command).await?;
     let own = Recipients::of(settings);
-    Ok(match store.find_recipients().await? {
+    let recipients = match store.find_recipients().await? {
         Some(recorded) => own.or(recorded),
         None => own,
-    })
+    };
+    let store = store.telling_events(recipients.event_retention_secs);
+    let store = store.sending_mail(recipients.mail_queue);
+    Ok((store.acting_as(Actor::Command), recipients))
 }

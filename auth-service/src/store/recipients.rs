@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, StoreError, database::on_pool};
 use crate::config::Settings;
 
-/// Whom the service tells what happens.
+/// Recipients of what happens, as the running service has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipients {
     /// Gateways that are told of revocations, by their URLs.

@@ -125,13 +125,13 @@ impl BackEnd {
     }
 
     /// Posts an event of `sender`, of `bytes` bytes as it was received, and returns the answer. The back
-    /// end is given the request at most once. Dropping the future gives up the call, which the back end may still carry
-    /// out.
+    /// end is given the request at most once. Dropping the future gives up the call, which the back end may still
+    /// carry out.
     ///
     /// # Errors
     ///
-    /// See [`CallError`]. Every failure is counted, and a call that is given up. Failures of requests are logged, with the id of
-    /// the event.
+    /// See [`CallError`]. Every failure is counted, and a call that is given up. Failures of requests are logged,
+    /// with the id of the event.
     pub async fn call<T: Serialize>(
         &self,
         event: &CloudEvent<'_, T>,

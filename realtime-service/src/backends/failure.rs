@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Time after which a client should call again unless something else is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The text of a refusal of an event that is never sent.
+pub const TOO_LARGE: &str = "the event is larger than its back end can be sent";
+
 /// The kind of a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -76,7 +79,7 @@ impl CallError {
         Self {
             failure: Failure::TooLarge,
             retry_after: None,
-            ..Self::unsent("the event is larger than its back end can be sent")
+            ..Self::unsent(TOO_LARGE)
         }
     }
 

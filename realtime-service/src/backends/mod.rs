@@ -39,7 +39,7 @@ pub use self::{
     back_end::BackEnd,
     cloud_event::{CallData, CloudEvent, EventType},
     decisions::{Decision, DecisionAnswer, Decisions, Matter, Replacement},
-    failure::{CallError, Failure},
+    failure::{CallError, Failure, TOO_LARGE},
     lifecycle::{ConnectionOpening, Opened, Origin},
     queue::{NotStored, OpenBook, Reservation},
     reply::{Action, Reply},

@@ -19,7 +19,7 @@ pub enum WebhookCommand {
         /// Only dead letters, which are not delivered any more.
         #[arg(long)]
         dead: bool,
-        /// How many at most. Without the last one, a line on stderr says how to go on.
+        /// Maximum number of events. If there are more, a line on stderr says how to go on.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         /// Only events with a larger `seq`.

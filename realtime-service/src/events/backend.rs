@@ -9,6 +9,7 @@ use crate::{
     auth::policy::Holder,
     backends::{
         Action, CallData, CallError, CloudEvent, EventType, Failure, NotStored, Reply, Route,
+        TOO_LARGE,
     },
     clock::{self, unix_millis, wall_now},
     config::EventMode,
@@ -20,8 +21,6 @@ use crate::{
 
 /// Time after which a client should send an event again that the full queue did not take.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
-
-const TOO_LARGE: &str = "the event is larger than its back end can be sent";
 
 /// Posts an event to the back end of its route, does the actions of the answer in their order, and
 /// acknowledges the event with the rest of the answer. An event that is delivered later is stored and

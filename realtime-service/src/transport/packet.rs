@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_a_dialect_share_a_form_that_ischarged_once() {
+    fn clients_of_a_dialect_share_a_form_that_is_charged_once() {
         let budget = Budget::new(1000);
         let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"51-[]");
         let packet = Packet::message(5, write, &[Bytes::from_static(b"\x01\x02")]);

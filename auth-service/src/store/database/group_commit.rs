@@ -53,7 +53,7 @@ type Turn = OwnedMutexGuard<Option<Group>>;
 /// Transactions that are committed together.
 #[derive(Debug)]
 struct Group {
-    connection: Lent,
+    lent: Lent,
     /// The runtime that rolls back.
     runtime: Handle,
     opened_at: Instant,
@@ -200,7 +200,7 @@ impl Member {
             Progress::Failed => Err(StoreError::Aborted),
             Progress::Starting | Progress::Open => {
                 let group = self.group().ok_or(StoreError::Aborted)?;
-                Ok(&mut group.connection.connection)
+                Ok(&mut group.lent.connection)
             }
         }
     }
@@ -279,7 +279,7 @@ async fn commit_group(mut turn: Turn) {
 impl Group {
     async fn begin(writer: &SqliteConnections, runtime: &Handle) -> Result<Self, StoreError> {
         let mut group = Self {
-            connection: writer.lend().await?,
+            lent: writer.lend().await?,
             runtime: runtime.clone(),
             opened_at: Instant::now(),
             awaiting_commit: Vec::new(),
@@ -290,7 +290,7 @@ impl Group {
     }
 
     async fn execute(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        let connection = &mut self.connection.connection;
+        let connection = &mut self.lent.connection;
         sqlx::query(statement).execute(connection).await?;
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Group {
                 self.roll_member_back().await?;
             }
             self.execute("commit").await?;
-            self.connection.settle();
+            self.lent.settle();
             Ok(())
         })
         .await
@@ -349,10 +349,10 @@ impl Group {
 impl Drop for Group {
     /// Rolls back what is not committed, and with it frees the lock that other processes wait for.
     fn drop(&mut self) {
-        if self.connection.is_settled() {
+        if self.lent.is_settled() {
             return;
         }
-        if let Some(connections) = SqliteConnections::of(&self.connection) {
+        if let Some(connections) = SqliteConnections::of(&self.lent) {
             self.runtime.spawn(async move { connections.lend().await });
         }
     }

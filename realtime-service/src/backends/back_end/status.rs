@@ -12,7 +12,8 @@ use crate::{
 /// The pause of a back end that asks for one without its length.
 const USUAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Decides by the status of `answer` whether there is an answer. A pause that the back end asks for is `longest_pause` at most.
+/// Decides by the status of `answer` whether there is an answer. A pause that the back end asks for is
+/// `longest_pause` at most.
 pub(super) fn check_status(answer: &Answer, longest_pause: Duration) -> Result<(), CallError> {
     let status = answer.status();
     let reason = format!("the back end answered {}", status.as_u16());

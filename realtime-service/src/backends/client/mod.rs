@@ -1,4 +1,5 @@
-//! The HTTP client of one back end: posts a request that is processed once at most, and returns the answer as it arrives.
+//! The HTTP client of one back end: posts a request that is processed once at most, and returns the answer as it
+//! arrives.
 //!
 //! Requests to an `http` URL are HTTP/1.1 on connections of our own ([`plain`]). Requests to an `https`
 //! URL are HTTP/1.1 or HTTP/2 on those of reqwest ([`tls`]). Neither follows a redirect, uses a proxy of
@@ -62,8 +63,8 @@ impl Client {
 
     /// Posts one request, and returns the answer when its head has arrived. A request of which something was
     /// written is not sent again over HTTP/1.1. Over HTTP/2 it is, after a `REFUSED_STREAM` or a `GOAWAY` by which
-    /// the server says that it has not processed the request (RFC 9113, section 8.7). Dropping the future, or the answer before its end, closes the connection unless other
-    /// requests share it.
+    /// the server says that it has not processed the request (RFC 9113, section 8.7). Dropping the future, or the
+    /// answer before its end, closes the connection unless other requests share it.
     ///
     /// # Errors
     ///

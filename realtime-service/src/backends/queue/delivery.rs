@@ -9,7 +9,7 @@ use super::{
     Queue, now,
     store::{BatchLimits, Due, LONGEST_HOLD, Store},
 };
-use crate::backends::{BackEnd, CallError, Failure};
+use crate::backends::{BackEnd, CallError, Failure, TOO_LARGE};
 
 /// Maximum number of deliveries to one back end at a time, besides its calls.
 const CONCURRENCY: usize = 16;
@@ -34,10 +34,6 @@ const LONGEST_WRITE_PAUSE: Duration = Duration::from_secs(60);
 /// the gateway is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 const LEAST_ATTEMPTS: u32 = 10;
-
-/// Problem of an event that was stored before `bytes` of its back end was made smaller. No batch of several events
-/// has one.
-const TOO_LARGE: &str = "the event is larger than its back end can be sent";
 
 /// Fate of an event that was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +114,7 @@ async fn show_levels(queue: &Queue, back_end: &BackEnd) {
 /// event that its back end never takes holds up no others but those of its subject.
 async fn attempt(queue: &Queue, back_end: &BackEnd, batch: Vec<Due>) -> Attempted {
     let numbers: Vec<i64> = batch.iter().map(|event| event.seq).collect();
+    // It was stored before `bytes` of its back end was made smaller. No batch of several events has one.
     if batch.iter().any(|event| !back_end.holds(event.body.len())) {
         let all: Vec<_> = batch
             .iter()

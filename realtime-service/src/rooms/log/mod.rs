@@ -192,7 +192,7 @@ impl RoomLog {
         self.with_memory(MemoryLog::close_if_empty).unwrap_or(true)
     }
 
-    /// How many bytes of `kept` are kept here, and when the newest message of them was published.
+    /// Returns the bytes of `kept` that are kept here, and when the newest message of them was published.
     pub(super) fn kept(&self, kept: Kept) -> (usize, Option<Instant>) {
         self.with_memory(|log| log.kept(kept)).unwrap_or_default()
     }
