@@ -35,8 +35,14 @@ async fn member(stack: &Stack, token: &str, is_old: bool) -> Polling {
     }
     let subscribe = json!(["rt:subscribe", { "room": "chat:crowd" }]);
     send(&polling, is_old, &format!("421{subscribe}")).await;
-    while !polling.get().await.1.contains("431[{\"ok\":true") {}
-    polling
+    loop {
+        let (status, body) = polling.get().await;
+        assert_eq!(status, 200, "{body}");
+        if let Some((_, answer)) = body.split_once("431[") {
+            assert!(answer.starts_with("{\"ok\":true"), "{body}");
+            return polling;
+        }
+    }
 }
 
 /// Sends a poll whose answer is not read yet.
