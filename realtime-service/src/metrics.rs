@@ -52,6 +52,8 @@ pub struct Metrics {
     cluster_connections: Counter,
     cluster_requests: Family<Labels<1>, Counter>,
     cluster_epochs: Counter,
+    queue_copied: Gauge,
+    queues_adopted: Counter,
     log_lines_lost: Counter,
 }
 
@@ -66,6 +68,7 @@ impl Metrics {
         metrics.register_levels();
         metrics.register_counts();
         metrics.register_counts_by_label();
+        metrics.register_queue();
         metrics.back_ends.register(&mut metrics.registry);
         metrics
     }
@@ -180,6 +183,20 @@ impl Metrics {
         );
     }
 
+    fn register_queue(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "webhooks_copied",
+            "Whether Redis has all queued events of this gateway: 1 or 0",
+            self.queue_copied.clone(),
+        );
+        registry.register(
+            "webhooks_queues_adopted",
+            "Queues of lost gateways that this one has adopted",
+            self.queues_adopted.clone(),
+        );
+    }
+
     /// A connection was accepted.
     pub fn connection_accepted(&self) {
         self.connections_accepted.inc();
@@ -255,6 +272,16 @@ impl Metrics {
     #[must_use]
     pub fn back_end(&self, name: &str) -> BackEndMetrics {
         self.back_ends.of(name)
+    }
+
+    /// The copy of the queue in Redis is up to date, or has fallen behind.
+    pub fn queue_copied(&self, is_up_to_date: bool) {
+        self.queue_copied.set(i64::from(is_up_to_date));
+    }
+
+    /// The queue of a lost gateway was adopted.
+    pub fn queue_adopted(&self) {
+        self.queues_adopted.inc();
     }
 
     /// All servers of the cluster are connected, or a connection was lost.

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use self::sharing::{leave_cluster, share};
+use self::sharing::{catch_up, leave_cluster, share};
 pub use crate::state::{AppState, DrainPlan};
 use crate::{
     api,
@@ -179,9 +179,7 @@ impl App {
         if let Some(engine) = engine.clone() {
             tasks.spawn(async move { engine.run().await });
         }
-        // No token is accepted that another gateway has seen revoked, if Redis is there.
-        let limit = config.cluster.timeout();
-        state.sessions.revocations.caught_up(limit).await;
+        catch_up(&state, config.cluster.timeout()).await;
         let connections = state.transport.quotas.connections.clone();
         let terms = Terms::new(&config.limits, connections, state.transport.metrics.clone())
             .with_tls(tls)

@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::{
     admission::Admitter,
     lifecycle::Lifecycle,
-    queue::{Queue, store::NewEvent},
+    queue::{Queue, copy::QueueCopy, store::NewEvent},
 };
 pub use self::{
     admission::{Admission, AdmissionAnswer, AdmissionStage},
@@ -46,6 +46,7 @@ pub use self::{
     routes::Route,
 };
 use crate::{
+    cluster::Cluster,
     config::{Config, ConfigError, EventMode},
     metrics::Metrics,
     namespaces::Namespaces,
@@ -61,6 +62,8 @@ pub struct BackEnds {
     lifecycle: Namespaces<Lifecycle>,
     /// Events that are delivered later; `None` while no event of the settings is.
     queue: Option<Arc<Queue>>,
+    /// The copy of the queue in Redis; `None` without a queue, or without a cluster.
+    copy: Option<QueueCopy>,
 }
 
 impl BackEnds {
@@ -88,28 +91,56 @@ impl BackEnds {
             lifecycle: config.each_namespace(|one| Lifecycle::new(one, &all))?,
             all,
             queue: None,
+            copy: None,
         })
     }
 
     /// Does the same, and opens the queue if an entry of `[[events]]` or `[[lifecycle]]` needs it, in whichever
-    /// namespace.
+    /// namespace. In a `cluster` the queue has a copy.
     ///
     /// # Errors
     ///
     /// Those of [`Self::new`], or when the file of the queue cannot be used.
-    pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn open(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        cluster: Option<&Arc<Cluster>>,
+    ) -> anyhow::Result<Self> {
         let back_ends = Self::new(config, metrics)?;
         let is_needed = back_ends.lifecycle.values().any(Lifecycle::is_on) || {
             let mut routes = back_ends.routes.values().flatten();
             routes.any(|route| route.mode == EventMode::Notify)
         };
-        let queue = is_needed
-            .then(|| Queue::open(&config.webhooks))
-            .transpose()?;
+        if !is_needed {
+            return Ok(back_ends);
+        }
+        let settings = &config.webhooks;
+        let copy = cluster.map(|cluster| QueueCopy::open(settings, cluster, metrics));
+        let copy = copy.transpose()?;
+        let queue = match &copy {
+            Some(copy) => copy.queue().clone(),
+            None => Arc::new(Queue::open(settings)?),
+        };
         Ok(Self {
-            queue: queue.map(Arc::new),
+            queue: Some(queue),
+            copy,
             ..back_ends
         })
+    }
+
+    /// Finds out whether another gateway of the cluster has adopted the queue since it was used last, for as long as
+    /// Redis may take to answer. Without a cluster there is nothing to find out. Nothing is delivered before.
+    pub async fn settle(&self) {
+        if let Some(copy) = &self.copy {
+            copy.settle().await;
+        }
+    }
+
+    /// Keeps the copy of the queue in Redis, and adopts the queues of gateways that are lost, until it is dropped.
+    pub async fn share(&self) {
+        if let Some(copy) = &self.copy {
+            copy.run().await;
+        }
     }
 
     /// Stores an event of `subject` for the back end of a route, to be delivered later. When this
@@ -139,6 +170,9 @@ impl BackEnds {
 
     /// Delivers the events of the queue, until it is dropped.
     pub async fn deliver(&self) {
+        if let Some(copy) = &self.copy {
+            copy.settled().await;
+        }
         if let Some(queue) = &self.queue {
             let all = self.all.iter();
             join_all(all.map(|back_end| queue::delivery::deliver(queue, back_end))).await;
@@ -148,6 +182,9 @@ impl BackEnds {
     /// Waits until the events of this moment are durable, and leaves the file of the queue to other gateways.
     /// Nothing may be stored or delivered any more.
     pub async fn close(&self) {
+        if let Some(copy) = &self.copy {
+            copy.finish().await;
+        }
         if let Some(queue) = &self.queue {
             queue.close().await;
         }

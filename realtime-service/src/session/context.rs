@@ -92,7 +92,7 @@ impl SessionContext {
             timers: timers.clone(),
             rooms: Rooms::new(config, cluster, &outboxes, timers),
             outboxes,
-            back_ends: BackEnds::open(config, metrics)?,
+            back_ends: BackEnds::open(config, metrics, cluster)?,
             turns: Turns::default(),
             sessions: Registry::default(),
             revocations,

@@ -55,7 +55,7 @@ fn back_ends(directory: &tempfile::TempDir) -> BackEnds {
         ..Config::default()
     };
     config.webhooks.file = directory.path().join("queue.db");
-    BackEnds::open(&config, &Metrics::new()).expect("back ends")
+    BackEnds::open(&config, &Arc::new(Metrics::new()), None).expect("back ends")
 }
 
 async fn stored_types(back_ends: &BackEnds) -> Vec<String> {

@@ -215,11 +215,10 @@ impl Queue {
     }
 }
 
-/// Stores the closing events of what a process has left open that was killed.
-pub(super) fn close_left_open(store: &mut Store) -> rusqlite::Result<()> {
+/// Stores the closing events of what a process has left open that was killed. Runs in a transaction.
+pub(super) fn close_left_open(store: &Store) -> rusqlite::Result<()> {
     let at = now();
-    let end = (GATEWAY_LOST, at);
-    let closed = store.close_all_books(at, &|draft| complete(draft, end))?;
+    let closed = store.close_all_books(at, &|draft| complete_lost(draft, at))?;
     if closed > 0 {
         tracing::info!(
             closed,
@@ -227,6 +226,12 @@ pub(super) fn close_left_open(store: &mut Store) -> rusqlite::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Completes the closing event of what a gateway has left open that was killed; `at` is in milliseconds since the Unix
+/// epoch.
+pub(super) fn complete_lost(draft: &[u8], at: u64) -> Option<Vec<u8>> {
+    complete(draft, (GATEWAY_LOST, at))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! One thread owns the file. It gathers what waits into one transaction, so that many events share a
 //! write to the disk.
 
+pub(super) mod copy;
 pub(super) mod delivery;
 mod journal;
 mod memory;
@@ -19,15 +20,16 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
+use self::{
+    copy::Progress,
+    journal::{Closing, close_left_open},
+    memory::Memory,
+    store::{BUSY_TIMEOUT, BatchLimits, Due, Levels, NewEvent, Store},
+};
 pub use self::{journal::OpenBook, memory::Reservation};
 pub(super) use self::{
     journal::{BookId, CLOSING_BYTES, Stored},
     memory::Share,
-};
-use self::{
-    journal::{Closing, close_left_open},
-    memory::Memory,
-    store::{BUSY_TIMEOUT, BatchLimits, Due, Levels, NewEvent, Store},
 };
 use crate::{
     auth::revocations::lock_beside,
@@ -92,16 +94,43 @@ impl Queue {
         settings: &WebhookSettings,
         busy_timeout: Duration,
     ) -> anyhow::Result<Self> {
+        Self::begin(settings, busy_timeout, |store| {
+            store.end_copy()?;
+            close_left_open(store).map(|()| None)
+        })
+    }
+
+    /// Opens the file of a queue that has a copy in Redis. What a process before this one has left open stays so.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::open`].
+    fn open_copied(settings: &WebhookSettings) -> anyhow::Result<(Self, Arc<Progress>)> {
+        let mut progress = None;
+        let queue = Self::begin(settings, BUSY_TIMEOUT, |store| {
+            let begun = Arc::new(Progress::begin(store)?);
+            progress = Some(begun.clone());
+            Ok(Some(begun))
+        })?;
+        Ok((queue, progress.context("the copy has not begun")?))
+    }
+
+    fn begin(
+        settings: &WebhookSettings,
+        busy_timeout: Duration,
+        prepare: impl FnOnce(&Store) -> rusqlite::Result<Option<Arc<Progress>>>,
+    ) -> anyhow::Result<Self> {
         let name = || format!("webhooks.file ({})", settings.file.display());
         let lock = lock_beside(&settings.file).with_context(name)?;
         let mut store =
             Store::open_within(&settings.file, true, busy_timeout).with_context(name)?;
         store.choose_missing_heads().with_context(name)?;
-        close_left_open(&mut store).with_context(name)?;
+        let prepared = store.commit(prepare).and_then(|prepared| prepared);
+        let copied = prepared.with_context(name)?;
         let (work, waiting) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
         thread
-            .spawn(move || work_through(store, waiting))
+            .spawn(move || work_through(store, waiting, copied.as_deref()))
             .context("cannot start a thread")?;
         Ok(Self {
             work,
@@ -229,7 +258,11 @@ fn logged<T>(result: rusqlite::Result<T>) -> Option<T> {
 }
 
 /// Does the work in the order in which it comes, until nobody can send any more.
-fn work_through(mut store: Store, mut waiting: mpsc::UnboundedReceiver<Work>) {
+fn work_through(
+    mut store: Store,
+    mut waiting: mpsc::UnboundedReceiver<Work>,
+    copied: Option<&Progress>,
+) {
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < MAXIMUM_BATCH
@@ -240,15 +273,18 @@ fn work_through(mut store: Store, mut waiting: mpsc::UnboundedReceiver<Work>) {
         let mut told: Vec<Told> = Vec::with_capacity(batch.len());
         let mut batch = batch.into_iter();
         let committed = store.commit(|store| {
+            let noted = copied.and_then(|copied| logged(copied.note(store)));
             told.extend(batch.by_ref().map(|work| work(Some(store))));
+            noted.and_then(|()| logged(store.last_change()))
         });
         // Nothing of the batch has run when the transaction could not begin.
         told.extend(batch.map(|work| work(None)));
         if let Err(error) = &committed {
             tracing::error!("webhooks.file cannot be written: {error}");
         }
-        for tell in told {
-            tell(committed.is_ok());
+        match (copied, &committed) {
+            (Some(copied), Ok(Some(last))) => copied.tell(*last, told),
+            _ => told.into_iter().for_each(|tell| tell(committed.is_ok())),
         }
     }
 }

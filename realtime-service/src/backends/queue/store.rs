@@ -4,18 +4,23 @@
 //! subject keep their order. A dead letter is no head, and the event after it is.
 
 mod books;
+mod copy;
 mod due;
 mod inspection;
+mod row;
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
+use self::books::Completion;
 pub use self::inspection::{SLICE, StoredEvent};
 pub(crate) use self::{
     books::{NewBook, Opening},
+    copy::{Edition, Page},
     due::{BatchLimits, Due, LONGEST_HOLD},
     inspection::Levels,
+    row::Place,
 };
 
 /// Time for which a command waits while the gateway writes, and the gateway while a command does.

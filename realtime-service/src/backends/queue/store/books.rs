@@ -153,22 +153,21 @@ impl Store {
         })
     }
 
-    /// Closes the books that another process has left open, in their order. Returns how many.
+    /// Closes the books that another process has left open, in their order. Returns how many. Runs in a
+    /// transaction.
     pub(in super::super) fn close_all_books(
-        &mut self,
+        &self,
         now: u64,
         complete: Completion<'_>,
     ) -> Result<usize> {
-        self.commit(|store| {
-            let mut statement = store.0.prepare("SELECT id FROM books ORDER BY number")?;
-            let ids: Vec<String> = statement
-                .query_map([], |row| row.get(0))?
-                .collect::<Result<_>>()?;
-            for id in &ids {
-                store.close_book(id, now, complete)?;
-            }
-            Ok(ids.len())
-        })?
+        let mut statement = self.0.prepare("SELECT id FROM books ORDER BY number")?;
+        let ids: Vec<String> = statement
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_>>()?;
+        for id in &ids {
+            self.close_book(id, now, complete)?;
+        }
+        Ok(ids.len())
     }
 
     /// Runs `work` whole or not at all, within a transaction.

@@ -237,8 +237,20 @@ fn a_closed_book_is_an_event_in_its_place_and_an_opening_is_stored_whole_or_not(
     // The next process closes what this one has left open.
     drop(store);
     let mut store = self::store(&directory);
-    assert_eq!(store.close_all_books(3, &complete).expect("closed"), 1);
-    assert_eq!(store.close_all_books(3, &complete).expect("none"), 0);
+    assert_eq!(
+        store
+            .commit(|store| store.close_all_books(3, &complete))
+            .expect("durable")
+            .expect("closed"),
+        1
+    );
+    assert_eq!(
+        store
+            .commit(|store| store.close_all_books(3, &complete))
+            .expect("durable")
+            .expect("none"),
+        0
+    );
     let listed = store.list(false, 9, 0).expect("events");
     let ids: Vec<_> = listed.iter().map(|event| event.id.as_str()).collect();
     assert_eq!(ids, ["one opened", "two opened", "one", "two"]);
