@@ -1,5 +1,6 @@
 //! Lifecycle events: back ends are told what happened to connections, rooms, messages and sessions.
 
+mod adopted;
 mod killed;
 mod queue;
 

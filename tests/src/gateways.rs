@@ -1,7 +1,10 @@
 //! The gateway of a stack, started again, and further ones beside it: with the same issuer, the same secret
 //! and the same settings.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     Mode, Stack,
@@ -16,6 +19,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// The same as a URL.
     pub url: String,
+    queue_file: PathBuf,
     service: Service,
 }
 
@@ -28,8 +32,8 @@ fn idle() -> Service {
 }
 
 /// The file of the queue of a gateway whose revocations are in `file`.
-fn queue_beside(file: &Path) -> String {
-    file.with_extension("webhooks.db").display().to_string()
+fn queue_beside(file: &Path) -> PathBuf {
+    file.with_extension("webhooks.db")
 }
 
 impl Stack {
@@ -77,6 +81,7 @@ impl Stack {
         let address = address(&listener);
         let file = format!("revocations-{}.jsonl", random_text(6));
         let file = self.plan.directory.path().join(file);
+        let queue_file = queue_beside(&file);
         let service = match self.plan.options.mode {
             Mode::InProcess => self.plan.start_further_in_process(listener, file),
             Mode::Binaries => {
@@ -87,7 +92,7 @@ impl Stack {
                 let own = [
                     ("REALTIME__LISTEN", address.to_string()),
                     ("REALTIME__REVOCATIONS__FILE", file.display().to_string()),
-                    ("REALTIME__WEBHOOKS__FILE", queue_beside(&file)),
+                    ("REALTIME__WEBHOOKS__FILE", queue_file.display().to_string()),
                 ];
                 variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
                 let secrets = self.plan.unspeakable(self.passwords());
@@ -97,6 +102,7 @@ impl Stack {
         Gateway {
             address,
             url: format!("{}://{address}", self.root.scheme()),
+            queue_file,
             service,
         }
     }
@@ -137,5 +143,19 @@ impl Gateway {
     /// When it does not end well.
     pub async fn stop(self) {
         self.service.stop().await;
+    }
+    /// Ends the process at this moment, and loses the file of its queue.
+    ///
+    /// # Panics
+    ///
+    /// When it is no process of its own.
+    pub async fn lose(self) {
+        self.service.kill().await;
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = self.queue_file.clone().into_os_string();
+            file.push(suffix);
+            // SQLite may have removed a file beside it.
+            let _ = std::fs::remove_file(file);
+        }
     }
 }

@@ -38,7 +38,8 @@ pub struct ClusterSettings {
     /// `REALTIME__CLUSTER__GATEWAY`, default `gateway`.
     pub gateway: String,
     /// Time after which a gateway that Redis has not heard of is dead, in seconds. Another gateway then
-    /// removes its members from the presence of rooms. `REALTIME__CLUSTER__LEASE_SECS`, default 10.
+    /// removes its members from the presence of rooms, and sends the events that it owes to back ends.
+    /// `REALTIME__CLUSTER__LEASE_SECS`, default 10.
     pub lease_secs: u64,
     /// Behaviour of a publish while Redis cannot be reached: `refuse` answers `unavailable`, and
     /// `local` delivers the message to the subscribers of this gateway alone, in a new epoch.

@@ -12,7 +12,8 @@ use super::{ConfigError, check};
 pub struct WebhookSettings {
     /// SQLite file with the lifecycle events and those of `mode = "notify"` that are not delivered yet,
     /// created when it does not exist, and there is an entry of `[[lifecycle]]` or one of `[[events]]` with
-    /// this mode. An acknowledged event survives a restart. `REALTIME__WEBHOOKS__FILE`, default `latchkey-webhooks.db`.
+    /// this mode. An acknowledged event survives a restart. With
+    /// `cluster.url`, Redis has a copy. `REALTIME__WEBHOOKS__FILE`, default `latchkey-webhooks.db`.
     pub file: PathBuf,
     /// Maximum number of events in the file, dead letters and the events that open connections will end with
     /// included. Further events are answered `backend_busy`, and further lifecycle events are not sent. `REALTIME__WEBHOOKS__ENTRIES`, default 100000.

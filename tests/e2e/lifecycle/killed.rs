@@ -29,9 +29,9 @@ const EVENTS: u64 = 8;
 
 /// Sessions whose CONNECT was confirmed to a client, each with the ids of its
 /// acknowledged events in their order.
-type Confirmed = Arc<Mutex<HashMap<String, Vec<String>>>>;
+pub(super) type Confirmed = Arc<Mutex<HashMap<String, Vec<String>>>>;
 
-fn options(shop: &CalledBackEnd) -> Options {
+pub(super) fn options(shop: &CalledBackEnd) -> Options {
     let notify = json!({ "events": ["shop:**"], "backend": "shop", "mode": "notify" });
     let types = ["connection.opened", "connection.closed"];
     Options::default()
@@ -44,7 +44,12 @@ fn options(shop: &CalledBackEnd) -> Options {
 }
 
 /// Connects and sends events, again and again, until the gateway is gone.
-async fn keep_busy(gateway: SocketAddr, issuer: Forge, confirmed: Confirmed, mut chance: Chance) {
+pub(super) async fn keep_busy(
+    gateway: SocketAddr,
+    issuer: Forge,
+    confirmed: Confirmed,
+    mut chance: Chance,
+) {
     loop {
         let subject = harness::random_text(12);
         let forge = issuer.clone().claim("sub", subject.as_str());
@@ -144,15 +149,7 @@ async fn a_gateway_that_is_killed_a_hundred_times_owes_no_event() {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    eventually("the end of every connection", async || {
-        let sessions = by_session(&shop.requests());
-        let is_closed = |session| {
-            let events = sessions.get(session);
-            events.is_some_and(|events: &Vec<Value>| events.iter().any(is_closing))
-        };
-        confirmed.keys().all(is_closed)
-    })
-    .await;
+    all_closed(&shop, &confirmed).await;
     let lost = assert_in_order(&shop, &confirmed);
     println!(
         "{} connections, {lost} of them lost with a gateway",
@@ -164,9 +161,25 @@ async fn a_gateway_that_is_killed_a_hundred_times_owes_no_event() {
     );
 }
 
+/// Waits for the end of every connection.
+pub(super) async fn all_closed(shop: &CalledBackEnd, confirmed: &HashMap<String, Vec<String>>) {
+    eventually("the end of every connection", async || {
+        let sessions = by_session(&shop.requests());
+        let is_closed = |session| {
+            let events = sessions.get(session);
+            events.is_some_and(|events: &Vec<Value>| events.iter().any(is_closing))
+        };
+        confirmed.keys().all(is_closed)
+    })
+    .await;
+}
+
 /// Asserts that each session has its opening, its events in their order, and its end, once each. Returns the
 /// number of sessions that were lost with a gateway.
-fn assert_in_order(shop: &CalledBackEnd, confirmed: &HashMap<String, Vec<String>>) -> usize {
+pub(super) fn assert_in_order(
+    shop: &CalledBackEnd,
+    confirmed: &HashMap<String, Vec<String>>,
+) -> usize {
     let mut lost = 0;
     for (session, events) in by_session(&shop.requests()) {
         let types: Vec<_> = events.iter().map(|event| event["type"].as_str()).collect();

@@ -4,10 +4,10 @@
 //! The adopted copy is removed at the end. Until then another gateway can begin again when the adopter dies: an
 //! event is sent at least once, and the first one of a subject before the second.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use redis::{Script, cmd};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Keys, QueueCopy, RENEWAL_INTERVAL};
 use crate::{
@@ -56,6 +56,20 @@ impl Default for Adoption {
     }
 }
 
+/// The time since which Redis answers without a break. After an outage every gateway has the time of a lease to renew
+/// its own, before others adopt its queue.
+#[derive(Default)]
+pub(super) struct Uptime(Option<(u64, Instant)>);
+
+impl Uptime {
+    /// Notes an answer that came over the connection of a generation, or none. Returns for how long they have come.
+    pub(super) fn note(&mut self, generation: Option<u64>, now: Instant) -> Duration {
+        let before = self.0.filter(|(same, _)| Some(*same) == generation);
+        self.0 = generation.map(|one| before.unwrap_or((one, now)));
+        self.0.map_or(Duration::ZERO, |(_, since)| now - since)
+    }
+}
+
 /// The adoption goes on later: Redis is away, the file cannot be written, or the copy here is behind.
 #[derive(Debug)]
 pub(super) struct Interrupted;
@@ -75,9 +89,11 @@ impl From<NotStored> for Interrupted {
 impl QueueCopy {
     /// Adopts queues that no gateway holds, one after another; never returns.
     pub(super) async fn adopt_queues(&self) {
-        let mut begun = Adoptions::new();
+        let (mut begun, mut uptime) = (Adoptions::new(), Uptime::default());
         loop {
-            for id in self.register().await.unwrap_or_default() {
+            let (generation, lapsed) = self.register().await.ok().unzip();
+            let is_late = uptime.note(generation, Instant::now()) >= self.cluster.lease();
+            for id in lapsed.into_iter().flatten().filter(|_| is_late) {
                 if *id != *self.progress.id() {
                     // The next round goes on.
                     let _ = self.adopt(&id, &mut begun).await;
@@ -87,15 +103,17 @@ impl QueueCopy {
         }
     }
 
-    /// Registers the queue of this gateway. Returns the ids of queues that may be without a gateway.
-    pub(super) async fn register(&self) -> Result<Vec<String>, Away> {
+    /// Registers the queue of this gateway. Returns the generation of the connection, and the ids of queues that may be
+    /// without a gateway.
+    pub(super) async fn register(&self) -> Result<(u64, Vec<String>), Away> {
         let name = self.register_name();
         let mut script = REGISTER.key(&name);
         script.arg(&*self.progress.id()).arg(self.lease_ms());
         script.arg(QUEUES_AT_ONCE);
         let link = self.cluster.link_of(&name)?;
         let answer = link.invoke_beyond_bound(&script, 0);
-        link.unless_silent(answer).await?
+        let lapsed = link.unless_silent(answer).await??;
+        Ok((link.generation(), lapsed))
     }
 
     /// Adopts a queue if no gateway holds it, or goes on with the adoption.
@@ -143,6 +161,7 @@ impl QueueCopy {
     pub(super) async fn claim(&self, keys: &Keys) -> Result<i64, Away> {
         let mut script = ADOPT.key(&keys.lease);
         script.key(&keys.adopted).key(&keys.rows);
+        script.key(&keys.draft_rows).key(&keys.draft_order);
         script.arg(&self.adopter).arg(self.lease_ms()).arg(MARK_MS);
         self.invoke(keys, &script, 0).await
     }

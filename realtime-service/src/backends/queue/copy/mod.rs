@@ -44,7 +44,7 @@ static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hold.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The wait before Redis is asked again that was away.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The copy of a queue in Redis.
 pub(in crate::backends) struct QueueCopy {

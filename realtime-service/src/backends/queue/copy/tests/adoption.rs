@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    super::adoption::{Adoption, Adoptions},
+    super::adoption::{Adoption, Adoptions, Uptime},
     *,
 };
 
@@ -202,4 +202,18 @@ async fn an_adopter_that_dies_in_the_middle_leaves_everything_to_the_next_one() 
     let once: Vec<_> = delivered.iter().filter(|id| seen.insert(*id)).collect();
     assert_eq!(once, ["0", "1", "2", "3", "closed"]);
     assert_eq!(delivered.len(), 5, "a file has an id once");
+}
+
+#[test]
+fn after_an_outage_every_gateway_has_the_time_of_a_lease_to_return() {
+    let (mut uptime, start) = (Uptime::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    let mut note = |generation, secs| uptime.note(generation, at(secs)).as_secs();
+    assert_eq!((note(Some(1), 0), note(Some(1), 9)), (0, 9));
+    // Redis did not answer, and then it was connected anew.
+    assert_eq!(
+        (note(None, 10), note(Some(1), 11), note(Some(1), 13)),
+        (0, 0, 2)
+    );
+    assert_eq!((note(Some(3), 14), note(Some(3), 16)), (0, 2));
 }
