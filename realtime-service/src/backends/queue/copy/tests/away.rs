@@ -43,6 +43,15 @@ async fn an_event_is_acknowledged_once_redis_has_it_and_without_redis_while_it_i
     assert_whole(&one).await;
     one.append("b4", "bob", 2).await;
     assert_eq!(one.copied_rows().await.len(), 24);
+    drop(server);
+    let begun = Instant::now();
+    one.append("b5", "bob", 2).await;
+    let taken = begun.elapsed();
+    assert!(
+        taken < Duration::from_millis(1200),
+        "Redis was awaited: {taken:?}"
+    );
+    assert_eq!(one.ids().await.len(), 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,12 @@ fn a_change_is_told_once_the_copy_has_it_or_has_fallen_behind() {
     assert_eq!(told(), 4);
     tell(5);
     assert_eq!(told(), 5);
+    // The file does not keep changes without end.
+    assert!(progress.advance(&at(5)));
+    tell(100_005);
+    assert_eq!((told(), progress.edition().is_some()), (5, true));
+    tell(100_006);
+    assert_eq!((told(), progress.edition()), (7, None));
 }
 
 #[test]
