@@ -2,6 +2,7 @@
 //! a network.
 
 mod admission;
+mod commands;
 mod drain;
 mod floods;
 mod handlers;

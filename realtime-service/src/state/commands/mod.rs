@@ -277,7 +277,7 @@ impl Handler for Arc<AppState> {
             tracing::error!("a command of another gateway cannot be read: {error}");
         });
         drop(request);
-        // A message to many is written to each once.
+        // A message to many is written to each once, by several tasks.
         turn::in_turn(self.carry_out(command.ok()?)).await
     }
 }
