@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{session::Session, violation::CloseReason};
+use super::{query::TransportKind, session::Session, violation::CloseReason};
 use crate::transport::ProtocolVersion;
 
 /// While more bytes than this wait for a client, pings in quick succession are not answered.
@@ -39,11 +39,15 @@ impl<D: Send + Sync + 'static> Session<D> {
         }
     }
 
-    /// Ends the session if a ping was not answered in time, or none came.
+    /// Ends the session if a ping was not answered in time, or none came. A WebSocket that takes bytes is sent
+    /// a close frame.
     pub(super) fn check_liveness(self: &Arc<Self>) {
         let is_late = self.core().now_ms() >= self.expires_ms.load(Ordering::Acquire);
         if is_late && self.is_pinged.load(Ordering::Acquire) {
-            self.abort(CloseReason::PingTimeout);
+            match self.transport() {
+                TransportKind::WebSocket => self.end(CloseReason::PingTimeout),
+                TransportKind::Polling => self.abort(CloseReason::PingTimeout),
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) trait MessageSink {
     /// Returns the maximum size of a message at this moment, in bytes.
     fn limit(&self) -> usize;
 
-    /// Handles a message. `Break` ends the reading: no later byte is looked at.
+    /// Handles a message. `Break` ends the reading: no later byte is looked at, and the reader is not used again.
     fn message(&mut self, message: Message<'_>) -> Result<ControlFlow<()>, Violation>;
 }
 

@@ -32,9 +32,17 @@ impl Probe {
         probe
     }
 
-    /// Whether the upgrade was refused, or its time is over. Wakes the task when it will be.
-    pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        self.is_refused || self.until.as_mut().poll(context).is_ready()
+    /// Whether the upgrade was refused. It is when its time is over, for which the task is woken, and when the
+    /// session has ended, for which `end` is the code.
+    pub(super) fn is_over(&mut self, context: &mut Context<'_>, end: Option<CloseCode>) -> bool {
+        if self.is_refused {
+            return true;
+        }
+        let is_late = self.until.as_mut().poll(context).is_ready();
+        if let Some(code) = end.or(is_late.then_some(CloseCode::PolicyViolation)) {
+            self.refuse(code);
+        }
+        self.is_refused
     }
 
     /// Answers the probe of the client.

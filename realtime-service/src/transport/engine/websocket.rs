@@ -5,6 +5,7 @@
 use std::{
     cell::Cell,
     io::{self, IoSlice},
+    mem,
     ops::ControlFlow,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -22,7 +23,7 @@ use super::{
     session::{Session, close_frame},
     state::Phase,
     stream::{Reader, Recovered, Writer},
-    violation::{CloseReason, Violation},
+    violation::{CloseCode, CloseReason, Violation},
 };
 use crate::transport::{
     Opcode, Packet,
@@ -52,10 +53,17 @@ pub(super) struct WebSocketTask<H: EngineHandler> {
     messages: MessageReader,
     /// Set until the WebSocket carries the session.
     probe: Option<Box<Probe>>,
-    /// The end of the closing handshake, once it is under way.
-    closing_until: Option<Pin<Box<Sleep>>>,
+    /// The closing handshake, once it is under way.
+    closing: Option<Box<Closing>>,
     /// Dropped when the connection ends.
     _guard: Option<Box<dyn Send + Sync>>,
+}
+
+/// A closing handshake that is under way.
+struct Closing {
+    /// Whether the last packets have left.
+    is_flushed: bool,
+    until: Pin<Box<Sleep>>,
 }
 
 impl<H: EngineHandler> WebSocketTask<H> {
@@ -91,7 +99,7 @@ impl<H: EngineHandler> WebSocketTask<H> {
             is_tls,
             messages: MessageReader::default(),
             probe,
-            closing_until: None,
+            closing: None,
             _guard: recovered.guard,
         };
         if !read_ahead.is_empty() {
@@ -131,6 +139,8 @@ impl<H: EngineHandler> WebSocketTask<H> {
                     // There may be a token in it.
                     buffer[..read].fill(0);
                     if handled.is_break() {
+                        // What the end has queued in this turn.
+                        self.session.clone().flush_now(Instant::now());
                         return Poll::Ready(());
                     }
                 }
@@ -143,7 +153,10 @@ impl<H: EngineHandler> WebSocketTask<H> {
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let phase = self.phase();
         match &mut self.probe {
-            Some(probe) => phase != Phase::Open || probe.is_over(context),
+            Some(probe) => match self.session.close_reason() {
+                Some(CloseReason::Killed) => true,
+                reason => probe.is_over(context, reason.map(CloseReason::close_code)),
+            },
             None => match phase {
                 Phase::Open => false,
                 Phase::Closing => self.is_closing_over(context),
@@ -185,37 +198,27 @@ impl<H: EngineHandler> WebSocketTask<H> {
 
     /// Handles bytes of the client. `Break` means that the connection is at its end.
     fn on_bytes(&mut self, bytes: &mut [u8]) -> ControlFlow<()> {
-        if self.probe.is_none() && self.phase() != Phase::Open {
-            return self.on_closing_bytes(bytes);
+        // After a violation, the rest of the bytes cannot be divided into frames.
+        if let Some(CloseReason::Violated(_)) = self.session.close_reason() {
+            return ControlFlow::Continue(());
         }
         let mut sink = Sink {
             shared: &self.shared,
             session: &self.session,
             probe: &mut self.probe,
         };
-        let Err(violation) = self.messages.read(bytes, &mut sink) else {
-            return ControlFlow::Continue(());
-        };
-        match &mut self.probe {
-            Some(probe) => {
-                probe.refuse(violation.close_code());
-            }
-            None => self.session.end(CloseReason::Violated(violation)),
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Handles bytes after the session was closed: only a close frame counts.
-    fn on_closing_bytes(&mut self, bytes: &mut [u8]) -> ControlFlow<()> {
-        // After a violation, the rest of the bytes cannot be divided into frames.
-        if let Some(CloseReason::Violated(_)) = self.session.close_reason() {
-            return ControlFlow::Continue(());
-        }
-        let mut sink = CloseSink {
-            limit: self.session.message_limit(),
-        };
-        let read = self.messages.read(bytes, &mut sink);
-        read.unwrap_or(ControlFlow::Break(()))
+        self.messages
+            .read(bytes, &mut sink)
+            .unwrap_or_else(|violation| {
+                match &mut self.probe {
+                    Some(probe) => probe.refuse(violation.close_code()),
+                    None if self.session.is_open() => {
+                        self.session.end(CloseReason::Violated(violation));
+                    }
+                    None => return ControlFlow::Break(()),
+                }
+                ControlFlow::Continue(())
+            })
     }
 
     /// Goes on with the closing handshake. Returns whether the connection can be closed.
@@ -234,11 +237,15 @@ impl<H: EngineHandler> WebSocketTask<H> {
             true => ECHO_GRACE,
             false => FLUSH_GRACE,
         };
-        self.closing_until
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(grace)))
-            .as_mut()
-            .poll(context)
-            .is_ready()
+        let closing = self.closing.get_or_insert_with(|| {
+            let until = Box::pin(tokio::time::sleep(grace));
+            Box::new(Closing { is_flushed, until })
+        });
+        if is_flushed && !mem::replace(&mut closing.is_flushed, true) {
+            // From now on the client has the time to answer.
+            closing.until.as_mut().reset(Instant::now() + grace);
+        }
+        closing.until.as_mut().poll(context).is_ready()
     }
 }
 
@@ -263,12 +270,19 @@ impl<H: EngineHandler> Drop for WebSocketTask<H> {
             self.session.state().fail_probe();
             return;
         }
-        self.session.abort(CloseReason::ConnectionLost);
+        let failure = std::thread::panicking().then_some(CloseCode::InternalError);
+        let reason = failure.map_or(CloseReason::ConnectionLost, CloseReason::Requested);
+        self.session.abort(reason);
         let is_blocked = self.session.is_blocked();
         if let Some(mut writer) = self.session.detach() {
-            match is_blocked {
-                true => writer.discard_on_close(),
-                false => writer.close_notify(),
+            if is_blocked {
+                writer.discard_on_close();
+            } else {
+                if let Some(code) = failure {
+                    // The connection closes anyway.
+                    let _ = writer.try_write(&[IoSlice::new(close_frame(code).frames())]);
+                }
+                writer.close_notify();
             }
             writer.forget();
         }
@@ -330,6 +344,13 @@ impl<H: EngineHandler> MessageSink for Sink<'_, H> {
         if let Some(probe) = self.probe.take() {
             return self.probe_message(probe, message);
         }
+        if !self.session.is_open() {
+            // After the end only the close frame of the client counts.
+            return Ok(match message {
+                Message::Close(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            });
+        }
         match message {
             Message::Text(text) => self.shared.on_text(self.session, text)?,
             Message::Binary(data) => self.shared.on_binary(self.session, data)?,
@@ -341,27 +362,6 @@ impl<H: EngineHandler> MessageSink for Sink<'_, H> {
             Message::Pong => {}
             Message::Close(_) => self.session.end(CloseReason::ClosedByClient),
         }
-        Ok(match self.session.is_open() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        })
-    }
-}
-
-/// Waits for the close frame of the client.
-struct CloseSink {
-    limit: usize,
-}
-
-impl MessageSink for CloseSink {
-    fn limit(&self) -> usize {
-        self.limit
-    }
-
-    fn message(&mut self, message: Message<'_>) -> Result<ControlFlow<()>, Violation> {
-        Ok(match message {
-            Message::Close(_) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        })
+        Ok(ControlFlow::Continue(()))
     }
 }

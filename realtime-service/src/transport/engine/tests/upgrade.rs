@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
-    super::{CloseReason, TransportKind},
+    super::{CloseCode, CloseReason, TransportKind},
     server::{Server, TestSession, WebSocket, settings},
 };
 use crate::transport::Packet;
@@ -92,7 +92,7 @@ async fn a_probe_has_a_deadline() {
     let (mut server, sid, session) = start().await;
     let since = tokio::time::Instant::now();
     let mut websocket = probe(&server, &sid).await;
-    assert_eq!(websocket.receive().await, None);
+    assert_eq!(websocket.close_code().await, Some(1008));
     assert!(since.elapsed() >= Duration::from_secs(10));
     assert_eq!(session.transport(), TransportKind::Polling);
     assert!(session.is_open() && server.has_no_other_end());
@@ -119,6 +119,16 @@ async fn a_kill_in_the_middle_of_an_upgrade_closes_the_websocket() {
     assert_eq!(websocket.receive().await, None);
     assert_eq!(server.close_reason().await, CloseReason::Killed);
     assert_eq!(server.get(&sid).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_probe_whose_session_ends_has_the_code_of_the_end() {
+    let (mut server, sid, session) = start().await;
+    let mut websocket = probe(&server, &sid).await;
+    session.close(CloseCode::GoingAway);
+    assert_eq!(websocket.close_code().await, Some(1001));
+    let requested = CloseReason::Requested(CloseCode::GoingAway);
+    assert_eq!(server.close_reason().await, requested);
 }
 
 #[tokio::test]

@@ -114,8 +114,9 @@ async fn a_handler_that_panics_ends_one_session() {
     let mut other = server.websocket().await;
     let mut client = server.websocket().await;
     client.send("4panic").await;
-    assert_eq!(client.receive().await, None);
-    assert_eq!(server.close_reason().await, CloseReason::ConnectionLost);
+    assert_eq!(client.close_code().await, Some(1011));
+    let failed = CloseReason::Requested(CloseCode::InternalError);
+    assert_eq!(server.close_reason().await, failed);
     other.send("4hello").await;
     assert_eq!(other.text().await, "4hello");
 }
@@ -322,4 +323,59 @@ async fn a_client_that_floods_does_not_hold_up_another() {
         }
     }
     assert!(session.is_open());
+}
+
+/// Sends a command that closes the session, with the start of another frame behind it, and the rest of that frame
+/// and `more` after 100 ms. Returns the time until the connection ends.
+async fn closed_after(more: &[u8]) -> Duration {
+    let server = Server::start(settings()).await;
+    let mut client = server.websocket().await;
+    let next = frame(&"x".repeat(200));
+    let (start, rest) = next.split_at(100);
+    let since = tokio::time::Instant::now();
+    let tcp = client.0.get_mut();
+    let first = [&frame("4close"), start].concat();
+    tcp.write_all(&first).await.expect("sent");
+    assert_eq!(client.text().await, "4last");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let tcp = client.0.get_mut();
+    tcp.write_all(&[rest, more].concat()).await.expect("sent");
+    while tcp.read(&mut [0; 100]).await.expect("no reset") > 0 {}
+    since.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_keep_their_places_after_the_session_was_closed() {
+    // The client has 250 ms to answer the close frame.
+    let without = closed_after(&[]).await;
+    assert!(without >= Duration::from_millis(250), "{without:?}");
+    let close_frame = [0x88, 0x80, 0, 0, 0, 0];
+    let with = closed_after(&close_frame).await;
+    assert!(with < Duration::from_millis(200), "{with:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_has_its_time_for_the_close_frame_once_the_last_packets_have_left() {
+    let mut server = Server::start(settings()).await;
+    let mut client = server.websocket().await;
+    let session = server.session().await;
+    crate::transport::turn::scope(|| {
+        // More than a connection takes at once.
+        for _ in 0..16 {
+            session.send(Packet::engine(&"x".repeat(1 << 20)));
+        }
+        session.close(CloseCode::Normal);
+    });
+    let tcp = client.0.get_mut();
+    let mut buffer = vec![0; 1 << 16];
+    let mut tail = Vec::new();
+    while !tail.ends_with(&[0x88, 2, 3, 232]) {
+        let read = tcp.read(&mut buffer).await.expect("more");
+        assert!(read > 0, "closed before the last packets");
+        tail = buffer[read.saturating_sub(4)..read].to_vec();
+    }
+    let since = tokio::time::Instant::now();
+    assert_eq!(tcp.read(&mut buffer).await.expect("the end"), 0);
+    let elapsed = since.elapsed();
+    assert!(elapsed >= Duration::from_millis(200), "{elapsed:?}");
 }
