@@ -239,6 +239,8 @@ impl<D: Send + Sync + 'static> Session<D> {
         let transport = state.transport();
         drop(state);
         self.queue.clear();
+        // A write that has begun has ended with the lock, and the next one sees the phase.
+        drop(self.writer());
         self.announce_end(transport, poll);
     }
 
@@ -296,8 +298,8 @@ impl<D: Send + Sync + 'static> Session<D> {
             self.wake_poll();
             return;
         };
-        let written = open
-            .write_pending()
+        let written = self
+            .write_pending(open)
             .and_then(|()| self.queue.write_with(now, |slices| open.try_write(slices)));
         // Under the lock: the flag is that of the write which comes last.
         let is_blocked = match &written {
@@ -323,6 +325,14 @@ impl<D: Send + Sync + 'static> Session<D> {
                 self.core.watch_stall(self);
             }
             self.reader.wake();
+        }
+    }
+
+    /// Writes the bytes that TLS has encrypted and the connection has not taken, unless the session has ended.
+    pub(super) fn write_pending(&self, writer: &mut Writer) -> io::Result<()> {
+        match writer.has_pending() && self.state().phase() != Phase::Ended {
+            true => writer.write_pending(),
+            false => Ok(()),
         }
     }
 

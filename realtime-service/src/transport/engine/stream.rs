@@ -200,11 +200,16 @@ impl Writer {
         }
     }
 
-    /// Has the connection take bytes that are no TLS records, until it takes no more.
+    /// Has the connection take bytes that are no TLS records, until it takes no more. Returns their number.
     #[cfg(test)]
-    pub(super) fn fill(&self) {
-        while write_plain(&self.tcp, &[IoSlice::new(&[0; 1024])]).is_ok() {}
-        while write_plain(&self.tcp, &[IoSlice::new(&[0])]).is_ok() {}
+    pub(super) fn fill(&self) -> usize {
+        let mut filled = 0;
+        for length in [1024, 1] {
+            while let Ok(written) = write_plain(&self.tcp, &[IoSlice::new(&vec![0; length])]) {
+                filled += written;
+            }
+        }
+        filled
     }
 
     /// Reads decrypted bytes. `Ok(0)` is the end of the stream.

@@ -187,7 +187,7 @@ impl<H: EngineHandler> WebSocketTask<H> {
         };
         let read = writer.poll_read_tls(&mut self.reader, context, buffer);
         // TLS itself answers some messages. An error shows at the next read.
-        let _ = writer.write_pending();
+        let _ = self.session.write_pending(writer);
         let has_pending = writer.has_pending();
         drop(own);
         if has_pending && self.probe.is_none() {

@@ -1,11 +1,14 @@
 //! WebSockets over TLS.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector, client,
     rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer},
@@ -13,13 +16,16 @@ use tokio_rustls::{
 };
 
 use super::{
-    super::{CloseReason, recover},
-    server::{Server, WebSocket, settings},
+    super::{
+        CloseReason, EngineQuery, Recover as _, Session, TransportKind, core::Core, recover,
+        sid::Sid, stream::Reader,
+    },
+    server::{Server, TestSession, WebSocket, settings},
 };
-use crate::transport::{Packet, Queued};
+use crate::transport::{Dialect, Packet, Queued};
 
-/// A server with a certificate for "localhost", and a connector that trusts it.
-async fn start() -> (Server, TlsConnector) {
+/// An acceptor with a certificate for "localhost", and a connector that trusts it.
+fn tls() -> (TlsAcceptor, TlsConnector) {
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
     let certified = certified.expect("a certificate");
@@ -32,11 +38,6 @@ async fn start() -> (Server, TlsConnector) {
         .with_single_cert(vec![certificate.clone()], key)
         .expect("a configuration");
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let accept = move |tcp| {
-        let accepting = acceptor.accept(tcp);
-        async { accepting.await.ok() }
-    };
-    let server = Server::start_with(settings(), recover::<TlsStream<TcpStream>>, accept).await;
     let mut roots = RootCertStore::empty();
     roots.add(certificate).expect("a root");
     let config = ClientConfig::builder_with_provider(provider)
@@ -44,7 +45,18 @@ async fn start() -> (Server, TlsConnector) {
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    (server, TlsConnector::from(Arc::new(config)))
+    (acceptor, TlsConnector::from(Arc::new(config)))
+}
+
+/// A server with TLS, and a connector that trusts it.
+async fn start() -> (Server, TlsConnector) {
+    let (acceptor, connector) = tls();
+    let accept = move |tcp| {
+        let accepting = acceptor.accept(tcp);
+        async { accepting.await.ok() }
+    };
+    let server = Server::start_with(settings(), recover::<TlsStream<TcpStream>>, accept).await;
+    (server, connector)
 }
 
 async fn connect(server: &Server, connector: &TlsConnector) -> client::TlsStream<TcpStream> {
@@ -117,5 +129,66 @@ async fn a_last_packet_that_is_encrypted_and_has_not_left_is_not_finished() {
         assert!(session.queue().is_empty(), "TLS has taken it");
         assert_eq!(session.is_blocked(), !takes_it);
         assert_eq!(is_finished.load(Ordering::Relaxed), takes_it);
+    }
+}
+
+/// Reads what has arrived, without waiting, and returns the number of bytes.
+fn read_arrived(tcp: &TcpStream) -> usize {
+    let (mut buffer, mut arrived) = (vec![0; 1 << 16], 0);
+    while let Ok(read) = tcp.try_read(&mut buffer)
+        && read > 0
+    {
+        arrived += read;
+    }
+    arrived
+}
+
+/// A session over TLS without the task that reads it, and the client's end of its TCP connection.
+async fn without_task() -> (TestSession, TcpStream, Reader) {
+    let (acceptor, connector) = tls();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let accepting = async { acceptor.accept(listener.accept().await?.0).await };
+    let connecting = async {
+        let name = "localhost".try_into().expect("a name");
+        connector
+            .connect(name, TcpStream::connect(address).await?)
+            .await
+    };
+    let (stream, client) = tokio::try_join!(accepting, connecting).expect("TLS");
+    let (reader, writer) = stream.recover().expect("a stream").stream.split();
+    let query = EngineQuery {
+        dialect: Dialect::DEFAULT,
+        transport: TransportKind::WebSocket,
+        sid: None,
+    };
+    let core = Arc::new(Core::new(settings()));
+    let session = Session::new(Sid::generate(), &query, core, Arc::default(), ());
+    let session = Arc::new(session);
+    session.attach(writer);
+    (session, client.into_inner().0, reader)
+}
+
+#[tokio::test]
+async fn what_tls_has_encrypted_does_not_leave_after_a_kill() {
+    for is_killed in [false, true] {
+        let (session, client, _reader) = without_task().await;
+        // The tickets of TLS have arrived, too.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        read_arrived(&client);
+        let filled = session.writer().as_ref().expect("a WebSocket").fill();
+        session.send(Packet::engine("4last"));
+        assert!(session.is_blocked() && session.queue().is_empty());
+        if is_killed {
+            session.kill();
+        }
+        let mut arrived = 0;
+        for _ in 0..50 {
+            arrived += read_arrived(&client);
+            session.flush();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(arrived >= filled, "{arrived} of {filled}");
+        assert_eq!(arrived > filled, !is_killed);
     }
 }
