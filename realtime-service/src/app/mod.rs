@@ -369,6 +369,6 @@ async fn drain(
         tokio::time::sleep(state.sessions.limits.drain()).await;
     }
     if let Some(engine) = engine {
-        engine.shut_down(CloseCode::GoingAway);
+        engine.shut_down(CloseCode::GoingAway).await;
     }
 }

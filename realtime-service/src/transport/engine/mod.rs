@@ -41,6 +41,7 @@ use std::{
     io::IoSlice,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::body::{Body, Bytes};
@@ -66,6 +67,12 @@ use self::{
     state::{NotStarted, Phase},
 };
 use crate::transport::{Packet, ProtocolVersion, SendQueue, turn};
+
+/// Time for all WebSockets to close at a shutdown: more than a client has to answer a close frame.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
+
+/// Time between two looks at the number of open WebSockets meanwhile.
+const SHUTDOWN_PAUSE: Duration = Duration::from_millis(5);
 
 /// An Engine.IO server. Clones share the sessions.
 pub struct Engine<H: EngineHandler>(Arc<Shared<H>>);
@@ -108,9 +115,20 @@ impl<H: EngineHandler> Engine<H> {
         self.0.core.session(Sid::parse(sid)?)
     }
 
-    /// Closes all sessions with `code`, and those that open later. The caller waits for
-    /// [`websockets`](Self::websockets) to reach zero, and shuts down afterwards.
-    pub fn shut_down(&self, code: CloseCode) {
+    /// Closes all sessions with `code`, and those that open later. Waits until no WebSocket is open, for 300 ms at
+    /// most: so the last packets leave.
+    pub async fn shut_down(&self, code: CloseCode) {
+        self.close_all(code);
+        let closed = async {
+            while self.websockets() > 0 {
+                tokio::time::sleep(SHUTDOWN_PAUSE).await;
+            }
+        };
+        // What is open then is closed with the process.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, closed).await;
+    }
+
+    fn close_all(&self, code: CloseCode) {
         let sessions = self.0.core.shut_down(code);
         turn::scope(|| {
             for session in sessions.iter().filter_map(Weak::upgrade) {

@@ -212,8 +212,9 @@ async fn a_shutdown_closes_all_sessions_and_those_that_come_later() {
     let mut server = Server::start(settings()).await;
     let mut client = server.websocket().await;
     let sid = server.poll_session().await;
-    server.engine.shut_down(CloseCode::GoingAway);
-    assert_eq!(client.close_code().await, Some(1001));
+    let engine = server.engine.clone();
+    let (_, code) = tokio::join!(engine.shut_down(CloseCode::GoingAway), client.close_code());
+    assert_eq!(code, Some(1001));
     assert_eq!(client.receive().await, None);
     assert_eq!(server.get(&sid).await, (200, "1".to_owned()));
     let mut late = server.websocket().await;
@@ -378,4 +379,20 @@ async fn a_client_has_its_time_for_the_close_frame_once_the_last_packets_have_le
     assert_eq!(tcp.read(&mut buffer).await.expect("the end"), 0);
     let elapsed = since.elapsed();
     assert!(elapsed >= Duration::from_millis(200), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_the_websockets_and_not_for_ever() {
+    let server = Server::start(settings()).await;
+    let mut client = server.websocket().await;
+    let since = tokio::time::Instant::now();
+    // The client answers the close frame late, within its time.
+    let answer = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.close_code().await
+    };
+    let (_, code) = tokio::join!(server.engine.shut_down(CloseCode::GoingAway), answer);
+    let elapsed = since.elapsed();
+    assert_eq!((code, server.engine.websockets()), (Some(1001), 0));
+    assert!((100..=300).contains(&elapsed.as_millis()), "{elapsed:?}");
 }
