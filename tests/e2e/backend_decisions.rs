@@ -7,11 +7,16 @@ use std::sync::{
 };
 
 use axum::response::Response;
-use futures_util::future::join_all;
-use harness::{CalledBackEnd, Forge, Opening, Stack, WebSocket, called::answer, eventually};
+use futures_util::{StreamExt as _, future::join_all, stream};
+use harness::{
+    CalledBackEnd, Forge, Mode, Opening, Options, Stack, WebSocket, called::answer, eventually,
+};
 use serde_json::{Value, json};
 
-use crate::revocation::{logout_of, post};
+use crate::{
+    limits::allow_open_files,
+    revocation::{logout_of, post},
+};
 
 /// Answers yes to everybody but `mallory`, for as long as asked for.
 async fn all_but_mallory(event: Value, cache_secs: u64) -> Response {
@@ -119,20 +124,19 @@ async fn each_action_that_a_subscription_needs_is_decided() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_enters_at_once_causes_one_question_for_each_user() {
+/// Has a crowd of so many sockets enter a room at once.
+async fn crowd_enters(options: impl Fn(Options) -> Options, sockets: usize) {
     const USERS: usize = 8;
-    const SOCKETS: usize = 160;
+    const CONNECTING_AT_ONCE: usize = 100;
     let shop = shop(60).await;
-    let stack = Stack::start_with(shop.decides_on(&["sub"])).await;
+    let stack = Stack::start_with(options(shop.decides_on(&["sub"]))).await;
     let stack = &stack;
-    let names: Vec<String> = (0..USERS).map(|user| format!("user-{user}")).collect();
-    let crowd = (0..SOCKETS).map(|number| {
+    let crowd = stream::iter(0..sockets).map(async |number| {
         // Sockets are of sessions of their own.
-        let forge = user(stack, &names[number % USERS]);
-        async move { socket(stack, &forge).await }
+        let forge = user(stack, &format!("user-{}", number % USERS));
+        socket(stack, &forge).await
     });
-    let mut crowd = join_all(crowd).await;
+    let mut crowd: Vec<_> = crowd.buffer_unordered(CONNECTING_AT_ONCE).collect().await;
     let entered = join_all(crowd.iter_mut().map(|socket| enter(socket, "desk:7"))).await;
     assert!(entered.iter().all(|answer| answer["ok"] == true));
     assert_eq!(shop.requests().len(), USERS);
@@ -141,6 +145,29 @@ async fn a_crowd_that_enters_at_once_causes_one_question_for_each_user() {
     assert_eq!(shop.requests().len(), USERS);
     enter(&mut crowd[0], "desk:8").await;
     assert_eq!(shop.requests().len(), USERS + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_enters_at_once_causes_one_question_for_each_user() {
+    crowd_enters(|options| options, 160).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built binaries"]
+async fn ten_thousand_sockets_that_enter_at_once_cause_one_question_for_each_user() {
+    const SOCKETS: usize = 10_000;
+    allow_open_files(SOCKETS as u64 + 500);
+    let options = |options: Options| {
+        let limits = [
+            "limits.connections_per_address",
+            "limits.sessions_per_address",
+            "limits.sockets_per_subject",
+        ];
+        let options = options.mode(Mode::Binaries).log("warn");
+        let raise = |options: Options, limit| options.gateway(limit, SOCKETS + 100);
+        limits.into_iter().fold(options, raise)
+    };
+    crowd_enters(options, SOCKETS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

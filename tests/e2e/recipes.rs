@@ -1,10 +1,17 @@
-//! The shop of docs/recipes.md in each of its languages, behind a gateway, with stock clients.
+//! The shop of docs/recipes.md in each of its languages, behind a gateway, with stock clients in JavaScript, Python and
+//! Rust.
 
-use harness::{Options, called::new_secret, recipe::Recipe, stock::run_node_tests};
+use harness::{
+    Options, SocketClient, Stack,
+    called::new_secret,
+    client::Credential,
+    recipe::Recipe,
+    stock::{run_node_tests, run_python_tests},
+};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Runs the shop in `language`, and the stock clients against it.
+/// Runs the shop in `language`, and the stock clients against it, one after another: each behind a gateway of its own.
 async fn run_shop(language: &str) {
     let secret = new_secret();
     let shop = Recipe::start("recipes.md", language, &[("WEBHOOK_SECRET", &secret)]).await;
@@ -21,7 +28,41 @@ async fn run_shop(language: &str) {
         .gateway("backends", json!([backend]))
         .gateway("lifecycle", json!([lifecycle]))
         .gateway("events", json!([rule]));
-    run_node_tests("shop.test.mjs", vec![("", options)]).await;
+    run_node_tests("shop.test.mjs", vec![("", options.clone())]).await;
+    run_python_tests("shop_test.py", vec![("", options.clone())]).await;
+    serves_rust_socketio(&Stack::start_with(options).await).await;
+}
+
+/// What `shop.test.mjs` and `shop_test.py` check too.
+async fn serves_rust_socketio(stack: &Stack) {
+    let client = async || {
+        let token = json!(stack.forge().token());
+        let connected = SocketClient::connect(&stack.gateway_url, Credential::Auth(token)).await;
+        connected.expect("an admission")
+    };
+    let (mut buyer, mut other) = (client().await, client().await);
+    other.call("rt:subscribe", json!({ "room": "lobby" })).await;
+    let placed = buyer.acknowledged("shop:order", json!("tea")).await;
+    let [Value::String(word), answer] = &placed[..] else {
+        panic!("two arguments: {placed:?}");
+    };
+    assert_eq!(word, "placed");
+    let order = &answer["order"];
+    let (name, arguments) = other.event().await;
+    assert_eq!(name, "ordered");
+    assert_eq!(arguments[0], json!({ "order": order, "item": "tea" }));
+    assert_eq!(arguments[1]["from"], json!({ "sub": "backend:shop" }));
+    let refused = json!({ "ok": false, "error": "this is not your order" });
+    assert_eq!(other.call("shop:enter", order.clone()).await, refused);
+    let entered = buyer.call("shop:enter", order.clone()).await;
+    assert_eq!(entered, json!({ "ok": true }));
+    let told = other.call("shop:ready", order.clone()).await;
+    assert_eq!(told, json!({ "ok": true }));
+    let (name, arguments) = buyer.event().await;
+    assert_eq!(
+        (name.as_str(), &arguments[0]),
+        ("ready", &json!({ "order": order }))
+    );
 }
 
 async fn assert_refuses_forgeries(url: &str) {

@@ -115,12 +115,22 @@ impl SocketClient {
         soon("something to happen to a client", self.signals.recv()).await
     }
 
-    /// Emits an event, and gives its acknowledgement.
+    /// Emits an event, and gives the argument of its acknowledgement.
     ///
     /// # Panics
     ///
     /// When there is none.
     pub async fn call(&mut self, event: &str, payload: Value) -> Value {
+        let arguments = self.acknowledged(event, payload).await;
+        arguments.into_iter().next().expect("an argument")
+    }
+
+    /// Emits an event, and gives all arguments of its acknowledgement.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn acknowledged(&mut self, event: &str, payload: Value) -> Vec<Value> {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let answered = move |payload: Payload, _: Client| {
             let _ = sender.send(values_of(payload));
@@ -132,14 +142,12 @@ impl SocketClient {
         soon("an event to be sent", sent)
             .await
             .expect("an open connection");
-        let mut answer = soon("an acknowledgement", answers.recv())
-            .await
-            .expect("an answer");
+        let answer = soon("an acknowledgement", answers.recv()).await;
         // rust_socketio wraps the array of arguments into another one.
-        while let [Value::Array(inner)] = &answer[..] {
-            answer = inner.clone();
+        match answer.expect("an answer").as_slice() {
+            [Value::Array(arguments)] => arguments.clone(),
+            other => panic!("no arguments: {other:?}"),
         }
-        answer.into_iter().next().expect("an argument")
     }
 
     /// The next event: its name and its arguments.
