@@ -20,6 +20,7 @@ use utoipa::{
 use utoipa_swagger_ui::Config;
 
 use super::{body::Segment, problem::ApiError};
+use crate::backends::describe_webhooks;
 
 /// How long they may be kept: they change with a release.
 const KEEP_FOR_MINUTES: &str = "public, max-age=300";
@@ -48,9 +49,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 #[openapi(
     info(
         title = "Latchkey realtime-service",
-        description = "What back ends can do in rooms and with users. The token comes from the \
-                       auth-service's `POST /oauth/token` with `client_credentials`. Errors are \
-                       problem documents (RFC 9457) whose `code` is stable.",
+        description = "What back ends can do in rooms and with users, and, as webhooks, what the \
+                       gateway asks and tells them. The token comes from the auth-service's \
+                       `POST /oauth/token` with `client_credentials`. Errors are problem documents \
+                       (RFC 9457) whose `code` is stable. Webhooks are signed after Standard Webhooks.",
     ),
     paths(
         super::messages::post_publish,
@@ -68,7 +70,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
         super::webhooks::post_replay,
         super::webhooks::post_drop,
     ),
-    modifiers(&BearerScheme)
+    modifiers(&BearerScheme, &Webhooks)
 )]
 struct Description;
 
@@ -85,6 +87,14 @@ impl Modify for BearerScheme {
             .components
             .get_or_insert_default()
             .add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    }
+}
+
+struct Webhooks;
+
+impl Modify for Webhooks {
+    fn modify(&self, document: &mut Document) {
+        describe_webhooks(document);
     }
 }
 
@@ -131,6 +141,8 @@ fn show_file(file: &str) -> Result<Response, ApiError> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -156,5 +168,54 @@ mod tests {
             })
             .collect();
         assert_eq!(described, routes);
+    }
+
+    /// Returns all references to schemas in `value`.
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => {
+                let reference = members.get("$ref").and_then(Value::as_str);
+                found.extend(reference.map(str::to_owned));
+                members.values().for_each(|one| references(one, found));
+            }
+            Value::Array(entries) => entries.iter().for_each(|one| references(one, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_back_ends_are_asked_and_answer_is_described_with_all_its_schemas() {
+        let document = serde_json::to_value(Description::openapi()).expect("JSON");
+        let webhooks = document["webhooks"].as_object().expect("webhooks");
+        let names: Vec<_> = webhooks.keys().map(String::as_str).collect();
+        let all = ["authorize", "call", "connect", "lifecycle", "notify"];
+        assert_eq!(names, all);
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').expect("in the document");
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+        let schemas = &document["components"]["schemas"];
+        for (schema, member) in [
+            ("CallAnswer", "actions"),
+            ("DecisionAnswer", "cache_secs"),
+            ("AdmissionAnswer", "grants"),
+            ("CallData", "args"),
+            ("AdmissionQuestion", "stage"),
+        ] {
+            let property = &schemas[schema]["properties"][member];
+            assert!(property.is_object(), "{schema} has {member}");
+        }
+        let content = &webhooks["call"]["post"]["requestBody"]["content"];
+        let (_, content) = content
+            .as_object()
+            .expect("content")
+            .iter()
+            .next()
+            .expect("a type");
+        let event = &content["schema"]["properties"];
+        assert!(event["subject"].is_object(), "{event}");
+        assert_eq!(event["data"]["$ref"], "#/components/schemas/CallData");
     }
 }

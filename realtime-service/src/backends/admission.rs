@@ -8,6 +8,7 @@ use shared_claims::{
     authorization::{Action, AuthorizationDetail, is_room_pattern},
     json,
 };
+use utoipa::ToSchema;
 
 use super::{
     Asker, BackEnd, CallError, EventType,
@@ -26,7 +27,7 @@ const MAXIMUM_ENTRIES: usize = 64;
 const MAXIMUM_PRESENCE_BYTES: usize = 1024;
 
 /// The moment at which a back end is asked about a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdmissionStage {
     /// The client connects, or a guest presents its first token.
@@ -62,29 +63,41 @@ pub(super) struct Admitter {
 }
 
 /// The content of the question.
-#[derive(Serialize)]
-struct AdmissionQuestion<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AdmissionQuestion<'a> {
     stage: AdmissionStage,
+    /// The claims of the token.
+    #[schema(value_type = Object)]
     claims: &'a Map<String, Value>,
 }
 
 /// An answer as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AdmissionAnswer)]
 #[serde(deny_unknown_fields)]
-struct WrittenAdmission {
+pub(super) struct WrittenAdmission {
     allow: bool,
+    /// The text that a refused client gets.
     reason: Option<String>,
+    /// Grants in addition to those of the token and the rules: 64 at most.
     #[serde(default)]
     grants: Vec<WrittenGrant>,
+    /// Rooms that the client joins at once: 64 at most.
     #[serde(default)]
     rooms: Vec<String>,
+    /// Data that presence shows beside the user: 1024 bytes at most.
+    #[schema(value_type = Option<serde_json::Value>)]
     presence: Option<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AdmissionGrant)]
 #[serde(deny_unknown_fields)]
 struct WrittenGrant {
+    /// `sub`, `pub`, `hst` or `prs`.
+    #[schema(value_type = Vec<String>)]
     actions: Vec<Action>,
+    /// Patterns of rooms.
     rooms: Vec<String>,
 }
 

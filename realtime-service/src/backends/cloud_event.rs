@@ -10,6 +10,7 @@ use base64::{
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::ToSchema;
 
 use crate::{clock::unix_millis, rooms::Data};
 
@@ -30,13 +31,19 @@ const ID_BYTES: usize = 16;
 
 /// An event with its context attributes. Those without a place in the specification are extension
 /// attributes, whose names are lower-case letters.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct CloudEvent<'a, T> {
+    #[schema(example = "1.0")]
     specversion: &'static str,
+    /// The `webhook-id` of the request.
     id: &'a str,
+    #[schema(example = "urn:latchkey:realtime")]
     source: &'static str,
+    #[schema(example = "latchkey.client.event")]
     r#type: &'static str,
+    /// The time of the event (RFC 3339).
     time: String,
+    #[schema(example = "application/json")]
     datacontenttype: &'static str,
     /// The `sub` of the token; a guest has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,11 +93,17 @@ impl EventType {
 }
 
 /// The content of a client's event.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct CallData<'a> {
+    /// The arguments, with `{"_placeholder": true, "num": N}` in the places of binary data.
+    #[schema(value_type = Vec<Value>)]
     args: &'a RawValue,
+    /// The binary data of the placeholders, in base64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     attachments: Vec<String>,
+    /// The claims of the token; a guest has none.
+    #[schema(value_type = Object)]
     claims: Claims<'a>,
 }
 

@@ -12,6 +12,7 @@ mod capacity;
 mod client;
 mod cloud_event;
 mod decisions;
+mod description;
 mod failure;
 mod inspection;
 mod lifecycle;
@@ -39,6 +40,7 @@ pub use self::{
     back_end::BackEnd,
     cloud_event::{CallData, CloudEvent, EventType},
     decisions::{Decision, DecisionAnswer, Decisions, Matter, Replacement},
+    description::describe_webhooks,
     failure::{CallError, Failure, TOO_LARGE},
     lifecycle::{ConnectionOpening, Opened, Origin},
     queue::{NotStored, OpenBook, Reservation},

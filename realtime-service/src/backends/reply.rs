@@ -5,6 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared_claims::{ids::is_identifier, json};
+use utoipa::ToSchema;
 
 use super::CallError;
 use crate::rooms::{Data, RoomName, is_publishable, null};
@@ -51,58 +52,78 @@ pub enum Action {
     Disconnect,
 }
 
-/// An answer as it is written.
-#[derive(Deserialize)]
+/// An answer as it is written. An empty body is an acknowledgement without arguments.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CallAnswer)]
 #[serde(deny_unknown_fields)]
-struct Written {
+pub(super) struct Written {
+    /// The arguments of the acknowledgement.
     #[serde(default = "no_arguments")]
+    #[schema(value_type = Vec<serde_json::Value>, required = false)]
     ack: Box<RawValue>,
+    /// The binary data of its placeholders, in base64.
     #[serde(default)]
     attachments: Vec<String>,
+    /// Actions in their order, before the acknowledgement: 64 at most.
     #[serde(default)]
     actions: Vec<WrittenAction>,
 }
 
 /// An action as it is written: an object with the one member that names it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CallAction)]
 #[serde(rename_all = "snake_case")]
 enum WrittenAction {
+    /// Publishes a message in a room.
     Publish(WrittenMessage),
+    /// Takes the socket into a room, whatever its grants.
     Join(WrittenRoom),
+    /// Takes the socket out of a room.
     Leave(WrittenRoom),
+    /// Sends an event to the socket alone.
     Emit(WrittenEvent),
+    /// Disconnects the socket for good.
     Disconnect(Empty),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CallMessage)]
 #[serde(deny_unknown_fields)]
 struct WrittenMessage {
     room: String,
     event: String,
     #[serde(default = "null")]
+    #[schema(value_type = serde_json::Value, required = false)]
     data: Box<RawValue>,
+    /// The binary data of its placeholders, in base64.
     #[serde(default)]
     attachments: Vec<String>,
+    /// An id under which the message is published once.
     id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CallRoom)]
 #[serde(deny_unknown_fields)]
 struct WrittenRoom {
     room: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CallEvent)]
 #[serde(deny_unknown_fields)]
 struct WrittenEvent {
     event: String,
     #[serde(default = "no_arguments")]
+    #[schema(value_type = Vec<serde_json::Value>, required = false)]
     args: Box<RawValue>,
+    /// The binary data of its placeholders, in base64.
     #[serde(default)]
     attachments: Vec<String>,
 }
 
-#[derive(Deserialize)]
+/// An object without members.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Empty {}
 

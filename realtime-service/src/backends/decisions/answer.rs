@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared_claims::json;
+use utoipa::ToSchema;
 
 use crate::{
     backends::{
@@ -46,21 +47,30 @@ pub struct Replacement {
 }
 
 /// An answer as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = DecisionAnswer)]
 #[serde(deny_unknown_fields)]
-struct WrittenDecision {
+pub(in crate::backends) struct WrittenDecision {
     allow: bool,
+    /// Time for which the answer holds, in seconds: 3600 at most.
     #[serde(default)]
+    #[schema(maximum = 3600)]
     cache_secs: u64,
+    /// The text that a refused client gets.
     reason: Option<String>,
+    /// A message to publish in place of the one that was asked about.
     message: Option<WrittenReplacement>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = DecisionMessage)]
 #[serde(deny_unknown_fields)]
 struct WrittenReplacement {
+    /// The name of the event, if it is another.
     event: Option<String>,
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
+    /// The binary data of its placeholders, in base64.
     #[serde(default)]
     attachments: Vec<String>,
 }

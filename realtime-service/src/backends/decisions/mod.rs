@@ -16,7 +16,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use shared_claims::{authorization::Action, verify::LogoutScope};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
+pub(super) use self::answer::WrittenDecision;
 pub use self::answer::{Decision, DecisionAnswer, Replacement};
 use self::{
     generations::{Generations, Stamp},
@@ -63,21 +65,31 @@ pub struct Matter<'a> {
 }
 
 /// The content of a question.
-#[derive(Serialize)]
-struct DecisionQuestion<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct DecisionQuestion<'a> {
+    /// `sub`, `pub` or `prs`.
+    #[schema(value_type = String)]
     action: Action,
+    #[schema(value_type = String)]
     room: &'a RoomName,
+    /// The message, if the user wants to publish one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<MessageData<'a>>,
+    /// The claims of the token.
+    #[schema(value_type = Object)]
     claims: &'a Map<String, Value>,
 }
 
 /// The message that a user wants to publish.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DecisionMessageData)]
 struct MessageData<'a> {
     event: &'a str,
+    #[schema(value_type = Value)]
     data: &'a RawValue,
+    /// The binary data of its placeholders, in base64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     attachments: Vec<String>,
     id: &'a str,
 }
