@@ -155,7 +155,8 @@ impl Signer {
         Audience::Many(all.map(str::to_owned).collect())
     }
 
-    /// A token that tells a gateway that a session has ended.
+    /// A token that tells a gateway that a session has ended. The last token of the session expires at `tokens_exp`, in
+    /// seconds since the epoch.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl Signer {
     pub fn sign_logout(
         &self,
         id: &str,
-        session_id: &str,
+        (session_id, tokens_exp): (&str, u64),
         now: SystemTime,
     ) -> anyhow::Result<Zeroizing<String>> {
         let issued_at = seconds(now)?;
@@ -174,6 +175,7 @@ impl Signer {
             exp: issued_at + LOGOUT_LIFETIME_SECS,
             jti: id.to_owned(),
             sid: session_id.to_owned(),
+            tokens_exp: Some(tokens_exp),
             events: Events::default(),
         };
         let header = Header {

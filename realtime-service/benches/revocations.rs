@@ -126,6 +126,7 @@ fn logout(sid: String) -> VerifiedLogout {
         iss: ISSUER.to_owned(),
         iat: 0,
         scopes: vec![LogoutScope::Session(sid)],
+        tokens_exp: None,
     }
 }
 

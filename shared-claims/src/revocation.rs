@@ -29,6 +29,10 @@ pub struct LogoutClaims {
     pub jti: String,
     /// The session that has ended.
     pub sid: String,
+    /// When the last token of the session has expired, in seconds since the epoch: a claim of our own. Until then a
+    /// gateway remembers that the session has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_exp: Option<u64>,
     /// The one event, [`LOGOUT_EVENT`], with nothing in it.
     pub events: Events,
 }

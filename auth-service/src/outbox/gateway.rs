@@ -48,7 +48,8 @@ impl<'a> Gateway<'a> {
 
     async fn send(&self, message: &Message) -> anyhow::Result<()> {
         let signer = &self.delivery.keys.ring().signer;
-        let token = signer.sign_logout(&message.id, &message.payload, SystemTime::now())?;
+        let ended = (message.payload.as_str(), u64::try_from(message.expires_at)?);
+        let token = signer.sign_logout(&message.id, ended, SystemTime::now())?;
         let answer = self
             .client
             .post(format!("{}{LOGOUT_PATH}", self.url))

@@ -46,7 +46,8 @@ pub struct Message {
     /// The content: for a gateway the session that ended, for a request for a new password the address,
     /// and else JSON.
     pub payload: String,
-    /// When nobody needs the message any more, in seconds since the epoch.
+    /// When nobody needs the message any more, in seconds since the epoch: for a gateway, when the last token of the
+    /// session has expired.
     pub expires_at: i64,
     /// Number of failed attempts.
     pub attempts: i64,

@@ -113,13 +113,9 @@ async fn a_logout_is_told_as_a_logout_token_and_not_as_anything_else() {
     let service = service_for(&[&gateway.origin]).await;
     let login = service.login("alice").await;
     let now = std::time::SystemTime::now();
-    let sid = service
-        .verifier()
-        .verify(&login.token, now)
-        .expect("a token")
-        .sid
-        .clone()
-        .expect("a session");
+    let verified = service.verifier().verify(&login.token, now);
+    let verified = verified.expect("a token");
+    let (sid, exp) = (verified.sid.clone().expect("a session"), verified.exp);
     let answer = service
         .post("/logout", Some(&login.token), &json!({}))
         .await;
@@ -130,6 +126,7 @@ async fn a_logout_is_told_as_a_logout_token_and_not_as_anything_else() {
     assert_eq!(header.typ.as_deref(), Some("logout+jwt"));
     assert_eq!(claims.iss, "http://localhost:8080");
     assert_eq!((claims.sid, claims.exp - claims.iat), (sid, 120));
+    assert_eq!(claims.tokens_exp, Some(exp));
     let events = serde_json::to_value(claims.events).expect("JSON");
     assert_eq!(
         events,

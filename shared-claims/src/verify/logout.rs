@@ -21,6 +21,8 @@ pub struct VerifiedLogout {
     pub iat: u64,
     /// What it is about: one thing, or a session and the sockets that cannot be told from it.
     pub scopes: Vec<LogoutScope>,
+    /// When the last token that it concerns has expired, in seconds since the epoch, if the issuer is ours and says so.
+    pub tokens_exp: Option<u64>,
 }
 
 /// What a logout token is about.
@@ -88,6 +90,8 @@ pub(super) fn check(
     identifier(claims.jti)?;
     let optional = |value| present(value).map(|one| identifier(Some(one))).transpose();
     let (subject, session) = (optional(claims.sub)?, optional(claims.sid)?);
+    let tokens_exp = present(claims.tokens_exp).filter(|_| rules.is_ours);
+    let tokens_exp = tokens_exp.map(|exp| seconds(Some(exp))).transpose()?;
     // A subject that stands beside a session widens it by what could be that session, and leaves
     // alone what names another one.
     let scopes = match (session, subject) {
@@ -102,5 +106,6 @@ pub(super) fn check(
         iss: identifier(claims.iss)?,
         iat,
         scopes,
+        tokens_exp,
     })
 }

@@ -159,6 +159,7 @@ pub(super) struct UnverifiedClaims {
     pub(super) nonce: bool,
     #[serde(default, deserialize_with = "some")]
     pub(super) events: Option<Value>,
+    pub(super) tokens_exp: Option<Value>,
     // The hashes of what was handed out beside an ID token (OpenID Connect Core 1.0, section 3.3.2.11,
     // and FAPI 1.0).
     #[serde(default, deserialize_with = "is_present")]

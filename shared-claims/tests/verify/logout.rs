@@ -58,8 +58,20 @@ fn a_session_or_a_subject_is_logged_out() {
     assert_eq!(subject.scopes, [LogoutScope::Subject("u_1".to_owned())]);
 }
 
+/// Another issuer may mean something else by the claim.
+#[test]
+fn our_issuer_alone_says_when_the_last_token_has_expired() {
+    let says = logout().claim("tokens_exp", NOW + 900);
+    let of_ours = verify(ours(), &says).expect("accepted");
+    assert_eq!(of_ours.tokens_exp, Some(NOW + 900));
+    let says_nothing = verify(ours(), &logout()).expect("accepted");
+    assert_eq!(says_nothing.tokens_exp, None);
+    let of_another = verify(of_another(), &says.claim("aud", "client-1")).expect("accepted");
+    assert_eq!(of_another.tokens_exp, None);
+}
+
 /// Logout tokens of which one claim is missing or wrong.
-fn with_invalid_claims() -> [(&'static str, Forge); 9] {
+fn with_invalid_claims() -> [(&'static str, Forge); 10] {
     let other_event = json!({"http://example.com/event": {}});
     [
         ("no events", logout().without_claim("events")),
@@ -77,6 +89,10 @@ fn with_invalid_claims() -> [(&'static str, Forge); 9] {
         ("an empty session", logout().claim("sid", "")),
         ("no session", logout().claim("sid", json!(null))),
         ("no jti", logout().without_claim("jti")),
+        (
+            "an end of the tokens that is a text",
+            logout().claim("tokens_exp", "soon"),
+        ),
     ]
 }
 

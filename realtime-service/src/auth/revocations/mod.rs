@@ -203,14 +203,16 @@ impl Revocations {
     }
 
     /// Remembers a revocation from now on, and returns what is to be written. Its tokens live for
-    /// `lifetime_secs` at most.
+    /// `lifetime_secs` at most, and no longer than the issuer says.
     pub fn remember(
         &self,
         logout: &VerifiedLogout,
         (lifetime_secs, now): (u64, SystemTime),
     ) -> Result<Pending, RevocationError> {
         let now = unix_secs(now);
-        let until = now.saturating_add(lifetime_secs + CLOCK_LEEWAY_SECS);
+        let longest = now.saturating_add(lifetime_secs);
+        let last = logout.tokens_exp.unwrap_or(longest).min(longest);
+        let until = last.saturating_add(CLOCK_LEEWAY_SECS);
         let record = Record::of(&logout.iss, &logout.scopes, (logout.iat, until));
         let keys = record.keys().collect();
         let added = self.entries.add(keys, record.entry(), now);
@@ -310,6 +312,7 @@ impl Record {
             iss: self.iss.clone(),
             iat: self.iat,
             scopes: self.scopes(),
+            tokens_exp: None,
         }
     }
 

@@ -23,6 +23,7 @@ fn logout(scope: LogoutScope) -> VerifiedLogout {
         iss: ISSUER.to_owned(),
         iat: unix_secs(wall_now()),
         scopes: vec![scope],
+        tokens_exp: None,
     }
 }
 
@@ -235,6 +236,35 @@ async fn revocations_lapse_while_the_gateway_runs_and_leave_memory_and_file() {
     maintenance.abort();
     revocations.log.is_short(2).await;
     assert_eq!(lines(&settings).len(), 2);
+}
+
+/// An account that logs in and out would fill the list otherwise, with a day for each of its short tokens.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_lapses_with_the_last_token_and_with_the_longest_possible_one_at_the_latest() {
+    const SHORT_SECS: u64 = 60;
+    let directory = tempfile::tempdir().expect("a directory");
+    let revocations = Revocations::open(&settings(&directory)).expect("a file");
+    for_test::jump(Duration::ZERO);
+    let now = unix_secs(wall_now());
+    for (sid, tokens_exp) in [
+        ("unsaid", None),
+        ("short", Some(now + SHORT_SECS)),
+        ("too long", Some(now + 2 * LIFETIME_SECS)),
+    ] {
+        let logout = VerifiedLogout {
+            tokens_exp,
+            ..session(sid)
+        };
+        let pending = revocations.remember(&logout, (LIFETIME_SECS, wall_now()));
+        pending.expect("room");
+    }
+    let in_force = || ["unsaid", "short", "too long"].map(|sid| is_in_force(&revocations, sid));
+    for_test::jump(Duration::from_secs(SHORT_SECS + CLOCK_LEEWAY_SECS - 1));
+    assert_eq!(in_force(), [true, true, true]);
+    for_test::jump(Duration::from_secs(1));
+    assert_eq!(in_force(), [true, false, true]);
+    for_test::jump(Duration::from_secs(LIFETIME_SECS - SHORT_SECS));
+    assert_eq!(in_force(), [false, false, false]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,6 +98,7 @@ async fn a_file_that_cannot_be_written_admits_clients_and_acknowledges_no_revoca
         iss: "issuer".to_owned(),
         iat: 1,
         scopes: vec![LogoutScope::Session("s".to_owned())],
+        tokens_exp: None,
     };
     let other = rusqlite::Connection::open(&settings.file).expect("the file");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
