@@ -193,10 +193,14 @@ pub(crate) async fn claims_of(
         }
         Err(error) => {
             metrics.claims(ClaimsOutcome::Failed);
+            if error.is::<Crowded>() {
+                // Any account can cause a line for each of its requests.
+                tracing::debug!(user = account.id, "the claims webhook failed: {error:#}");
+                // Else whom the webhook refuses could see to it that it is not asked.
+                return Err(TokenRefused::NoAnswer);
+            }
             tracing::warn!(user = account.id, "the claims webhook failed: {error:#}");
             match webhook.on_failure {
-                // Else whom the webhook refuses could see to it that it is not asked.
-                _ if error.is::<Crowded>() => Err(TokenRefused::NoAnswer),
                 OnFailure::Refuse => Err(TokenRefused::NoAnswer),
                 OnFailure::Ignore => Ok(account.claims.clone()),
             }

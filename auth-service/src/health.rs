@@ -36,7 +36,7 @@ pub(crate) async fn show_live() -> HttpResponse {
 
 /// Says that the database can be read and written too.
 ///
-/// A failure means: send no visitors for now. The reason is in the log; from the stop signal on the
+/// A failure means: send no visitors for now. The reason is in the log, once a minute; from the stop signal on the
 /// service is not ready. While Redis is away the service serves everybody, and says `degraded`.
 #[utoipa::path(
     get,
@@ -52,6 +52,10 @@ pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpRespons
         return Err(ApiError::Unavailable);
     }
     let now = seconds_since_epoch(SystemTime::now())?;
+    let is_reported = || {
+        let reports = state.unready_answers();
+        u64::try_from(now).is_ok_and(|now| reports.is_due(now))
+    };
     match tokio::time::timeout(READY_DEADLINE, state.store().check_ready(now)).await {
         Ok(Ok(())) => {
             let is_degraded = state.redis().is_some_and(|redis| !redis.is_connected());
@@ -59,12 +63,16 @@ pub(crate) async fn show_ready(state: web::Data<AppState>) -> Result<HttpRespons
             Ok(HttpResponse::Ok().json(Health { status }))
         }
         Ok(Err(failure)) => {
-            let trouble = failure.trouble().name();
-            tracing::warn!(trouble, "not ready: {}", failure.story());
+            if is_reported() {
+                let trouble = failure.trouble().name();
+                tracing::warn!(trouble, "not ready: {}", failure.story());
+            }
             Err(ApiError::Unavailable)
         }
         Err(_) => {
-            tracing::warn!("not ready: the database takes too long");
+            if is_reported() {
+                tracing::warn!("not ready: the database takes too long");
+            }
             Err(ApiError::Unavailable)
         }
     }

@@ -47,6 +47,7 @@ pub struct AppState {
     certificate: Option<Arc<Certificate>>,
     origins: OriginList,
     malformed_headers: ReportInterval,
+    unready_answers: ReportInterval,
     is_draining: AtomicBool,
 }
 
@@ -99,6 +100,7 @@ impl AppState {
             certificate,
             origins,
             malformed_headers: ReportInterval::default(),
+            unready_answers: ReportInterval::default(),
             is_draining: AtomicBool::new(false),
         })
     }
@@ -151,6 +153,11 @@ impl AppState {
     /// Bounds how often a header of a proxy that cannot be parsed is logged.
     pub(crate) fn malformed_headers(&self) -> &ReportInterval {
         &self.malformed_headers
+    }
+
+    /// Bounds how often the reason of `GET /health/ready` is logged, which anybody may ask for.
+    pub(crate) fn unready_answers(&self) -> &ReportInterval {
+        &self.unready_answers
     }
 
     /// Turns readiness off: the service is about to stop.

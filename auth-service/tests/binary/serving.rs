@@ -205,6 +205,26 @@ fn health_tells_a_ready_service_from_none() {
     ask(&address).refused(1);
 }
 
+/// Anybody may ask whether it is ready.
+#[test]
+fn a_service_that_is_not_ready_says_why_once_however_often_it_is_asked() {
+    const READY: &str = "GET /health/ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let bench = Workbench::new();
+    let serving = Serving::start(&bench);
+    assert!(serving.ask(READY).starts_with("HTTP/1.1 200 "));
+    let file = bench.path().join("latchkey.db");
+    std::fs::rename(&file, file.with_extension("moved")).expect("a file that can be moved");
+    for _ in 0..20 {
+        assert!(serving.ask(READY).starts_with("HTTP/1.1 503 "));
+    }
+    let outcome = serving.end_by("TERM");
+    assert_eq!(
+        outcome.stderr.matches("not ready: ").count(),
+        1,
+        "{outcome:?}"
+    );
+}
+
 #[test]
 fn an_account_made_while_it_runs_signs_in_and_nothing_secret_is_logged() {
     let bench = Workbench::new();
