@@ -81,7 +81,8 @@ impl TokenAnswer {
 
 /// Starts a session for somebody who has proved the password of this version, on a device that has
 /// signed in to the account before or on a new one, and spends the further proof. Returns `None` when the
-/// password has been changed since, or the account disabled. Without a session, nothing is spent.
+/// password has been changed since, or the account disabled. Without a session, nothing is spent. The
+/// sessions that exceed `limits.sessions_per_account` end, those that were used longest ago.
 ///
 /// # Errors
 ///
@@ -106,7 +107,6 @@ pub(crate) async fn start(
     let settings = &state.settings().session;
     let absolute_secs = i64::try_from(settings.absolute_secs).context("a lifetime")?;
     let idle_secs = i64::try_from(settings.idle_secs).context("a lifetime")?;
-    let token_secs = state.settings().token.lifetime_secs;
     let session = Session {
         id: random_id()?,
         user_id: owner.id.clone(),
@@ -129,7 +129,8 @@ pub(crate) async fn start(
         password_version,
         refresh_token: &refresh_hash,
         refresh_expires_at: session.expires_at.min(now_secs.saturating_add(idle_secs)),
-        token_lifetime_secs: i64::try_from(token_secs).context("a lifetime")?,
+        most_sessions: state.settings().limits.sessions_per_account,
+        ending: Ending::new(state.settings(), EndReason::SessionLimit, now_secs)?,
         detail: json!({
             "address": session.address,
             "device": session.device,
@@ -138,6 +139,10 @@ pub(crate) async fn start(
     };
     match (state.store().insert_session(&new, proof).await?, proof) {
         (SessionStarted::Fine, _) => Ok(Some(answer)),
+        (SessionStarted::InPlaceOfOthers, _) => {
+            state.outbox().wake();
+            Ok(Some(answer))
+        }
         (SessionStarted::AccountChanged, _) => Ok(None),
         (SessionStarted::ProofSpent, LoginProof::Passkey { .. }) => Err(ApiError::PasskeyRefused),
         (SessionStarted::ProofSpent, _) => Err(ApiError::CodeRefused),

@@ -40,6 +40,9 @@ pub struct LimitSettings {
     /// Requests for a mail to one mailbox, whether or not an account has it; more are answered 429.
     /// `AUTH__LIMITS__MAILS_PER_MAILBOX`, default 5.
     pub mails_per_mailbox: u32,
+    /// Live sessions of one account; a login beyond it ends the session that was used longest ago.
+    /// `AUTH__LIMITS__SESSIONS_PER_ACCOUNT`, default 100.
+    pub sessions_per_account: u32,
     /// Factor by which one /48 of IPv6 may have more than one /64, which is what one
     /// customer is given at most. `AUTH__LIMITS__SITE_FACTOR`, default 16.
     pub site_factor: u32,
@@ -67,6 +70,7 @@ impl Default for LimitSettings {
             tokens_per_address: 1000,
             mails_per_address: 20,
             mails_per_mailbox: 5,
+            sessions_per_account: 100,
             site_factor: 16,
             entries: 100_000,
             waiting_per_address: 8,
@@ -92,6 +96,7 @@ impl LimitSettings {
             ("limits.tokens_per_address", self.tokens_per_address),
             ("limits.mails_per_address", self.mails_per_address),
             ("limits.mails_per_mailbox", self.mails_per_mailbox),
+            ("limits.sessions_per_account", self.sessions_per_account),
             ("limits.waiting_per_address", self.waiting_per_address),
         ] {
             check(

@@ -10,7 +10,7 @@ use super::{
     database::{on_pool, on_transaction},
     event::{Event, EventKind},
     mail_links::drop_links,
-    sessions::{self, Ending, SessionFilter},
+    session_ends::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
 use crate::credentials::email::Email;
@@ -183,7 +183,7 @@ impl Store {
         if shut > 0 {
             record(&mut transaction, EventKind::AccountDisabled, id, ending.now);
         }
-        sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
+        session_ends::end(&mut transaction, id, SessionFilter::All, ending).await?;
         drop_links(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(true)

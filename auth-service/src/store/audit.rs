@@ -7,7 +7,7 @@
 //! holds the row and waits for the chain would be a deadlock. Therefore no statement appends to the
 //! chain: `Transaction::record` only keeps the event, and `Transaction::commit` appends all of
 //! them after the last statement. A transaction that locks several sessions locks the row of their
-//! owner first (see [`super::sessions`]), so two of them never wait for each other. Clean-up and the
+//! owner first (see [`super::session_ends`]), so two of them never wait for each other. Clean-up and the
 //! slices of a deletion ([`super::erasure`]) lock sessions without their owner: both by id, and a deletion
 //! locks those that it ends by id too. Of the other tables clean-up removes
 //! rows that nobody else has locked, so it never waits there (see [`super::expired`]).

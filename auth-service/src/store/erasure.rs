@@ -18,7 +18,7 @@ use super::{
     audit_walk::{ERASED, Seal},
     database::{OpenTransaction, in_time, on_pool, on_transaction},
     event::{Event, EventKind, PERSONAL_MEMBERS},
-    sessions::{self, Ending, SessionFilter},
+    session_ends::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
 
@@ -184,7 +184,7 @@ impl Store {
             return Ok(found.map_or(Deleted::Unknown, |_| Deleted::Before));
         }
         lock_live_sessions(&mut transaction, id, ending.now).await?;
-        sessions::end(&mut transaction, id, SessionFilter::All, ending).await?;
+        session_ends::end(&mut transaction, id, SessionFilter::All, ending).await?;
         for statement in STATEMENTS {
             on_transaction!(&mut transaction, |connection| {
                 sqlx::query(statement)

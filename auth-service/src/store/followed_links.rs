@@ -10,7 +10,7 @@ use super::{
     event::{Event, EventKind},
     mail_links::{Link, lock_account},
     mails,
-    sessions::{self, Ending, SessionFilter},
+    session_ends::{self, Ending, SessionFilter},
     transaction::Transaction,
 };
 use crate::{credentials::hash::StoredHash, vault::Hash};
@@ -104,7 +104,7 @@ impl Store {
             session_id: None,
             detail: json!({"way": "reset"}),
         });
-        sessions::end(&mut transaction, &link.user_id, SessionFilter::All, ending).await?;
+        session_ends::end(&mut transaction, &link.user_id, SessionFilter::All, ending).await?;
         if !use_link(&mut transaction, hash, ending.now).await? {
             return Ok(false);
         }

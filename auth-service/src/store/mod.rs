@@ -37,6 +37,7 @@ mod recipients;
 mod refresh_tokens;
 mod schema;
 mod second_factor;
+mod session_ends;
 mod sessions;
 mod signing_keys;
 mod transaction;
@@ -63,7 +64,8 @@ pub use recipients::Recipients;
 pub use refresh_tokens::{Refreshed, Rotation, TokenState};
 pub use schema::Opener;
 pub use second_factor::{Challenged, TotpSecret};
-pub use sessions::{EndReason, Ending, NewSession, Session, SessionFilter, SessionStarted};
+pub use session_ends::{EndReason, Ending, SessionFilter};
+pub use sessions::{NewSession, Session, SessionStarted};
 pub use signing_keys::{NewSigningKey, SigningKey};
 
 use database::{Pool, WriterQueue};

@@ -1,13 +1,16 @@
 //! The table `outbox`: what others are to be sent. A message is written in the transaction that makes
 //! it true, and it stays until its destination has taken it or it has expired.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 
 use super::{
     Store, StoreError,
     database::{OpenTransaction, Pool, on_pool, on_transaction},
     event::Event,
 };
+
+/// The most messages that one statement inserts.
+const ROWS: usize = 100;
 
 /// A receiver of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,20 +74,32 @@ pub(super) async fn put(
     transaction: &mut impl AsMut<OpenTransaction>,
     message: NewMessage<'_>,
 ) -> Result<(), StoreError> {
-    on_transaction!(transaction, |connection| {
-        sqlx::query(
-            "insert into outbox (id, destination, user_id, payload, expires_at, next_attempt_at) \
-             values ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(message.id)
-        .bind(message.destination.name())
-        .bind(message.user_id)
-        .bind(message.payload)
-        .bind(message.expires_at)
-        .bind(message.due_at)
-        .execute(connection)
-        .await?;
-    });
+    put_all(transaction, &[message]).await
+}
+
+/// Writes messages in their order, many by one statement.
+pub(super) async fn put_all(
+    transaction: &mut impl AsMut<OpenTransaction>,
+    messages: &[NewMessage<'_>],
+) -> Result<(), StoreError> {
+    for rows in messages.chunks(ROWS) {
+        on_transaction!(transaction, |connection| {
+            let mut query = QueryBuilder::new(
+                "insert into outbox (id, destination, user_id, payload, expires_at, \
+                                     next_attempt_at) ",
+            );
+            query.push_values(rows, |mut values, message| {
+                values
+                    .push_bind(message.id)
+                    .push_bind(message.destination.name())
+                    .push_bind(message.user_id)
+                    .push_bind(message.payload)
+                    .push_bind(message.expires_at)
+                    .push_bind(message.due_at);
+            });
+            query.build().execute(connection).await?;
+        });
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use super::{
     database::{on_pool, on_transaction},
     event::EventKind,
     mails,
-    sessions::{self, Ending, SessionFilter},
+    session_ends::{self, Ending, SessionFilter},
 };
 use crate::credentials::hash::StoredHash;
 
@@ -78,7 +78,7 @@ impl Store {
             user_id,
             ending.now,
         );
-        sessions::end(&mut transaction, user_id, keep, ending).await?;
+        session_ends::end(&mut transaction, user_id, keep, ending).await?;
         if tells_owner {
             mails::put_notice(
                 &mut transaction,
@@ -150,7 +150,7 @@ impl Store {
             &id,
             ending.now,
         );
-        sessions::end(&mut transaction, &id, SessionFilter::All, ending).await?;
+        session_ends::end(&mut transaction, &id, SessionFilter::All, ending).await?;
         if tells_owner {
             mails::put_notice(
                 &mut transaction,

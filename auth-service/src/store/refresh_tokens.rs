@@ -4,7 +4,8 @@
 use super::{
     Store, StoreError,
     database::{on_pool, on_transaction},
-    sessions::{Ending, Session, SessionFilter, end, insert_refresh_token},
+    session_ends::{Ending, SessionFilter, end},
+    sessions::{Session, insert_refresh_token},
     transaction::Transaction,
 };
 use crate::vault::Hash;

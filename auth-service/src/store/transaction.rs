@@ -60,19 +60,22 @@ impl Transaction {
         let Some(retention_secs) = self.event_retention_secs else {
             return Ok(());
         };
-        for event in &self.outgoing {
-            let id = random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
-            let message = NewMessage {
-                id: &id,
+        let mut ids = Vec::with_capacity(self.outgoing.len());
+        for _ in &self.outgoing {
+            ids.push(random_id().map_err(|error| sqlx::Error::Protocol(error.to_string()))?);
+        }
+        let mut messages = Vec::with_capacity(ids.len());
+        for (id, event) in ids.iter().zip(&self.outgoing) {
+            messages.push(NewMessage {
+                id,
                 destination: Destination::Events,
                 user_id: Some(&event.user_id),
                 payload: &event.payload,
                 expires_at: event.at.saturating_add(retention_secs),
                 due_at: event.at,
-            };
-            outbox::put(&mut self.connection, message).await?;
+            });
         }
-        Ok(())
+        outbox::put_all(&mut self.connection, &messages).await
     }
 
     /// Appends the audit events and commits. When this returns `Ok`, the changes are on the disk.

@@ -127,3 +127,33 @@ async fn the_list_has_live_sessions_with_the_address_and_time_of_their_last_use(
         assert!(time("used_at") >= time("created_at") + 100, "{list}");
     }
 }
+
+/// Of three logins the second is the one beyond a limit of two: the first is refreshed in between.
+#[tokio::test]
+async fn a_login_beyond_the_limit_ends_the_session_that_was_used_longest_ago() {
+    for (limit, ends) in [(2, true), (3, false)] {
+        let service = Service::start_with(|settings| {
+            settings.limits.sessions_per_account = limit;
+        })
+        .await;
+        service.add_user("alice").await;
+        service.add_user("bob").await;
+        let bob = service.login("bob").await.token;
+        let (first, second) = (service.login("alice").await, service.login("alice").await);
+        service
+            .execute("update sessions set used_at = used_at - 100")
+            .await;
+        let refresh = async |token: &str| {
+            let body = json!({"refresh_token": token});
+            service.post("/token/refresh", None, &body).await.status()
+        };
+        assert_eq!(refresh(&first.refresh_token).await, StatusCode::OK);
+        let third = service.login("alice").await.token;
+        assert_eq!(is_signed_in(&service, &second.token).await, !ends);
+        let is_refreshed = refresh(&second.refresh_token).await == StatusCode::OK;
+        assert_eq!(is_refreshed, !ends);
+        for token in [&first.token, &third, &bob] {
+            assert!(is_signed_in(&service, token).await);
+        }
+    }
+}

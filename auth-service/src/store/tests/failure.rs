@@ -9,6 +9,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::{
     super::{database::OpenTransaction, *},
     OwnStore, lend,
+    sessions::ending,
 };
 use crate::{credentials::hash::StoredHash, store::NewAccount, vault::Hash};
 
@@ -49,7 +50,8 @@ async fn add_session(store: &Store, id: &str, detail: &str) -> Result<bool, Stor
     let new = NewSession {
         session: &session,
         password_version: 0,
-        token_lifetime_secs: 900,
+        most_sessions: 100,
+        ending: ending(EndReason::SessionLimit, &[]),
         refresh_token: &Hash::of(id),
         refresh_expires_at: NOW + 60,
         detail: json!({ "detail": detail }),

@@ -39,6 +39,7 @@ mod login_proofs;
 mod outbox;
 mod passkeys;
 mod refresh_tokens;
+mod session_limit;
 mod sessions;
 mod sqlite;
 mod upgrade;

@@ -17,6 +17,9 @@ use crate::{
 pub(super) const NOW: i64 = 1_000_000;
 pub(super) const IDLE_SECS: i64 = 1_000;
 
+/// The gateway that is told which sessions exceeded the limit.
+pub(super) const GATEWAY: &str = "http://limit";
+
 super::on_both!(
     changes_of_one_account_at_once_never_deadlock,
     no_session_starts_with_a_password_that_was_changed,
@@ -64,6 +67,17 @@ pub(super) async fn start_by(
     token: &Hash,
     proof: LoginProof<'_>,
 ) -> (SessionStarted, String) {
+    start_within(store, user_id, token, proof, 1_000).await
+}
+
+/// The same, of an account that has `most_sessions` at most.
+pub(super) async fn start_within(
+    store: &Store,
+    user_id: &str,
+    token: &Hash,
+    proof: LoginProof<'_>,
+    most_sessions: u32,
+) -> (SessionStarted, String) {
     let found = store.find_account_by_name(user_id).await.expect("a read");
     let session = Session {
         id: random_id().expect("randomness"),
@@ -75,10 +89,12 @@ pub(super) async fn start_by(
         device: "a device".to_owned(),
         address: "::1".to_owned(),
     };
+    let gateways = [GATEWAY.to_owned()];
     let new = NewSession {
         session: &session,
         password_version: found.expect("an account").password_version,
-        token_lifetime_secs: 900,
+        most_sessions,
+        ending: ending(EndReason::SessionLimit, &gateways),
         refresh_token: token,
         refresh_expires_at: NOW + IDLE_SECS,
         detail: json!({}),
@@ -220,7 +236,8 @@ async fn no_session_starts_with_a_password_that_was_changed(own: OwnStore) {
         let late = NewSession {
             session: &session,
             password_version,
-            token_lifetime_secs: 900,
+            most_sessions: 100,
+            ending: ending(EndReason::SessionLimit, &[]),
             refresh_token: &token,
             refresh_expires_at: NOW + 1,
             detail: json!({}),

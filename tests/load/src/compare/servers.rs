@@ -218,6 +218,7 @@ fn issuer(program: &Path, home: &Home, state: &Path, address: SocketAddr) -> Com
         .env("AUTH__LISTEN", address.to_string())
         .env("AUTH__PASSWORD__QUEUE", "1024")
         .env("AUTH__PASSWORD__QUEUE_DEADLINE_MS", "60000")
-        .env("AUTH__LIMITS__WAITING_PER_ADDRESS", "1024");
+        .env("AUTH__LIMITS__WAITING_PER_ADDRESS", "1024")
+        .env("AUTH__LIMITS__SESSIONS_PER_ACCOUNT", "1000000");
     command
 }
