@@ -20,7 +20,7 @@ use crate::{
     mail::VERIFY_SECS,
     mail_request::{new_link, refuse_link},
     state::AppState,
-    store::{LinkPurpose, Verified},
+    store::{EmailChange, LinkPurpose, Verified},
     vault::Hash,
 };
 
@@ -100,7 +100,11 @@ pub(crate) async fn post_email(
         let (version, notice) = (found.password_version, random_id()?);
         let store = state.store();
         let asked = store.request_email_change(&found.account, version, &link, &notice);
-        Ok::<_, ApiError>(asked.await?.then_some(()))
+        match asked.await? {
+            EmailChange::Asked => Ok(Some(())),
+            EmailChange::AccountChanged => Ok(None),
+            EmailChange::TooManyMails => Err(ApiError::Unavailable),
+        }
     });
     change.await?;
     state.outbox().wake();

@@ -47,7 +47,8 @@ pub struct MailSettings {
     pub from: String,
     /// Directory with templates that replace the built-in ones. `AUTH__MAIL__TEMPLATES`, default ``.
     pub templates: PathBuf,
-    /// Maximum number of mails that wait for the server; whoever asks for one more is answered 503.
+    /// Maximum number of mails that wait for the server; whoever asks for one more is answered 503. One account
+    /// has a sixteenth of it, at least two mails, and notices leave half of it to links.
     /// `AUTH__MAIL__QUEUE`, default 10000.
     pub queue: u32,
 }

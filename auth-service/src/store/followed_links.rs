@@ -77,7 +77,7 @@ impl Store {
         new: &StoredHash,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let tells_owner = self.tells_owners().await?;
+        let share = self.notice_share().await?;
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -108,15 +108,14 @@ impl Store {
         if !use_link(&mut transaction, hash, ending.now).await? {
             return Ok(false);
         }
-        if tells_owner {
-            mails::put_notice(
-                &mut transaction,
-                mails::MailKind::PasswordChanged,
-                &link.user_id,
-                ending.now,
-            )
-            .await?;
-        }
+        mails::put_notice(
+            &mut transaction,
+            mails::MailKind::PasswordChanged,
+            &link.user_id,
+            ending.now,
+            share,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -81,6 +81,17 @@ pub struct ResetRequest {
     pub expires_at: i64,
 }
 
+/// Outcome of a request for another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmailChange {
+    /// The mails were written.
+    Asked,
+    /// The account was shut, or its password changed, since it was looked at.
+    AccountChanged,
+    /// Too many mails of the account wait.
+    TooManyMails,
+}
+
 /// The columns of an account that a mail needs.
 #[derive(FromRow)]
 struct Addressed {
@@ -112,8 +123,7 @@ impl Store {
     }
 
     /// Writes the mail with which an account gets another address, and the one that tells the address
-    /// until now. Earlier such links end. Returns `false` when the password is not that of `version` any
-    /// more, or the account is disabled.
+    /// until now. Earlier such links end.
     ///
     /// # Errors
     ///
@@ -124,10 +134,15 @@ impl Store {
         version: i64,
         link: &NewLink,
         notice_id: &str,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<EmailChange, StoreError> {
         let mut transaction = self.begin().await?;
         if !lock_account(&mut transaction, &account.id, version).await? {
-            return Ok(false);
+            return Ok(EmailChange::AccountChanged);
+        }
+        if let Some(share) = self.mail_share()
+            && mails::is_share_full(&mut transaction, &account.id, share).await?
+        {
+            return Ok(EmailChange::TooManyMails);
         }
         on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -159,7 +174,7 @@ impl Store {
         let kind = EventKind::EmailChangeRequested;
         record(&mut transaction, kind, &account.id, link.now);
         transaction.commit().await?;
-        Ok(true)
+        Ok(EmailChange::Asked)
     }
 
     /// Writes a request for the mail with which the owner of an address sets a new password. The statements

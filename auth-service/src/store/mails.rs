@@ -91,23 +91,58 @@ pub(super) async fn put(transaction: &mut Transaction, new: NewMail<'_>) -> Resu
 }
 
 impl Store {
-    /// Returns whether the owner of an account is told of changes: mail is sent, and there is room
-    /// in its queue.
-    pub(super) async fn tells_owners(&self) -> Result<bool, StoreError> {
-        match self.mail_queue {
-            Some(queue) => Ok(!self.is_mail_queue_full(queue).await?),
-            None => Ok(false),
-        }
+    /// Returns the maximum number of mails of one account that wait: a sixteenth of the queue, and no fewer than
+    /// the two of a change of the address. `None` when no mail is sent.
+    pub(super) fn mail_share(&self) -> Option<i64> {
+        self.mail_queue.map(|queue| (queue / 16).max(2))
+    }
+
+    /// Returns the same for a notice to an owner; `None` also when half of the queue is full: the other half is
+    /// for mails with links, which somebody waits for.
+    pub(super) async fn notice_share(&self) -> Result<Option<i64>, StoreError> {
+        let Some(queue) = self.mail_queue else {
+            return Ok(None);
+        };
+        let is_half_full = self.is_mail_queue_full((queue / 2).max(1)).await?;
+        Ok(self.mail_share().filter(|_| !is_half_full))
     }
 }
 
-/// Writes a mail that tells the owner of a change, when the account has a verified address.
+/// Returns whether `share` mails of an account wait, or more. The caller has locked the account.
+pub(super) async fn is_share_full(
+    transaction: &mut Transaction,
+    user_id: &str,
+    share: i64,
+) -> Result<bool, StoreError> {
+    let last: Option<i64> = on_transaction!(transaction, |connection| {
+        sqlx::query_scalar(
+            "select number from outbox where user_id = $1 and destination = $2 \
+             order by number limit 1 offset $3",
+        )
+        .bind(user_id)
+        .bind(Destination::Mail.name())
+        .bind(share.saturating_sub(1))
+        .fetch_optional(connection)
+        .await?
+    });
+    Ok(last.is_some())
+}
+
+/// Writes a mail that tells the owner of a change, when the account has a verified address and fewer than
+/// `share` mails of it wait.
 pub(super) async fn put_notice(
     transaction: &mut Transaction,
     kind: MailKind,
     user_id: &str,
     now: i64,
+    share: Option<i64>,
 ) -> Result<(), StoreError> {
+    let Some(share) = share else {
+        return Ok(());
+    };
+    if is_share_full(transaction, user_id, share).await? {
+        return Ok(());
+    }
     let to: Option<String> = on_transaction!(transaction, |connection| {
         sqlx::query_scalar(
             "select email from users \

@@ -54,7 +54,7 @@ pub use followed_links::Verified;
 pub use gauges::Pending;
 pub use import::ImportedAccount;
 pub use login_proofs::{LoginProof, OneTimeCode, SpentChallenge, UsedPasskey};
-pub use mail_links::{Link, LinkPurpose, NewLink, ResetRequest};
+pub use mail_links::{EmailChange, Link, LinkPurpose, NewLink, ResetRequest};
 pub use mails::{Mail, MailKind};
 pub use outbox::{Destination, Message};
 pub use passkeys::{NewPasskey, Passkey, PasskeyAdded};

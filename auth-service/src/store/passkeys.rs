@@ -81,7 +81,7 @@ impl Store {
         most: i64,
         now: i64,
     ) -> Result<PasskeyAdded, StoreError> {
-        let tells_owner = self.tells_owners().await?;
+        let share = self.notice_share().await?;
         let mut transaction = self.begin().await?;
         // The row of the account keeps a second enrolment out until this one is counted.
         if !lock_account(&mut transaction, new.user_id).await? {
@@ -109,9 +109,14 @@ impl Store {
             new.id,
             now,
         );
-        if tells_owner {
-            mails::put_notice(&mut transaction, MailKind::PasskeyAdded, new.user_id, now).await?;
-        }
+        mails::put_notice(
+            &mut transaction,
+            MailKind::PasskeyAdded,
+            new.user_id,
+            now,
+            share,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(PasskeyAdded::Fine)
     }

@@ -54,7 +54,7 @@ impl Store {
         keep: SessionFilter<'_>,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let tells_owner = self.tells_owners().await?;
+        let share = self.notice_share().await?;
         let mut transaction = self.begin().await?;
         let changed = on_transaction!(&mut transaction, |connection| {
             sqlx::query(
@@ -79,15 +79,14 @@ impl Store {
             ending.now,
         );
         session_ends::end(&mut transaction, user_id, keep, ending).await?;
-        if tells_owner {
-            mails::put_notice(
-                &mut transaction,
-                mails::MailKind::PasswordChanged,
-                user_id,
-                ending.now,
-            )
-            .await?;
-        }
+        mails::put_notice(
+            &mut transaction,
+            mails::MailKind::PasswordChanged,
+            user_id,
+            ending.now,
+            share,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -128,7 +127,7 @@ impl Store {
         hash: &StoredHash,
         ending: Ending<'_>,
     ) -> Result<bool, StoreError> {
-        let tells_owner = self.tells_owners().await?;
+        let share = self.notice_share().await?;
         let mut transaction = self.begin().await?;
         let id: Option<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar(
@@ -151,15 +150,14 @@ impl Store {
             ending.now,
         );
         session_ends::end(&mut transaction, &id, SessionFilter::All, ending).await?;
-        if tells_owner {
-            mails::put_notice(
-                &mut transaction,
-                mails::MailKind::PasswordChanged,
-                &id,
-                ending.now,
-            )
-            .await?;
-        }
+        mails::put_notice(
+            &mut transaction,
+            mails::MailKind::PasswordChanged,
+            &id,
+            ending.now,
+            share,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -220,3 +220,26 @@ async fn a_link_that_verifies_resets_no_password_and_the_reverse() {
         .await;
     problem(answer, StatusCode::BAD_REQUEST, "link_refused").await;
 }
+
+#[tokio::test]
+async fn mails_of_one_account_fill_a_sixteenth_of_the_queue_and_no_more() {
+    for (queue, second) in [
+        (32, StatusCode::SERVICE_UNAVAILABLE),
+        (48, StatusCode::ACCEPTED),
+    ] {
+        let mailbox = Mailbox::start();
+        mailbox.set_down(true);
+        let service = Service::start_with(|settings| {
+            mailbox.configure(settings);
+            settings.mail.queue = queue;
+        })
+        .await;
+        // A mail of each waits.
+        let alice = register(&service, "alice", "alice@example.org").await;
+        let bob = register(&service, "bob", "bob@example.org").await;
+        let ask = async |login, email| change(&service, login, PASSWORD, email).await.status();
+        assert_eq!(ask(&alice, "one@example.org").await, StatusCode::ACCEPTED);
+        assert_eq!(ask(&alice, "two@example.org").await, second);
+        assert_eq!(ask(&bob, "three@example.org").await, StatusCode::ACCEPTED);
+    }
+}

@@ -36,6 +36,7 @@ mod exchange;
 mod failure;
 mod import;
 mod login_proofs;
+mod mail_shares;
 mod outbox;
 mod passkeys;
 mod refresh_tokens;

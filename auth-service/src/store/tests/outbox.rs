@@ -7,7 +7,8 @@ use super::{OwnStore, conformance::account};
 use crate::{
     credentials::{email::Email, hash::StoredHash},
     store::{
-        Added, Destination, EndReason, Ending, Link, LinkPurpose, NewLink, Store, Verified,
+        Added, Destination, EmailChange, EndReason, Ending, Link, LinkPurpose, NewLink, Store,
+        Verified,
         event::{Event, EventKind},
     },
     vault::Hash,
@@ -24,9 +25,9 @@ super::on_both!(
     what_has_expired_is_removed_and_named,
 );
 
-const NOW: i64 = 1_000;
+pub(super) const NOW: i64 = 1_000;
 
-fn link(id: &str, email: &str) -> NewLink {
+pub(super) fn link(id: &str, email: &str) -> NewLink {
     NewLink {
         id: id.to_owned(),
         hash: Hash::of(id),
@@ -36,7 +37,7 @@ fn link(id: &str, email: &str) -> NewLink {
     }
 }
 
-fn ending() -> Ending<'static> {
+pub(super) fn ending() -> Ending<'static> {
     Ending {
         reason: EndReason::PasswordChanged,
         now: NOW + 1,
@@ -46,7 +47,7 @@ fn ending() -> Ending<'static> {
 }
 
 /// Adds an account that has this verified address.
-async fn add(own: &OwnStore, name: &str, email: &str) {
+pub(super) async fn add(own: &OwnStore, name: &str, email: &str) {
     let mut new = account(name, name, name);
     new.email = Some(Email::parse(email).expect("an address"));
     new.profile.email_verified = Some(true);
@@ -71,7 +72,7 @@ fn shown(email: &str) -> Option<(String, bool)> {
 }
 
 /// Returns the kinds and receivers of the mails that are due, in order.
-async fn mails(own: &OwnStore) -> Vec<(String, Option<String>)> {
+pub(super) async fn mails(own: &OwnStore) -> Vec<(String, Option<String>)> {
     let due = own.due_messages(Destination::Mail, false, NOW, 100).await;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let read = |payload: &str| {
@@ -171,7 +172,7 @@ async fn another_address_is_told_to_the_old_one_and_the_newer_link_counts(own: O
         let asked = own
             .request_email_change(&account, 0, &link, &format!("{id} notice"))
             .await;
-        assert!(asked.expect("a write"));
+        assert_eq!(asked.expect("a write"), EmailChange::Asked);
     }
     let notice = told("email_change_requested", "Alice@example.org");
     let expected = [told("verify_email", "newer@example.org"), notice];
@@ -186,7 +187,7 @@ async fn another_address_is_told_to_the_old_one_and_the_newer_link_counts(own: O
     let wrong = own
         .request_email_change(&account, 1, &link("x", "x@example.org"), "y")
         .await;
-    assert!(!wrong.expect("a write"));
+    assert_eq!(wrong.expect("a write"), EmailChange::AccountChanged);
     let found = find(&own, LinkPurpose::VerifyEmail, "newer")
         .await
         .expect("a link");
@@ -202,7 +203,7 @@ async fn another_address_is_told_to_the_old_one_and_the_newer_link_counts(own: O
     let asked = own
         .request_email_change(&account, 0, &link("same", "Newer@example.org"), "z")
         .await;
-    assert!(asked.expect("a write"));
+    assert_eq!(asked.expect("a write"), EmailChange::Asked);
     assert_eq!(
         mails(&own).await.last(),
         Some(&told("verify_email", "Newer@example.org"))
