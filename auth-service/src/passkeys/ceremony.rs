@@ -1,7 +1,7 @@
 //! The two ceremonies of Web Authentication, registration and authentication (sections 7.1 and 7.2), as
 //! functions of their inputs: no request, no database.
 
-use std::time::SystemTime;
+use std::{ops::RangeInclusive, time::SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -32,7 +32,7 @@ use webauthn_rp::{
 use crate::{
     clock::seconds_since_epoch,
     config::RelyingParty,
-    store::{Account, Passkey, SpentChallenge},
+    store::{Account, LoginRequirements, Passkey, SpentChallenge},
     vault::{Hash, Purpose, Vault},
 };
 
@@ -42,6 +42,10 @@ const HANDLE_BYTES: usize = 32;
 /// Time for which a spent challenge is kept after its end, in seconds: longer than a request takes that was
 /// verified before, and than the clocks of two issuers differ.
 const KEPT_SECS: i64 = 600;
+
+/// Accepted sizes of an RSA key, in bits. The library takes up to 16,384, whose signatures take sixteen times
+/// as long to verify.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
 /// Separates user handles from other hashes of an account's id.
 const HANDLE_LABEL: &str = "latchkey passkey user ";
@@ -81,7 +85,8 @@ pub(super) struct Verified {
 /// The reason why an answer is refused. It is logged, and not told.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
-    /// The state was made for somebody else or another ceremony, or was changed.
+    /// The state was made for somebody else or another ceremony, or was changed, or the password or the second
+    /// factor of the account has changed since.
     #[error("the state is not of this ceremony")]
     State,
     /// The answer breaks a rule of Web Authentication.
@@ -90,21 +95,29 @@ pub(super) enum Refusal {
     /// Anybody can sign for the key.
     #[error("the public key is of small order")]
     SmallOrder,
+    /// Each verification with the key is costly, or the key is weak.
+    #[error("the RSA key does not have 2048 to 4096 bits")]
+    RsaBits,
     /// The stored passkey cannot be read.
     #[error("the stored passkey cannot be read")]
     Stored,
 }
 
-/// The purposes of a state: the first enrols a passkey for an account, the second signs anybody in.
+/// The purposes of a state: the first enrols a passkey for an account, as long as a login to it needs the same
+/// proofs; the second signs anybody in.
 enum Ceremony<'a> {
-    Enrolment(&'a str),
+    Enrolment(&'a str, LoginRequirements),
     Login,
 }
 
 impl Ceremony<'_> {
     fn owner(&self) -> String {
         match self {
-            Self::Enrolment(user_id) => format!("enrolment {user_id}"),
+            Self::Enrolment(user_id, requirements) => {
+                let version = requirements.password_version.unwrap_or_default();
+                let codes = u8::from(requirements.has_second_factor);
+                format!("enrolment {user_id} {version} {codes}")
+            }
             Self::Login => "login".to_owned(),
         }
     }
@@ -139,11 +152,13 @@ impl PartialEq<Origin<'_>> for Allowed<'_> {
     }
 }
 
-/// Starts the enrolment of a passkey for an account that has `present` ones.
+/// Starts the enrolment of a passkey for an account that has `present` ones, and whose owner has shown the
+/// proofs of `requirements`.
 pub(super) fn start_enrolment(
     party: &RelyingParty,
     vault: &Vault,
     account: &Account,
+    requirements: LoginRequirements,
     present: &[Passkey],
 ) -> anyhow::Result<Started> {
     let handle = handle_of(&account.id)?;
@@ -163,18 +178,19 @@ pub(super) fn start_enrolment(
     options.extensions.cred_protect = CredProtect::None;
     let started = options.start_ceremony();
     let (server, client) = started.map_err(|error| anyhow!("{error}"))?;
-    Ceremony::Enrolment(&account.id).seal(vault, &server.encode()?, &client)
+    Ceremony::Enrolment(&account.id, requirements).seal(vault, &server.encode()?, &client)
 }
 
-/// Verifies the answer to an enrolment.
+/// Verifies the answer to an enrolment of an account to which a login needs the proofs of `requirements` now.
 pub(super) fn finish_enrolment(
     party: &RelyingParty,
     vault: &Vault,
     user_id: &str,
+    requirements: LoginRequirements,
     state: &str,
     answer: &Registration,
 ) -> Result<Enrolled, Refusal> {
-    let state = Ceremony::Enrolment(user_id).open(vault, state)?;
+    let state = Ceremony::Enrolment(user_id, requirements).open(vault, state)?;
     let state = RegistrationServerState::<HANDLE_BYTES>::decode(&state);
     let state = state.map_err(|_| Refusal::State)?;
     let challenge = spent(&state)?;
@@ -188,6 +204,9 @@ pub(super) fn finish_enrolment(
     let verified = verified.map_err(|error| Refusal::Answer(error.to_string()))?;
     if is_of_small_order(verified.static_state().credential_public_key) {
         return Err(Refusal::SmallOrder);
+    }
+    if !has_accepted_size(verified.static_state().credential_public_key) {
+        return Err(Refusal::RsaBits);
     }
     let Ok(public_key) = verified.static_state().encode();
     let Ok(state) = verified.dynamic_state().encode();
@@ -276,6 +295,17 @@ fn is_of_small_order(key: UncompressedPubKey<'_>) -> bool {
     let point = key.into_inner().try_into().ok();
     let key = point.and_then(|point| VerifyingKey::from_bytes(point).ok());
     key.is_none_or(|key| key.is_weak())
+}
+
+/// Returns whether a public key of RSA has [`RSA_BITS`]; any other key has one size.
+fn has_accepted_size(key: UncompressedPubKey<'_>) -> bool {
+    let UncompressedPubKey::Rsa(key) = key else {
+        return true;
+    };
+    let modulus = key.n();
+    let leading_zeros = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = modulus.len() * 8 - leading_zeros as usize;
+    RSA_BITS.contains(&bits)
 }
 
 /// Returns the challenge of a ceremony as one that is answered now.

@@ -20,7 +20,7 @@ use crate::{
     ids::random_id,
     second_factor,
     state::AppState,
-    store::{NewPasskey, PasskeyAdded},
+    store::{LoginRequirements, NewPasskey, PasskeyAdded},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -112,16 +112,20 @@ pub(crate) async fn post_enrolment_options(
         body.password,
         body.device_token,
     )?;
-    attempt.judge(&state.judge()).await?;
+    let judged = attempt.judge(&state.judge()).await?;
     let account = &current_user.account;
     // A passkey signs in without a code, so whoever adds one needs a code.
-    if second_factor::is_confirmed(&state, &account.id).await? {
+    if judged.has_second_factor {
         let code = body.code.ok_or(ApiError::CodeRefused)?;
         second_factor::use_code(&state, &account.id, &code, now).await?;
     }
     let present = state.store().list_passkeys(&account.id).await?;
     let ring = state.ring();
-    let started = ceremony::start_enrolment(&party, &ring.vault, account, &present)?;
+    let shown = LoginRequirements {
+        password_version: Some(judged.password_version),
+        has_second_factor: judged.has_second_factor,
+    };
+    let started = ceremony::start_enrolment(&party, &ring.vault, account, shown, &present)?;
     Ok(HttpResponse::Ok().json(Options::of(started)))
 }
 
@@ -154,13 +158,17 @@ pub(crate) async fn post_passkey(
     let answer = answer.map_err(|_| no_credential())?;
     let user_id = &current_user.account.id;
     let ring = state.ring();
-    let enrolled = ceremony::finish_enrolment(&party, &ring.vault, user_id, &body.state, &answer);
+    let needed = state.store().find_login_requirements(user_id).await?;
+    let sealed = &body.state;
+    let enrolled =
+        ceremony::finish_enrolment(&party, &ring.vault, user_id, needed, sealed, &answer);
     let enrolled = enrolled.map_err(|refusal| refuse(user_id, &refusal))?;
     let id = random_id()?;
     let new = NewPasskey {
         id: &id,
         credential_id: &enrolled.credential_id,
         user_id,
+        requirements: needed,
         name,
         transports: enrolled.transports,
         public_key: &enrolled.public_key,

@@ -10,6 +10,7 @@ use super::{
     event::{Event, EventKind},
     login_proofs::{SpentChallenge, spend_challenge},
     mails::{self, MailKind},
+    passwords::{LoginRequirements, find_requirements},
     transaction::Transaction,
 };
 
@@ -45,6 +46,9 @@ pub struct NewPasskey<'a> {
     pub credential_id: &'a [u8],
     /// The account.
     pub user_id: &'a str,
+    /// Proofs that a login to the account needed when the enrolment was verified. The passkey is not written
+    /// when they are others by now.
+    pub requirements: LoginRequirements,
     /// The name that its owner gives it.
     pub name: &'a str,
     /// The ways in which browsers reach the authenticator, as a set of bits.
@@ -60,7 +64,8 @@ pub struct NewPasskey<'a> {
 pub enum PasskeyAdded {
     /// The passkey was written.
     Fine,
-    /// The challenge was answered before, or the account was deleted.
+    /// The challenge was answered before, or the account was deleted, or its password or second factor has
+    /// changed.
     Refused,
     /// An account has this credential.
     Taken,
@@ -83,8 +88,11 @@ impl Store {
     ) -> Result<PasskeyAdded, StoreError> {
         let share = self.notice_share().await?;
         let mut transaction = self.begin().await?;
-        // The row of the account keeps a second enrolment out until this one is counted.
-        if !lock_account(&mut transaction, new.user_id).await? {
+        // The row of the account keeps a second enrolment out until this one is counted, and a change of the
+        // password or the second factor.
+        if !lock_account(&mut transaction, new.user_id).await?
+            || find_requirements(&mut transaction, new.user_id).await? != new.requirements
+        {
             return Ok(PasskeyAdded::Refused);
         }
         let count: i64 = on_transaction!(&mut transaction, |connection| {

@@ -9,6 +9,7 @@ use super::{
     event::EventKind,
     mails,
     session_ends::{self, Ending, SessionFilter},
+    transaction::Transaction,
 };
 use crate::credentials::hash::StoredHash;
 
@@ -21,6 +22,10 @@ pub struct LoginRequirements {
     pub has_second_factor: bool,
 }
 
+const REQUIREMENTS: &str = "select (select password_version from users where id = $1) as password_version, \
+            exists (select 1 from totp_secrets \
+                    where user_id = $1 and confirmed_at is not null) as has_second_factor";
+
 impl Store {
     /// Returns the proofs that a login to an account needs now. The query has one row whether or not there is such
     /// an account, so that it takes the same time.
@@ -29,14 +34,10 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn find_login_requirements(&self, id: &str) -> Result<LoginRequirements, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select (select password_version from users where id = $1) as password_version, \
-                    exists (select 1 from totp_secrets \
-                            where user_id = $1 and confirmed_at is not null) as has_second_factor",
-        )
-        .bind(id)
-        .fetch_one(pool)
-        .await?))
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(REQUIREMENTS)
+            .bind(id)
+            .fetch_one(pool)
+            .await?))
     }
 
     /// Sets the hash of another password and ends the account's sessions, except those that `keep`
@@ -161,4 +162,17 @@ impl Store {
         transaction.commit().await?;
         Ok(true)
     }
+}
+
+/// Returns the proofs that a login to an account needs, which a transaction has locked.
+pub(super) async fn find_requirements(
+    transaction: &mut Transaction,
+    id: &str,
+) -> Result<LoginRequirements, StoreError> {
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query_as(REQUIREMENTS)
+            .bind(id)
+            .fetch_one(connection)
+            .await?
+    }))
 }

@@ -38,6 +38,8 @@ pub(crate) struct Authenticator {
     pub(crate) claimed_algorithm: Option<u8>,
     /// The point that stands in the public key for EdDSA, if it is another one.
     pub(crate) claimed_point: Option<[u8; 32]>,
+    /// The modulus of a public key for RS256 that stands in the place of the own key.
+    pub(crate) claimed_modulus: Option<Vec<u8>>,
 }
 
 impl Authenticator {
@@ -66,6 +68,7 @@ impl Authenticator {
             counter: 1,
             claimed_algorithm: None,
             claimed_point: None,
+            claimed_modulus: None,
         }
     }
 
@@ -80,8 +83,11 @@ impl Authenticator {
         data.extend(&self.credential_id);
         data.extend(self.public_key());
         // {"fmt": "none", "attStmt": {}, "authData": data} in CBOR.
-        let mut attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData\x58".to_vec();
-        attestation.push(u8::try_from(data.len()).expect("a length"));
+        let mut attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData".to_vec();
+        match u8::try_from(data.len()) {
+            Ok(length) => attestation.extend([0x58, length]),
+            Err(_) => attestation.extend(long_bytes(&data)),
+        }
         attestation.extend(&data);
         let response = json!({
             "clientDataJSON": encode(&self.client_data("webauthn.create", options)),
@@ -142,6 +148,11 @@ impl Authenticator {
 
     /// The public key as a COSE key (RFC 9053, section 7).
     fn public_key(&self) -> Vec<u8> {
+        if let Some(modulus) = &self.claimed_modulus {
+            let head = b"\xa4\x01\x03\x03\x39\x01\x00\x20";
+            let exponent = b"\x21\x43\x01\x00\x01";
+            return [&head[..], &long_bytes(modulus), modulus, exponent].concat();
+        }
         let (mut key, algorithm_at) = match &self.key {
             Key::Es256(key) => {
                 let point = key.public_key().as_ref();
@@ -161,6 +172,12 @@ impl Authenticator {
         }
         key
     }
+}
+
+/// The head in CBOR of a string of 256 bytes or more.
+fn long_bytes(bytes: &[u8]) -> [u8; 3] {
+    let [high, low] = u16::try_from(bytes.len()).expect("a length").to_be_bytes();
+    [0x59, high, low]
 }
 
 fn text(value: &Value) -> String {

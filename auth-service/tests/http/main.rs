@@ -32,6 +32,7 @@ mod oauth_sessions;
 mod openapi;
 mod outbox;
 mod passkey_attacks;
+mod passkey_enrolments;
 mod passkeys;
 mod password;
 mod races;

@@ -364,7 +364,7 @@ async fn an_answer_after_five_minutes() {
     let started = enrolment(&service, &token).await;
     let mut device = Authenticator::new();
     let credential = device.create(&started["options"]);
-    let owner = format!("enrolment {id}");
+    let owner = format!("enrolment {id} 0 0");
     let late = aged(&service, &owner, &started, 32, 301);
     assert_refused(enrol(&service, &token, &late, &credential).await).await;
     let in_time = aged(&service, &owner, &started, 32, 200);

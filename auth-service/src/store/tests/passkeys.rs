@@ -9,8 +9,8 @@ use super::{
 use crate::{
     ids::random_id,
     store::{
-        LoginProof, NewPasskey, Passkey, PasskeyAdded, SessionStarted, SpentChallenge, Store,
-        UsedPasskey,
+        LoginProof, LoginRequirements, NewPasskey, Passkey, PasskeyAdded, SessionStarted,
+        SpentChallenge, Store, UsedPasskey,
     },
     vault::Hash,
 };
@@ -19,6 +19,7 @@ super::on_both! {
     of_enrolments_at_once_no_more_than_the_most_are_kept,
     of_uses_at_once_one_counts_for_each_challenge_and_each_state,
     a_challenge_is_remembered_until_it_has_expired,
+    an_enrolment_ends_when_the_password_or_the_second_factor_changes,
 }
 
 const MOST: i64 = 3;
@@ -31,7 +32,18 @@ fn challenge(text: &str) -> SpentChallenge {
 }
 
 async fn enrol(store: &Store, id: &str, challenge: SpentChallenge) -> PasskeyAdded {
+    let requirements = store.find_login_requirements("alice").await;
+    enrol_by(store, id, challenge, requirements.expect("a read")).await
+}
+
+async fn enrol_by(
+    store: &Store,
+    id: &str,
+    challenge: SpentChallenge,
+    requirements: LoginRequirements,
+) -> PasskeyAdded {
     let new = NewPasskey {
+        requirements,
         id,
         credential_id: id.as_bytes(),
         user_id: "alice",
@@ -127,4 +139,25 @@ async fn a_challenge_is_remembered_until_it_has_expired(own: OwnStore) {
     let remove = async |now| own.remove_expired(now, 0, 10).await.expect("a write");
     assert_eq!((remove(NOW + 299).await, again().await), (0, false));
     assert_eq!((remove(NOW + 300).await, again().await), (1, true));
+}
+
+/// The change comes between the verification of the answer and the write.
+async fn an_enrolment_ends_when_the_password_or_the_second_factor_changes(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    for (number, change) in [
+        "update users set password_version = password_version + 1",
+        "insert into totp_secrets (user_id, sealed, created_at, confirmed_at) \
+         select user_id, hash, 1, 1 from sessions, refresh_tokens",
+        "delete from totp_secrets",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seen = own.find_login_requirements("alice").await.expect("a read");
+        own.try_execute(change).await.expect(change);
+        let id = format!("phone {number}");
+        let refused = enrol_by(&own, &id, challenge(&id), seen).await;
+        assert_eq!(refused, PasskeyAdded::Refused, "{change}");
+        assert_eq!(enrol(&own, &id, challenge(&id)).await, PasskeyAdded::Fine);
+    }
 }
