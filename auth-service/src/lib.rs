@@ -27,6 +27,7 @@ pub mod guard;
 pub mod health;
 pub mod ids;
 pub mod keys;
+mod listener;
 pub mod login;
 mod mail;
 mod mail_request;

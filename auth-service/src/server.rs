@@ -2,10 +2,16 @@
 
 use std::{
     net::{IpAddr, TcpListener},
+    sync::Arc,
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web};
+use actix_web::{
+    App,
+    dev::{Server, ServerHandle},
+    middleware::from_fn,
+    web,
+};
 use anyhow::Context as _;
 use tokio::{
     sync::{oneshot, watch},
@@ -13,8 +19,15 @@ use tokio::{
 };
 
 use crate::{
-    admin, background, config::Config, guard::connections::ConnectionLimit, observe::observe,
-    public_path::strip_public_path, routes, state::AppState, store::Store,
+    admin, background,
+    config::Config,
+    guard::connections::ConnectionLimit,
+    listener::{self, Connections},
+    observe::observe,
+    public_path::strip_public_path,
+    routes,
+    state::AppState,
+    store::Store,
 };
 
 /// Maximum time after the drain in which the server ends, before it is left behind.
@@ -68,22 +81,21 @@ pub(crate) async fn serve_and_tell(
         }
     };
     let most = settings.limits.connections_per_address;
-    let connections = ConnectionLimit::new(most, &settings.trusted_proxies);
-    let (stopping, stopped) = oneshot::channel();
-    let shutdown = drain_after(shutdown, state, stopping);
-    let server = HttpServer::new(factory)
-        .workers(settings.worker_count())
-        .on_connect(move |io, extensions| connections.on_connect(io, extensions))
-        .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
-        .keep_alive(Duration::from_secs(settings.keep_alive_secs))
+    let limit = ConnectionLimit::new(most, &settings.trusted_proxies);
+    let connections = Connections {
+        limit: Arc::new(limit),
+        header_deadline: Duration::from_secs(settings.header_deadline_secs),
+        keep_alive: Duration::from_secs(settings.keep_alive_secs),
         // A client that has gone takes its request with it, and its place in the password queue.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(settings.shutdown_secs)
-        .shutdown_signal(shutdown);
-    let server = match certificate {
-        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config()?),
-        None => server.listen(listener),
+        serves_half_closed: false,
     };
+    let (stopping, stopped) = oneshot::channel();
+    let server = Server::build()
+        .workers(settings.worker_count())
+        .shutdown_timeout(settings.shutdown_secs)
+        .shutdown_signal(drain_after(shutdown, state, stopping));
+    let tls = certificate.map(|certificate| certificate.server_config());
+    let server = listener::listen(server, listener, tls.transpose()?, connections, factory);
     let server = server.context("cannot listen")?.run();
     ready()?;
 

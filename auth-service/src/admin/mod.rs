@@ -1,16 +1,21 @@
 //! The operator's listener: metrics and health for a monitor, and the HTTP API for accounts, which takes
 //! the token of a client. Visitors must not reach it.
 
-use std::{net::SocketAddr, net::TcpListener, time::Duration};
+use std::{net::SocketAddr, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{
-    App, HttpResponse, HttpServer, dev::ServerHandle, http::header, middleware::from_fn, web,
+    App, HttpResponse,
+    dev::{Server, ServerHandle},
+    http::header,
+    middleware::from_fn,
+    web,
 };
 use anyhow::Context as _;
 
 use crate::{
     error::ApiError,
     guard::connections::ConnectionLimit,
+    listener::{self, Connections},
     metrics::{Gauges, METRICS_TYPE},
     observe::observe,
     routes::answer_headers,
@@ -58,15 +63,18 @@ pub(crate) fn start(
     };
     let settings = own.settings();
     let most = MAXIMUM_CONNECTIONS_PER_ADDRESS;
-    let connections = ConnectionLimit::new(most, &settings.trusted_proxies);
-    let server = HttpServer::new(factory)
+    let limit = ConnectionLimit::new(most, &settings.trusted_proxies);
+    let connections = Connections {
+        limit: Arc::new(limit),
+        header_deadline: Duration::from_secs(settings.header_deadline_secs),
+        keep_alive: Duration::from_secs(settings.keep_alive_secs),
+        serves_half_closed: true,
+    };
+    let server = Server::build()
         .workers(1)
-        .on_connect(move |io, extensions| connections.on_connect(io, extensions))
-        .client_request_timeout(Duration::from_secs(settings.header_deadline_secs))
-        .keep_alive(Duration::from_secs(settings.keep_alive_secs))
-        .max_connections(MAXIMUM_CONNECTIONS)
-        .disable_signals()
-        .listen(listener)
+        .max_concurrent_connections(MAXIMUM_CONNECTIONS)
+        .disable_signals();
+    let server = listener::listen(server, listener, None, connections, factory)
         .context("cannot listen for the operator")?
         .run();
     let handle = server.handle();

@@ -5,13 +5,11 @@
 //! the end of its handshake, which has three seconds.
 
 use std::{
-    any::Any,
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Shutdown},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{dev::Extensions, rt::net::TcpStream};
 use ipnet::IpNet;
 use shared_claims::address::{AddressKey, is_trusted};
@@ -45,10 +43,7 @@ impl ConnectionLimit {
     }
 
     /// Counts a connection until its end, or shuts its socket down. Called once for each connection.
-    pub(crate) fn on_connect(&self, connection: &dyn Any, extensions: &mut Extensions) {
-        let Some(socket) = socket_of(connection) else {
-            return;
-        };
+    pub(crate) fn on_connect(&self, socket: &TcpStream, extensions: &mut Extensions) {
         // An address that is not known belongs to a client that has gone.
         let Ok(peer) = socket.peer_addr() else {
             return;
@@ -90,15 +85,6 @@ impl Drop for Counted {
             }
         }
     }
-}
-
-/// Returns the socket under a connection, with TLS or without.
-fn socket_of(connection: &dyn Any) -> Option<&TcpStream> {
-    let under_tls = || {
-        let tls = connection.downcast_ref::<TlsStream<TcpStream>>()?;
-        Some(tls.get_ref().0)
-    };
-    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 #[cfg(test)]

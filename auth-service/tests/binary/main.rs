@@ -3,6 +3,7 @@
 mod accounts;
 mod crash;
 mod fixture;
+mod memory;
 mod redis;
 mod reload;
 mod secret;

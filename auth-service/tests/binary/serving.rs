@@ -16,7 +16,7 @@ use crate::fixture::{Outcome, SECRET, Workbench};
 /// A binary that serves, and the address that it printed. The process is killed when the value is dropped.
 pub(crate) struct Serving {
     pub(crate) child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Serving {
@@ -259,24 +259,26 @@ fn an_account_made_while_it_runs_signs_in_and_nothing_secret_is_logged() {
 }
 
 #[test]
-fn who_hangs_up_leaves_the_queue() {
+fn who_hangs_up_leaves_the_queue_with_the_requests_behind() {
     let bench = Workbench::new();
     let settings = [
         ("AUTH__PASSWORD__THREADS", "1"),
         ("AUTH__LIMITS__WAITING_PER_ADDRESS", "100"),
         ("AUTH__LIMITS__LOGINS_PER_NAME", "100"),
     ];
-    let serving = Serving::start_with(&bench, &settings);
-    let waiting: Vec<_> = (0..12)
-        .map(|_| serving.send(&login("nobody", "open-sesame")))
-        .collect();
-    drop(waiting);
-    let answer = serving.ask(&login("nobody", "open-sesame"));
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-    let log = serving.end_by("TERM").stderr;
-    // The first of them may have been at work already.
-    let answered = log.matches("outcome=\"unknown_user\"").count();
-    assert!((1..6).contains(&answered), "{answered} of 13 were answered");
+    for requests in [1, 4] {
+        let serving = Serving::start_with(&bench, &settings);
+        let login = login("nobody", "open-sesame");
+        let pipeline = login.replace("close", "keep-alive").repeat(requests);
+        let waiting: Vec<_> = (0..12).map(|_| serving.send(&pipeline)).collect();
+        drop(waiting);
+        let answer = serving.ask(&login);
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let log = serving.end_by("TERM").stderr;
+        // The first of them may have been at work already.
+        let answered = log.matches("outcome=\"unknown_user\"").count();
+        assert!((1..6).contains(&answered), "{answered} were answered");
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod passkey_attacks;
 mod passkey_enrolments;
 mod passkeys;
 mod password;
+mod pipeline;
 mod races;
 mod receiver;
 mod refresh;
