@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
@@ -32,8 +32,16 @@ const DECOYS_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval at which keys are read again that another process may have changed.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the tasks; they end when `stopping` turns true.
-pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
+/// Starts the tasks; they end when `stopping` turns true. A SIGHUP counts from now on.
+///
+/// # Errors
+///
+/// When SIGHUP cannot be caught.
+pub(crate) fn start(
+    state: &Arc<AppState>,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<()>> {
+    let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     let mut tasks = JoinSet::new();
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { report("outbox", outbox::run(own.delivery(), stop).await) });
@@ -44,10 +52,10 @@ pub(crate) fn start(state: &Arc<AppState>, stopping: &watch::Receiver<bool>) -> 
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { refresh_decoys_until(&own, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
-    tasks.spawn(async move { report("reload", reload_until(&own, stop).await) });
+    tasks.spawn(async move { reload_until(&own, hangup, stop).await });
     let (own, stop) = (Arc::clone(state), stopping.clone());
     tasks.spawn(async move { connect_redis_until(&own, stop).await });
-    tasks
+    Ok(tasks)
 }
 
 /// Looks after the keys, every second.
@@ -87,12 +95,11 @@ async fn refresh_decoys_until(state: &AppState, mut stopping: watch::Receiver<bo
 }
 
 /// Reads the secrets again at each SIGHUP. Nobody is dropped, whatever they say.
-async fn reload_until(state: &AppState, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+async fn reload_until(state: &AppState, mut hangup: Signal, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = hangup.recv() => {}
-            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            _ = stopping.wait_for(|stop| *stop) => return,
         }
         reload(state).await;
     }

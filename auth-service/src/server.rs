@@ -66,7 +66,7 @@ pub(crate) async fn serve_and_tell(
     let admin = admin.map(|address| admin::start(address, state.clone()));
     let admin = admin.transpose()?;
     let (stop_tasks, tasks_stopped) = watch::channel(false);
-    let tasks = background::start(&state, &tasks_stopped);
+    let tasks = background::start(&state, &tasks_stopped)?;
 
     let factory = {
         let state = state.clone();
