@@ -30,6 +30,8 @@ test("an order is placed, entered by its owner alone, and announced", async (t) 
   const [news, meta] = await ordered;
   assert.deepEqual(news, { order, item: "tea" });
   assert.deepEqual(meta.from, { sub: "backend:shop" });
+  const label = Buffer.from([0, 1, 254, 255]);
+  assert.deepEqual(await acknowledged(alice, "shop:label", label), ["printed", label]);
   const refused = { ok: false, error: "this is not your order" };
   assert.deepEqual(await acknowledged(bob, "shop:enter", order), [refused]);
   const again = await connected(t, "alice", required("ALICE_PASSWORD"));

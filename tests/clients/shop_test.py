@@ -32,6 +32,9 @@ class Shop(unittest.TestCase):
                 event, data, meta = news.get(timeout=DEADLINE_SECS)
                 self.assertEqual((event, data), ("ordered", {"order": order, "item": "tea"}))
                 self.assertEqual(meta["from"], {"sub": "backend:shop"})
+                label = bytes([0, 1, 254, 255])
+                printed = alice.call("shop:label", label, timeout=DEADLINE_SECS)
+                self.assertEqual(tuple(printed), ("printed", label))
                 refused = {"ok": False, "error": "this is not your order"}
                 self.assertEqual(bob.call("shop:enter", order, timeout=DEADLINE_SECS), refused)
                 self.assertEqual(alice.call("shop:enter", order, timeout=DEADLINE_SECS), {"ok": True})
