@@ -37,6 +37,6 @@ pub use axum;
 pub use socketioxide;
 
 pub use crate::{
-    app::{App, serve},
+    app::{App, own_app, serve},
     connect::{SessionRef, guard},
 };

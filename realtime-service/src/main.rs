@@ -17,7 +17,7 @@ use realtime_service::{
     config::{Config, ConfigError, KeySource, load_keys},
     http::health,
     metrics::Metrics,
-    serve, telemetry,
+    own_app, telemetry,
 };
 use tokio::{
     net::TcpSocket,
@@ -170,9 +170,9 @@ async fn run(config: Config, keys: KeySource) -> anyhow::Result<()> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    // Whoever asks for the secrets to be read again before the gateway is up must not end it.
-    let _ = signal(SignalKind::hangup())?;
     let scheme = if config.tls.is_on() { "https" } else { "http" };
+    // From here on a SIGHUP does not end the gateway, and is not lost.
+    let app = own_app(config, keys)?;
     writeln!(std::io::stdout(), "listening on {scheme}://{address}")?;
     let shutdown = async move {
         tokio::select! {
@@ -180,7 +180,7 @@ async fn run(config: Config, keys: KeySource) -> anyhow::Result<()> {
             _ = interrupted.recv() => {}
         }
     };
-    serve(config, keys, listener, shutdown).await
+    app.serve(listener, shutdown).await
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -13,7 +13,10 @@ use anyhow::Context;
 use axum::Router;
 use futures_util::future::OptionFuture;
 use socketioxide::{ParserConfig, extract::SocketRef, handler::ConnectHandler as _};
-use tokio::task::JoinSet;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -61,15 +64,21 @@ pub struct App {
     io: socketioxide::SocketIo,
     engine: Option<Engine<SocketIo<EngineClients>>>,
     routes: Router,
+    hangup: Signal,
 }
 
 impl App {
     /// A gateway that accepts the tokens of the issuers in `config`; the keys of our own come from
-    /// `keys`. It has no namespace yet.
+    /// `keys`. It has no namespace yet. From now on SIGHUP has secrets and certificates read again, as soon as
+    /// it serves.
     ///
     /// # Errors
     ///
-    /// When a setting cannot work, or the keys or the file of revocations cannot be used.
+    /// When a setting cannot work, or the keys, the file of revocations or SIGHUP cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
     pub fn new(config: Config, keys: KeySource) -> anyhow::Result<Self> {
         config.check()?;
         // The only failure is that a provider is installed already.
@@ -83,6 +92,7 @@ impl App {
             io,
             engine: None,
             routes: Router::new(),
+            hangup: signal(SignalKind::hangup()).context("cannot catch SIGHUP")?,
         })
     }
 
@@ -153,6 +163,7 @@ impl App {
             io,
             engine,
             routes,
+            hangup,
         } = self;
         warn_if_exposed(&config, &listener);
         let certificate = Certificate::open(&config.tls)?;
@@ -175,7 +186,8 @@ impl App {
         let entrance = Entrance::new(gate, router);
         let stop = CancellationToken::new();
         let others = listen_for_others(&config, &state, (tls.clone(), &stop)).await?;
-        let mut tasks = run_maintenance(&state, certificate);
+        let mut tasks = run_maintenance(&state);
+        tasks.spawn(reload_at(hangup, state.clone(), certificate));
         if let Some(engine) = engine.clone() {
             tasks.spawn(async move { engine.run().await });
         }
@@ -224,6 +236,19 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    own_app(config, keys)?.serve(listener, shutdown).await
+}
+
+/// The gateway with Latchkey's own rooms, events and page.
+///
+/// # Errors
+///
+/// See [`App::new`].
+///
+/// # Panics
+///
+/// Outside of a Tokio runtime.
+pub fn own_app(config: Config, keys: KeySource) -> anyhow::Result<App> {
     let page = console::routes(&config.issuer);
     let is_on_engine = config.carrier == Carrier::Engine;
     let app = App::new(config, keys)?.with_routes(page);
@@ -232,7 +257,7 @@ pub async fn serve(
         false => app,
     };
     app.io().ns("/", guard(welcome).with(register_events));
-    app.serve(listener, shutdown).await
+    Ok(app)
 }
 
 /// Registers the gateway's events before CONNECT is acknowledged.
@@ -274,7 +299,7 @@ async fn listen_for_others(
 }
 
 /// Starts the tasks that run beside the listener for as long as it serves.
-fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>) -> JoinSet<()> {
+fn run_maintenance(state: &Arc<AppState>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let timers = state.transport.timers.clone();
     tasks.spawn(async move { timers.run().await });
@@ -291,27 +316,27 @@ fn run_maintenance(state: &Arc<AppState>, certificate: Option<Arc<Certificate>>)
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.revocations.run_maintenance().await });
     let sessions = state.sessions.clone();
-    tasks.spawn(async move {
-        if let Err(error) = sessions.keys.tend().await {
-            tracing::error!("the keys are not looked after: {error:#}");
-        }
-    });
-    let sessions = state.sessions.clone();
-    tasks.spawn(async move {
-        if let Err(error) = sessions.back_ends.tend().await {
-            tracing::error!("the secrets of back ends are not looked after: {error:#}");
-        }
-    });
+    tasks.spawn(async move { sessions.keys.tend().await });
     let sessions = state.sessions.clone();
     tasks.spawn(async move { sessions.back_ends.deliver().await });
-    if let Some(certificate) = certificate {
-        tasks.spawn(async move {
-            if let Err(error) = certificate.tend().await {
-                tracing::error!("the certificate is not looked after: {error:#}");
-            }
-        });
-    }
     tasks
+}
+
+/// Reads secrets and the certificate again at each SIGHUP, each for itself; never returns.
+async fn reload_at(
+    mut hangup: Signal,
+    state: Arc<AppState>,
+    certificate: Option<Arc<Certificate>>,
+) {
+    while hangup.recv().await.is_some() {
+        state.sessions.keys.reload();
+        state.sessions.back_ends.reload_secrets();
+        match certificate.as_ref().map(|certificate| certificate.reload()) {
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::error!("the certificate is left as it was: {error:#}"),
+            None => {}
+        }
+    }
 }
 
 /// Tokens cross the network in the clear when nothing in front of us does TLS.

@@ -24,10 +24,8 @@ mod signature;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     admission::Admitter,
@@ -231,22 +229,14 @@ impl BackEnds {
         self.admitters.of(namespace).is_some()
     }
 
-    /// Reads the secrets of all back ends again at each SIGHUP, until it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When SIGHUP cannot be caught.
-    pub async fn tend(&self) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
-        loop {
-            hangup.recv().await;
-            for back_end in &self.all {
-                let backend = back_end.name();
-                match back_end.reload_secrets() {
-                    Ok(()) => tracing::info!(backend, "the secrets were read again"),
-                    Err(problem) => {
-                        tracing::error!(backend, problem, "the secrets are left as they were");
-                    }
+    /// Reads the secrets of all back ends again. One that cannot be used is logged, and left as it was.
+    pub fn reload_secrets(&self) {
+        for back_end in &self.all {
+            let backend = back_end.name();
+            match back_end.reload_secrets() {
+                Ok(()) => tracing::info!(backend, "the secrets were read again"),
+                Err(problem) => {
+                    tracing::error!(backend, problem, "the secrets are left as they were");
                 }
             }
         }

@@ -4,7 +4,6 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -43,22 +42,6 @@ impl Certificate {
             provider,
             key: ArcSwap::from_pointee(key),
         })))
-    }
-
-    /// Reads the files again at each SIGHUP, until it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When SIGHUP cannot be caught.
-    pub async fn tend(&self) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
-        loop {
-            hangup.recv().await;
-            match self.reload() {
-                Ok(()) => tracing::info!("the certificate was read again"),
-                Err(error) => tracing::error!("the certificate is left as it was: {error:#}"),
-            }
-        }
     }
 
     /// Reads the files again. Connections that are open keep the certificate they have.

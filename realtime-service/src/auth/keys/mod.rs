@@ -8,13 +8,11 @@ mod report;
 
 use std::{sync::Arc, time::SystemTime};
 
-use anyhow::Context;
 use futures_util::future::join_all;
 use shared_claims::{
     Rejection, TokenRules, UnverifiedToken, VerifiedClaims, VerifiedLogout,
     claims::{API_AUDIENCE, REALTIME_AUDIENCE},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::{
     inspection::{Inspection, Trial},
@@ -163,28 +161,13 @@ impl Keys {
         issuer.map_or(0, |issuer| issuer.maximum_lifetime_secs())
     }
 
-    /// Keeps the keys fresh until it is dropped: at SIGHUP the secrets are read again and the keys of
-    /// every other issuer are fetched again, and what is published is fetched when it is too old.
-    ///
-    /// # Errors
-    ///
-    /// When SIGHUP cannot be caught.
-    pub async fn tend(&self) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
-        let reloading = async {
-            loop {
-                hangup.recv().await;
-                self.reload();
-            }
-        };
-        tokio::join!(
-            reloading,
-            join_all(self.issuers.iter().map(|issuer| issuer.tend()))
-        );
-        Ok(())
+    /// Keeps the keys fresh until it is dropped: what is published is fetched when it is too old.
+    pub async fn tend(&self) {
+        join_all(self.issuers.iter().map(|issuer| issuer.tend())).await;
     }
 
-    fn reload(&self) {
+    /// Reads the secrets again, and has the keys of every other issuer fetched again.
+    pub fn reload(&self) {
         for issuer in &self.issuers {
             issuer.refetch();
         }
