@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::gate::Demand;
 
-/// Maximum number of bytes that are read ahead, so that the end of a client is noticed behind them.
+/// Maximum number of bytes that are read ahead: the end of a client is noticed behind as many.
 const AHEAD_BYTES: usize = 4096;
 
 /// Maximum number of bytes that are dropped at the end of a connection.

@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1 on a bound socket, with TLS or without, for the public listener and the operator's.
 //!
 //! Does what actix-web's `HttpServer` does, over a stream of our own: the memory of a connection is bounded
-//! whatever its client sends ahead.
+//! whatever its client sends ahead. `ConnectionInfo` does not tell TLS, and has no use here.
 
 use std::{
     fmt, io,

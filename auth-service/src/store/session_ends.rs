@@ -187,8 +187,10 @@ pub(super) async fn end_excess(
 ) -> Result<bool, StoreError> {
     let ended: Vec<EndedSession> = on_transaction!(transaction, |connection| {
         sqlx::query_as(
+            // One that ends at the same time without the lock has ended for that reason alone.
             "update sessions set ended_at = $2, end_reason = $3 \
-             where id in (select id from sessions \
+             where ended_at is null and \
+                   id in (select id from sessions \
                           where user_id = $1 and ended_at is null and expires_at > $2 and id <> $4 \
                           order by used_at desc, id limit $5 offset $6) \
              returning id, token_expires_at",

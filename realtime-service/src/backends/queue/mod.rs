@@ -284,7 +284,13 @@ fn work_through(
         }
         match (copied, &committed) {
             (Some(copied), Ok(Some(last))) => copied.tell(*last, told),
-            _ => told.into_iter().for_each(|tell| tell(committed.is_ok())),
+            (copied, _) => {
+                if let (Some(copied), Ok(None)) = (copied, &committed) {
+                    // Which changes the copy lacks is not known until the next transaction.
+                    copied.fall_back();
+                }
+                told.into_iter().for_each(|tell| tell(committed.is_ok()));
+            }
         }
     }
 }

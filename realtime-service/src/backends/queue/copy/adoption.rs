@@ -44,6 +44,8 @@ pub(super) struct Adoption {
     /// The last change that an import made, and the number of rows.
     last: i64,
     rows: usize,
+    /// Number of rows that cannot be read: another version may have written them.
+    unreadable: usize,
 }
 
 impl Default for Adoption {
@@ -52,6 +54,7 @@ impl Default for Adoption {
             rest: FROM_THE_START.to_owned(),
             last: 0,
             rows: 0,
+            unreadable: 0,
         }
     }
 }
@@ -94,9 +97,9 @@ impl QueueCopy {
             let (generation, lapsed) = self.register().await.ok().unzip();
             let is_late = uptime.note(generation, Instant::now()) >= self.cluster.lease();
             for id in lapsed.into_iter().flatten().filter(|_| is_late) {
-                if *id != *self.progress.id() {
-                    // The next round goes on.
-                    let _ = self.adopt(&id, &mut begun).await;
+                if *id != *self.progress.id() && self.adopt(&id, &mut begun).await.is_err() {
+                    // The next round goes on. After an outage the others renew their leases first.
+                    break;
                 }
             }
             sleep(RENEWAL_INTERVAL).await;
@@ -142,7 +145,13 @@ impl QueueCopy {
         if !self.progress.has(adoption.last) {
             return Err(Interrupted);
         }
-        let rows = adoption.rows;
+        let Adoption {
+            rows, unreadable, ..
+        } = *adoption;
+        if unreadable > 0 {
+            // The copy stays for a gateway that can read it, or whose file it is of.
+            return Ok(());
+        }
         if self.release(&keys).await? {
             begun.remove(id);
             self.metrics.queue_adopted();
@@ -194,16 +203,23 @@ impl QueueCopy {
         };
         let name = String::from_utf8_lossy(name).into_owned();
         adoption.rows += page.len() / 2;
+        let lease = keys.lease.clone();
         let imported = self.queue.run(move |store| {
-            for row in page.chunks(2).filter_map(|pair| pair.get(1)) {
+            let mut unreadable = 0;
+            for pair in page.chunks(2) {
+                let [name, row] = pair else { continue };
                 let at = now();
                 if !store.import(row, at, &|draft| complete_lost(draft, at))? {
-                    tracing::error!("a row of an adopted queue cannot be read");
+                    unreadable += 1;
+                    let row = String::from_utf8_lossy(name);
+                    tracing::error!(lease, %row, "a row of an adopted queue cannot be read, and is kept in Redis");
                 }
             }
-            store.last_change()
+            Ok((store.last_change()?, unreadable))
         });
-        adoption.last = imported.await?;
+        let (last, unreadable) = imported.await?;
+        adoption.last = last;
+        adoption.unreadable += unreadable;
         self.queue.wake();
         Ok(Some(name))
     }

@@ -161,7 +161,7 @@ impl Progress {
     }
 
     /// Has nobody wait for the copy until it has advanced. Returns whether somebody might have waited.
-    pub(super) fn fall_back(&self) -> bool {
+    pub(in crate::backends::queue) fn fall_back(&self) -> bool {
         let mut state = self.lock();
         let was_awaited = state.is_awaited;
         let told = state.fall_back();

@@ -205,6 +205,40 @@ async fn an_adopter_that_dies_in_the_middle_leaves_everything_to_the_next_one() 
     assert_eq!(delivered.len(), 5, "a file has an id once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server; run by tests/redis"]
+async fn a_copy_with_a_row_that_cannot_be_read_is_kept_and_holds_up_no_other() {
+    let settings = settings();
+    let (disk, other_disk, next_disk) = (directory(), directory(), directory());
+    let one = Gateway::start(&settings, disk.path()).await;
+    let other = Gateway::start(&settings, other_disk.path()).await;
+    one.append("a1", "alice", 2).await;
+    one.append("a2", "alice", 2).await;
+    other.append("b1", "bob", 2).await;
+    let (one, other) = (one.kill().await, other.kill().await);
+    // Another version wrote it.
+    let link = one.cluster.link_of(&one.keys.rows).expect("a connection");
+    let first = Place {
+        number: 1,
+        ..Place::BEFORE_EVENTS
+    };
+    let mut write = cmd("HSET");
+    write
+        .arg(&one.keys.rows)
+        .arg(first.name())
+        .arg("unreadable");
+    assert_eq!(link.query::<i64>(&write).await, Ok(0));
+    let next = Gateway::start(&settings, next_disk.path()).await;
+    one.lapse().await;
+    other.lapse().await;
+    other.adopted().await;
+    let taken = async || next.ids().await.into_iter().collect::<HashSet<_>>();
+    let all = HashSet::from(["a2".to_owned(), "b1".to_owned()]);
+    eventually("what can be read", async || taken().await == all).await;
+    let kept = rows_of(&one.cluster, &one.keys).await;
+    assert_eq!(kept.len(), 2, "all of it");
+}
+
 #[test]
 fn after_an_outage_every_gateway_has_the_time_of_a_lease_to_return() {
     let (mut uptime, start) = (Uptime::default(), Instant::now());
