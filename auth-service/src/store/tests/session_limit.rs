@@ -24,6 +24,7 @@ super::on_both!(
     a_login_without_a_session_ends_none,
     logins_of_two_accounts_at_once_keep_to_the_limit,
     many_sessions_that_end_together_are_told_once_each,
+    a_session_that_is_logged_out_beside_a_login_beyond_the_limit_ends_once,
 );
 
 async fn log_in(store: &Store, name: &str, most: u32) -> (SessionStarted, String) {
@@ -215,4 +216,23 @@ async fn the_ends_of_many_sessions_are_written_by_few_statements() {
     assert_eq!(ended.expect("a write").len(), 250);
     // Three for the gateway, and three for the events.
     assert_eq!(own.count("select count(*) from statements").await, 6);
+}
+
+/// A logout locks the session alone, and a login the account.
+async fn a_session_that_is_logged_out_beside_a_login_beyond_the_limit_ends_once(own: OwnStore) {
+    start(&own, "alice", &Hash::of("earlier")).await;
+    let gateways = [GATEWAY.to_owned()];
+    for number in 0..40 {
+        let (_, first) = log_in(&own, &format!("first {number}"), 1).await;
+        let filter = SessionFilter::One(&first);
+        let next = format!("next {number}");
+        let (ended, _) = tokio::join!(
+            own.end_sessions("alice", filter, ending(EndReason::LoggedOut, &gateways)),
+            log_in(&own, &next, 1),
+        );
+        ended.expect("an answer");
+    }
+    let told = due(&own, Destination::Gateway(GATEWAY)).await;
+    let sessions: BTreeSet<_> = told.iter().map(|message| &message.payload).collect();
+    assert_eq!(sessions.len(), told.len(), "a session is told once");
 }
