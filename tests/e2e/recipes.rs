@@ -33,7 +33,7 @@ async fn run_shop(language: &str) {
     serves_rust_socketio(&Stack::start_with(options).await).await;
 }
 
-/// What `shop.test.mjs` and `shop_test.py` check too.
+/// Places and enters an order over rust_socketio, as `shop.test.mjs` and `shop_test.py` do over their clients.
 async fn serves_rust_socketio(stack: &Stack) {
     let client = async || {
         let token = json!(stack.forge().token());

@@ -144,6 +144,7 @@ impl Gateway {
     pub async fn stop(self) {
         self.service.stop().await;
     }
+
     /// Ends the process at this moment, and loses the file of its queue.
     ///
     /// # Panics

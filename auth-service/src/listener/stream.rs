@@ -1,7 +1,7 @@
 //! Stream of one connection, which gives the dispatcher of actix-http no byte of a request before the one
 //! before it is answered.
 //!
-//! That dispatcher parses all that it is given into requests, of several kB each, before it answers the
+//! The dispatcher parses all that it is given into requests, of several kB each, before it answers the
 //! first; its own bound of 16 holds only between two readings. Where a piece ends does not change how bytes
 //! are parsed, so a blank line within a body costs a further poll and nothing else.
 

@@ -145,24 +145,28 @@ async fn a_gateway_that_is_killed_a_hundred_times_owes_no_event() {
         stack.kill_gateway().await;
         clients.shutdown().await;
     }
-    let confirmed = confirmed
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    all_closed(&shop, &confirmed).await;
-    let lost = assert_in_order(&shop, &confirmed);
-    println!(
-        "{} connections, {lost} of them lost with a gateway",
-        confirmed.len()
-    );
+    let lost = assert_all_told(&shop, &confirmed).await;
     assert!(
         lost > KILLS / 4,
         "only {lost} connections were open at a kill"
     );
 }
 
+/// Waits for the end of every connection, and asserts that nothing is missing and all is in order. Returns the number of
+/// connections that were lost with a gateway.
+pub(super) async fn assert_all_told(shop: &CalledBackEnd, confirmed: &Confirmed) -> usize {
+    let confirmed = confirmed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    all_closed(shop, &confirmed).await;
+    let lost = assert_in_order(shop, &confirmed);
+    println!("{} connections, {lost} of them lost", confirmed.len());
+    lost
+}
+
 /// Waits for the end of every connection.
-pub(super) async fn all_closed(shop: &CalledBackEnd, confirmed: &HashMap<String, Vec<String>>) {
+async fn all_closed(shop: &CalledBackEnd, confirmed: &HashMap<String, Vec<String>>) {
     eventually("the end of every connection", async || {
         let sessions = by_session(&shop.requests());
         let is_closed = |session| {
@@ -176,10 +180,7 @@ pub(super) async fn all_closed(shop: &CalledBackEnd, confirmed: &HashMap<String,
 
 /// Asserts that each session has its opening, its events in their order, and its end, once each. Returns the
 /// number of sessions that were lost with a gateway.
-pub(super) fn assert_in_order(
-    shop: &CalledBackEnd,
-    confirmed: &HashMap<String, Vec<String>>,
-) -> usize {
+fn assert_in_order(shop: &CalledBackEnd, confirmed: &HashMap<String, Vec<String>>) -> usize {
     let mut lost = 0;
     for (session, events) in by_session(&shop.requests()) {
         let types: Vec<_> = events.iter().map(|event| event["type"].as_str()).collect();
