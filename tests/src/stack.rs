@@ -9,6 +9,7 @@ use std::{
 
 use auth_service::{
     credentials::Username,
+    store::Store,
     users::{self, NewUser},
 };
 use reqwest::StatusCode;
@@ -289,6 +290,8 @@ impl Plan {
         let settings = serde_json::to_value(&config.settings).expect("settings as JSON");
         config.settings = serde_json::from_value(apply(settings, &self.options.auth))
             .expect("settings of the auth-service");
+        let made = soon("a database", Store::open(&config.settings.database_url));
+        made.await.expect("a database").close().await;
         for (name, password) in &passwords.0 {
             let user = NewUser::parse(name, password).expect("a user");
             let added = users::add_user(&config.settings, user);

@@ -15,7 +15,7 @@ use crate::{
 
 /// The connections, each from an address of its own: as many that each has its answer, if it waits
 /// for a thread, before its next login is due.
-const CONNECTIONS: u32 = 250;
+const CONNECTIONS: u32 = USERS;
 
 /// Outcome of the logins.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Sender {
         let from = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
         let form = format!(
             "username={}&password={}",
-            username(number % USERS),
+            username(number),
             PASSWORD.replace(' ', "+")
         );
         Ok(Self {

@@ -13,12 +13,14 @@ use anyhow::Context as _;
 use auth_service::{
     Settings,
     config::DatabaseUrl,
+    store::Store,
     users::{self, NewUser},
 };
 use tempfile::TempDir;
 
-/// Name of the user that signs in.
-pub(crate) const USERS: u32 = 20;
+/// Number of accounts, one for each connection of the flood: none reaches the limit of its sessions within
+/// the measurement, so that a login costs what it costs, without the end of another session.
+pub(crate) const USERS: u32 = 250;
 
 pub(crate) const PASSWORD: &str = "a horse that is no battery";
 
@@ -133,6 +135,7 @@ fn add_users(database: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        Store::open(&settings.database_url).await?.close().await;
         for number in 0..USERS {
             let user = NewUser::parse(&username(number), PASSWORD)?;
             users::add_user(&settings, user).await?;

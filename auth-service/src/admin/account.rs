@@ -13,7 +13,7 @@ use crate::{
     body::{Body, Parsed},
     error::{ApiError, PROBLEM_TYPE, Problem},
     state::AppState,
-    store::NewGrant,
+    store::{ManagedAccount, NewGrant},
     users::ProfileEdit,
 };
 
@@ -104,12 +104,6 @@ pub(super) async fn edit_account(
     id: web::Path<String>,
     Parsed(body): Parsed<EditBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let expected = request.headers().get(header::IF_MATCH).cloned();
-    let is_expected = |account: &_| {
-        let tag = AccountBody::of(account).tag().unwrap_or_default();
-        let is_same = |text: &str| text == "*" || text.split(',').any(|one| one.trim() == tag);
-        expected.is_none_or(|expected| expected.to_str().is_ok_and(is_same))
-    };
     let edit = ProfileEdit {
         name: body.name,
         given_name: body.given_name,
@@ -117,34 +111,53 @@ pub(super) async fn edit_account(
         email: body.email,
         email_verified: body.email_verified,
     };
+    let is_expected = precondition(&request);
     let edited = caller.administration().edit(&id, edit, is_expected).await;
     AccountBody::of(&edited.map_err(refuse)?).answer(HttpResponse::Ok().finish())
+}
+
+/// Returns whether an account is the one that the `If-Match` of a request names (RFC 9110, section 13.1.1);
+/// without the header, any account is.
+fn precondition(request: &HttpRequest) -> impl FnOnce(&ManagedAccount) -> bool + use<> {
+    let expected = request.headers().get(header::IF_MATCH).cloned();
+    move |account| {
+        let tag = AccountBody::of(account).tag().unwrap_or_default();
+        let is_same = |text: &str| text == "*" || text.split(',').any(|one| one.trim() == tag);
+        expected.is_none_or(|expected| expected.to_str().is_ok_and(is_same))
+    }
 }
 
 /// Deletes an account.
 ///
 /// Ends its sessions and erases what names the person from every table. The id is not given again.
-/// A repetition answers the same.
+/// With `If-Match`, only if the account is still the one with this tag. A repetition answers the same.
 #[utoipa::path(
     delete,
     path = "/v1/users/{id}",
     tag = "users",
     security(("bearer" = ["users.write"])),
-    params(("id" = String, Path, description = "the account")),
+    params(
+        ("id" = String, Path, description = "the account"),
+        ("If-Match" = Option<String>, Header, description = "the `ETag` of the account that was read"),
+    ),
     responses(
         (status = 204, description = "the account is deleted"),
         (status = 401, description = "no token, or one that is not accepted", body = Problem, content_type = PROBLEM_TYPE),
         (status = 403, description = "the token lacks the scope", body = Problem, content_type = PROBLEM_TYPE),
         (status = 404, description = "there was never such an account", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 412, description = "the account was changed since", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
 pub(super) async fn delete_account(
+    request: HttpRequest,
     state: web::Data<AppState>,
     caller: Caller<Write>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    caller.administration().delete(&id).await.map_err(refuse)?;
+    let is_expected = precondition(&request);
+    let deleted = caller.administration().delete(&id, is_expected).await;
+    deleted.map_err(refuse)?;
     state.outbox().wake();
     Ok(HttpResponse::NoContent().finish())
 }

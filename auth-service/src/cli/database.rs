@@ -6,20 +6,23 @@ use std::{
 };
 
 use super::Failure;
-use crate::config::DatabaseUrl;
+use crate::{config::DatabaseUrl, store::Store};
 
-/// Makes sure that there is a database, or that a person on the terminal wants a new one.
+/// Makes sure that there is a file with a database, and makes it when a person on the terminal wants a new one.
 ///
 /// # Errors
 ///
-/// When the SQLite file is missing or empty, and there is no terminal to ask at or the answer is not yes.
-pub(super) fn require(url: &DatabaseUrl) -> Result<(), Failure> {
+/// When the SQLite file is missing or empty, and there is no terminal to ask at, the answer is not yes, or the
+/// database cannot be made.
+pub(super) async fn require(url: &DatabaseUrl) -> Result<(), Failure> {
     let Some(path) = url.sqlite_path().filter(|path| is_new(path)) else {
         return Ok(());
     };
     let path = absolute(&path).unwrap_or(path);
     let stdin = io::stdin();
     if stdin.is_terminal() && is_wanted(&path, &mut stdin.lock(), &mut io::stderr())? {
+        let made = Store::open(url).await.map_err(Failure::other)?;
+        made.close().await;
         return Ok(());
     }
     Err(Failure::Configuration(format!(

@@ -260,17 +260,19 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Settings::load(file)?).await,
         Command::Migrate => migrate(&Settings::load(file)?).await,
-        Command::User(command) => user::run(&settings_with_database(file)?, command).await,
-        Command::Client(command) => client::run(&settings_with_database(file)?, command).await,
-        Command::Keys(KeysCommand::List) => list_keys(&settings_with_database(file)?).await,
+        Command::User(command) => user::run(&settings_with_database(file).await?, command).await,
+        Command::Client(command) => {
+            client::run(&settings_with_database(file).await?, command).await
+        }
+        Command::Keys(KeysCommand::List) => list_keys(&settings_with_database(file).await?).await,
         Command::Keys(KeysCommand::Rotate { emergency }) => {
-            let config = Config::with_secrets(settings_with_database(file)?)?;
+            let config = Config::with_secrets(settings_with_database(file).await?)?;
             keys::rotate_now(&config.settings, &config.secrets, emergency)
                 .await
                 .map_err(Failure::other)?;
             print_line("rotated")
         }
-        Command::Audit(command) => audit::run(&settings_with_database(file)?, command).await,
+        Command::Audit(command) => audit::run(&settings_with_database(file).await?, command).await,
         Command::Secret(SecretCommand::Init { file }) => secret::init(&file),
         Command::CheckConfig => print_settings(&Config::load(file)?),
         Command::Health => health::ask(&Settings::load(file)?).await,
@@ -278,9 +280,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Loads the settings of a command that works on the database of a service.
-fn settings_with_database(file: Option<&Path>) -> Result<Settings, Failure> {
+async fn settings_with_database(file: Option<&Path>) -> Result<Settings, Failure> {
     let settings = Settings::load(file)?;
-    database::require(&settings.database_url)?;
+    database::require(&settings.database_url).await?;
     Ok(settings)
 }
 

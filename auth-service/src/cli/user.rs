@@ -68,7 +68,8 @@ pub(super) async fn run(settings: &Settings, command: UserCommand) -> Result<(),
             if !yes {
                 confirm(&parse_name(&name)?)?;
             }
-            let delete = async |users: Administration<'_>, id: &str| users.delete(id).await;
+            let delete =
+                async |users: Administration<'_>, id: &str| users.delete(id, |_| true).await;
             manage(settings, &name, delete).await?;
             print_line(&format!("deleted {}", parse_name(&name)?.as_str()))
         }

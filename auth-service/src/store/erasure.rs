@@ -13,7 +13,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Store, StoreError,
+    ManagedAccount, Store, StoreError,
+    administration::{find_locked, lock_account},
     audit::StoredEvent,
     audit_walk::{ERASED, Seal},
     database::{OpenTransaction, in_time, on_pool, on_transaction},
@@ -29,6 +30,8 @@ pub enum Deleted {
     Now,
     /// The account had been deleted before.
     Before,
+    /// The account is another than the caller has seen.
+    Changed,
     /// There was never such an account.
     Unknown,
 }
@@ -86,8 +89,8 @@ const STATEMENTS: [&str; 7] = [
 ];
 
 impl Store {
-    /// Deletes an account: ends its sessions and erases what names the person. A repetition erases what a
-    /// deletion that broke off has left.
+    /// Deletes an account, if `is_expected` says that it is still the one that the caller has seen: ends its
+    /// sessions and erases what names the person. A repetition erases what a deletion that broke off has left.
     ///
     /// # Errors
     ///
@@ -96,9 +99,10 @@ impl Store {
         &self,
         id: &str,
         ending: Ending<'_>,
+        is_expected: impl FnOnce(&ManagedAccount) -> bool,
     ) -> Result<Deleted, StoreError> {
-        let deleted = self.start_erasure(id, ending).await?;
-        if deleted != Deleted::Unknown {
+        let deleted = self.start_erasure(id, ending, is_expected).await?;
+        if matches!(deleted, Deleted::Now | Deleted::Before) {
             self.finish_erasure(id).await?;
         }
         Ok(deleted)
@@ -171,8 +175,15 @@ impl Store {
         &self,
         id: &str,
         ending: Ending<'_>,
+        is_expected: impl FnOnce(&ManagedAccount) -> bool,
     ) -> Result<Deleted, StoreError> {
         let mut transaction = self.begin().await?;
+        if lock_account(&mut transaction, id).await?
+            && !is_expected(&find_locked(&mut transaction, id).await?)
+        {
+            transaction.roll_back().await?;
+            return Ok(Deleted::Changed);
+        }
         if !erase_account(&mut transaction, id, ending.now).await? {
             let found: Option<(String,)> = on_transaction!(&mut transaction, |connection| {
                 sqlx::query_as("select id from users where id = $1")

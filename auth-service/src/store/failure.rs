@@ -49,6 +49,12 @@ pub enum StoreError {
 /// Reason that the tables of a database do not fit this version of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// Nobody made them.
+    #[error(
+        "it has no tables: set AUTH__DATABASE_URL to the one of the running service, or make them with \
+         `auth-service migrate`"
+    )]
+    Missing,
     /// An older version made them.
     #[error(
         "its tables are those of an older version (migration {found}, and this version needs \

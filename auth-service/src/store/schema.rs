@@ -18,7 +18,8 @@ const TABLE: &str = "_sqlx_migrations";
 pub enum Opener {
     /// The service, or the command `migrate`: brings an older database up to date.
     Service,
-    /// Any other command: makes the tables of a new database, and leaves an older one as it is.
+    /// Any other command: works on the tables of this version alone. A mistaken URL makes none in somebody
+    /// else's database.
     Command,
 }
 
@@ -72,6 +73,9 @@ pub(super) async fn prepare<C: Migrated>(
     let found = found.iter().map(|migration| migration.version).max();
     let needed = C::migrations().iter().map(|one| one.version).max();
     match (found, needed.unwrap_or_default()) {
+        (None, _) if opener == Opener::Command => {
+            return Err(StoreError::Schema(SchemaError::Missing));
+        }
         (Some(found), known) if found > known => {
             return Err(StoreError::Schema(SchemaError::Newer { found, known }));
         }

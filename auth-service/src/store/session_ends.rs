@@ -177,14 +177,14 @@ pub(super) async fn end(
 }
 
 /// Ends the live sessions of a user that exceed `most`, those that were used longest ago, and never `started`.
-/// Returns whether there were any. The caller has locked the row of the user.
+/// The caller has locked the row of the user.
 pub(super) async fn end_excess(
     transaction: &mut Transaction,
     user_id: &str,
     started: &str,
     most: u32,
     ending: Ending<'_>,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let ended: Vec<EndedSession> = on_transaction!(transaction, |connection| {
         sqlx::query_as(
             // One that ends at the same time without the lock has ended for that reason alone.
@@ -205,8 +205,7 @@ pub(super) async fn end_excess(
         .fetch_all(connection)
         .await?
     });
-    announce(transaction, user_id, &ended, ending).await?;
-    Ok(!ended.is_empty())
+    announce(transaction, user_id, &ended, ending).await
 }
 
 /// Writes the revocations of sessions that have ended, and records their events.

@@ -90,10 +90,10 @@ impl Store {
         {
             return Ok(SessionStarted::AccountChanged);
         }
-        if !insert_row(&mut transaction, new, proof).await? {
+        let Some(is_limit_exceeded) = insert_row(&mut transaction, new, proof).await? else {
             transaction.roll_back().await?;
             return Ok(SessionStarted::AccountChanged);
-        }
+        };
         let token = (new.refresh_token, new.refresh_expires_at);
         insert_refresh_token(&mut transaction, &session.id, token, session.created_at).await?;
         let spending = proof.spend(&mut transaction, &session.user_id, session.created_at);
@@ -101,9 +101,11 @@ impl Store {
             transaction.roll_back().await?;
             return Ok(SessionStarted::ProofSpent);
         }
-        let (most, ending) = (new.most_sessions, new.ending);
-        let (owner, id) = (&session.user_id, &session.id);
-        let exceeded = session_ends::end_excess(&mut transaction, owner, id, most, ending).await?;
+        if is_limit_exceeded {
+            let (most, ending) = (new.most_sessions, new.ending);
+            let (owner, id) = (&session.user_id, &session.id);
+            session_ends::end_excess(&mut transaction, owner, id, most, ending).await?;
+        }
         let event = Event {
             kind: EventKind::LoggedIn,
             at: session.created_at,
@@ -113,7 +115,7 @@ impl Store {
         };
         transaction.record(event);
         transaction.commit().await?;
-        Ok(match exceeded {
+        Ok(match is_limit_exceeded {
             true => SessionStarted::InPlaceOfOthers,
             false => SessionStarted::Fine,
         })
@@ -168,21 +170,25 @@ impl Store {
     }
 }
 
-/// Writes the row of a session; `false` when the account has changed since it was looked at.
+/// Writes the row of a session, and returns whether the live sessions exceed the limit with it; `None` when
+/// the account has changed since it was looked at.
 async fn insert_row(
     transaction: &mut Transaction,
     new: &NewSession<'_>,
     proof: LoginProof<'_>,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
     let session = new.session;
-    let inserted = on_transaction!(transaction, |connection| {
-        sqlx::query(
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query_scalar(
             "insert into sessions (id, user_id, client_id, created_at, used_at, expires_at, \
                                    device, address, token_expires_at) \
              select $1, id, $3, $4, $5, $6, $7, $8, $9 from users \
              where id = $2 and password_version = $10 and disabled_at is null \
                and ($11 or not exists (select 1 from totp_secrets \
-                                       where user_id = $2 and confirmed_at is not null))",
+                                       where user_id = $2 and confirmed_at is not null)) \
+             returning exists (select 1 from sessions \
+                               where user_id = $2 and ended_at is null and expires_at > $4 and id <> $1 \
+                               limit 1 offset $12)",
         )
         .bind(&session.id)
         .bind(&session.user_id)
@@ -199,11 +205,10 @@ async fn insert_row(
         )
         .bind(new.password_version)
         .bind(proof.is_beyond_password())
-        .execute(connection)
+        .bind(i64::from(new.most_sessions).saturating_sub(1))
+        .fetch_optional(connection)
         .await?
-        .rows_affected()
-    });
-    Ok(inserted == 1)
+    }))
 }
 
 /// Writes a refresh token of a session.

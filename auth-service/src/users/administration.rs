@@ -190,18 +190,23 @@ impl<'a> Administration<'a> {
         Ok(self.store.delete_totp(id, now()?).await? || had_passkeys)
     }
 
-    /// Deletes an account: ends its sessions, and erases what names the person from every table. `Ok`
-    /// also when it was deleted before.
+    /// Deletes an account, if `is_expected` says that it is still the one that the operator has seen: ends
+    /// its sessions, and erases what names the person from every table. `Ok` also when it was deleted before.
     ///
     /// # Errors
     ///
-    /// When there was never such an account.
-    pub async fn delete(&self, id: &str) -> Result<(), ChangeError> {
+    /// When there was never such an account, or it is another than expected.
+    pub async fn delete(
+        &self,
+        id: &str,
+        is_expected: impl FnOnce(&ManagedAccount) -> bool,
+    ) -> Result<(), ChangeError> {
         if !is_identifier(id) {
             return Err(unknown(id));
         }
         let ending = self.ending(EndReason::AccountDeleted)?;
-        match self.store.delete_account(id, ending).await? {
+        match self.store.delete_account(id, ending, is_expected).await? {
+            Deleted::Changed => Err(ChangeError::Changed),
             Deleted::Now | Deleted::Before => Ok(()),
             Deleted::Unknown => Err(unknown(id)),
         }

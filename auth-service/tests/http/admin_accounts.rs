@@ -46,6 +46,37 @@ async fn an_account_is_made_and_its_owner_signs_in() {
 }
 
 #[tokio::test]
+async fn an_account_is_deleted_as_it_was_read() {
+    let operated = Operated::start().await;
+    let id = operated.service.add_user("alice").await;
+    let location = format!("/v1/users/{id}");
+    let read_tag = async || operated.get(&location).await.headers()["etag"].clone();
+    let stale = read_tag().await;
+    let edit = json!({"name": "Alice L"});
+    operated.change(Method::PATCH, &location, &edit).await;
+    let current = read_tag().await;
+    let delete = async |tag: &_| {
+        let request = operated.request(Method::DELETE, &location);
+        let request = request.bearer_auth(&operated.write);
+        let answer = request.header("if-match", tag).send().await;
+        answer.expect("an answer")
+    };
+    let refused = delete(&stale).await;
+    problem(
+        refused,
+        StatusCode::PRECONDITION_FAILED,
+        "precondition_failed",
+    )
+    .await;
+    assert_eq!(read_tag().await, current);
+    let deleted = delete(&current).await;
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    // A repetition of what was done.
+    let again = delete(&current).await;
+    assert_eq!(again.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn a_profile_is_edited_as_it_was_read() {
     let operated = Operated::start().await;
     let id = operated.service.add_user("alice").await;

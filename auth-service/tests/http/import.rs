@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -78,6 +79,16 @@ async fn a_thousand_accounts_come_in_and_sign_in_with_the_passwords_that_they_ha
         assert!(operated.signs_in(&name, &password).await, "{name}");
         assert!(!operated.signs_in(&name, "old password").await, "{name}");
     }
+    stream::iter(0..1000)
+        .for_each_concurrent(8, |number| {
+            let operated = &operated;
+            async move {
+                let (name, password) = (format!("user{number}"), format!("old password {number}"));
+                assert!(operated.signs_in(&name, &password).await, "{name}");
+            }
+        })
+        .await;
+    assert_eq!(operated.foreign_hashes().await, 0);
     let again = operated.import(ACCOUNTS).await;
     assert_eq!(accounts(&again), (&json!(0), &json!(1000)));
     assert_eq!(again["lines"][0]["code"], "username_taken");

@@ -82,7 +82,7 @@ impl OwnStore {
     }
 
     async fn delete(&self, id: &str) -> Deleted {
-        let deleted = self.delete_account(id, ending(EndReason::AccountDeleted, &[]));
+        let deleted = self.delete_account(id, ending(EndReason::AccountDeleted, &[]), |_| true);
         deleted.await.expect("a write")
     }
 
@@ -318,7 +318,10 @@ async fn a_deletion_and_clean_up_at_once_never_deadlock(own: OwnStore) {
             changing.spawn(async move {
                 let ending = ending(EndReason::AccountDeleted, &[]);
                 match number {
-                    1 => store.delete_account(&name, ending).await.map(|_| ()),
+                    1 => store
+                        .delete_account(&name, ending, |_| true)
+                        .await
+                        .map(|_| ()),
                     _ => {
                         let codes = [Hash::of(&format!("{name} {number}"))];
                         let confirmed =
@@ -350,7 +353,7 @@ async fn a_second_factor_that_meets_a_deletion_leaves_no_row(own: OwnStore) {
         let (stored, waits, deleted) = tokio::join!(
             own.put_totp_secret(&name, b"sealed", NOW),
             own.insert_challenge(&token, &challenged, NOW + 1),
-            own.delete_account(&name, ending(EndReason::AccountDeleted, &[])),
+            own.delete_account(&name, ending(EndReason::AccountDeleted, &[]), |_| true),
         );
         assert_eq!(deleted.expect("a write"), Deleted::Now);
         stored.expect("a write");

@@ -51,7 +51,7 @@ async fn others_write_between_the_slices_of_a_deletion(own: OwnStore) {
     add_alice(&own).await;
     let is_done = AtomicBool::new(false);
     let deleting = async {
-        let deleted = own.delete_account("alice", ending(EndReason::AccountDeleted, &[]));
+        let deleted = own.delete_account("alice", ending(EndReason::AccountDeleted, &[]), |_| true);
         let deleted = deleted.await.expect("a write");
         is_done.store(true, Ordering::SeqCst);
         deleted
@@ -77,7 +77,7 @@ async fn a_deletion_that_broke_off_is_resumed(own: OwnStore) {
     for repeated in [false, true] {
         let name = if repeated { "bob" } else { "alice" };
         start(&own, name, &Hash::of(name)).await;
-        let started = own.start_erasure(name, ending(EndReason::AccountDeleted, &[]));
+        let started = own.start_erasure(name, ending(EndReason::AccountDeleted, &[]), |_| true);
         assert_eq!(started.await.expect("a write"), Deleted::Now);
         // Nobody finds the account, and the chain is valid, though a part is left.
         assert!(
@@ -92,7 +92,7 @@ async fn a_deletion_that_broke_off_is_resumed(own: OwnStore) {
         let being_erased = "select count(*) from users where erasing_since is not null";
         assert_eq!(own.count(being_erased).await, 1);
         if repeated {
-            let again = own.delete_account(name, ending(EndReason::AccountDeleted, &[]));
+            let again = own.delete_account(name, ending(EndReason::AccountDeleted, &[]), |_| true);
             assert_eq!(again.await.expect("a write"), Deleted::Before);
         } else {
             own.resume_erasures().await.expect("a write");
@@ -124,7 +124,7 @@ async fn a_deletion_waits_for_the_sessions_of_its_slices_and_for_no_other() {
     // The sessions that ended are not those that the deletion ends.
     let ended = "select id from sessions where ended_at is not null for update";
     let others = lock(pool, ended).await;
-    let started = own.start_erasure("alice", ending(EndReason::AccountDeleted, &[]));
+    let started = own.start_erasure("alice", ending(EndReason::AccountDeleted, &[]), |_| true);
     assert_eq!(started.await.expect("no wait"), Deleted::Now);
     drop(others);
 

@@ -130,7 +130,7 @@ async fn nothing_that_waits_names_a_person_who_was_deleted(own: OwnStore) {
         gateways: &[],
         token_lifetime_secs: 900,
     };
-    let deleted = store.delete_account("alice", ending).await;
+    let deleted = store.delete_account("alice", ending, |_| true).await;
     assert_eq!(deleted.expect("a write"), Deleted::Now);
     let count = async |statement| own.count(statement).await;
     let names = "select count(*) from outbox where payload like '%192.0.2.1%' \

@@ -125,7 +125,7 @@ async fn pages_have_every_account_once_and_a_search_its_own(own: OwnStore) {
             "{search}"
         );
     }
-    let deleted = own.delete_account("id-p", ending(EndReason::AccountDeleted, &[]));
+    let deleted = own.delete_account("id-p", ending(EndReason::AccountDeleted, &[]), |_| true);
     deleted.await.expect("a write");
     assert_eq!(names(&own, None, "", 50).await.len(), 25);
 }

@@ -86,11 +86,11 @@ impl Database {
     }
 }
 
-/// Stops the clock of the runtime until the sender is dropped, or for ten seconds; then deadlines pass.
+/// Stops the clock of the runtime until the sender is dropped, or for a minute; then deadlines pass.
 fn stop_clock() -> mpsc::Sender<()> {
     let (sender, end) = mpsc::channel::<()>();
     // A paused clock moves on by itself whenever nothing is to be done, except beside a blocking task.
-    tokio::task::spawn_blocking(move || end.recv_timeout(Duration::from_secs(10)));
+    tokio::task::spawn_blocking(move || end.recv_timeout(Duration::from_secs(60)));
     tokio::time::pause();
     sender
 }
