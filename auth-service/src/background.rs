@@ -137,16 +137,28 @@ async fn purge_until(state: &AppState, mut stopping: watch::Receiver<bool>) {
     }
 }
 
+/// Does each part of a clean-up, whatever became of the one before, and returns the first failure.
 async fn purge(state: &AppState) -> anyhow::Result<()> {
     let now = seconds_since_epoch(SystemTime::now())?;
     let retention = i64::try_from(state.settings().session.retention_secs).context("a time")?;
     let before = now.saturating_sub(retention);
     let store = state.store();
-    while store.remove_expired(now, before, PURGE_ROWS).await? > 0 {}
-    while store.remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
-    purge_outbox(state, now).await?;
-    // At the end: a deletion of very many rows holds nothing else up.
-    Ok(state.store().resume_erasures().await?)
+    let rows = async {
+        while store.remove_expired(now, before, PURGE_ROWS).await? > 0 {}
+        Ok(())
+    };
+    let counters = async {
+        while store.remove_empty_counters(PURGE_ROWS).await? == PURGE_ROWS {}
+        Ok(())
+    };
+    let outcomes: [anyhow::Result<()>; 4] = [
+        rows.await,
+        counters.await,
+        purge_outbox(state, now).await,
+        // At the end: a deletion of very many rows holds nothing else up.
+        store.resume_erasures().await.map_err(Into::into),
+    ];
+    outcomes.into_iter().collect()
 }
 
 /// Removes the messages that have expired, and counts the mails that were given up.

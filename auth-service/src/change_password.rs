@@ -81,9 +81,7 @@ pub(crate) async fn post_password(
     let judge = state.judge();
     let change = attempt.judge_and(&judge, async |found| {
         // Only now, since to judge a password takes some time of a thread.
-        let profile = account.profile();
-        let address = client_info.address;
-        new_password::judge(&state, address, &new, &account.username, &profile).await?;
+        new_password::judge(&state, account, &new).await?;
         let hash = state.users().hash(new.clone()).await?;
         let version = found.password_version;
         let store = state.store();

@@ -214,6 +214,7 @@ pub fn normal_scopes(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
 
     #[test]
     fn scopes_are_separated_by_spaces_and_by_nothing_else() {
@@ -251,6 +252,8 @@ mod tests {
             database_url: crate::config::DatabaseUrl::sqlite(&folder.path().join("auth.db")),
             ..Settings::default()
         };
+        let made = Store::open(&settings.database_url).await;
+        made.expect("a database").close().await;
         for reserved in [LOGIN_CLIENT_ID, "Latchkey-Login"] {
             let refused = add_client(&settings, reserved, "").await;
             assert!(matches!(refused, Err(ClientError::Reserved)), "{reserved}");

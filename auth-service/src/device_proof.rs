@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use actix_web::{HttpRequest, http::header::HeaderMap};
+use actix_web::HttpRequest;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -15,15 +15,17 @@ use crate::{
     state::AppState,
 };
 
-/// Returns the known device that sends a request: by `proof`, from the body, or by its cookie.
+/// Returns the known device that sends a request: by `proof`, from the body, or by its cookie, which only a listed
+/// page uses. Another page of the same site would use up the attempts of the owner's device.
 pub(crate) fn known_device(
     state: &AppState,
-    headers: &HeaderMap,
+    request: &HttpRequest,
     proof: Option<String>,
     now: i64,
 ) -> Option<KnownDevice> {
     let cookie = || {
-        cookies::values(headers, cookies::DEVICE_COOKIE)
+        cookies::require_listed_page(request, state.origins()).ok()?;
+        cookies::values(request.headers(), cookies::DEVICE_COOKIE)
             .into_iter()
             .next()
     };
@@ -43,7 +45,7 @@ pub(crate) fn attempt_again<'a>(
 ) -> Result<Attempt<'a>, ApiError> {
     let account = &current_user.account;
     let now = seconds_since_epoch(SystemTime::now())?;
-    let known = known_device(state, request.headers(), device_token, now);
+    let known = known_device(state, request, device_token, now);
     let own = known.filter(|device| device.is_of(account));
     let device = own.unwrap_or_else(|| KnownDevice {
         user_id: account.id.clone(),

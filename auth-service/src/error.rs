@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     guard::limits::Limit,
     store::{FailureKind, StoreError},
+    telemetry::OUTAGE_TARGET,
 };
 
 mod causes;
@@ -262,9 +263,7 @@ impl ApiError {
     pub(crate) fn report_and_add_headers(&self, response: &mut HttpResponseBuilder) {
         match self {
             Self::Internal(cause) => tracing::error!("internal error: {cause:#}"),
-            Self::Store(cause) => {
-                tracing::error!(trouble = cause.trouble().name(), "{}", cause.story());
-            }
+            Self::Store(cause) => report_store_failure(cause),
             _ => {}
         }
         self.add_headers(response);
@@ -315,6 +314,17 @@ impl ApiError {
             }
             _ => {}
         }
+    }
+}
+
+/// Logs the failure of the database at a request. Whoever repeats a request while the disk is full must not fill it
+/// with lines, so that of those that are no defect one a minute is shown.
+fn report_store_failure(cause: &StoreError) {
+    let (trouble, story) = (cause.trouble().name(), cause.story());
+    if cause.trouble() == FailureKind::Defect {
+        tracing::error!(trouble, "{story}");
+    } else {
+        tracing::error!(target: OUTAGE_TARGET, trouble, "{story}");
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) async fn post_login(
         address: client_info.address,
         username: &body.username,
         password: body.password,
-        device: known_device(&state, request.headers(), body.device_token, now),
+        device: known_device(&state, &request, body.device_token, now),
     };
     let judge = state.judge();
     let login = attempt.judge_and(&judge, async |account: Authenticated| {

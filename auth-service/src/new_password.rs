@@ -1,33 +1,30 @@
-//! Judgement of a password that a visitor sets, counted for the visitor's address.
-
-use std::net::IpAddr;
-
-use shared_claims::claims::Profile;
+//! Judgement of a password that somebody sets in place of another one, counted for the account.
 
 use crate::{
     credentials::Password,
     error::ApiError,
     guard::{counters::Counter, limits::Limit},
     state::AppState,
+    store::Account,
     users::{self, ChangeError},
 };
 
-/// Judges the new password of the account `username`. A refusal counts as a registration does: a judgement
-/// costs as much CPU time as a login.
+/// Judges the new password of an account whose owner has proved to be it. Refusals are limited, because a
+/// judgement costs as much CPU time as a login; by account, so that nobody is refused for what others of the
+/// same address did.
 ///
 /// # Errors
 ///
 /// [`ApiError::PasswordRefused`] that says why, and [`ApiError::RateLimited`] after too many refusals.
 pub(crate) async fn judge(
     state: &AppState,
-    address: IpAddr,
+    account: &Account,
     password: &Password,
-    username: &str,
-    profile: &Profile,
 ) -> Result<(), ApiError> {
-    let counter = Counter::of_address(state.limits(), Limit::RegistrationsOfAddress, address);
+    let counter = Counter::of_text(state.limits(), Limit::NewPasswordsOfAccount, &account.id);
     let taken = counter.take(&state.counting()).await?;
-    users::check_password(state.settings(), password, username, profile)
+    let (settings, profile) = (state.settings(), account.profile());
+    users::check_password(settings, password, &account.username, &profile)
         .await
         .map_err(refuse)?;
     counter.give_back(&state.counting(), taken).await;

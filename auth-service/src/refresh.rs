@@ -159,6 +159,7 @@ pub(crate) async fn rotate(
         Exchanged::Done(mut done) => {
             state.metrics().refresh(RefreshOutcome::Rotated);
             // The exchange is committed: a client whose refresh fails here repeats it.
+            count_refresh(state, &done.account.id)?;
             done.account.claims = state.claims_of(&done.account, Occasion::Refresh).await?;
             sessions::answer(
                 state,
@@ -172,6 +173,17 @@ pub(crate) async fn rotate(
         Exchanged::Refused => Err(refuse(state, client_info).await),
         Exchanged::Undecided => rotate_alone(state, client_info, presented, client_id, now).await,
     }
+}
+
+/// Counts a refresh for the account: each leaves a row, and one account must not fill the disk.
+///
+/// # Errors
+///
+/// [`ApiError::RateLimited`] when there were too many. The token that was presented stays good, as if the answer
+/// had been lost.
+fn count_refresh(state: &AppState, user_id: &str) -> Result<(), ApiError> {
+    let counter = Counter::of_text(state.limits(), Limit::RefreshesOfAccount, user_id);
+    Ok(counter.take_here(&state.counting())?)
 }
 
 /// Exchanges a refresh token in a transaction of its own, whether or not it was spent before.
@@ -224,6 +236,7 @@ async fn rotate_alone(
         state.metrics().refresh(RefreshOutcome::Rotated);
         let account = state.users().find_active(&session.user_id).await?;
         let mut account = account.ok_or(ApiError::InvalidGrant)?;
+        count_refresh(state, &account.id)?;
         account.claims = state.claims_of(&account, Occasion::Refresh).await?;
         let grants = store.list_grants(&account.id).await?;
         return sessions::answer(state, &account, &session, grants, token, now);

@@ -119,8 +119,7 @@ pub(crate) async fn post_reset(
     };
     let address = state.limits().address_key(client_info.address);
     let _place = state.wait(address).ok_or(ApiError::Overloaded)?;
-    let (address, profile) = (client_info.address, account.profile());
-    new_password::judge(&state, address, &new, &account.username, &profile).await?;
+    new_password::judge(&state, &account, &new).await?;
     let new = state.users().hash(new).await?;
     let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
     if !store.reset_password(&link, &hash, &new, ending).await? {

@@ -33,6 +33,9 @@ const OUR_CRATES: [&str; 2] = ["auth_service", "shared_claims"];
 /// The crate that logs an error for each connection whose bytes are no HTTP. Strangers decide how many.
 const HTTP_CRATE: &str = "actix_http";
 
+/// Target of the lines that requests cause while the database cannot be used.
+pub(crate) const OUTAGE_TARGET: &str = "auth_service::outage";
+
 /// The crate of TLS, which writes a line for what a stranger sends before any handshake. Its failures are
 /// values too.
 const TLS_CRATE: &str = "rustls";
@@ -139,11 +142,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, "panic");
 }
 
-/// Shows the lines that were asked for and are allowed, and of those that strangers cause one a minute.
+/// Shows the lines that were asked for and are allowed, and of those that strangers cause one a minute of each kind.
 struct LineFilter {
     requested: Targets,
     started: Instant,
     of_strangers: ReportInterval,
+    of_outages: ReportInterval,
 }
 
 impl LineFilter {
@@ -152,6 +156,7 @@ impl LineFilter {
             requested,
             started: Instant::now(),
             of_strangers: ReportInterval::default(),
+            of_outages: ReportInterval::default(),
         }
     }
 }
@@ -162,8 +167,12 @@ impl<S> Filter<S> for LineFilter {
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        root_of(event.metadata().target()) != HTTP_CRATE
-            || self.of_strangers.is_due(self.started.elapsed().as_secs())
+        let interval = match event.metadata().target() {
+            OUTAGE_TARGET => &self.of_outages,
+            target if root_of(target) == HTTP_CRATE => &self.of_strangers,
+            _ => return true,
+        };
+        interval.is_due(self.started.elapsed().as_secs())
     }
 }
 
@@ -244,11 +253,13 @@ mod tests {
             for _ in 0..100 {
                 tracing::error!(target: "actix_http::h1::dispatcher", "stream error: parse error");
                 tracing::error!(target: "actix_server::server", "a worker has died");
+                tracing::error!(target: OUTAGE_TARGET, "the disk is full");
             }
         });
         let bytes = lines.0.lock().expect("a lock").clone();
         let text = String::from_utf8(bytes).expect("text");
         assert_eq!(text.matches("stream error").count(), 1);
         assert_eq!(text.matches("a worker has died").count(), 100);
+        assert_eq!(text.matches("the disk is full").count(), 1);
     }
 }

@@ -119,11 +119,16 @@ pub(super) async fn edit_account(
 /// Returns whether an account is the one that the `If-Match` of a request names (RFC 9110, section 13.1.1);
 /// without the header, any account is.
 fn precondition(request: &HttpRequest) -> impl FnOnce(&ManagedAccount) -> bool + use<> {
-    let expected = request.headers().get(header::IF_MATCH).cloned();
+    let expected: Vec<_> = request
+        .headers()
+        .get_all(header::IF_MATCH)
+        .cloned()
+        .collect();
     move |account| {
         let tag = AccountBody::of(account).tag().unwrap_or_default();
         let is_same = |text: &str| text == "*" || text.split(',').any(|one| one.trim() == tag);
-        expected.is_none_or(|expected| expected.to_str().is_ok_and(is_same))
+        let mut lines = expected.iter().map(|line| line.to_str().is_ok_and(is_same));
+        expected.is_empty() || lines.any(|is_same| is_same)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use shared_claims::claims::Profile;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
@@ -180,21 +181,10 @@ fn row(account: &Account, width: usize) -> String {
     format!("{username:width$}  {id:22}  {state:8}  {created}")
 }
 
-/// The day of a Unix time, in UTC and the proleptic Gregorian calendar. The year is counted from
-/// March, so that a leap day is its last.
+/// The day of a Unix time, in UTC; the seconds themselves beyond the year 9999.
 fn date(seconds: i64) -> String {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    const DAYS_FROM_YEAR_0_TO_1970: i64 = 719_468;
-    let days = seconds.div_euclid(86_400) + DAYS_FROM_YEAR_0_TO_1970;
-    let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = days.div_euclid(DAYS_OF_400_YEARS) * 400 + year_of_era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .map_or_else(|_| seconds.to_string(), |time| time.date().to_string())
 }
 
 pub(super) fn parse_name(text: &str) -> Result<Username, Failure> {
@@ -245,14 +235,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_knows_leap_years_and_centuries() {
+    fn a_day_is_that_of_utc_and_any_number_has_a_text() {
         for (seconds, expected) in [
             (0, "1970-01-01"),
             (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
             (1_735_689_599, "2024-12-31"),
-            (4_107_542_400, "2100-03-01"),
             (-1, "1969-12-31"),
+            (i64::MAX, "9223372036854775807"),
         ] {
             assert_eq!(date(seconds), expected);
         }

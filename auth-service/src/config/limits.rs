@@ -25,9 +25,12 @@ pub struct LimitSettings {
     /// in to the account before share a count of their own.
     /// `AUTH__LIMITS__CODES_PER_ACCOUNT`, default 10.
     pub codes_per_account: u32,
-    /// Registrations, and new passwords that are refused, from one address; more are answered 429.
+    /// Registrations from one address; more are answered 429.
     /// `AUTH__LIMITS__REGISTRATIONS_PER_ADDRESS`, default 20.
     pub registrations_per_address: u32,
+    /// New passwords of one account that are refused; more are answered 429.
+    /// `AUTH__LIMITS__NEW_PASSWORDS_PER_ACCOUNT`, default 20.
+    pub new_passwords_per_account: u32,
     /// Wrong secrets of clients from one address; more are answered 429. A right secret is always
     /// accepted. `AUTH__LIMITS__CLIENTS_PER_ADDRESS`, default 100.
     pub clients_per_address: u32,
@@ -40,6 +43,12 @@ pub struct LimitSettings {
     /// Requests for a mail to one mailbox, whether or not an account has it; more are answered 429.
     /// `AUTH__LIMITS__MAILS_PER_MAILBOX`, default 5.
     pub mails_per_mailbox: u32,
+    /// Right passwords and passkeys that the owner of one account gives to one issuer; more are answered 429
+    /// without being verified. `AUTH__LIMITS__RIGHT_LOGINS_PER_ACCOUNT`, default 300.
+    pub right_logins_per_account: u32,
+    /// Refreshes of the sessions of one account at one issuer; more are answered 429, and the token that was
+    /// presented stays good. `AUTH__LIMITS__REFRESHES_PER_ACCOUNT`, default 1000.
+    pub refreshes_per_account: u32,
     /// Live sessions of one account; a login beyond it ends the session that was used longest ago.
     /// `AUTH__LIMITS__SESSIONS_PER_ACCOUNT`, default 100.
     pub sessions_per_account: u32,
@@ -66,10 +75,13 @@ impl Default for LimitSettings {
             logins_per_device: 10,
             codes_per_account: 10,
             registrations_per_address: 20,
+            new_passwords_per_account: 20,
             clients_per_address: 100,
             tokens_per_address: 1000,
             mails_per_address: 20,
             mails_per_mailbox: 5,
+            right_logins_per_account: 300,
+            refreshes_per_account: 1000,
             sessions_per_account: 100,
             site_factor: 16,
             entries: 100_000,
@@ -92,10 +104,19 @@ impl LimitSettings {
                 "limits.registrations_per_address",
                 self.registrations_per_address,
             ),
+            (
+                "limits.new_passwords_per_account",
+                self.new_passwords_per_account,
+            ),
             ("limits.clients_per_address", self.clients_per_address),
             ("limits.tokens_per_address", self.tokens_per_address),
             ("limits.mails_per_address", self.mails_per_address),
             ("limits.mails_per_mailbox", self.mails_per_mailbox),
+            (
+                "limits.right_logins_per_account",
+                self.right_logins_per_account,
+            ),
+            ("limits.refreshes_per_account", self.refreshes_per_account),
             ("limits.sessions_per_account", self.sessions_per_account),
             ("limits.waiting_per_address", self.waiting_per_address),
         ] {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 use super::{
+    address_count::AddressCount,
     counters::{self, Counter, Counting},
     devices::KnownDevice,
     limits::{Key, Limit, LimitReached},
@@ -61,6 +62,11 @@ impl Judge<'_> {
         tracing::info!(outcome = outcome.name(), user, "login");
         AttemptError::Refused
     }
+
+    fn limited(&self, reached: LimitReached) -> AttemptError {
+        self.metrics.login(LoginOutcome::Limited);
+        AttemptError::Limited(reached)
+    }
 }
 
 /// Reason that an attempt was refused.
@@ -97,7 +103,7 @@ impl Attempt<'_> {
     ///
     /// A name for which too many attempts have failed is shut for everybody but the devices that its
     /// owner has signed in with. That looks and takes the same as a wrong password: who guesses does
-    /// not learn that a guess was right.
+    /// not learn that a guess was right. Neither are those devices counted by their address.
     ///
     /// # Errors
     ///
@@ -106,26 +112,25 @@ impl Attempt<'_> {
     /// account.
     pub(crate) async fn judge(&self, judge: &Judge<'_>) -> Result<Authenticated, AttemptError> {
         let counting = &judge.counting;
-        let address = Counter::of_address(counting.limits, Limit::LoginsOfAddress, self.address);
-        let waiting = judge
-            .waiting
-            .enter(address.key(), judge.waiting_per_address);
+        let waiting = judge.waiting.enter(
+            counting.limits.address_key(self.address),
+            judge.waiting_per_address,
+        );
         let _waiting = waiting.ok_or(AttemptError::Crowded)?;
-        if let Err(reached) = address.take_here(counting) {
-            judge.metrics.login(LoginOutcome::Limited);
-            return Err(AttemptError::Limited(reached));
-        }
+        let device = self.device_counter(counting);
+        let address = AddressCount::begin(counting, self.address, device.is_some());
+        let address = address.map_err(|reached| judge.limited(reached))?;
 
         let place = match judge.users.passwords().enter() {
             Ok(place) => place,
             Err(error) => {
-                address.give_back_here(counting);
+                address.give_back(counting);
                 return Err(judge.refuse(error.into()));
             }
         };
         // The rest is large, and most attempts of a flood never come to it: on the heap, it is
         // not carried along by those.
-        Box::pin(self.judge_at(place, &address, judge)).await
+        Box::pin(self.judge_at(place, (address, device), judge)).await
     }
 
     /// Judges the attempt and does `work` with the account. `work` returns `None` when the password
@@ -154,25 +159,40 @@ impl Attempt<'_> {
     async fn judge_at(
         &self,
         place: Place<'_>,
-        address: &Counter,
+        (mut address, device): (AddressCount, Option<Counter>),
         judge: &Judge<'_>,
     ) -> Result<Authenticated, AttemptError> {
         let counting = &judge.counting;
         let (password, found) = match self.prepare(judge).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                address.give_back_here(counting);
+                address.give_back(counting);
                 return Err(error);
             }
         };
-        let lane = self.lane(judge, found.as_ref());
+        let is_own = |found: &AccountWithHash| self.is_own(&found.account);
+        let own_device = device.filter(|_| found.as_ref().is_some_and(is_own));
+        let decided = address.decide(counting, own_device.is_some());
+        decided.map_err(|reached| judge.limited(reached))?;
+        let right_logins = found
+            .as_ref()
+            .map(|found| Counter::of_right_logins(counting.limits, &found.account.id));
+        if let Some(Err(reached)) = right_logins
+            .as_ref()
+            .map(|counter| counter.require_room_here(counting))
+        {
+            address.give_back(counting);
+            return Err(judge.limited(reached));
+        }
+        let lane = own_device.unwrap_or_else(|| self.name_counter(judge));
+        let counters: Vec<&Counter> = address.counter().into_iter().chain([&lane]).collect();
         // Asked after the password was verified, and moved by failures alone: attempts that run at the
         // same time do not shut the name for each other, and no more than the limit can fail before a
         // right one is refused.
         let mut limited = None;
         let is_shut = async || {
             // Asked for a name that is shut here as well, or the time of the answer would tell that it is.
-            limited = counters::find_used_up(counting, &[address, &lane]).await?;
+            limited = counters::find_used_up(counting, &counters).await?;
             // Others have failed at this issuer meanwhile.
             Ok(limited.is_some() || lane.is_used_up_here(counting))
         };
@@ -187,17 +207,20 @@ impl Attempt<'_> {
                 | AuthenticationError::Locked { .. })
         );
         if !is_failure {
-            address.give_back_here(counting);
+            address.give_back(counting);
+            if let (Ok(_), Some(right_logins)) = (&outcome, &right_logins) {
+                // Those that run at the same time may be a few too many.
+                let _ = right_logins.take_here(counting);
+            }
             return outcome.map_err(|error| judge.refuse(error));
         }
         // Refused when it is used up already, which is no other answer.
         let _ = lane.take_here(counting);
-        let counted = counters::count(counting, &[address, &lane]).await;
+        let counted = counters::count(counting, &counters).await;
         let counted = counted.map_err(|error| judge.refuse(error.into()))?;
         let of_address = |reached: &LimitReached| reached.limit == Limit::LoginsOfAddress;
         if let Some(reached) = limited.or(counted).filter(of_address) {
-            judge.metrics.login(LoginOutcome::Limited);
-            return Err(AttemptError::Limited(reached));
+            return Err(judge.limited(reached));
         }
         outcome.map_err(|error| judge.refuse(error))
     }
@@ -232,19 +255,17 @@ impl Attempt<'_> {
         judge.users.decoy(u64::from_be_bytes(*draw))
     }
 
-    /// Returns the counter that this attempt moves: that of the owner's device, as long as it has not failed too
-    /// often itself, or that of the name.
-    fn lane(&self, judge: &Judge<'_>, found: Option<&AccountWithHash>) -> Counter {
-        let limits = judge.counting.limits;
-        let own = self
-            .device
-            .as_ref()
-            .filter(|device| found.is_some_and(|found| device.is_of(&found.account)))
-            .map(|device| Counter::of_text(limits, Limit::LoginsOfDevice, &device.device_id))
-            .filter(|device| !device.is_used_up_here(&judge.counting));
-        own.unwrap_or_else(|| {
-            let name = judge.users.canonical_name(self.username);
-            Counter::of_text(limits, Limit::LoginsOfName, &name)
-        })
+    /// Returns the counter of the device that sends the attempt, if it has signed in before, to whatever account,
+    /// and has not failed too often itself.
+    fn device_counter(&self, counting: &Counting<'_>) -> Option<Counter> {
+        let device = self.device.as_ref()?;
+        let counter = Counter::of_text(counting.limits, Limit::LoginsOfDevice, &device.device_id);
+        (!counter.is_used_up_here(counting)).then_some(counter)
+    }
+
+    /// Returns the counter that strangers share who try this name.
+    fn name_counter(&self, judge: &Judge<'_>) -> Counter {
+        let name = judge.users.canonical_name(self.username);
+        Counter::of_text(judge.counting.limits, Limit::LoginsOfName, &name)
     }
 }

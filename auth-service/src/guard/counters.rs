@@ -83,6 +83,12 @@ impl Counter {
         }
     }
 
+    /// Returns the counter of the right passwords and passkeys of an account. Each costs a hash, and rows that
+    /// stay: nobody takes the password threads, the audit log or the gateways' revocations for oneself.
+    pub(crate) fn of_right_logins(limits: &Limits, user_id: &str) -> Self {
+        Self::of_text(limits, Limit::RightLoginsOfAccount, user_id)
+    }
+
     /// Returns the key in the memory of this process.
     pub(crate) fn key(&self) -> Key {
         self.key
@@ -95,6 +101,19 @@ impl Counter {
     /// [`LimitReached`] when there were too many.
     pub(crate) fn take_here(&self, counting: &Counting<'_>) -> Result<(), LimitReached> {
         counting.limits.take(self.limit, self.key)
+    }
+
+    /// Refuses when this process refuses the next attempt, and counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`] with the time to wait.
+    pub(crate) fn require_room_here(&self, counting: &Counting<'_>) -> Result<(), LimitReached> {
+        if self.is_used_up_here(counting) {
+            // Refused, and so not counted.
+            self.take_here(counting)?;
+        }
+        Ok(())
     }
 
     /// Takes back an attempt that was counted in this process alone.

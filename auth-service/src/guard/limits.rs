@@ -28,12 +28,18 @@ pub enum Limit {
     LoginsOfDevice,
     /// Codes of a second factor that are wrong, by account.
     CodesOfAccount,
-    /// Registrations, and new passwords that are refused, by address.
+    /// Registrations, by address.
     RegistrationsOfAddress,
+    /// New passwords that are refused, by account.
+    NewPasswordsOfAccount,
     /// Clients that do not prove who they are, by address.
     ClientsOfAddress,
     /// Refresh tokens, tokens to be revoked, and links of mails that nobody has, by address.
     TokensOfAddress,
+    /// Right passwords and passkeys, by account.
+    RightLoginsOfAccount,
+    /// Refreshes, by account.
+    RefreshesOfAccount,
     /// Requests for a mail, by address.
     MailsOfAddress,
     /// Requests for a mail, by the mailbox, whether or not an account has it.
@@ -50,15 +56,18 @@ impl Limit {
             Self::LoginsOfDevice => "logins_of_device",
             Self::CodesOfAccount => "codes_of_account",
             Self::RegistrationsOfAddress => "registrations_of_address",
+            Self::NewPasswordsOfAccount => "new_passwords_of_account",
             Self::ClientsOfAddress => "clients_of_address",
             Self::TokensOfAddress => "tokens_of_address",
+            Self::RightLoginsOfAccount => "right_logins_of_account",
+            Self::RefreshesOfAccount => "refreshes_of_account",
             Self::MailsOfAddress => "mails_of_address",
             Self::MailsOfMailbox => "mails_of_mailbox",
         }
     }
 }
 
-const LIMITS: usize = 9;
+const LIMITS: usize = 12;
 
 /// A limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +232,11 @@ impl Limits {
             Limit::LoginsOfDevice => settings.logins_per_device,
             Limit::CodesOfAccount => settings.codes_per_account,
             Limit::RegistrationsOfAddress => settings.registrations_per_address,
+            Limit::NewPasswordsOfAccount => settings.new_passwords_per_account,
             Limit::ClientsOfAddress => settings.clients_per_address,
             Limit::TokensOfAddress => settings.tokens_per_address,
+            Limit::RightLoginsOfAccount => settings.right_logins_per_account,
+            Limit::RefreshesOfAccount => settings.refreshes_per_account,
             Limit::MailsOfAddress => settings.mails_per_address,
             Limit::MailsOfMailbox => settings.mails_per_mailbox,
         };

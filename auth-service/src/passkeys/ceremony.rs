@@ -1,7 +1,7 @@
 //! The two ceremonies of Web Authentication, registration and authentication (sections 7.1 and 7.2), as
 //! functions of their inputs: no request, no database.
 
-use std::{ops::RangeInclusive, time::SystemTime};
+use std::{fmt, ops::RangeInclusive, time::SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -89,8 +89,9 @@ pub(super) enum Refusal {
     /// factor of the account has changed since.
     #[error("the state is not of this ceremony")]
     State,
-    /// The answer breaks a rule of Web Authentication.
-    #[error("{0}")]
+    /// The answer breaks a rule of Web Authentication: the name of the library's error, whose text repeats what
+    /// the client sent.
+    #[error("the answer breaks a rule: {0}")]
     Answer(String),
     /// Anybody can sign for the key.
     #[error("the public key is of small order")]
@@ -101,6 +102,14 @@ pub(super) enum Refusal {
     /// The stored passkey cannot be read.
     #[error("the stored passkey cannot be read")]
     Stored,
+}
+
+impl Refusal {
+    fn of_answer(error: &impl fmt::Debug) -> Self {
+        let text = format!("{error:?}");
+        let name = text.split(|character: char| !character.is_ascii_alphanumeric());
+        Self::Answer(name.into_iter().next().unwrap_or_default().to_owned())
+    }
 }
 
 /// The purposes of a state: the first enrols a passkey for an account, as long as a login to it needs the same
@@ -201,7 +210,7 @@ pub(super) fn finish_enrolment(
         ..RegistrationVerificationOptions::default()
     };
     let verified = state.verify(&party.rp_id, answer, &options);
-    let verified = verified.map_err(|error| Refusal::Answer(error.to_string()))?;
+    let verified = verified.map_err(|error| Refusal::of_answer(&error))?;
     if is_of_small_order(verified.static_state().credential_public_key) {
         return Err(Refusal::SmallOrder);
     }
@@ -262,7 +271,7 @@ pub(super) fn finish_login(
     };
     state
         .verify(&party.rp_id, answer, &mut credential, &options)
-        .map_err(|error| Refusal::Answer(error.to_string()))?;
+        .map_err(|error| Refusal::of_answer(&error))?;
     let Ok(next_state) = credential.dynamic_state().encode();
     Ok(Verified {
         next_state: next_state.to_vec(),

@@ -17,6 +17,7 @@ use crate::{
     current_user::CurrentUser,
     device_proof::attempt_again,
     error::{ApiError, PROBLEM_TYPE, Problem},
+    guard::{counters::Counter, limits::Limit},
     ids::random_id,
     second_factor,
     state::AppState,
@@ -144,6 +145,7 @@ pub(crate) async fn post_enrolment_options(
         (status = 401, description = "no token, or the answer is not accepted", body = Problem, content_type = PROBLEM_TYPE),
         (status = 404, description = "the service takes no passkeys", body = Problem, content_type = PROBLEM_TYPE),
         (status = 409, description = "an account has this credential, or the own account has 20", body = Problem, content_type = PROBLEM_TYPE),
+        (status = 429, description = "too many answers of the account were not accepted; `Retry-After` says when to come back", body = Problem, content_type = PROBLEM_TYPE),
         (status = 503, description = "no database", body = Problem, content_type = PROBLEM_TYPE),
     )
 )]
@@ -157,12 +159,18 @@ pub(crate) async fn post_passkey(
     let answer = Registration::from_json_relaxed(body.credential.to_string().as_bytes());
     let answer = answer.map_err(|_| no_credential())?;
     let user_id = &current_user.account.id;
+    // Counted apart from the codes of a login, which nobody shuts by enrolments.
+    let name_of_counter = format!("enrolments\0{user_id}");
+    let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, &name_of_counter);
+    let counting = state.counting();
+    let taken = counter.take(&counting).await?;
     let ring = state.ring();
     let needed = state.store().find_login_requirements(user_id).await?;
     let sealed = &body.state;
     let enrolled =
         ceremony::finish_enrolment(&party, &ring.vault, user_id, needed, sealed, &answer);
     let enrolled = enrolled.map_err(|refusal| refuse(user_id, &refusal))?;
+    counter.give_back(&counting, taken).await;
     let id = random_id()?;
     let new = NewPasskey {
         id: &id,

@@ -20,7 +20,7 @@ use crate::{
     cookies,
     device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::{counters::Counter, devices::KnownDevice, limits::Limit},
+    guard::{address_count::AddressCount, counters::Counter, devices::KnownDevice, limits::Limit},
     metrics::LoginOutcome,
     second_factor::CHALLENGE_ATTEMPTS,
     sessions::{self, TokenAnswer},
@@ -103,12 +103,13 @@ pub(crate) async fn post_login_passkey(
         cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
-    let counting = state.counting();
-    let address = Counter::of_address(state.limits(), Limit::LoginsOfAddress, client_info.address);
-    address.take_here(&counting)?;
     let proof = body.device_token.clone();
-    let device = known_device(&state, request.headers(), proof, now);
-    let outcome = Box::pin(answer(&state, &client_info, &body, device.as_ref(), now)).await;
+    let device = known_device(&state, &request, proof, now);
+    let device = device.as_ref();
+    let counting = state.counting();
+    let mut address = AddressCount::begin(&counting, client_info.address, device.is_some())?;
+    let sender = (&client_info, device);
+    let outcome = Box::pin(answer(&state, sender, &mut address, &body, now)).await;
     let is_failure = matches!(
         outcome,
         Err(ApiError::PasskeyRefused | ApiError::RateLimited { .. })
@@ -128,9 +129,9 @@ pub(crate) async fn post_login_passkey(
 /// Starts the session that a passkey stands for. Returns the account's id with it.
 async fn answer(
     state: &AppState,
-    client_info: &ClientInfo,
+    (client_info, device): (&ClientInfo, Option<&KnownDevice>),
+    address: &mut AddressCount,
     body: &PasskeyLoginBody,
-    device: Option<&KnownDevice>,
     now: i64,
 ) -> Result<(String, TokenAnswer), ApiError> {
     let party = relying_party(state)?;
@@ -138,10 +139,15 @@ async fn answer(
     let store = state.store();
     let found = store.find_passkey(credential.raw_id().inner()).await?;
     let passkey = found.ok_or(ApiError::PasskeyRefused)?;
+    let counting = state.counting();
+    let is_own = device.is_some_and(|device| device.user_id == passkey.user_id);
+    address.decide(&counting, is_own)?;
+    let right_logins = Counter::of_right_logins(state.limits(), &passkey.user_id);
+    right_logins.require_room_here(&counting)?;
     // Counted for the passkey and not for its account: whoever knows the identifier of a credential
     // must not shut the account's codes.
     let counter = Counter::of_text(state.limits(), Limit::CodesOfAccount, &passkey.id);
-    let taken = counter.take(&state.counting()).await?;
+    let taken = counter.take(&counting).await?;
     let ring = state.ring();
     let verified = ceremony::finish_login(&party, &ring.vault, &body.state, &credential, &passkey);
     let verified = verified.map_err(|refusal| refuse(&passkey.user_id, &refusal))?;
@@ -153,7 +159,8 @@ async fn answer(
         return Err(ApiError::PasskeyRefused);
     }
     // The answer is right, also if its client does not wait for the session.
-    counter.give_back(&state.counting(), taken).await;
+    counter.give_back(&counting, taken).await;
+    right_logins.take_here(&counting)?;
     let challenge = body.challenge.as_ref().map(|text| Hash::of(text));
     let proof = LoginProof::Passkey {
         used: UsedPasskey {

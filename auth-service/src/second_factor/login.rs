@@ -15,7 +15,7 @@ use crate::{
     cookies,
     device_proof::known_device,
     error::{ApiError, PROBLEM_TYPE, Problem},
-    guard::{counters::Counter, devices::KnownDevice, limits::Limit},
+    guard::{address_count::AddressCount, devices::KnownDevice},
     metrics::LoginOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
@@ -71,16 +71,17 @@ pub(crate) async fn post_code(
         cookies::require_listed_page(&request, state.origins())?;
     }
     let now = seconds_since_epoch(SystemTime::now())?;
-    let address = Counter::of_address(state.limits(), Limit::LoginsOfAddress, client_info.address);
-    address.take_here(&state.counting())?;
     let proof = body.device_token.clone();
-    let device = known_device(&state, request.headers(), proof, now);
-    let outcome = answer(&state, &client_info, &body, device.as_ref(), now).await;
+    let device = known_device(&state, &request, proof, now);
+    let device = device.as_ref();
+    let counting = state.counting();
+    let mut address = AddressCount::begin(&counting, client_info.address, device.is_some())?;
+    let outcome = answer(&state, (&client_info, device), &mut address, &body, now).await;
     let is_failure = matches!(
         outcome,
         Err(ApiError::CodeRefused | ApiError::RateLimited { .. })
     );
-    address.settle(&state.counting(), is_failure).await?;
+    address.settle(&counting, is_failure).await?;
     let (user_id, answer) = outcome?;
     let outcome = LoginOutcome::Success;
     state.metrics().login(outcome);
@@ -95,9 +96,9 @@ pub(crate) async fn post_code(
 /// Starts the session that a challenge and a code stand for. Returns the account's id with it.
 async fn answer(
     state: &AppState,
-    client_info: &ClientInfo,
+    (client_info, device): (&ClientInfo, Option<&KnownDevice>),
+    address: &mut AddressCount,
     body: &CodeBody,
-    device: Option<&KnownDevice>,
     now: i64,
 ) -> Result<(String, TokenAnswer), ApiError> {
     let challenge = Hash::of(&body.challenge);
@@ -109,6 +110,7 @@ async fn answer(
     let challenged = store.try_challenge(&challenge, CHALLENGE_ATTEMPTS, now);
     let challenged = challenged.await?.ok_or(ApiError::CodeRefused)?;
     let lane = CodeLane::of(device, &challenged.user_id);
+    address.decide(&state.counting(), lane == CodeLane::KnownDevices)?;
     let code = check_code(state, &challenged.user_id, lane, &body.code, now).await?;
     let account = state.users().find_active(&challenged.user_id).await?;
     let account = account.ok_or(ApiError::CodeRefused)?;

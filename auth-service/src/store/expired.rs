@@ -51,13 +51,33 @@ macro_rules! expired {
     };
 }
 
+/// The spent refresh tokens of live sessions. One that has expired is refused whether or not it was spent.
+const SPENT_TOKENS: Removal = Removal {
+    sqlite: "delete from refresh_tokens where hash in ( \
+                 select hash from refresh_tokens \
+                 where used_at is not null and expires_at <= $1 order by expires_at limit $2)",
+    postgres: "delete from refresh_tokens where hash = any(array( \
+                   select hash from refresh_tokens \
+                   where used_at is not null and expires_at <= $1 order by expires_at limit $2 \
+                   for update skip locked))",
+};
+
+/// Up to `$2` sessions that ended or expired before `$1`, in one order for all issuers. Each half reads an index of
+/// its own, and no more rows than it returns.
+pub(super) const OLD_SESSIONS: &str = "select id from ( \
+     select id from (select id from sessions where ended_at < $1 \
+                     order by ended_at limit $2) as ended \
+     union select id from (select id from sessions where expires_at < $1 \
+                           order by expires_at limit $2) as expired) as old \
+     order by id limit $2";
+
 /// Number of sessions that are looked for at a time.
 const SESSIONS: i64 = 100;
 
 impl Store {
-    /// Removes up to `most` rows in one transaction: challenges and links that have expired, and
-    /// sessions that ended or expired before `before`, with their refresh tokens. Returns how many rows
-    /// it has removed; none means that none are left, but for those that another transaction has locked.
+    /// Removes up to `most` rows in one transaction: challenges, links and spent refresh tokens that have
+    /// expired, and sessions that ended or expired before `before`, with their refresh tokens. Returns how many
+    /// rows it has removed; none means that none are left, but for those that another transaction has locked.
     ///
     /// # Errors
     ///
@@ -82,6 +102,7 @@ impl Store {
             expired!("login_challenges", "hash"),
             expired!("passkey_challenges", "hash"),
             expired!("mail_links", "id"),
+            SPENT_TOKENS,
         ] {
             let left = most.saturating_sub(removed);
             removed += remove(&mut transaction, removal, (now, left)).await?;
@@ -92,8 +113,7 @@ impl Store {
 
     async fn find_old_sessions(&self, before: i64) -> Result<Vec<String>, StoreError> {
         Ok(on_pool!(&self.readers, |pool| sqlx::query_scalar(
-            // Several issuers clean up in one order.
-            "select id from sessions where ended_at < $1 or expires_at < $1 order by id limit $2",
+            OLD_SESSIONS
         )
         .bind(before)
         .bind(SESSIONS)

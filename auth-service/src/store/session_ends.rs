@@ -176,6 +176,15 @@ pub(super) async fn end(
     Ok(ended.into_iter().map(|(id, _)| id).collect())
 }
 
+/// Ends the sessions that [`end_excess`] chooses. One that ends at the same time without the lock has ended for that
+/// reason alone.
+pub(super) const END_EXCESS: &str = "update sessions set ended_at = $2, end_reason = $3 \
+     where ended_at is null and \
+           id in (select id from sessions \
+                  where user_id = $1 and ended_at is null and expires_at > $2 and id <> $4 \
+                  order by used_at desc, id limit $5 offset $6) \
+     returning id, token_expires_at";
+
 /// Ends the live sessions of a user that exceed `most`, those that were used longest ago, and never `started`.
 /// The caller has locked the row of the user.
 pub(super) async fn end_excess(
@@ -186,24 +195,16 @@ pub(super) async fn end_excess(
     ending: Ending<'_>,
 ) -> Result<(), StoreError> {
     let ended: Vec<EndedSession> = on_transaction!(transaction, |connection| {
-        sqlx::query_as(
-            // One that ends at the same time without the lock has ended for that reason alone.
-            "update sessions set ended_at = $2, end_reason = $3 \
-             where ended_at is null and \
-                   id in (select id from sessions \
-                          where user_id = $1 and ended_at is null and expires_at > $2 and id <> $4 \
-                          order by used_at desc, id limit $5 offset $6) \
-             returning id, token_expires_at",
-        )
-        .bind(user_id)
-        .bind(ending.now)
-        .bind(ending.reason.name())
-        .bind(started)
-        // SQLite takes no offset without a limit.
-        .bind(i64::from(u32::MAX))
-        .bind(i64::from(most).saturating_sub(1))
-        .fetch_all(connection)
-        .await?
+        sqlx::query_as(END_EXCESS)
+            .bind(user_id)
+            .bind(ending.now)
+            .bind(ending.reason.name())
+            .bind(started)
+            // SQLite takes no offset without a limit.
+            .bind(i64::from(u32::MAX))
+            .bind(i64::from(most).saturating_sub(1))
+            .fetch_all(connection)
+            .await?
     });
     announce(transaction, user_id, &ended, ending).await
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use auth_service::store::{Opener, Store, audit::StoredEvent};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, header::HeaderValue};
 use serde_json::{Value, json};
 
 use crate::{
@@ -69,7 +69,9 @@ async fn an_account_is_deleted_as_it_was_read() {
     )
     .await;
     assert_eq!(read_tag().await, current);
-    let deleted = delete(&current).await;
+    let list = format!("\"another\", {}", current.to_str().expect("text"));
+    let list = HeaderValue::from_str(&list).expect("a header");
+    let deleted = delete(&list).await;
     assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
     // A repetition of what was done.
     let again = delete(&current).await;

@@ -189,3 +189,33 @@ async fn a_login_starts_a_session_of_its_own_whatever_cookie_comes_with_it() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert_ne!(cookie_of(&answer), planted);
 }
+
+/// A page that is not listed, on the same site, whose browser adds the cookie of the owner's device.
+#[tokio::test]
+async fn the_cookie_of_a_device_is_used_by_listed_pages_alone() {
+    let service = Service::start_with(|settings| {
+        settings.limits.logins_per_device = 2;
+        settings.limits.logins_per_name = 2;
+    })
+    .await;
+    service.add_user("alice").await;
+    let answer = as_page(login(&service)).send().await.expect("an answer");
+    let set = answer.headers().get_all("set-cookie").iter();
+    let pairs = set.map(|line| line.to_str().expect("text").split(';').next());
+    let device = pairs.flatten().find(|pair| pair.contains("-device="));
+    let device = device.expect("a cookie").to_owned();
+    let wrong = [("username", "alice"), ("password", "wrong")];
+    for _ in 0..2 {
+        let form = service.client.post(service.url("/login")).form(&wrong);
+        let form = form.header("cookie", &device);
+        let page = form.header("origin", "http://evil.localhost:9000");
+        let refused = page.send().await.expect("an answer");
+        problem(refused, StatusCode::UNAUTHORIZED, "invalid_credentials").await;
+    }
+    // The name is shut for strangers now, and the device is none.
+    let stranger = as_page(login(&service)).send().await.expect("an answer");
+    problem(stranger, StatusCode::UNAUTHORIZED, "invalid_credentials").await;
+    let own = as_page(login(&service)).header("cookie", &device);
+    let own = own.send().await.expect("an answer");
+    assert_eq!(own.status(), StatusCode::OK);
+}

@@ -10,6 +10,7 @@ use std::{
 use auth_service::{
     Config, Settings,
     credentials::Username,
+    store::Store,
     users::{self, NewUser},
 };
 use reqwest::{Client, Response, StatusCode};
@@ -57,7 +58,7 @@ impl Service {
         // A machine that is busy with other tests is none that is flooded.
         config.settings.password.queue_deadline_ms = 60_000;
         change(&mut config.settings);
-        Self::serve(config, database)
+        Self::serve(config, database).await
     }
 
     /// Stops the service, and starts another one on its database with other settings or secrets.
@@ -67,10 +68,13 @@ impl Service {
         ended.expect("a service that ends well");
         let mut config = self.config;
         change(&mut config);
-        Self::serve(config, self.database)
+        Self::serve(config, self.database).await
     }
 
-    fn serve(config: Config, database: OwnDatabase) -> Self {
+    async fn serve(config: Config, database: OwnDatabase) -> Self {
+        // Commands that a test gives at once find the tables.
+        let made = Store::open(&config.settings.database_url).await;
+        made.expect("a database").close().await;
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();

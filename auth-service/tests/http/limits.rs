@@ -99,6 +99,76 @@ async fn a_known_device_keeps_its_lane_while_strangers_try() {
 }
 
 #[tokio::test]
+async fn right_logins_of_an_account_are_counted_for_it_alone() {
+    let service = Service::start_with(|settings| {
+        settings.limits.right_logins_per_account = 3;
+        settings.limits.logins_per_name = 2;
+    })
+    .await;
+    service.add_user("alice").await;
+    service.add_user("bob").await;
+    let status = async |name, password| service.post_login(name, password).await.status();
+    // Wrong passwords are no matter of this limit.
+    assert_eq!(status("alice", "wrong").await, StatusCode::UNAUTHORIZED);
+    for _ in 0..2 {
+        assert_eq!(status("alice", PASSWORD).await, StatusCode::OK);
+    }
+    // Wherever a password is right.
+    let token = service.login("alice").await.token;
+    let again = json!({"password": PASSWORD});
+    let limited = service.post("/totp", Some(&token), &again).await;
+    assert!(limited.headers().contains_key("retry-after"));
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    for password in [PASSWORD, "wrong"] {
+        assert_eq!(
+            status("alice", password).await,
+            StatusCode::TOO_MANY_REQUESTS
+        );
+    }
+    assert_eq!(status("bob", PASSWORD).await, StatusCode::OK);
+}
+
+/// Somebody at the same address has failed too often.
+#[tokio::test]
+async fn a_known_device_answers_for_itself_at_an_address_that_others_have_used_up() {
+    let service = service_with(1_000, 4).await;
+    service.add_user("bob").await;
+    let proof = async |name| {
+        let answer = send(login_from(&service, "192.0.2.1", name, PASSWORD)).await;
+        answer.json::<Value>().await.expect("JSON")
+    };
+    let (alice, bob) = (proof("alice").await, proof("bob").await);
+    for number in 0..4 {
+        let name = format!("nobody-{number}");
+        send(login_from(&service, "192.0.2.1", &name, "wrong")).await;
+    }
+    let login = async |proof: &Value, password: &str| {
+        let mut body = json!({"username": "alice", "password": password});
+        body["device_token"] = proof["device_token"].clone();
+        let request = service.client.post(service.url("/login"));
+        let request = request.header("x-forwarded-for", "192.0.2.1").json(&body);
+        send(request).await.status()
+    };
+    let limited = StatusCode::TOO_MANY_REQUESTS;
+    let stranger = send(login_from(&service, "192.0.2.1", "alice", PASSWORD)).await;
+    assert_eq!(stranger.status(), limited);
+    assert_eq!(login(&bob, PASSWORD).await, limited);
+    assert_eq!(login(&alice, PASSWORD).await, StatusCode::OK);
+    // A session is a device that has signed in.
+    let own = Login::of(&alice);
+    let body = json!({"password": PASSWORD});
+    let request = service.client.post(service.url("/totp")).json(&body);
+    let request = request.header("x-forwarded-for", "192.0.2.1");
+    let answer = send(request.bearer_auth(&own.token)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    // Its failures are its own, and no more than those of its lane.
+    for _ in 0..3 {
+        assert_eq!(login(&alice, "wrong").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(login(&alice, PASSWORD).await, limited);
+}
+
+#[tokio::test]
 async fn an_address_is_told_when_to_come_back_and_its_own_success_resets_nothing() {
     let service = service_with(1_000, 4).await;
     let from = |address, password| send(login_from(&service, address, "alice", password));

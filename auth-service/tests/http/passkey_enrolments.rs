@@ -1,12 +1,13 @@
 //! Enrolments that are refused for the key, or for what has changed since they were started, each beside one that
 //! differs in one thing and is accepted.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::{
     authenticator::Authenticator,
-    fixture::{PASSWORD, Service},
+    fixture::{PASSWORD, Service, problem},
     passkeys::{assert_refused, enrol, enrolment},
 };
 
@@ -75,5 +76,33 @@ async fn an_enrolment_ends_when_the_password_is_changed() {
             true => assert_eq!(answer.status(), StatusCode::CREATED),
             false => assert_refused(answer).await,
         }
+    }
+}
+
+#[tokio::test]
+async fn refused_enrolments_are_counted_for_their_account_alone() {
+    let service = Service::start_with(|settings| settings.limits.codes_per_account = 2).await;
+    let mut tokens = Vec::new();
+    for name in ["alice", "bob"] {
+        service.add_user(name).await;
+        tokens.push(service.token_of(name).await);
+    }
+    let started = enrolment(&service, &tokens[0]).await;
+    let mut rubbish = Authenticator::new().create(&started["options"]);
+    let client_data = json!({"type": "webauthn.create", "crossOrigin": "A".repeat(9_000)});
+    let client_data = URL_SAFE_NO_PAD.encode(client_data.to_string());
+    rubbish["response"]["clientDataJSON"] = client_data.into();
+    for _ in 0..2 {
+        assert_refused(enrol(&service, &tokens[0], &started, &rubbish).await).await;
+    }
+    let credential = Authenticator::new().create(&started["options"]);
+    let limited = enrol(&service, &tokens[0], &started, &credential).await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let started = enrolment(&service, &tokens[1]).await;
+    for _ in 0..3 {
+        // Those that are accepted, or are another's already, are given back.
+        let credential = Authenticator::new().create(&started["options"]);
+        let answer = enrol(&service, &tokens[1], &started, &credential).await;
+        assert_ne!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     }
 }

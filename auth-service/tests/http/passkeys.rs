@@ -93,6 +93,31 @@ async fn a_passkey_signs_in_without_a_name_and_a_password() {
 }
 
 #[tokio::test]
+async fn passkeys_of_an_account_count_as_its_right_logins() {
+    let service = Service::start_with(|settings| {
+        settings.limits.right_logins_per_account = 4;
+    })
+    .await;
+    let mut devices = Vec::new();
+    for name in ["alice", "bob"] {
+        service.add_user(name).await;
+        // One for the token, and one for the enrolment.
+        let token = service.token_of(name).await;
+        let mut device = Authenticator::new();
+        add(&service, &token, &mut device).await;
+        devices.push(device);
+    }
+    for _ in 0..2 {
+        let answer = sign_in(&service, &mut devices[0]).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let limited = sign_in(&service, &mut devices[0]).await;
+    problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let answer = sign_in(&service, &mut devices[1]).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_options_ask_for_a_discoverable_credential_and_for_user_verification() {
     let (service, _) = Service::with_alice().await;
     let token = service.token_of("alice").await;

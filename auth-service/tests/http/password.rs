@@ -1,6 +1,7 @@
 //! `POST /password`
 
 use auth_service::{
+    config::Registration,
     credentials::{Password, Username},
     users::{self, ChangeError, NewUser},
 };
@@ -8,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::{
-    fixture::{PASSWORD, Service, problem},
+    fixture::{Login, PASSWORD, Service, problem},
     mailbox::Mailbox,
 };
 
@@ -71,26 +72,35 @@ async fn a_wrong_current_password_or_a_weak_new_one_changes_nothing() {
 }
 
 #[tokio::test]
-async fn refused_new_passwords_of_an_address_are_counted_and_accepted_ones_are_not() {
+async fn refused_new_passwords_of_an_account_are_counted_and_accepted_ones_are_not() {
     let service = Service::start_with(|settings| {
-        settings.limits.registrations_per_address = 2;
-        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+        settings.registration = Registration::Open;
+        settings.limits.registrations_per_address = 1;
+        settings.limits.new_passwords_per_account = 2;
     })
     .await;
     service.add_user("alice").await;
-    let token = service.login("alice").await.token;
-    let change = async |address: &str, current: &str, new: &str| {
+    service.add_user("bob").await;
+    let (alice, bob) = (service.login("alice").await, service.login("bob").await);
+    // Registrations of the same address are no matter of people who are signed in.
+    let register = json!({"username": "mallory", "password": "password1"});
+    for status in [
+        StatusCode::UNPROCESSABLE_ENTITY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ] {
+        let refused = service.post("/register", None, &register).await;
+        assert_eq!(refused.status(), status);
+    }
+    let change = async |login: &Login, current: &str, new: &str| {
         let body = json!({"current_password": current, "new_password": new});
-        let request = service.client.post(service.url("/password"));
-        let request = request.header("x-forwarded-for", address).json(&body);
-        request.bearer_auth(&token).send().await.expect("an answer")
+        service.post("/password", Some(&login.token), &body).await
     };
     for (old, new) in [(PASSWORD, NEW), (NEW, PASSWORD), (PASSWORD, NEW)] {
-        let changed = change("192.0.2.1", old, new).await;
+        let changed = change(&alice, old, new).await;
         assert_eq!(changed.status(), StatusCode::NO_CONTENT);
     }
     for _ in 0..2 {
-        let refused = change("192.0.2.1", NEW, "password1").await;
+        let refused = change(&alice, NEW, "password1").await;
         problem(
             refused,
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -98,9 +108,9 @@ async fn refused_new_passwords_of_an_address_are_counted_and_accepted_ones_are_n
         )
         .await;
     }
-    let limited = change("192.0.2.1", NEW, PASSWORD).await;
+    let limited = change(&alice, NEW, PASSWORD).await;
     problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
-    let changed = change("192.0.2.2", NEW, PASSWORD).await;
+    let changed = change(&bob, PASSWORD, NEW).await;
     assert_eq!(changed.status(), StatusCode::NO_CONTENT);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use auth_service::Settings;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -180,7 +181,9 @@ async fn what_stands_in_the_database_is_no_token() {
 /// layers above make no second branch either.
 #[tokio::test]
 async fn of_50_at_once_200_times_over_all_get_the_same_successor_and_one_branch_lives() {
-    let (service, _) = Service::with_alice().await;
+    let many = |settings: &mut Settings| settings.limits.refreshes_per_account = 1_000_000;
+    let service = Service::start_with(many).await;
+    service.add_user("alice").await;
     let mut token = service.login("alice").await.refresh_token;
     for round in 0..200 {
         let mut asking = JoinSet::new();
@@ -242,4 +245,25 @@ async fn a_token_ends_with_its_session_also_when_nobody_refreshes_it() {
         let answer: Value = answer.json().await.expect("JSON");
         assert_eq!(answer["expires_in"], expires_in);
     }
+}
+
+#[tokio::test]
+async fn an_account_that_refreshes_too_often_waits_and_loses_nothing() {
+    let service = Service::start_with(|settings| settings.limits.refreshes_per_account = 2).await;
+    service.add_user("alice").await;
+    service.add_user("bob").await;
+    let mut login = service.login("alice").await;
+    for _ in 0..2 {
+        login = refreshed(&service, &login.refresh_token).await;
+    }
+    for _ in 0..2 {
+        let limited = service.refresh(&login.refresh_token).await;
+        assert!(limited.headers().contains_key("retry-after"));
+        problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    }
+    let bob = service.login("bob").await;
+    refreshed(&service, &bob.refresh_token).await;
+    // A service that has just started has counted nothing.
+    let service = service.restart_with(|_| {}).await;
+    refreshed(&service, &login.refresh_token).await;
 }

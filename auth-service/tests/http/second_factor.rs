@@ -203,6 +203,36 @@ async fn guesses_are_counted_over_all_challenges() {
     problem(limited, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
 }
 
+/// Somebody at the same address has failed too often between the two halves of a login.
+#[tokio::test]
+async fn a_known_device_gives_its_code_at_an_address_that_others_have_used_up() {
+    let service = Service::start_with(|settings| settings.limits.logins_per_address = 4).await;
+    let enrolled = Enrolled::on(service).await;
+    let service = &enrolled.service;
+    let challenge = enrolled.challenge().await;
+    let first = enrolled.answer(&challenge, &enrolled.code(-1)).await;
+    let device: Value = first.json().await.expect("JSON");
+    let challenges = [enrolled.challenge().await, enrolled.challenge().await];
+    for number in 0..4 {
+        service
+            .post_login(&format!("nobody-{number}"), "wrong")
+            .await;
+    }
+    let answer = async |challenge: &str, proof: &Value| {
+        let mut body = json!({"challenge": challenge, "code": enrolled.code(0)});
+        if proof.is_string() {
+            body["device_token"] = proof.clone();
+        }
+        service.post("/login/totp", None, &body).await
+    };
+    let stranger = answer(&challenges[0], &json!(null)).await;
+    problem(stranger, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    let known = answer(&challenges[1], &device["device_token"]).await;
+    assert_eq!(known.status(), StatusCode::OK);
+    let nobodys = answer("rubbish", &device["device_token"]).await;
+    assert_refused(nobodys).await;
+}
+
 #[tokio::test]
 async fn a_code_is_six_ascii_digits() {
     let enrolled = Enrolled::start().await;

@@ -12,7 +12,7 @@ use std::{
 
 use auth_service::{
     Config, Settings,
-    store::StoreError,
+    store::{Store, StoreError},
     users::{self, NewUser},
 };
 use reqwest::{Client, Response, StatusCode};
@@ -81,6 +81,8 @@ impl Service {
     }
 
     pub(crate) async fn add_user(&self, name: &str) {
+        let made = Store::open(&self.config.settings.database_url).await;
+        made.expect("a database").close().await;
         let user = NewUser::parse(name, PASSWORD).expect("a user");
         users::add_user(&self.config.settings, user)
             .await

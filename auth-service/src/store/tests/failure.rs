@@ -50,7 +50,7 @@ async fn add_session(store: &Store, id: &str, detail: &str) -> Result<bool, Stor
     let new = NewSession {
         session: &session,
         password_version: 0,
-        most_sessions: 100,
+        most_sessions: 1000,
         ending: ending(EndReason::SessionLimit, &[]),
         refresh_token: &Hash::of(id),
         refresh_expires_at: NOW + 60,

@@ -3,13 +3,14 @@
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{OwnStore, conformance::account};
+use super::{OwnStore, conformance::account, lend};
 use crate::{
     credentials::hash::StoredHash,
     ids::random_id,
     store::{
         Destination, EndReason, Ending, LoginProof, NewSession, Refreshed, Rotation, Session,
-        SessionFilter, SessionStarted, Store, StoreError,
+        SessionFilter, SessionStarted, Store, StoreError, expired::OLD_SESSIONS,
+        session_ends::END_EXCESS,
     },
     vault::Hash,
 };
@@ -28,6 +29,7 @@ super::on_both!(
     sessions_end_together_or_alone_and_are_told_once_each,
     the_audit_log_is_a_chain_however_many_write_it,
     clean_up_removes_a_bounded_number_of_rows_and_only_old_ones,
+    spent_tokens_of_a_live_session_go_when_they_have_expired,
 );
 
 pub(super) fn ending(reason: EndReason, gateways: &[String]) -> Ending<'_> {
@@ -343,6 +345,47 @@ async fn the_audit_log_is_a_chain_however_many_write_it(own: OwnStore) {
     for statement in ["update audit_events set at = 0", "delete from audit_events"] {
         assert!(own.try_execute(statement).await.is_err(), "{statement}");
     }
+}
+
+/// Rows that have ended are many, and nobody waits for them.
+#[tokio::test]
+async fn sessions_are_found_by_an_index() {
+    let own = OwnStore::sqlite().await;
+    for (statement, indexes) in [
+        (OLD_SESSIONS, &["ended_sessions", "sessions_by_expiry"][..]),
+        (END_EXCESS, &["live_sessions_of_user"]),
+    ] {
+        let explained = format!("explain query plan {statement}");
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(explained))
+            .fetch_all(&mut lend(&own.readers).await.connection)
+            .await
+            .expect("a plan");
+        for index in indexes {
+            let is_used = plan.iter().any(|(.., step)| step.contains(index));
+            assert!(is_used, "{plan:?}");
+        }
+        let scans = plan
+            .iter()
+            .any(|(.., step)| step.starts_with("SCAN sessions"));
+        assert!(!scans, "{plan:?}");
+    }
+}
+
+async fn spent_tokens_of_a_live_session_go_when_they_have_expired(own: OwnStore) {
+    let live = start(&own, "alice", &Hash::of("live 0")).await;
+    for number in 0..3 {
+        let [token, next] = [number, number + 1].map(|n| Hash::of(&format!("live {n}")));
+        assert!(is_rotated(&rotate(&own, &token, next, reuse()).await));
+    }
+    let end: i64 = own
+        .count("select max(expires_at) from refresh_tokens where used_at is not null")
+        .await;
+    let remove = async |now| own.remove_expired(now, NOW, 10).await.expect("a write");
+    assert_eq!(remove(NOW).await, 0);
+    assert_eq!(remove(end).await, 3);
+    let left = own.count("select count(*) from refresh_tokens where used_at is null");
+    assert_eq!(left.await, 1);
+    assert!(is_live(&own, &live).await);
 }
 
 /// A session of many refreshes has more rows than one transaction removes.
