@@ -23,6 +23,7 @@ mod device_proof;
 mod discovery;
 mod docs;
 pub mod error;
+mod exposure;
 pub mod guard;
 pub mod health;
 pub mod ids;

@@ -1,10 +1,6 @@
 //! The front door: everything between a bound socket and a clean end.
 
-use std::{
-    net::{IpAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{
     App,
@@ -21,6 +17,7 @@ use tokio::{
 use crate::{
     admin, background,
     config::Config,
+    exposure,
     guard::connections::ConnectionLimit,
     listener::{self, Connections},
     observe::observe,
@@ -58,7 +55,9 @@ pub(crate) async fn serve_and_tell(
     ready: impl FnOnce() -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<()> {
     let settings = config.settings.clone();
-    warn_if_exposed(&config, &listener);
+    for line in exposure::find(&settings, listener.local_addr().ok()) {
+        tracing::warn!("{line}");
+    }
     let state = web::Data::new(AppState::start(config).await?);
     let store = state.store().clone();
     let certificate = state.certificate().cloned();
@@ -142,44 +141,5 @@ async fn close(mut tasks: JoinSet<()>, admin: Option<ServerHandle>, store: &Stor
         .is_err()
     {
         tracing::warn!("the database was still busy at the end");
-    }
-}
-
-/// Passwords and tokens cross the network in the clear when nothing in front of us does TLS.
-fn warn_if_exposed(config: &Config, listener: &TcpListener) {
-    let address = listener.local_addr();
-    let loopback = address.is_ok_and(|address| is_loopback(address.ip()));
-    let is_safe = config.settings.tls.is_on() || config.settings.public_url.starts_with("https://");
-    if !loopback && !is_safe {
-        tracing::warn!(
-            "listening beyond loopback while public_url is not https: \
-             passwords and tokens can be read on the way"
-        );
-    }
-}
-
-/// Returns whether nobody but this machine reaches an address, which may be of IPv4 in the form of IPv6.
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loopback_address_is_one_in_each_form() {
-        for (text, expected) in [
-            ("127.0.0.1", true),
-            ("127.1.2.3", true),
-            ("::1", true),
-            ("::ffff:127.0.0.1", true),
-            ("::ffff:192.0.2.1", false),
-            ("0.0.0.0", false),
-            ("::", false),
-        ] {
-            let address = text.parse().expect("an address");
-            assert_eq!(is_loopback(address), expected, "{text}");
-        }
     }
 }

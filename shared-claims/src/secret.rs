@@ -17,15 +17,13 @@ pub const SECRET_FILE_VARIABLE: &str = "LATCHKEY_SECRET_FILE";
 pub const MINIMUM_SECRET_BYTES: usize = 32;
 
 /// Secrets of 32 bytes or more that stand in documentation, and so in every attacker's list.
-const WELL_KNOWN_SAMPLES: [&str; 8] = [
+const WELL_KNOWN_SAMPLES: [&str; 6] = [
     "a-string-secret-at-least-256-bits-long",
     "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
     "your-super-secret-jwt-token-with-at-least-32-characters-long",
     "this_is_a_very_secret_key_that_is_at_least_32_bytes_long",
     "qwertyuiopasdfghjklzxcvbnm123456",
     "abcdefghijklmnopqrstuvwxyz123456",
-    "01234567890123456789012345678901",
-    "0123456789abcdef0123456789abcdef",
 ];
 
 /// One shared secret, strong enough to sign with. Its `Debug` shows nothing of it.
@@ -38,8 +36,8 @@ impl Secret {
         if bytes.len() < MINIMUM_SECRET_BYTES {
             return Err(Weakness::TooShort(bytes.len()));
         }
-        if bytes.iter().all(|byte| *byte == bytes[0]) {
-            return Err(Weakness::OneRepeatedByte);
+        if is_repetitive(bytes) {
+            return Err(Weakness::Repetitive);
         }
         if WELL_KNOWN_SAMPLES.contains(&text) {
             return Err(Weakness::WellKnown);
@@ -65,6 +63,12 @@ impl Secret {
         mac.truncate(16);
         Ok(mac)
     }
+}
+
+/// Returns whether bytes repeat their start for a third of their length or more: they are worth as much as one
+/// piece.
+fn is_repetitive(bytes: &[u8]) -> bool {
+    (1..=bytes.len() * 2 / 3).any(|period| bytes[period..] == bytes[..bytes.len() - period])
 }
 
 impl fmt::Debug for Secret {
@@ -212,9 +216,9 @@ pub enum Weakness {
     /// Fewer bytes than [`MINIMUM_SECRET_BYTES`].
     #[error("has {0} bytes, at least {MINIMUM_SECRET_BYTES} are needed")]
     TooShort(usize),
-    /// The same byte over and over.
-    #[error("is one byte repeated")]
-    OneRepeatedByte,
+    /// The same bytes over and over.
+    #[error("is one piece repeated")]
+    Repetitive,
     /// It stands in somebody's documentation.
     #[error("is a well-known sample")]
     WellKnown,
@@ -276,7 +280,10 @@ mod tests {
     #[test]
     fn guessable_secrets_are_refused() {
         for (text, weakness) in [
-            ("a".repeat(40).as_str(), Weakness::OneRepeatedByte),
+            ("a".repeat(40).as_str(), Weakness::Repetitive),
+            ("password".repeat(4).as_str(), Weakness::Repetitive),
+            ("12345678901234567890123456789012", Weakness::Repetitive),
+            ("your-256-bit-secret-your-256-bit", Weakness::Repetitive),
             (WELL_KNOWN_SAMPLES[0], Weakness::WellKnown),
         ] {
             let error = load(Some(text), None).expect_err(text);

@@ -349,6 +349,12 @@ impl Settings {
         self.cluster.check()?;
         self.keys.check()?;
         self.admin.check()?;
+        let is_apart = self.listen.port() == 0 || self.admin.listen.0 != Some(self.listen);
+        check(
+            "admin.listen",
+            is_apart,
+            "must be another address than `listen`",
+        )?;
         self.tls.check()?;
         self.mail.check(&self.app_url)?;
         self.events.check()?;
