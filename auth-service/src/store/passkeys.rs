@@ -240,6 +240,8 @@ impl Store {
     /// When the database fails.
     pub async fn delete_passkeys(&self, user_id: &str, now: i64) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
+        // An enrolment ends first, and its passkey goes too, or begins after this.
+        lock_account(&mut transaction, user_id).await?;
         let removed: Vec<String> = on_transaction!(&mut transaction, |connection| {
             sqlx::query_scalar("delete from passkeys where user_id = $1 returning id")
                 .bind(user_id)

@@ -135,6 +135,8 @@ impl Store {
     /// When the database fails.
     pub async fn delete_totp(&self, user_id: &str, now: i64) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
+        // An enrolment of a passkey under way, which was asked for a code, ends first, or is refused.
+        lock_account(&mut transaction, user_id).await?;
         let deleted = on_transaction!(&mut transaction, |connection| {
             sqlx::query("delete from totp_secrets where user_id = $1")
                 .bind(user_id)

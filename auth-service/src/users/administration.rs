@@ -186,8 +186,9 @@ impl<'a> Administration<'a> {
     /// When there is no such account.
     pub async fn reset_second_factor(&self, id: &str) -> Result<bool, ChangeError> {
         self.find(id).await?;
-        let had_passkeys = self.store.delete_passkeys(id, now()?).await?;
-        Ok(self.store.delete_totp(id, now()?).await? || had_passkeys)
+        // Enrolments that were started with a code are refused from here on, so that none adds a passkey again.
+        let had_totp = self.store.delete_totp(id, now()?).await?;
+        Ok(self.store.delete_passkeys(id, now()?).await? || had_totp)
     }
 
     /// Deletes an account, if `is_expected` says that it is still the one that the operator has seen: ends

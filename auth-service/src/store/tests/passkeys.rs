@@ -20,6 +20,7 @@ super::on_both! {
     of_uses_at_once_one_counts_for_each_challenge_and_each_state,
     a_challenge_is_remembered_until_it_has_expired,
     an_enrolment_ends_when_the_password_or_the_second_factor_changes,
+    no_enrolment_with_a_code_survives_a_reset_of_the_second_factor,
 }
 
 const MOST: i64 = 3;
@@ -159,5 +160,26 @@ async fn an_enrolment_ends_when_the_password_or_the_second_factor_changes(own: O
         let refused = enrol_by(&own, &id, challenge(&id), seen).await;
         assert_eq!(refused, PasskeyAdded::Refused, "{change}");
         assert_eq!(enrol(&own, &id, challenge(&id)).await, PasskeyAdded::Fine);
+    }
+}
+
+async fn no_enrolment_with_a_code_survives_a_reset_of_the_second_factor(own: OwnStore) {
+    start(&own, "alice", &Hash::of("token")).await;
+    for round in 0..30 {
+        let factor = "insert into totp_secrets (user_id, sealed, created_at, confirmed_at) \
+                      select user_id, hash, 1, 1 from sessions, refresh_tokens";
+        own.try_execute(factor).await.expect("a row");
+        let seen = own.find_login_requirements("alice").await.expect("a read");
+        let id = format!("phone {round}");
+        let reset = async {
+            own.delete_totp("alice", NOW).await.expect("a write");
+            own.delete_passkeys("alice", NOW).await.expect("a write");
+        };
+        tokio::join!(enrol_by(&own, &id, challenge(&id), seen), reset);
+        assert_eq!(
+            own.count("select count(*) from passkeys").await,
+            0,
+            "{round}"
+        );
     }
 }
