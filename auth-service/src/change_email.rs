@@ -92,7 +92,8 @@ pub(crate) async fn post_email(
         &current_user,
         password,
         body.device_token,
-    )?;
+    )
+    .await?;
     let judge = state.judge();
     let change = attempt.judge_and(&judge, async |found| {
         // Only now: whoever does not know the password sends no mail.

@@ -75,7 +75,8 @@ pub(crate) async fn post_password(
         &current_user,
         password,
         body.device_token,
-    )?;
+    )
+    .await?;
     let ending = Ending::new(state.settings(), EndReason::PasswordChanged, now)?;
     let keep = SessionFilter::AllBut(&current_user.session_id);
     let judge = state.judge();

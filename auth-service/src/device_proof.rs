@@ -35,7 +35,11 @@ pub(crate) fn known_device(
 
 /// Returns the attempt of somebody who is signed in and gives the password again. Without the proof of a
 /// known device the session itself is one: it is a device that has signed in to this account.
-pub(crate) fn attempt_again<'a>(
+///
+/// # Errors
+///
+/// When the database or the clock fails.
+pub(crate) async fn attempt_again<'a>(
     state: &AppState,
     request: &HttpRequest,
     client_info: &ClientInfo,
@@ -46,10 +50,16 @@ pub(crate) fn attempt_again<'a>(
     let account = &current_user.account;
     let now = seconds_since_epoch(SystemTime::now())?;
     let known = known_device(state, request, device_token, now);
-    let own = known.filter(|device| device.is_of(account));
+    let needed = state.store().find_login_requirements(&account.id).await?;
+    let has_lane = |device: &KnownDevice| {
+        let version = needed.password_version;
+        version.is_some_and(|version| device.has_lane(&account.id, version))
+    };
+    let own = known.filter(has_lane);
     let device = own.unwrap_or_else(|| KnownDevice {
         user_id: account.id.clone(),
         device_id: current_user.session_id.clone(),
+        password_version: None,
     });
     Ok(Attempt {
         address: client_info.address,

@@ -122,7 +122,8 @@ pub(crate) async fn start(
     // Signed first: a token that is too long has no session.
     let grants = state.store().list_grants(&owner.id).await?;
     let mut answer = answer(state, owner, &session, grants, refresh_token, now)?;
-    let device_token = KnownDevice::prove(&state.ring().vault, &owner.id, now_secs)?;
+    let device_token =
+        KnownDevice::prove(&state.ring().vault, (&owner.id, password_version), now_secs)?;
     answer.device_token = Some(device_token);
     let new = NewSession {
         session: &session,

@@ -170,8 +170,12 @@ impl Attempt<'_> {
                 return Err(error);
             }
         };
-        let is_own = |found: &AccountWithHash| self.is_own(&found.account);
-        let own_device = device.filter(|_| found.as_ref().is_some_and(is_own));
+        let has_lane = |found: &AccountWithHash| {
+            let (id, version) = (&found.account.id, found.password_version);
+            let device = self.device.as_ref();
+            device.is_some_and(|device| device.has_lane(id, version))
+        };
+        let own_device = device.filter(|_| found.as_ref().is_some_and(has_lane));
         let decided = address.decide(counting, own_device.is_some());
         decided.map_err(|reached| judge.limited(reached))?;
         let right_logins = found

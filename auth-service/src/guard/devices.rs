@@ -28,17 +28,26 @@ pub(crate) struct KnownDevice {
     pub(crate) user_id: String,
     /// The device: each has its own counter.
     pub(crate) device_id: String,
+    /// The number of the account's password at the login. `None` for a session, which ends when the password is
+    /// changed elsewhere.
+    pub(crate) password_version: Option<i64>,
 }
 
 impl KnownDevice {
-    /// A proof for a device that has just signed in: `USER.DEVICE.END.MAC`, of characters that a cookie may have.
+    /// A proof for a device that has just signed in: `USER.DEVICE.END.PASSWORD.MAC`, of characters that a cookie
+    /// may have. `PASSWORD` is the number of the account's password.
     ///
     /// # Errors
     ///
     /// When the operating system has no randomness to give.
-    pub(crate) fn prove(vault: &Vault, user_id: &str, now: i64) -> anyhow::Result<String> {
+    pub(crate) fn prove(
+        vault: &Vault,
+        (user_id, password_version): (&str, i64),
+        now: i64,
+    ) -> anyhow::Result<String> {
         let user_id = utf8_percent_encode(user_id, PLAIN);
-        let body = format!("{user_id}.{}.{}", random_id()?, now + MEMORY_SECS);
+        let (device_id, end) = (random_id()?, now + MEMORY_SECS);
+        let body = format!("{user_id}.{device_id}.{end}.{password_version}");
         let macs = vault.macs(Purpose::KnownDevice, body.as_bytes());
         let mac = macs.first().map(ids::token_from).unwrap_or_default();
         Ok(format!("{body}.{mac}"))
@@ -47,6 +56,13 @@ impl KnownDevice {
     /// Returns whether the device has signed in to this account before.
     pub(crate) fn is_of(&self, account: &Account) -> bool {
         self.user_id == account.id
+    }
+
+    /// Returns whether the device has a lane of its own at an account with a password of this number: whoever knew
+    /// an earlier one may have made any number of proofs.
+    pub(crate) fn has_lane(&self, user_id: &str, password_version: i64) -> bool {
+        let is_current = |own: i64| own == password_version;
+        self.user_id == user_id && self.password_version.is_none_or(is_current)
     }
 
     /// The device that a proof names, if it is one of ours and not too old. What is none is left
@@ -66,11 +82,13 @@ impl KnownDevice {
         }
         let mut parts = body.split('.');
         let (user_id, device_id, end) = (parts.next()?, parts.next()?, parts.next()?);
+        let password_version = parts.next()?.parse().ok()?;
         let user_id = percent_decode_str(user_id).decode_utf8().ok()?;
         let is_fresh = end.parse::<i64>().is_ok_and(|end| now < end);
         is_fresh.then(|| Self {
             user_id: user_id.into_owned(),
             device_id: device_id.to_owned(),
+            password_version: Some(password_version),
         })
     }
 }
@@ -90,7 +108,7 @@ mod tests {
     fn a_proof_is_recognized_until_it_is_too_old_and_no_other_is() {
         let own = vault("mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa");
         let other = vault("Qe7Rt2Yu9Io4Pa1Sd6Fg3Hj8Kl5Zx0Cv");
-        let proof = KnownDevice::prove(&own, "alice", 0).expect("a proof");
+        let proof = KnownDevice::prove(&own, ("alice", 7), 0).expect("a proof");
         let user = |vault, proof: &str, now| {
             KnownDevice::recognize(vault, proof, now).map(|device| device.user_id)
         };
@@ -101,7 +119,7 @@ mod tests {
         assert_eq!(user(&own, &proof, MEMORY_SECS), None);
         assert_eq!(user(&other, &proof, 0), None);
         for id in ["a.b", "alice.x.9999999999", "x; Max-Age=0", "50%", "é"] {
-            let proof = KnownDevice::prove(&own, id, 0).expect("a proof");
+            let proof = KnownDevice::prove(&own, (id, 7), 0).expect("a proof");
             assert_eq!(user(&own, &proof, 0).as_deref(), Some(id));
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.%".contains(&byte);
             assert!(proof.bytes().all(is_plain), "{proof}");

@@ -112,7 +112,8 @@ pub(crate) async fn post_enrolment_options(
         &current_user,
         body.password,
         body.device_token,
-    )?;
+    )
+    .await?;
     let judged = attempt.judge(&state.judge()).await?;
     let account = &current_user.account;
     // A passkey signs in without a code, so whoever adds one needs a code.

@@ -176,7 +176,8 @@ pub(crate) async fn remove_passkey(
         &current_user,
         body.password,
         body.device_token,
-    )?;
+    )
+    .await?;
     attempt.judge(&state.judge()).await?;
     let owner = &current_user.account.id;
     done(is_identifier(&id) && state.store().delete_passkey(owner, &id, now).await?)

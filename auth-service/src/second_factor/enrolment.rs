@@ -119,7 +119,8 @@ pub(crate) async fn post_start(
         &current_user,
         body.password,
         body.device_token,
-    )?;
+    )
+    .await?;
     attempt.judge(&state.judge()).await?;
     let account = &current_user.account;
     let secret = new_secret()?;
@@ -239,7 +240,8 @@ pub(crate) async fn post_disable(
         &current_user,
         body.password,
         body.device_token,
-    )?;
+    )
+    .await?;
     attempt.judge(&state.judge()).await?;
     let user_id = &current_user.account.id;
     use_code(&state, user_id, &body.code, now).await?;

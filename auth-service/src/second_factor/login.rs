@@ -109,7 +109,7 @@ async fn answer(
     }
     let challenged = store.try_challenge(&challenge, CHALLENGE_ATTEMPTS, now);
     let challenged = challenged.await?.ok_or(ApiError::CodeRefused)?;
-    let lane = CodeLane::of(device, &challenged.user_id);
+    let lane = CodeLane::of(device, &challenged);
     address.decide(&state.counting(), lane == CodeLane::KnownDevices)?;
     let code = check_code(state, &challenged.user_id, lane, &body.code, now).await?;
     let account = state.users().find_active(&challenged.user_id).await?;

@@ -78,9 +78,10 @@ pub(crate) enum CodeLane {
 
 impl CodeLane {
     /// Returns the lane of a request from `device`, which may be known for another account.
-    fn of(device: Option<&KnownDevice>, user_id: &str) -> Self {
+    fn of(device: Option<&KnownDevice>, challenged: &Challenged) -> Self {
+        let (id, version) = (&challenged.user_id, challenged.password_version);
         match device {
-            Some(device) if device.user_id == user_id => Self::KnownDevices,
+            Some(device) if device.has_lane(id, version) => Self::KnownDevices,
             _ => Self::Strangers,
         }
     }

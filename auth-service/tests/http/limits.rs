@@ -98,6 +98,31 @@ async fn a_known_device_keeps_its_lane_while_strangers_try() {
     assert_eq!(login(own, PASSWORD).await, StatusCode::UNAUTHORIZED);
 }
 
+/// Whoever knew the password for a minute may have made any number of proofs.
+#[tokio::test]
+async fn a_proof_of_a_device_ends_with_the_password_that_it_was_made_with() {
+    let service = service_with(2, 1_000).await;
+    let answer = send(login_from(&service, "192.0.2.1", "alice", PASSWORD)).await;
+    let early: Value = answer.json().await.expect("JSON");
+    let new = "barley is not sesame";
+    let change = json!({"current_password": PASSWORD, "new_password": new});
+    let own = Login::of(&early);
+    let changed = service.post_owned("/password", &own.token, change).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    let answer = send(login_from(&service, "192.0.2.1", "alice", new)).await;
+    let late: Value = answer.json().await.expect("JSON");
+    for number in 0..2 {
+        let address = format!("198.51.100.{number}");
+        send(login_from(&service, &address, "alice", "wrong")).await;
+    }
+    for (proof, expected) in [(&early, StatusCode::UNAUTHORIZED), (&late, StatusCode::OK)] {
+        let mut body = json!({"username": "alice", "password": new});
+        body["device_token"] = proof["device_token"].clone();
+        let request = service.client.post(service.url("/login")).json(&body);
+        assert_eq!(send(request).await.status(), expected);
+    }
+}
+
 #[tokio::test]
 async fn right_logins_of_an_account_are_counted_for_it_alone() {
     let service = Service::start_with(|settings| {

@@ -147,7 +147,9 @@ const SMALL_ORDER: [&str; 10] = [
 
 #[tokio::test]
 async fn a_key_for_which_anybody_can_sign() {
-    let (service, _) = Service::with_alice().await;
+    let more = SMALL_ORDER.len() as u32 + 1;
+    let service = Service::start_with(|settings| settings.limits.codes_per_account = more).await;
+    service.add_user("alice").await;
     let token = service.token_of("alice").await;
     let started = enrolment(&service, &token).await;
     let mut device = Authenticator::with_ed25519();
