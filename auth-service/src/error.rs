@@ -14,10 +14,12 @@ use zeroize::Zeroizing;
 use crate::{
     guard::limits::Limit,
     store::{FailureKind, StoreError},
-    telemetry::OUTAGE_TARGET,
 };
 
 mod causes;
+
+/// Target of the lines that requests cause while the database cannot be used: one a minute is shown.
+pub(crate) const OUTAGE_TARGET: &str = "auth_service::outage";
 
 /// The media type of an error's body (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";

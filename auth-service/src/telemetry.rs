@@ -24,7 +24,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, error::OUTAGE_TARGET};
 
 /// The crates that `RUST_LOG` may open beyond INFO: the ones that never log a payload. Libraries
 /// print headers and bodies at DEBUG and TRACE, and with them passwords and tokens.
@@ -32,9 +32,6 @@ const OUR_CRATES: [&str; 2] = ["auth_service", "shared_claims"];
 
 /// The crate that logs an error for each connection whose bytes are no HTTP. Strangers decide how many.
 const HTTP_CRATE: &str = "actix_http";
-
-/// Target of the lines that requests cause while the database cannot be used.
-pub(crate) const OUTAGE_TARGET: &str = "auth_service::outage";
 
 /// The crate of TLS, which writes a line for what a stranger sends before any handshake. Its failures are
 /// values too.

@@ -170,25 +170,7 @@ impl Attempt<'_> {
                 return Err(error);
             }
         };
-        let has_lane = |found: &AccountWithHash| {
-            let (id, version) = (&found.account.id, found.password_version);
-            let device = self.device.as_ref();
-            device.is_some_and(|device| device.has_lane(id, version))
-        };
-        let own_device = device.filter(|_| found.as_ref().is_some_and(has_lane));
-        let decided = address.decide(counting, own_device.is_some());
-        decided.map_err(|reached| judge.limited(reached))?;
-        let right_logins = found
-            .as_ref()
-            .map(|found| Counter::of_right_logins(counting.limits, &found.account.id));
-        if let Some(Err(reached)) = right_logins
-            .as_ref()
-            .map(|counter| counter.require_room_here(counting))
-        {
-            address.give_back(counting);
-            return Err(judge.limited(reached));
-        }
-        let lane = own_device.unwrap_or_else(|| self.name_counter(judge));
+        let lane = self.choose_lane(&mut address, device, found.as_ref(), judge)?;
         let counters: Vec<&Counter> = address.counter().into_iter().chain([&lane]).collect();
         // Asked after the password was verified, and moved by failures alone: attempts that run at the
         // same time do not shut the name for each other, and no more than the limit can fail before a
@@ -212,8 +194,9 @@ impl Attempt<'_> {
         );
         if !is_failure {
             address.give_back(counting);
-            if let (Ok(_), Some(right_logins)) = (&outcome, &right_logins) {
+            if let Ok(Authenticated { account, .. }) = &outcome {
                 // Those that run at the same time may be a few too many.
+                let right_logins = Counter::of_right_logins(counting.limits, &account.id);
                 let _ = right_logins.take_here(counting);
             }
             return outcome.map_err(|error| judge.refuse(error));
@@ -227,6 +210,33 @@ impl Attempt<'_> {
             return Err(judge.limited(reached));
         }
         outcome.map_err(|error| judge.refuse(error))
+    }
+
+    /// Returns the counter that the attempt moves: that of the owner's device, or that of the name.
+    fn choose_lane(
+        &self,
+        address: &mut AddressCount,
+        device: Option<Counter>,
+        found: Option<&AccountWithHash>,
+        judge: &Judge<'_>,
+    ) -> Result<Counter, AttemptError> {
+        let counting = &judge.counting;
+        let has_lane = |found: &AccountWithHash| {
+            let (id, version) = (&found.account.id, found.password_version);
+            let device = self.device.as_ref();
+            device.is_some_and(|device| device.has_lane(id, version))
+        };
+        let own_device = device.filter(|_| found.is_some_and(has_lane));
+        let decided = address.decide(counting, own_device.is_some());
+        decided.map_err(|reached| judge.limited(reached))?;
+        if let Some(found) = found {
+            let right_logins = Counter::of_right_logins(counting.limits, &found.account.id);
+            if let Err(reached) = right_logins.require_room_here(counting) {
+                address.give_back(counting);
+                return Err(judge.limited(reached));
+            }
+        }
+        Ok(own_device.unwrap_or_else(|| self.name_counter(judge)))
     }
 
     /// Returns whether the attempt comes from a device that has signed in to the account before.

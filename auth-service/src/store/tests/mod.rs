@@ -28,6 +28,7 @@ use on_both;
 
 mod attempt_counters;
 mod audit;
+mod clean_up;
 mod conformance;
 mod erasure;
 mod erasure_slices;
