@@ -2,6 +2,8 @@
 //! refused in between.
 
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -17,6 +19,7 @@ use shared_claims::{
     key_set::KeySet,
     secret::Secrets,
 };
+use tokio::sync::Mutex;
 
 pub use self::stored::{RotationError, list_keys, rotate_now};
 use self::stored::{Unreadable, is_readable, open_keys, reseal_keys, rotate, waiting_secs};
@@ -51,7 +54,9 @@ pub struct KeyRing {
 /// The keys of the moment, in a place where they can be replaced.
 pub struct Keys {
     ring: ArcSwap<KeyRing>,
-    secrets: ArcSwap<Secrets>,
+    /// The secrets of the ring. Each task that replaces the ring holds the lock from before it reads the
+    /// secrets until it has stored the ring.
+    secrets: Mutex<Secrets>,
     settings: Settings,
     store: Store,
 }
@@ -71,10 +76,11 @@ impl Keys {
         store: &Store,
     ) -> anyhow::Result<Self> {
         let store = store.acting_as(Actor::Service);
+        reseal(&secrets, &store).await?;
         let ring = load(settings, &secrets, &store, Unreadable::Replace).await?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
-            secrets: ArcSwap::from_pointee(secrets),
+            secrets: Mutex::new(secrets),
             settings: settings.clone(),
             store,
         })
@@ -92,8 +98,10 @@ impl Keys {
     ///
     /// When they cannot be used; the ones from before are kept.
     pub async fn replace_secrets(&self, secrets: Secrets) -> anyhow::Result<()> {
+        let mut current = self.secrets.lock().await;
+        reseal(&secrets, &self.store).await?;
         let ring = self.load(&secrets).await?;
-        self.secrets.store(Arc::new(secrets));
+        *current = secrets;
         self.ring.store(Arc::new(ring));
         Ok(())
     }
@@ -107,6 +115,9 @@ impl Keys {
     /// Does what is due: takes over keys that another process or a command has changed, rotates
     /// them when their time has come, and throws away those that nothing is signed with any more.
     ///
+    /// It encrypts no row anew: another issuer may have put another secret first, and has encrypted the
+    /// rows under that one.
+    ///
     /// # Errors
     ///
     /// When the database fails.
@@ -114,6 +125,7 @@ impl Keys {
         if self.settings.keys.mode == KeyMode::Shared {
             return Ok(());
         }
+        let secrets = self.secrets.lock().await;
         let now = seconds_since_epoch(now)?;
         let retired = now.saturating_sub(self.settings.keys.retiring_secs());
         let stored = self.store.list_signing_keys().await?;
@@ -138,7 +150,6 @@ impl Keys {
             rotate(&self.store, vault, &stored, false, now).await?;
         }
         if self.store.list_signing_keys().await? != self.ring().stored {
-            let secrets = self.secrets.load_full();
             let ring = self.load(&secrets).await?;
             self.ring.store(Arc::new(ring));
             tracing::info!("the keys were changed");
@@ -180,6 +191,18 @@ impl KeyRing {
     }
 }
 
+/// Encrypts every row anew that was encrypted under another than the first of the secrets: second factors,
+/// and key pairs, which are kept readable in `shared` mode too, for the day on which the mode changes.
+///
+/// # Errors
+///
+/// When the database fails, or a second factor was encrypted under a secret that is not there any more.
+async fn reseal(secrets: &Secrets, store: &Store) -> anyhow::Result<()> {
+    let vault = Vault::new(secrets)?;
+    reseal_second_factors(store, &vault).await?;
+    reseal_keys(&vault, store).await
+}
+
 async fn load(
     settings: &Settings,
     secrets: &Secrets,
@@ -187,12 +210,8 @@ async fn load(
     unreadable: Unreadable,
 ) -> anyhow::Result<KeyRing> {
     let vault = Vault::new(secrets)?;
-    reseal_second_factors(store, &vault).await?;
     let ring = match settings.keys.mode {
         KeyMode::Shared => {
-            // The keys of another mode are kept readable, for the day on which the mode changes.
-            let mut kept = store.list_signing_keys().await?;
-            reseal_keys(&vault, store, &mut kept).await?;
             let secret = secrets.signing();
             let signer = Signer::new(
                 settings,

@@ -37,8 +37,8 @@ pub(super) fn is_readable(vault: &Vault, key: &SigningKey) -> bool {
         .is_ok()
 }
 
-/// Returns the keys in the database, made when there are none, and encrypted anew when another secret
-/// is the first by now. The keys that sign now or will sign are readable.
+/// Returns the keys in the database, made when there are none. The keys that sign now or will sign are
+/// readable.
 ///
 /// # Errors
 ///
@@ -48,8 +48,7 @@ pub(super) async fn open_keys(
     store: &Store,
     unreadable: Unreadable,
 ) -> anyhow::Result<Vec<SigningKey>> {
-    let mut stored = ensure_keys(vault, store).await?;
-    reseal_keys(vault, store, &mut stored).await?;
+    let stored = ensure_keys(vault, store).await?;
     let is_lost = |key: &SigningKey| key.state != "retiring" && !is_readable(vault, key);
     if !stored.iter().any(is_lost) {
         return Ok(stored);
@@ -76,8 +75,7 @@ pub(super) async fn open_keys(
 /// Returns the keys in the database for a rotation that throws the active one away: the pending one,
 /// which takes its place, is readable.
 async fn rotatable_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<SigningKey>> {
-    let mut stored = ensure_keys(vault, store).await?;
-    reseal_keys(vault, store, &mut stored).await?;
+    let stored = ensure_keys(vault, store).await?;
     replace_pending(vault, store, stored).await
 }
 
@@ -99,15 +97,11 @@ async fn ensure_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<Signing
 /// # Errors
 ///
 /// When the database or the cryptographic provider fails.
-pub(super) async fn reseal_keys(
-    vault: &Vault,
-    store: &Store,
-    stored: &mut [SigningKey],
-) -> anyhow::Result<()> {
-    for key in stored
-        .iter_mut()
-        .filter(|key| vault.is_outdated(&key.sealed))
-    {
+pub(super) async fn reseal_keys(vault: &Vault, store: &Store) -> anyhow::Result<()> {
+    for key in store.list_signing_keys().await? {
+        if !vault.is_outdated(&key.sealed) {
+            continue;
+        }
         let Ok(private) = vault.open(Purpose::SigningKey, &key.id, &key.sealed) else {
             continue;
         };
@@ -115,7 +109,6 @@ pub(super) async fn reseal_keys(
         store
             .reseal_signing_key(&key.id, &key.sealed, &sealed)
             .await?;
-        key.sealed = sealed;
     }
     Ok(())
 }

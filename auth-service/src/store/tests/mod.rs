@@ -24,7 +24,7 @@ macro_rules! on_both {
     };
 }
 
-use on_both;
+pub(crate) use on_both;
 
 mod attempt_counters;
 mod audit;
@@ -51,7 +51,7 @@ mod upgrade;
 const SERVER_VARIABLE: &str = "LATCHKEY_TEST_POSTGRES";
 
 /// A store with a database of its own.
-struct OwnStore {
+pub(crate) struct OwnStore {
     store: Store,
     url: DatabaseUrl,
     _directory: Option<TempDir>,
@@ -109,7 +109,7 @@ impl OwnStore {
         self.mail_password_reset(link).await
     }
 
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let (url, directory) = sqlite_url();
         Self {
             store: Store::open(&url).await.expect("a store"),
@@ -118,7 +118,7 @@ impl OwnStore {
         }
     }
 
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let url = postgres_url().await;
         Self {
             store: Store::open(&url).await.expect("a store"),
@@ -132,7 +132,7 @@ impl OwnStore {
             .await
     }
 
-    async fn count(&self, statement: &'static str) -> i64 {
+    pub(crate) async fn count(&self, statement: &'static str) -> i64 {
         match &self.store.readers {
             Pool::Sqlite(_) => {
                 let mut lent = lend(&self.store.readers).await;
@@ -145,7 +145,7 @@ impl OwnStore {
         .expect(statement)
     }
 
-    async fn try_execute(&self, statement: impl SqlSafeStr) -> sqlx::Result<()> {
+    pub(crate) async fn try_execute(&self, statement: impl SqlSafeStr) -> sqlx::Result<()> {
         match &self.store.writer {
             Pool::Sqlite(_) => {
                 let mut lent = lend(&self.store.writer).await;

@@ -1,0 +1,125 @@
+//! Keys of two issuers, and of one, while their secrets are replaced.
+
+use shared_claims::{claims::Profile, secret::SECRET_VARIABLE};
+
+use super::*;
+use crate::{
+    config::KeySettings,
+    credentials::hash::StoredHash,
+    store::{NewAccount, tests::OwnStore},
+};
+
+const OLD: &str = "mZq3vX8pL1rT6wYc9sHd2kFg5jBn7uEa";
+const NEW: &str = "Qe7Rt2Yu9Io4Pa1Sd6Fg3Hj8Kl5Zx0Cv";
+
+const OLD_FIRST: [&str; 2] = [OLD, NEW];
+const NEW_FIRST: [&str; 2] = [NEW, OLD];
+
+crate::store::tests::on_both!(
+    maintenance_leaves_rows_that_another_issuer_has_re_encrypted,
+    maintenance_does_not_undo_a_replacement_beside_it,
+);
+
+fn secrets(list: &[&str]) -> Secrets {
+    Secrets::parse(SECRET_VARIABLE, &list.join(","), ',').expect("secrets")
+}
+
+fn vault(list: &[&str]) -> Vault {
+    Vault::new(&secrets(list)).expect("a vault")
+}
+
+async fn try_open(own: &OwnStore, list: &[&str]) -> anyhow::Result<Keys> {
+    let settings = Settings {
+        keys: KeySettings {
+            mode: KeyMode::Asymmetric,
+            ..KeySettings::default()
+        },
+        ..Settings::default()
+    };
+    Keys::open(&settings, secrets(list), own).await
+}
+
+async fn open(own: &OwnStore, list: &[&str]) -> Keys {
+    try_open(own, list).await.expect("keys")
+}
+
+async fn replace(keys: &Keys, list: &[&str]) {
+    let replaced = keys.replace_secrets(secrets(list)).await;
+    replaced.expect("secrets that can be used");
+}
+
+async fn tend(keys: &Keys) {
+    keys.tend(SystemTime::now()).await.expect("maintenance");
+}
+
+/// Whether the ring encrypts under this secret.
+fn encrypts_under(keys: &Keys, secret: &str) -> bool {
+    let sealed = keys.ring().vault.seal(Purpose::SecondFactor, "", b"");
+    !vault(&[secret]).is_outdated(&sealed.expect("sealed"))
+}
+
+/// Stores a second factor of a new account, not confirmed yet, encrypted under the secret.
+async fn enrol(own: &OwnStore, user_id: &str, secret: &str) -> Vec<u8> {
+    let account = NewAccount {
+        id: user_id.to_owned(),
+        username: user_id.to_owned(),
+        skeleton: user_id.to_owned(),
+        password_hash: StoredHash::from("a hash"),
+        profile: Profile::default(),
+        email: None,
+        created_at: 1_000,
+    };
+    own.insert_account(&account).await.expect("a write");
+    let sealed = vault(&[secret]).seal(Purpose::SecondFactor, user_id, b"seed");
+    let sealed = sealed.expect("sealed");
+    let put = own.put_totp_secret(user_id, &sealed, 1_000).await;
+    assert!(put.expect("a write"));
+    sealed
+}
+
+/// Everything that is encrypted in the database.
+async fn encrypted_rows(own: &OwnStore) -> Vec<Vec<u8>> {
+    let keys = own.list_signing_keys().await.expect("keys");
+    let factors = own.list_totp_secrets().await.expect("second factors");
+    let keys = keys.into_iter().map(|key| key.sealed);
+    keys.chain(factors.into_iter().map(|(_, sealed)| sealed))
+        .collect()
+}
+
+async fn maintenance_leaves_rows_that_another_issuer_has_re_encrypted(own: OwnStore) {
+    enrol(&own, "alice", OLD).await;
+    let (first, second) = (open(&own, &OLD_FIRST).await, open(&own, &OLD_FIRST).await);
+    replace(&first, &NEW_FIRST).await;
+    let rows = encrypted_rows(&own).await;
+    let new = vault(&[NEW]);
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|sealed| !new.is_outdated(sealed)));
+    for _ in 0..2 {
+        for keys in [&second, &first] {
+            tend(keys).await;
+            assert!(encrypted_rows(&own).await == rows, "rows were written");
+        }
+    }
+    replace(&second, &NEW_FIRST).await;
+    assert!(encrypted_rows(&own).await == rows, "rows were written");
+}
+
+/// In each round another process has rotated the keys, so that maintenance makes a ring as well.
+async fn maintenance_does_not_undo_a_replacement_beside_it(own: OwnStore) {
+    let keys = open(&own, &OLD_FIRST).await;
+    for round in 0..60 {
+        let list = [NEW_FIRST, OLD_FIRST][round % 2];
+        let stored = own.list_signing_keys().await.expect("keys");
+        let now = seconds_since_epoch(SystemTime::now()).expect("a time");
+        let rotated = rotate(&own, &keys.ring().vault, &stored, true, now).await;
+        assert!(rotated.expect("a write"));
+        let later = async {
+            for _ in 0..round % 7 {
+                tokio::task::yield_now().await;
+            }
+            replace(&keys, &list).await;
+        };
+        tokio::join!(later, tend(&keys));
+        assert!(encrypts_under(&keys, list[0]), "round {round}");
+    }
+}
