@@ -62,12 +62,13 @@ pub(super) async fn open_keys(
     let is_lost = |key: &&SigningKey| key.state == "active" && !is_readable(vault, key);
     if let Some(active) = stored.iter().find(is_lost) {
         let now = seconds_since_epoch(SystemTime::now())?;
-        rotate(store, vault, &stored, false, now).await?;
-        tracing::warn!(
-            key = active.id,
-            "the key that signed cannot be decrypted by any of the secrets: another key signs from \
-             now on, and this one verifies until its tokens have ended"
-        );
+        if rotate(store, vault, &stored, false, now).await? {
+            tracing::warn!(
+                key = active.id,
+                "the key that signed cannot be decrypted by any of the secrets: another key signs \
+                 from now on, and this one verifies until its tokens have ended"
+            );
+        }
     }
     Ok(store.list_signing_keys().await?)
 }
@@ -79,15 +80,20 @@ async fn rotatable_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<Sign
     replace_pending(vault, store, stored).await
 }
 
-/// Returns the keys in the database. When there are none, the first two are made.
+/// Returns the keys in the database, of which one is active and one is pending. Without an active key, the
+/// pending key becomes the active one. Keys that are still missing are made.
 async fn ensure_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<SigningKey>> {
     let stored = store.list_signing_keys().await?;
-    if !stored.is_empty() {
+    let has = |state| stored.iter().any(|key| key.state == state);
+    if has("active") && has("pending") {
         return Ok(stored);
     }
     let now = seconds_since_epoch(SystemTime::now())?;
     let (active, pending) = (new_key(vault)?, new_key(vault)?);
-    store.insert_first_keys(&active, &pending, now).await?;
+    store.insert_missing_keys(&active, &pending, now).await?;
+    if !stored.is_empty() {
+        tracing::warn!("the database had no active or no pending key: the missing key was made");
+    }
     Ok(store.list_signing_keys().await?)
 }
 

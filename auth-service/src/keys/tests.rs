@@ -18,6 +18,7 @@ const NEW_FIRST: [&str; 2] = [NEW, OLD];
 crate::store::tests::on_both!(
     maintenance_leaves_rows_that_another_issuer_has_re_encrypted,
     maintenance_does_not_undo_a_replacement_beside_it,
+    a_table_without_an_active_or_a_pending_key_is_repaired,
 );
 
 fn secrets(list: &[&str]) -> Secrets {
@@ -122,4 +123,46 @@ async fn maintenance_does_not_undo_a_replacement_beside_it(own: OwnStore) {
         tokio::join!(later, tend(&keys));
         assert!(encrypts_under(&keys, list[0]), "round {round}");
     }
+}
+
+/// The pending key is published, so that verifiers know it already.
+async fn a_table_without_an_active_or_a_pending_key_is_repaired(own: OwnStore) {
+    let keys = open(&own, &[OLD]).await;
+    let pending = |stored: &[SigningKey]| {
+        let mut pending = stored.iter().filter(|key| key.state == "pending");
+        pending.next().expect("a pending key").id.clone()
+    };
+    let states = |stored: &[SigningKey]| {
+        let states = stored.iter().map(|key| key.state.clone());
+        states.collect::<Vec<_>>().join(" ")
+    };
+    for (damage, expected) in [
+        (
+            "update signing_keys set state = 'retiring' where state = 'active'",
+            "active pending retiring",
+        ),
+        (
+            "delete from signing_keys where state = 'active'",
+            "active pending retiring",
+        ),
+    ] {
+        let next = pending(&own.list_signing_keys().await.expect("keys"));
+        own.try_execute(damage).await.expect("damaged");
+        tend(&keys).await;
+        let stored = own.list_signing_keys().await.expect("keys");
+        assert_eq!(states(&stored), expected);
+        assert_eq!(stored[0].id, next);
+    }
+    own.try_execute("delete from signing_keys where state = 'pending'")
+        .await
+        .expect("damaged");
+    tend(&keys).await;
+    let stored = own.list_signing_keys().await.expect("keys");
+    assert_eq!(states(&stored), "active pending retiring");
+    own.try_execute("delete from signing_keys where state <> 'retiring'")
+        .await
+        .expect("damaged");
+    open(&own, &[OLD]).await;
+    let stored = own.list_signing_keys().await.expect("keys");
+    assert_eq!(states(&stored), "active pending retiring");
 }

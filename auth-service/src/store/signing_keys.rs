@@ -51,26 +51,36 @@ impl Store {
         .await?))
     }
 
-    /// Makes the first two keys, one that signs and one that will, unless there are some.
+    /// Makes an active key and a pending key where there are none. A key that is pending already becomes
+    /// the active one in place of `active`, since it is published already.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn insert_first_keys(
+    pub async fn insert_missing_keys(
         &self,
         active: &NewSigningKey,
         pending: &NewSigningKey,
         now: i64,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        let has_active: Option<i32> = on_transaction!(&mut transaction, |connection| {
+            sqlx::query_scalar("select 1 from signing_keys where state = 'active'")
+                .fetch_optional(connection)
+                .await?
+        });
+        if has_active.is_none() {
+            promote_pending(&mut transaction, now).await?;
+        }
         insert(&mut transaction, active, "active", now).await?;
         insert(&mut transaction, pending, "pending", now).await?;
         transaction.commit().await
     }
 
-    /// Lets the pending key sign in place of `active`, and `next` be the pending one; `false` when
-    /// `active` does not sign any more, since somebody else has done it. In an `emergency` the old
-    /// key is thrown away, and nothing that it signed is accepted any more; else it retires.
+    /// Makes the pending key the active one in place of `active`, and `next` the pending one. Returns
+    /// `false`, and changes nothing, when `active` is not the active key any more or no key is pending:
+    /// another process changes the keys at the same time. In an `emergency` the old key is deleted, and
+    /// nothing that it signed is accepted any more; else it retires.
     ///
     /// # Errors
     ///
@@ -95,6 +105,7 @@ impl Store {
             .rows_affected()
         });
         if retired == 0 {
+            transaction.roll_back().await?;
             return Ok(false);
         }
         if is_emergency {
@@ -106,15 +117,12 @@ impl Store {
                     .rows_affected()
             });
         }
-        on_transaction!(&mut transaction, |connection| {
-            sqlx::query(
-                "update signing_keys set state = 'active', since = $1 where state = 'pending'",
-            )
-            .bind(now)
-            .execute(connection)
-            .await?
-            .rows_affected()
-        });
+        // On PostgreSQL the row may be gone although this transaction has seen it: another one has
+        // deleted the row, and this statement does not see the row that was inserted in its place.
+        if promote_pending(&mut transaction, now).await? != 1 {
+            transaction.roll_back().await?;
+            return Ok(false);
+        }
         insert(&mut transaction, next, "pending", now).await?;
         let event = Event {
             kind: EventKind::KeyRotated,
@@ -140,14 +148,7 @@ impl Store {
         now: i64,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        on_transaction!(&mut transaction, |connection| {
-            sqlx::query("delete from signing_keys where id = $1 and state = 'pending'")
-                .bind(pending)
-                .execute(connection)
-                .await?
-                .rows_affected()
-        });
-        insert(&mut transaction, next, "pending", now).await?;
+        replace_pending(&mut transaction, pending, next, now).await?;
         transaction.commit().await
     }
 
@@ -189,6 +190,34 @@ impl Store {
         .rows_affected());
         Ok(())
     }
+}
+
+/// Makes the pending key the active one. Returns the number of keys that it has changed.
+async fn promote_pending(transaction: &mut Transaction, now: i64) -> Result<u64, StoreError> {
+    Ok(on_transaction!(transaction, |connection| {
+        sqlx::query("update signing_keys set state = 'active', since = $1 where state = 'pending'")
+            .bind(now)
+            .execute(connection)
+            .await?
+            .rows_affected()
+    }))
+}
+
+/// Puts `next` in place of the key `pending`, unless that one is not pending any more.
+pub(super) async fn replace_pending(
+    transaction: &mut Transaction,
+    pending: &str,
+    next: &NewSigningKey,
+    now: i64,
+) -> Result<(), StoreError> {
+    on_transaction!(transaction, |connection| {
+        sqlx::query("delete from signing_keys where id = $1 and state = 'pending'")
+            .bind(pending)
+            .execute(connection)
+            .await?
+            .rows_affected()
+    });
+    insert(transaction, next, "pending", now).await
 }
 
 /// Writes a key, unless one is in this state already.

@@ -43,6 +43,7 @@ mod passkeys;
 mod refresh_tokens;
 mod session_limit;
 mod sessions;
+mod signing_keys;
 mod sqlite;
 mod upgrade;
 
