@@ -20,7 +20,10 @@ use crate::{
     metrics::RefreshOutcome,
     sessions::{self, TokenAnswer},
     state::AppState,
-    store::{EndReason, Ending, Exchange, Exchanged, Refreshed, Rotation, StoreError, TokenState},
+    store::{
+        EndReason, Ending, Exchange, Exchanged, Refreshed, Rotation, Session, StoreError,
+        TokenState,
+    },
     vault::{Hash, Purpose},
 };
 
@@ -260,14 +263,15 @@ fn successors(state: &AppState, presented: &str, generation: i64) -> Vec<Zeroizi
     macs.iter().map(token).collect()
 }
 
-/// Returns whether the successor of a spent token was used: then there are two who have the token.
+/// Returns whether the successor of a spent token was used or replaced: then there are two who have the
+/// token.
 ///
 /// # Errors
 ///
 /// When the database fails.
 pub(crate) async fn is_successor_spent(
     state: &AppState,
-    spent: &str,
+    (session, spent): (&Session, &str),
     generation: i64,
     now: i64,
 ) -> Result<bool, StoreError> {
@@ -275,10 +279,14 @@ pub(crate) async fn is_successor_spent(
         let hash = Hash::of(&successor);
         match state.store().find_session_of_token(&hash, now).await? {
             Some((_, TokenState::Usable | TokenState::Expired)) => return Ok(false),
-            Some((_, TokenState::Spent(_))) | None => {}
+            Some((_, TokenState::Spent(_))) => return Ok(true),
+            None => {}
         }
     }
-    Ok(true)
+    let store = state.store();
+    Ok(!store
+        .has_unused_successor(&Hash::of(spent), &session.id)
+        .await?)
 }
 
 /// Logs and counts a spent refresh token that came again.

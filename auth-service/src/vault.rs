@@ -26,6 +26,12 @@ impl Hash {
         Self(bytes)
     }
 
+    /// Returns the hash that was stored as these bytes, or `None` when they are not 32.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

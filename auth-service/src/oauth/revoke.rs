@@ -102,7 +102,7 @@ async fn find_refresh_token(
     let is_copy = match token_state {
         TokenState::Usable | TokenState::Expired => false,
         TokenState::Spent(generation) => {
-            refresh::is_successor_spent(state, token, generation, now).await?
+            refresh::is_successor_spent(state, (&session, token), generation, now).await?
         }
     };
     let reason = match is_copy {

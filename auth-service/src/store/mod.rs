@@ -40,6 +40,7 @@ mod second_factor;
 mod session_ends;
 mod sessions;
 mod signing_keys;
+mod successors;
 mod transaction;
 
 pub use accounts::{Account, AccountWithHash, Added, NewAccount};

@@ -6,6 +6,7 @@ use super::{
     database::{on_pool, on_transaction},
     session_ends::{Ending, SessionFilter, end},
     sessions::{Session, insert_refresh_token},
+    successors::{SpentToken, find_successor},
     transaction::Transaction,
 };
 use crate::vault::Hash;
@@ -97,7 +98,8 @@ impl Store {
     ///
     /// A spent token whose successor was not used yet is accepted: its answer may have been lost. Until
     /// `retry_secs` after the use it gets the same successor, and later a replacement, which takes the
-    /// successor's place. Whoever then presents the first successor is found out.
+    /// successor's place. If the secret that the successor was derived from has been removed, it gets the
+    /// replacement at once. Whoever then presents the first successor is found out.
     ///
     /// Any other use of a spent token ends the session, as `ending` says.
     ///
@@ -137,29 +139,37 @@ impl Store {
             transaction.roll_back().await?;
             return Ok(Refreshed::Outdated);
         }
-        for (successor, hash) in rotation.successors.iter().enumerate() {
-            let Some(expires_at) = find_unused(&mut transaction, hash).await? else {
-                continue;
-            };
-            if expires_at <= now {
-                // The answer was lost, and whoever lost it was away for too long.
+        let spent = SpentToken {
+            hash: rotation.presented,
+            session_id: &session.id,
+            used_at,
+        };
+        match find_successor(&mut transaction, &spent, rotation.successors).await? {
+            // The answer was lost, and whoever lost it was away for too long.
+            Some(found) if found.expires_at <= now => {
                 transaction.roll_back().await?;
-                return Ok(Refreshed::Refused);
+                Ok(Refreshed::Refused)
             }
-            let is_retry = now <= used_at.saturating_add(rotation.retry_secs);
-            if !is_retry {
-                replace_successor(&mut transaction, &rotation, (&session, hash), now).await?;
+            Some(found) => {
+                let is_retry = now <= used_at.saturating_add(rotation.retry_secs);
+                let outcome = match found.index {
+                    Some(successor) if is_retry => Refreshed::Rotated { session, successor },
+                    _ => {
+                        let replaced = (&session, &found.hash);
+                        replace_successor(&mut transaction, &rotation, replaced, now).await?;
+                        Refreshed::Reissued(session)
+                    }
+                };
+                transaction.commit().await?;
+                Ok(outcome)
             }
-            transaction.commit().await?;
-            return Ok(match is_retry {
-                true => Refreshed::Rotated { session, successor },
-                false => Refreshed::Reissued(session),
-            });
+            None => {
+                let which = SessionFilter::One(&session.id);
+                end(&mut transaction, &session.user_id, which, ending).await?;
+                transaction.commit().await?;
+                Ok(Refreshed::Reused(session))
+            }
         }
-        let which = SessionFilter::One(&session.id);
-        end(&mut transaction, &session.user_id, which, ending).await?;
-        transaction.commit().await?;
-        Ok(Refreshed::Reused(session))
     }
 
     /// Returns the live session of a refresh token that could be used now.
@@ -297,21 +307,6 @@ async fn find_use(
     Ok(on_transaction!(transaction, |connection| {
         sqlx::query_as(
             "select used_at, reissues from refresh_tokens where hash = $1 and used_at is not null",
-        )
-        .bind(hash.as_bytes())
-        .fetch_optional(connection)
-        .await?
-    }))
-}
-
-/// Returns when a refresh token expires that was never used; `None` when it was, or nobody has it.
-async fn find_unused(
-    transaction: &mut Transaction,
-    hash: &Hash,
-) -> Result<Option<i64>, StoreError> {
-    Ok(on_transaction!(transaction, |connection| {
-        sqlx::query_scalar(
-            "select expires_at from refresh_tokens where hash = $1 and used_at is null",
         )
         .bind(hash.as_bytes())
         .fetch_optional(connection)

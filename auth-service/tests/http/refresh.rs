@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Login, PASSWORD, Service, problem};
+use crate::fixture::{Login, PASSWORD, Service, problem, secrets};
 
 async fn refreshed(service: &Service, refresh_token: &str) -> Login {
     let answer = service.refresh(refresh_token).await;
@@ -95,6 +95,40 @@ async fn a_copy_that_is_used_before_its_owner_goes_on_ends_the_session() {
     for token in [owners.token, thiefs.token] {
         let me = service.get_me(Some(&format!("Bearer {token}"))).await;
         problem(me, StatusCode::UNAUTHORIZED, "invalid_token").await;
+    }
+}
+
+/// Each successor was derived from a secret that has been removed since.
+#[tokio::test]
+async fn a_lost_answer_is_told_from_a_copy_after_the_secret_was_replaced() {
+    let (service, _) = Service::with_alice().await;
+    let lost = service.login("alice").await;
+    refreshed(&service, &lost.refresh_token).await;
+    let logged_out = service.login("alice").await;
+    refreshed(&service, &logged_out.refresh_token).await;
+    let copied = service.login("alice").await;
+    let second = refreshed(&service, &copied.refresh_token).await;
+    let owners = refreshed(&service, &second.refresh_token).await;
+    let next = secrets("Qe7Rt2Yu9Io4Pa1Sd6Fg3Hj8Kl5Zx0Cv");
+    let service = service.restart_with(|config| config.secrets = next).await;
+
+    let found = refreshed(&service, &lost.refresh_token).await;
+    refreshed(&service, &found.refresh_token).await;
+    assert_refused(&service, &copied.refresh_token).await;
+    assert_refused(&service, &owners.refresh_token).await;
+    let form = [
+        ("token", logged_out.refresh_token.as_str()),
+        ("client_id", "latchkey-login"),
+    ];
+    let request = service
+        .client
+        .post(service.url("/oauth/revoke"))
+        .form(&form);
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    for reason in ["refresh_token_reused", "logged_out"] {
+        let touch = format!("update sessions set device = '' where end_reason = '{reason}'");
+        assert_eq!(service.execute(&touch).await, 1, "{reason}");
     }
 }
 

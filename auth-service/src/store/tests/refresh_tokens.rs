@@ -19,6 +19,8 @@ super::on_both!(
     a_token_is_worth_nothing_to_another_client,
     a_lost_answer_is_replaced_later_and_the_session_goes_on,
     a_copied_token_is_found_out_when_its_owner_goes_on,
+    a_lost_answer_is_replaced_although_its_secret_is_gone,
+    a_copy_is_found_out_although_its_secret_is_gone,
 );
 
 async fn of_50_uses_at_once_200_times_over_one_branch_lives(own: OwnStore) {
@@ -136,4 +138,65 @@ async fn a_copied_token_is_found_out_when_its_owner_goes_on(own: OwnStore) {
     assert!(!is_live(&own, &id).await);
     let thief = rotate(&own, &third, Hash::of("fifth"), late_reuse()).await;
     assert!(matches!(thief, Refreshed::Refused));
+}
+
+/// The successor was derived from a secret that has been removed since, so that none of the hashes that a
+/// later request derives is in the table.
+async fn a_lost_answer_is_replaced_although_its_secret_is_gone(own: OwnStore) {
+    let [first, second, third, unknown] = ["first", "second", "third", "unknown"].map(Hash::of);
+    let id = start(&own, "alice", &first).await;
+    assert!(is_rotated(&rotate(&own, &first, second, reuse()).await));
+    // A second later as well as long after.
+    let soon = Ending {
+        now: NOW + 1,
+        ..reuse()
+    };
+    let reissued = rotate_again(&own, (&first, 0), (unknown, third), soon).await;
+    let reissued = reissued.expect("an answer");
+    assert!(
+        matches!(&reissued, Refreshed::Reissued(session) if session.id == id),
+        "{reissued:?}"
+    );
+    assert_eq!(own.count_unused_refresh_tokens().await, 1);
+    let expired = Ending {
+        now: NOW + 1 + IDLE_SECS,
+        ..reuse()
+    };
+    let refused = rotate_again(&own, (&first, 1), (unknown, unknown), expired).await;
+    assert!(matches!(refused.expect("an answer"), Refreshed::Refused));
+    assert!(is_live(&own, &id).await);
+
+    // The application goes on with the replacement, and a copy of the successor is found out.
+    let fourth = Hash::of("fourth");
+    assert!(is_rotated(
+        &rotate(&own, &third, fourth, late_reuse()).await
+    ));
+    let copy = rotate_again(&own, (&second, 0), (unknown, unknown), late_reuse()).await;
+    assert!(matches!(copy.expect("an answer"), Refreshed::Reused(_)));
+    assert!(!is_live(&own, &id).await);
+}
+
+async fn a_copy_is_found_out_although_its_secret_is_gone(own: OwnStore) {
+    for (user, at) in [("alice", NOW), ("bob", NOW + 1)] {
+        let token = |name: &str| Hash::of(&format!("{user} {name}"));
+        let [first, second, third, unknown] = ["first", "second", "third", "unknown"].map(token);
+        let id = start(&own, user, &first).await;
+        assert!(is_rotated(&rotate(&own, &first, second, reuse()).await));
+        let at = Ending { now: at, ..reuse() };
+        assert!(is_rotated(&rotate(&own, &second, third, at).await));
+        let copy = rotate_again(&own, (&first, 0), (unknown, unknown), late_reuse()).await;
+        assert!(matches!(copy.expect("an answer"), Refreshed::Reused(_)));
+        assert!(!is_live(&own, &id).await);
+    }
+
+    // The copy comes first, and its owner presents the successor that was replaced.
+    let token = |name: &str| Hash::of(&format!("carol {name}"));
+    let [first, second, third, unknown] = ["first", "second", "third", "unknown"].map(token);
+    let id = start(&own, "carol", &first).await;
+    assert!(is_rotated(&rotate(&own, &first, second, reuse()).await));
+    let copy = rotate_again(&own, (&first, 0), (unknown, third), late_reuse()).await;
+    assert!(matches!(copy.expect("an answer"), Refreshed::Reissued(_)));
+    let owner = rotate_again(&own, (&second, 0), (unknown, unknown), late_reuse()).await;
+    assert!(matches!(owner.expect("an answer"), Refreshed::Reused(_)));
+    assert!(!is_live(&own, &id).await);
 }
