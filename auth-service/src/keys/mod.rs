@@ -1,6 +1,7 @@
 //! The keys that sign and verify now, and how the next ones take their place without a token being
 //! refused in between.
 
+mod reseal;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,10 @@ use shared_claims::{
 use tokio::sync::Mutex;
 
 pub use self::stored::{RotationError, list_keys, rotate_now};
-use self::stored::{Unreadable, is_readable, open_keys, reseal_keys, rotate, waiting_secs};
+use self::{
+    reseal::{check_second_factors, reseal_keys, reseal_second_factors},
+    stored::{Unreadable, is_readable, open_keys, rotate, waiting_secs},
+};
 use crate::{
     clock::seconds_since_epoch,
     config::{KeyMode, Settings},
@@ -57,6 +61,9 @@ pub struct Keys {
     /// The secrets of the ring. Each task that replaces the ring holds the lock from before it reads the
     /// secrets until it has stored the ring.
     secrets: Mutex<Secrets>,
+    /// Whether second factors may be encrypted under an older secret. Each task that encrypts second factors
+    /// anew holds the lock.
+    is_reseal_due: Mutex<bool>,
     settings: Settings,
     store: Store,
 }
@@ -76,11 +83,12 @@ impl Keys {
         store: &Store,
     ) -> anyhow::Result<Self> {
         let store = store.acting_as(Actor::Service);
-        reseal(&secrets, &store).await?;
-        let ring = load(settings, &secrets, &store, Unreadable::Replace).await?;
+        let ring = load(settings, &secrets, &store, Load::Start).await?;
+        reseal_second_factors(&store, &ring.vault).await?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
             secrets: Mutex::new(secrets),
+            is_reseal_due: Mutex::new(false),
             settings: settings.clone(),
             store,
         })
@@ -92,39 +100,64 @@ impl Keys {
         self.ring.load_full()
     }
 
-    /// Takes other secrets in place of the ones from before.
+    /// Takes other secrets in place of the ones from before, and then encrypts the second factors anew. If
+    /// that fails, [`Self::tend`] tries again.
     ///
     /// # Errors
     ///
     /// When they cannot be used; the ones from before are kept.
     pub async fn replace_secrets(&self, secrets: Secrets) -> anyhow::Result<()> {
-        let mut current = self.secrets.lock().await;
-        reseal(&secrets, &self.store).await?;
-        let ring = self.load(&secrets).await?;
-        *current = secrets;
-        self.ring.store(Arc::new(ring));
+        let mut is_due = self.is_reseal_due.lock().await;
+        {
+            let mut current = self.secrets.lock().await;
+            let ring = load(&self.settings, &secrets, &self.store, Load::Replacement).await?;
+            *current = secrets;
+            self.ring.store(Arc::new(ring));
+        }
+        *is_due = true;
+        // From here on no new request encrypts under an older secret.
+        match reseal_second_factors(&self.store, &self.ring().vault).await {
+            Ok(()) => *is_due = false,
+            Err(error) => tracing::error!(
+                "the second factors are not encrypted anew yet, which is tried again: {error:#}"
+            ),
+        }
         Ok(())
     }
 
-    /// Loads the keys beside a service that runs. A key that cannot be decrypted is refused: another
-    /// process can have encrypted it under a secret that this one is about to be given.
-    async fn load(&self, secrets: &Secrets) -> anyhow::Result<KeyRing> {
-        load(&self.settings, secrets, &self.store, Unreadable::Refuse).await
+    /// Encrypts the second factors anew if the last replacement of the secrets could not.
+    async fn finish_reseal(&self) -> anyhow::Result<()> {
+        // A replacement that runs holds the lock for as long as it takes.
+        let Ok(mut is_due) = self.is_reseal_due.try_lock() else {
+            return Ok(());
+        };
+        if *is_due {
+            let sealing = reseal_second_factors(&self.store, &self.ring().vault).await;
+            sealing.context("the second factors are not encrypted anew yet")?;
+            *is_due = false;
+            tracing::info!("the second factors are encrypted anew");
+        }
+        Ok(())
     }
 
     /// Does what is due: takes over keys that another process or a command has changed, rotates
     /// them when their time has come, and throws away those that nothing is signed with any more.
     ///
-    /// It encrypts no row anew: another issuer may have put another secret first, and has encrypted the
-    /// rows under that one.
+    /// It encrypts no row anew, unless a replacement of the secrets could not: another issuer may have put
+    /// another secret first, and has encrypted the rows under that one.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn tend(&self, now: SystemTime) -> anyhow::Result<()> {
-        if self.settings.keys.mode == KeyMode::Shared {
-            return Ok(());
+        if self.settings.keys.mode == KeyMode::Asymmetric {
+            self.tend_stored(now).await?;
         }
+        self.finish_reseal().await
+    }
+
+    /// Does what is due for the keys in the database.
+    async fn tend_stored(&self, now: SystemTime) -> anyhow::Result<()> {
         let secrets = self.secrets.lock().await;
         let now = seconds_since_epoch(now)?;
         let retired = now.saturating_sub(self.settings.keys.retiring_secs());
@@ -150,7 +183,7 @@ impl Keys {
             rotate(&self.store, vault, &stored, false, now).await?;
         }
         if self.store.list_signing_keys().await? != self.ring().stored {
-            let ring = self.load(&secrets).await?;
+            let ring = load(&self.settings, &secrets, &self.store, Load::Maintenance).await?;
             self.ring.store(Arc::new(ring));
             tracing::info!("the keys were changed");
         }
@@ -191,25 +224,40 @@ impl KeyRing {
     }
 }
 
-/// Encrypts every row anew that was encrypted under another than the first of the secrets: second factors,
-/// and key pairs, which are kept readable in `shared` mode too, for the day on which the mode changes.
+/// Occasion of making a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// The service starts.
+    Start,
+    /// The secrets are replaced while the service runs.
+    Replacement,
+    /// The keys in the database were changed.
+    Maintenance,
+}
+
+/// Makes a ring. Unless the occasion is maintenance, checks that the secrets decrypt the second factors, and
+/// encrypts the key pairs anew: in `shared` mode too, for the day on which the mode changes.
 ///
 /// # Errors
 ///
-/// When the database fails, or a second factor was encrypted under a secret that is not there any more.
-async fn reseal(secrets: &Secrets, store: &Store) -> anyhow::Result<()> {
-    let vault = Vault::new(secrets)?;
-    reseal_second_factors(store, &vault).await?;
-    reseal_keys(&vault, store).await
-}
-
+/// When the database fails, or a key or a confirmed second factor was encrypted under a secret that is not
+/// there. At the start new keys take the place of such a key. Beside a service that runs, another process
+/// can have encrypted it under a secret that this one is about to be given.
 async fn load(
     settings: &Settings,
     secrets: &Secrets,
     store: &Store,
-    unreadable: Unreadable,
+    occasion: Load,
 ) -> anyhow::Result<KeyRing> {
     let vault = Vault::new(secrets)?;
+    if occasion != Load::Maintenance {
+        check_second_factors(store, &vault).await?;
+        reseal_keys(store, &vault).await?;
+    }
+    let unreadable = match occasion {
+        Load::Start => Unreadable::Replace,
+        Load::Replacement | Load::Maintenance => Unreadable::Refuse,
+    };
     let ring = match settings.keys.mode {
         KeyMode::Shared => {
             let secret = secrets.signing();
@@ -268,22 +316,4 @@ fn ring(
         jwks,
         stored,
     }
-}
-
-/// Encrypts every secret of a second factor anew that was encrypted under another than the first of ours.
-///
-/// # Errors
-///
-/// When the database fails, or a secret was encrypted under one that is not there any more.
-async fn reseal_second_factors(store: &Store, vault: &Vault) -> anyhow::Result<()> {
-    for (user_id, sealed) in store.list_totp_secrets().await? {
-        if vault.is_outdated(&sealed) {
-            let plain = vault
-                .open(Purpose::SecondFactor, &user_id, &sealed)
-                .context("cannot decrypt a second factor in the database")?;
-            let anew = vault.seal(Purpose::SecondFactor, &user_id, &plain)?;
-            store.reseal_totp_secret(&user_id, &sealed, &anew).await?;
-        }
-    }
-    Ok(())
 }

@@ -97,28 +97,6 @@ async fn ensure_keys(vault: &Vault, store: &Store) -> anyhow::Result<Vec<Signing
     Ok(store.list_signing_keys().await?)
 }
 
-/// Encrypts every key anew that an older secret encrypted. A key that no secret decrypts is left as it
-/// is.
-///
-/// # Errors
-///
-/// When the database or the cryptographic provider fails.
-pub(super) async fn reseal_keys(vault: &Vault, store: &Store) -> anyhow::Result<()> {
-    for key in store.list_signing_keys().await? {
-        if !vault.is_outdated(&key.sealed) {
-            continue;
-        }
-        let Ok(private) = vault.open(Purpose::SigningKey, &key.id, &key.sealed) else {
-            continue;
-        };
-        let sealed = vault.seal(Purpose::SigningKey, &key.id, &private)?;
-        store
-            .reseal_signing_key(&key.id, &key.sealed, &sealed)
-            .await?;
-    }
-    Ok(())
-}
-
 /// Puts a new pending key in place of one that is unreadable: nothing was signed with it.
 async fn replace_pending(
     vault: &Vault,

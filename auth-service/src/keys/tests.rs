@@ -19,6 +19,8 @@ crate::store::tests::on_both!(
     maintenance_leaves_rows_that_another_issuer_has_re_encrypted,
     maintenance_does_not_undo_a_replacement_beside_it,
     a_table_without_an_active_or_a_pending_key_is_repaired,
+    an_unconfirmed_second_factor_that_cannot_be_decrypted_is_removed,
+    a_confirmed_second_factor_that_cannot_be_decrypted_is_kept_with_its_secret,
 );
 
 fn secrets(list: &[&str]) -> Secrets {
@@ -83,7 +85,7 @@ async fn encrypted_rows(own: &OwnStore) -> Vec<Vec<u8>> {
     let keys = own.list_signing_keys().await.expect("keys");
     let factors = own.list_totp_secrets().await.expect("second factors");
     let keys = keys.into_iter().map(|key| key.sealed);
-    keys.chain(factors.into_iter().map(|(_, sealed)| sealed))
+    keys.chain(factors.into_iter().map(|(_, secret)| secret.sealed))
         .collect()
 }
 
@@ -165,4 +167,64 @@ async fn a_table_without_an_active_or_a_pending_key_is_repaired(own: OwnStore) {
     open(&own, &[OLD]).await;
     let stored = own.list_signing_keys().await.expect("keys");
     assert_eq!(states(&stored), "active pending retiring");
+}
+
+async fn an_unconfirmed_second_factor_that_cannot_be_decrypted_is_removed(own: OwnStore) {
+    let keys = open(&own, &[OLD]).await;
+    enrol(&own, "alice", OLD).await;
+    open(&own, &[OLD]).await;
+    replace(&keys, &NEW_FIRST).await;
+    // As another issuer writes a row that has not read the secrets again.
+    enrol(&own, "bob", OLD).await;
+    replace(&keys, &[NEW]).await;
+    assert!(encrypts_under(&keys, NEW));
+    let users = || async { own.list_totp_secrets().await.expect("second factors") };
+    assert_eq!(users().await.len(), 1);
+    enrol(&own, "carol", OLD).await;
+    open(&own, &[NEW]).await;
+    assert_eq!(users().await[0].0, "alice");
+    assert_eq!(users().await.len(), 1);
+}
+
+async fn a_confirmed_second_factor_that_cannot_be_decrypted_is_kept_with_its_secret(own: OwnStore) {
+    let keys = open(&own, &[OLD]).await;
+    let sealed = enrol(&own, "alice", OLD).await;
+    let confirmed = own.confirm_totp("alice", (&sealed, 1), &[], 1_000).await;
+    assert!(confirmed.expect("a write"));
+    let rows = encrypted_rows(&own).await;
+    let failed = try_open(&own, &[NEW]).await.map(|_| ());
+    assert!(format!("{failed:?}").contains("cannot decrypt a second factor"));
+    let failed = keys.replace_secrets(secrets(&[NEW])).await;
+    assert!(format!("{failed:?}").contains("cannot decrypt a second factor"));
+    assert!(encrypts_under(&keys, OLD));
+    assert!(encrypted_rows(&own).await == rows, "rows were written");
+    // The way out: the old secret comes back as the second, and is removed again.
+    replace(&keys, &NEW_FIRST).await;
+    replace(&keys, &[NEW]).await;
+    open(&own, &[NEW]).await;
+}
+
+/// A trigger keeps rows from being encrypted anew.
+#[tokio::test]
+async fn the_new_secret_is_in_use_before_all_rows_are_re_encrypted() {
+    let own = OwnStore::sqlite().await;
+    let keys = open(&own, &[OLD]).await;
+    enrol(&own, "alice", OLD).await;
+    let trigger = "create trigger refuse before update on totp_secrets \
+                   begin select raise(abort, 'refused'); end";
+    own.try_execute(trigger).await.expect("a trigger");
+    replace(&keys, &NEW_FIRST).await;
+    assert!(encrypts_under(&keys, NEW));
+    let new = vault(&[NEW]);
+    let is_outdated = || async {
+        let factors = own.list_totp_secrets().await.expect("second factors");
+        new.is_outdated(&factors[0].1.sealed)
+    };
+    assert!(keys.tend(SystemTime::now()).await.is_err());
+    assert!(is_outdated().await);
+    own.try_execute("drop trigger refuse")
+        .await
+        .expect("no trigger");
+    tend(&keys).await;
+    assert!(!is_outdated().await);
 }

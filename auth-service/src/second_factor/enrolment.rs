@@ -124,15 +124,7 @@ pub(crate) async fn post_start(
     attempt.judge(&state.judge()).await?;
     let account = &current_user.account;
     let secret = new_secret()?;
-    let sealed = state
-        .ring()
-        .vault
-        .seal(Purpose::SecondFactor, &account.id, &*secret)?;
-    if !state
-        .store()
-        .put_totp_secret(&account.id, &sealed, now)
-        .await?
-    {
+    if !write_secret(&state, &account.id, &*secret, now).await? {
         return Err(ApiError::SecondFactorState(
             "there is a second factor already",
         ));
@@ -146,6 +138,28 @@ pub(crate) async fn post_start(
         uri,
         qr,
     }))
+}
+
+/// Stores a secret that is yet to be confirmed, encrypted under the first of our secrets. Returns `false`
+/// when the account has a second factor already.
+async fn write_secret(
+    state: &AppState,
+    user_id: &str,
+    secret: &[u8],
+    now: i64,
+) -> Result<bool, ApiError> {
+    loop {
+        let ring = state.ring();
+        let sealed = ring.vault.seal(Purpose::SecondFactor, user_id, secret)?;
+        let writing = state.store().put_totp_secret(user_id, &sealed, now);
+        if !writing.await? {
+            return Ok(false);
+        }
+        // A SIGHUP can have replaced our secrets before the row was there to be encrypted anew.
+        if !state.ring().vault.is_outdated(&sealed) {
+            return Ok(true);
+        }
+    }
 }
 
 /// Sets the second factor up, by a first code.
@@ -248,3 +262,6 @@ pub(crate) async fn post_disable(
     state.store().delete_totp(user_id, now).await?;
     Ok(HttpResponse::NoContent().finish())
 }
+
+#[cfg(test)]
+mod tests;

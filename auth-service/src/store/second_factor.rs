@@ -169,17 +169,47 @@ impl Store {
         Ok(true)
     }
 
-    /// Every secret with its owner, for the one who encrypts them anew.
+    /// Returns every secret with the id of its account.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list_totp_secrets(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select user_id, sealed from totp_secrets",
+    pub async fn list_totp_secrets(&self) -> Result<Vec<(String, TotpSecret)>, StoreError> {
+        let rows: Vec<(String, Vec<u8>, Option<i64>)> =
+            on_pool!(&self.readers, |pool| sqlx::query_as(
+                "select user_id, sealed, confirmed_at from totp_secrets"
+            )
+            .fetch_all(pool)
+            .await?);
+        let secret = |(user_id, sealed, confirmed_at)| {
+            let secret = TotpSecret {
+                sealed,
+                confirmed_at,
+            };
+            (user_id, secret)
+        };
+        Ok(rows.into_iter().map(secret).collect())
+    }
+
+    /// Deletes the secret that was read as `sealed`, unless it was confirmed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn delete_unconfirmed_totp_secret(
+        &self,
+        user_id: &str,
+        sealed: &[u8],
+    ) -> Result<(), StoreError> {
+        on_pool!(&self.writer, |pool| sqlx::query(
+            "delete from totp_secrets where user_id = $1 and sealed = $2 and confirmed_at is null",
         )
-        .fetch_all(pool)
-        .await?))
+        .bind(user_id)
+        .bind(sealed)
+        .execute(pool)
+        .await?
+        .rows_affected());
+        Ok(())
     }
 
     /// Puts the same secret, encrypted under another one of ours, in place of what was there.
