@@ -72,7 +72,7 @@ pub enum ClaimsError {
     Number(String),
     /// More than a token has room for.
     #[error(
-        "roles and claims have at most {MAXIMUM_CLAIMS_BYTES} bytes as JSON, and at most 3072 together with the patterns of the grants"
+        "roles and claims have at most {MAXIMUM_CLAIMS_BYTES} bytes as JSON, and at most 3072 together with the patterns of the grants, token.claims_prefix before each name, token.audiences and the patterns of [[grants]]"
     )]
     TooLong,
 }
@@ -102,6 +102,17 @@ impl UserClaims {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.stored().map_or(0, |text| text.len())
+    }
+
+    /// Returns an upper bound of the length in a token, in bytes: as JSON, with the names of the settings.
+    #[must_use]
+    pub fn bytes_in_token(&self, settings: &TokenSettings) -> usize {
+        let prefixes = self.custom.len() * settings.claims_prefix.len();
+        let roles_claim = match self.roles.is_empty() {
+            true => 0,
+            false => settings.roles_claim.len(),
+        };
+        self.bytes() + prefixes + roles_claim
     }
 
     /// Checks claims that are to be written or signed.

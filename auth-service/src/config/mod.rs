@@ -359,6 +359,7 @@ impl Settings {
         self.mail.check(&self.app_url)?;
         self.events.check()?;
         grants::check_rules(&self.grants)?;
+        self.check_subject_bytes()?;
         let limit_fine = (1..=1024 * 1024).contains(&self.login.body_limit_bytes);
         check("login.body_limit_bytes", limit_fine, "must be 1 to 1048576")?;
         self.relying_party()?;

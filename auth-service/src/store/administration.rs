@@ -1,6 +1,5 @@
 //! Changes of the tables `users` and `grants` by an operator, by the id of an account.
 
-use serde_json::json;
 use shared_claims::authorization::Action;
 use sqlx::FromRow;
 
@@ -8,7 +7,7 @@ use super::{
     Account, Store, StoreError,
     accounts::record,
     database::{on_pool, on_transaction},
-    event::{Event, EventKind},
+    event::EventKind,
     mail_links::drop_links,
     session_ends::{self, Ending, SessionFilter},
     transaction::Transaction,
@@ -217,71 +216,6 @@ impl Store {
         }
         Ok(true)
     }
-
-    /// Gives an account these rights to rooms, and no others; `false` when there is no such account.
-    /// Rights that it has already stay as they are, without an event.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn replace_grants(
-        &self,
-        user_id: &str,
-        grants: &[NewGrant],
-        now: i64,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        if !lock_account(&mut transaction, user_id).await? {
-            return Ok(false);
-        }
-        let current: Vec<(String, String)> = on_transaction!(&mut transaction, |connection| {
-            sqlx::query_as("select room, actions from grants where subject = $1 order by room")
-                .bind(user_id)
-                .fetch_all(connection)
-                .await?
-        });
-        let is_kept = |room: &str, actions: &str| {
-            let same = |grant: &NewGrant| grant.room == room && names(grant).join(",") == actions;
-            grants.iter().any(same)
-        };
-        let is_new = |grant: &&NewGrant| {
-            let actions = names(grant).join(",");
-            !current.contains(&(grant.room.clone(), actions))
-        };
-        for (room, _) in current
-            .iter()
-            .filter(|(room, actions)| !is_kept(room, actions))
-        {
-            on_transaction!(&mut transaction, |connection| {
-                sqlx::query("delete from grants where subject = $1 and room = $2")
-                    .bind(user_id)
-                    .bind(room)
-                    .execute(connection)
-                    .await?;
-            });
-        }
-        for grant in grants.iter().filter(is_new) {
-            insert_grant(&mut transaction, user_id, grant, now).await?;
-        }
-        let event = |kind, detail| Event {
-            kind,
-            at: now,
-            user_id: Some(user_id),
-            session_id: None,
-            detail,
-        };
-        let has_room = |room: &str| grants.iter().any(|grant| grant.room == room);
-        for (room, _) in current.iter().filter(|(room, _)| !has_room(room)) {
-            let detail = json!({"subject": user_id, "room": room});
-            transaction.record(event(EventKind::GrantRemoved, detail));
-        }
-        for grant in grants.iter().filter(is_new) {
-            let detail = json!({"subject": user_id, "room": grant.room, "actions": names(grant)});
-            transaction.record(event(EventKind::GrantAdded, detail));
-        }
-        transaction.commit().await?;
-        Ok(true)
-    }
 }
 
 /// The statement that finds one account for an operator.
@@ -362,7 +296,7 @@ async fn write_profile(
     Ok(())
 }
 
-fn names(grant: &NewGrant) -> Vec<&'static str> {
+pub(super) fn names(grant: &NewGrant) -> Vec<&'static str> {
     grant.actions.iter().map(|action| action.name()).collect()
 }
 

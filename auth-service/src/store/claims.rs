@@ -30,7 +30,7 @@ impl Store {
             return Ok(Edit::Unknown);
         }
         let mut account = find_locked(&mut transaction, id).await?;
-        let grant_bytes = count_pattern_bytes(&mut transaction, id).await?;
+        let grant_bytes = count_pattern_bytes(&mut transaction, id, "").await?;
         let claims = match edit(&account.account.claims, grant_bytes) {
             Ok(claims) => claims,
             Err(error) => return Ok(Edit::Refused(error)),
@@ -60,16 +60,19 @@ impl Store {
     }
 }
 
-async fn count_pattern_bytes(
+/// Returns the length of all patterns of the grants of a subject but for `except`, in bytes.
+pub(super) async fn count_pattern_bytes(
     transaction: &mut Transaction,
     subject: &str,
+    except: &str,
 ) -> Result<usize, StoreError> {
     let bytes: i64 = on_transaction!(transaction, |connection| {
         sqlx::query_scalar(
             "select cast(coalesce(sum(octet_length(room)), 0) as bigint) from grants \
-             where subject = $1",
+             where subject = $1 and room <> $2",
         )
         .bind(subject)
+        .bind(except)
         .fetch_one(connection)
         .await?
     });

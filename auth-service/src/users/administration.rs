@@ -244,7 +244,7 @@ impl<'a> Administration<'a> {
                 custom: custom.unwrap_or_else(|| current.custom.clone()),
             };
             claims.check(&self.settings.token)?;
-            match grants::fit(grant_bytes, &claims) {
+            match grants::fit(self.settings, grant_bytes, &claims) {
                 true => Ok(claims),
                 false => Err(ClaimsError::TooLong),
             }
@@ -263,9 +263,15 @@ impl<'a> Administration<'a> {
     /// When there is no such account, a pattern is none or stands twice, or a token has no room for
     /// them.
     pub async fn set_grants(&self, id: &str, grants: &[NewGrant]) -> Result<(), ChangeError> {
-        let found = self.find(id).await?;
-        grants::check_new(grants, &found.account.claims)?;
-        require(id, self.store.replace_grants(id, grants, now()?).await?)
+        if !is_identifier(id) {
+            return Err(unknown(id));
+        }
+        let check = |claims: &UserClaims| grants::check_new(self.settings, grants, claims);
+        match self.store.replace_grants(id, grants, now()?, check).await? {
+            Edit::Fine(_) => Ok(()),
+            Edit::Refused(error) => Err(error.into()),
+            Edit::Unknown | Edit::EmailTaken => Err(unknown(id)),
+        }
     }
 
     fn ending(&self, reason: EndReason) -> Result<Ending<'_>, ChangeError> {

@@ -22,10 +22,6 @@ use crate::{
 /// they would not fit into a token, so their length counts too.
 const MAXIMUM_GRANTS: i64 = 32;
 
-/// The most bytes that the patterns, the roles and the custom claims of one subject have together. With
-/// the rest of a token, in base64, they stay below what a verifier reads.
-const MAXIMUM_BYTES: usize = 3 * 1024;
-
 /// Owner of rights.
 #[derive(Clone, Debug)]
 pub enum Subject {
@@ -76,7 +72,11 @@ impl From<StoreError> for GrantError {
 ///
 /// When a pattern is none or stands twice, has no action, or a token has no room for all of them and
 /// `claims`.
-pub(super) fn check_new(grants: &[NewGrant], claims: &UserClaims) -> Result<(), GrantError> {
+pub(super) fn check_new(
+    settings: &Settings,
+    grants: &[NewGrant],
+    claims: &UserClaims,
+) -> Result<(), GrantError> {
     let mut rooms: Vec<&str> = grants.iter().map(|grant| grant.room.as_str()).collect();
     let bytes: usize = rooms.iter().map(|room| room.len()).sum();
     rooms.sort_unstable();
@@ -88,15 +88,16 @@ pub(super) fn check_new(grants: &[NewGrant], claims: &UserClaims) -> Result<(), 
         return Err(GrantError::Actions);
     }
     let most = usize::try_from(MAXIMUM_GRANTS).unwrap_or(usize::MAX);
-    if grants.len() > most || !fit(bytes, claims) {
+    if grants.len() > most || !fit(settings, bytes, claims) {
         return Err(GrantError::TooMany);
     }
     Ok(())
 }
 
 /// Returns whether a token has room for patterns of so many bytes and for `claims`.
-pub(super) fn fit(pattern_bytes: usize, claims: &UserClaims) -> bool {
-    pattern_bytes.saturating_add(claims.bytes()) <= MAXIMUM_BYTES
+pub(super) fn fit(settings: &Settings, pattern_bytes: usize, claims: &UserClaims) -> bool {
+    let claims = claims.bytes_in_token(&settings.token);
+    pattern_bytes.saturating_add(claims) <= settings.subject_bytes()
 }
 
 /// The actions that a list such as `sub,pub` names.
@@ -127,33 +128,25 @@ pub async fn add_grant(
         return Err(GrantError::Pattern);
     }
     let store = open_for_command(settings).await?;
-    let added = put(&store, subject, room, actions).await;
+    let added = put(&store, settings, subject, (room, actions)).await;
     store.close().await;
     added
 }
 
 async fn put(
     store: &Store,
+    settings: &Settings,
     subject: &Subject,
-    room: &str,
-    actions: &[Action],
+    (room, actions): (&str, &[Action]),
 ) -> Result<(), GrantError> {
-    let (id, claims) = find_subject(store, subject).await?;
-    let others = store.list_grants(&id).await?;
-    let bytes: usize = others
-        .iter()
-        .flat_map(|grant| &grant.rooms)
-        .filter(|other| *other != room)
-        .map(String::len)
-        .sum();
-    if !fit(bytes + room.len(), &claims) {
-        return Err(GrantError::TooMany);
-    }
+    let id = find_subject(store, subject).await?;
+    let fits = |claims: &UserClaims, others: usize| fit(settings, others + room.len(), claims);
     let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
     let detail = json!({"subject": id, "room": room, "actions": names});
     let event = event(EventKind::GrantAdded, user_of(subject, &id), detail)?;
     let grant = (room, actions);
-    match store.put_grant(&id, grant, MAXIMUM_GRANTS, event).await? {
+    let put = store.put_grant(&id, grant, MAXIMUM_GRANTS, event, fits);
+    match put.await? {
         true => Ok(()),
         false => Err(GrantError::TooMany),
     }
@@ -171,7 +164,7 @@ pub async fn remove_grant(
 ) -> Result<(), GrantError> {
     let store = open_for_command(settings).await?;
     let removed = async {
-        let (id, _) = find_subject(&store, subject).await?;
+        let id = find_subject(&store, subject).await?;
         let event = event(
             EventKind::GrantRemoved,
             user_of(subject, &id),
@@ -198,7 +191,7 @@ pub async fn list_grants(
 ) -> Result<Vec<AuthorizationDetail>, GrantError> {
     let store = open_for_command(settings).await?;
     let grants = async {
-        let (id, _) = find_subject(&store, subject).await?;
+        let id = find_subject(&store, subject).await?;
         Ok(store.list_grants(&id).await?)
     };
     let grants = grants.await;
@@ -226,19 +219,16 @@ pub fn merge(
     merged
 }
 
-/// Returns the `sub` of a subject, and the roles and claims in its tokens.
-async fn find_subject(
-    store: &Store,
-    subject: &Subject,
-) -> Result<(String, UserClaims), GrantError> {
+/// Returns the `sub` of a subject.
+async fn find_subject(store: &Store, subject: &Subject) -> Result<String, GrantError> {
     let found = match subject {
         Subject::User(name) => {
             let found = store.find_account_by_name(name.as_str()).await?;
-            found.map(|found| (found.account.id, found.account.claims))
+            found.map(|found| found.account.id)
         }
         Subject::Client(id) => {
             let found = store.find_client(id).await?;
-            found.map(|client| (clients::subject_of(&client.id), UserClaims::default()))
+            found.map(|client| clients::subject_of(&client.id))
         }
     };
     found.ok_or(GrantError::NoSuchSubject)
@@ -262,3 +252,6 @@ fn event<'a>(
         detail,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use super::{Administration, change::check_profile, grants};
 use crate::{
     clients::is_reserved_subject,
     clock::seconds_since_epoch,
-    config::TokenSettings,
+    config::Settings,
     credentials::{
         CredentialError, Username,
         foreign::{FirebaseParameters, ForeignHash},
@@ -127,7 +127,7 @@ pub struct ImportReport {
 pub struct Import {
     store: Store,
     cost: Cost,
-    token: TokenSettings,
+    settings: Settings,
     firebase: Option<FirebaseParameters>,
     line: u64,
     /// The beginning of a line whose end has not come yet.
@@ -148,7 +148,7 @@ impl Administration<'_> {
         Ok(Import {
             store: self.store.clone(),
             cost: self.settings.password.cost()?,
-            token: self.settings.token.clone(),
+            settings: self.settings.clone(),
             firebase: None,
             line: 0,
             rest: Vec::new(),
@@ -310,8 +310,10 @@ impl Import {
             roles: line.roles,
             custom: line.claims,
         };
-        claims.check(&self.token).map_err(|_| LineError::Claims)?;
-        grants::check_new(&grants, &claims).map_err(|_| LineError::Grants)?;
+        claims
+            .check(&self.settings.token)
+            .map_err(|_| LineError::Claims)?;
+        grants::check_new(&self.settings, &grants, &claims).map_err(|_| LineError::Grants)?;
         Ok(ImportedAccount {
             account: NewAccount {
                 id,

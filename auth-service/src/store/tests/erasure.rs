@@ -64,8 +64,9 @@ async fn add_alice(own: &OwnStore) -> &'static str {
         room: "home:alice".to_owned(),
         actions: vec![Action::Publish],
     };
-    let given = own.replace_grants("alice", &[room], NOW).await;
-    assert!(given.expect("a write"));
+    let rooms = [room];
+    let given = own.replace_grants("alice", &rooms, NOW, |_| Ok::<_, StoreError>(()));
+    assert!(matches!(given.await.expect("a write"), Edit::Fine(_)));
     NAME
 }
 

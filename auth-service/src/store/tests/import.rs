@@ -233,8 +233,8 @@ async fn of_replaced_rights_those_that_differ_are_events(own: OwnStore) {
         (vec![grant("a", &two)], (3, 1)),
         (vec![], (3, 2)),
     ] {
-        let written = own.replace_grants("alice", &grants, NOW).await;
-        assert!(written.expect("a write"));
+        let written = own.replace_grants("alice", &grants, NOW, |_| Ok::<(), ()>(()));
+        assert!(matches!(written.await.expect("a write"), Edit::Fine(_)));
         let stored = own.list_grants("alice").await.expect("a read");
         assert_eq!(stored.len(), grants.len());
         let added = "select count(*) from audit_events where event = 'grant_added'";

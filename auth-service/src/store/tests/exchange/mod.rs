@@ -106,7 +106,7 @@ async fn tokens_of_one_batch_each_get_their_own_successor() {
     };
     for room in ["b", "a"] {
         let grant = (room, [Action::Subscribe].as_slice());
-        let put = own.put_grant("alice", grant, 9, event.clone());
+        let put = own.put_grant("alice", grant, 9, event.clone(), |_, _| true);
         assert!(put.await.expect("a write"));
     }
     let outcomes = exchange_at_once(&own, tokens.iter().map(|token| exchange(token))).await;
