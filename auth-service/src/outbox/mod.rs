@@ -3,7 +3,11 @@
 //! A message is never lost: it is removed only after its destination has taken it. After a crash
 //! between the two it is sent again, under the same identifier.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    future::ready,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream};
@@ -26,6 +30,8 @@ mod events;
 mod gateway;
 mod post;
 mod resets;
+#[cfg(test)]
+mod tests;
 
 /// Time between two looks for messages of other processes, and for messages that are due again.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -154,6 +160,10 @@ async fn serve<C: Carrier>(
 }
 
 /// Sends the messages that are due, and logs when the destination stops or starts to take them.
+///
+/// # Errors
+///
+/// The first failure of the database. The attempts that were under way at that time have ended.
 async fn deliver_due<C: Carrier>(
     store: &Store,
     carrier: &C,
@@ -167,16 +177,31 @@ async fn deliver_due<C: Carrier>(
             .due_messages(carrier.destination(), C::IS_ORDERED, now, BATCH)
             .await?;
         let count = due.len();
+        let has_failed = AtomicBool::new(false);
         let mut outcomes = stream::iter(due)
+            .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
             .map(|message| attempt(store, carrier, message, clock))
             .buffer_unordered(C::CONCURRENCY);
         let mut is_more_due = i64::try_from(count) == Ok(BATCH);
+        let mut failure = None;
         while let Some(outcome) = outcomes.next().await {
-            if let Some(outcome) = outcome? {
-                // The next one of the same user is due now.
-                is_more_due |= C::IS_ORDERED && matches!(outcome, Outcome::Delivered(_));
-                report(carrier.destination(), &outcome, is_failing);
+            match outcome {
+                Ok(Some(outcome)) => {
+                    // The next one of the same user is due now.
+                    is_more_due |= C::IS_ORDERED && matches!(outcome, Outcome::Delivered(_));
+                    report(carrier.destination(), &outcome, is_failing);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // No further attempt starts. Those under way end, since a message that was taken and
+                    // not removed is sent twice.
+                    has_failed.store(true, Ordering::Relaxed);
+                    failure.get_or_insert(error);
+                }
             }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         if !is_more_due {
             return Ok(());
@@ -254,81 +279,4 @@ fn report(destination: Destination<'_>, outcome: &Outcome, is_failing: &mut bool
 fn backoff_secs((first, longest): (i64, i64), attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(16);
     first.saturating_mul(1 << doublings).min(longest)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use super::*;
-    use crate::{config::DatabaseUrl, credentials::email::Email, store::ResetRequest};
-
-    #[test]
-    fn the_wait_doubles_up_to_the_longest() {
-        let waits = |backoff| [0, 1, 2, 5, 6, 1_000, i64::MAX].map(|n| backoff_secs(backoff, n));
-        assert_eq!(waits((1, 60)), [1, 2, 4, 32, 60, 60, 60]);
-        assert_eq!(waits((5, 300)), [5, 10, 20, 160, 300, 300, 300]);
-    }
-
-    /// A destination that is down. An attempt takes a minute of the test's clock.
-    struct Down<'a> {
-        store: &'a Store,
-        clock: &'a AtomicI64,
-    }
-
-    impl Carrier for Down<'_> {
-        const CONCURRENCY: usize = 1;
-        const LEASE_SECS: Option<i64> = Some(120);
-        const BACKOFF_SECS: (i64, i64) = (5, 300);
-
-        fn destination(&self) -> Destination<'_> {
-            Destination::PasswordResets
-        }
-
-        async fn deliver(&self, _: &Message) -> Outcome {
-            let start = self.clock.fetch_add(60, Ordering::SeqCst);
-            assert_eq!(count_due(self.store, start + 119).await, 0);
-            assert_eq!(count_due(self.store, start + 120).await, 1);
-            Outcome::Failed(anyhow::anyhow!("down"))
-        }
-    }
-
-    async fn count_due(store: &Store, now: i64) -> usize {
-        let due = store
-            .due_messages(Destination::PasswordResets, false, now, 10)
-            .await;
-        due.expect("a list").len()
-    }
-
-    #[tokio::test]
-    async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
-        const NOW: i64 = 1_000;
-        let directory = tempfile::tempdir().expect("a directory");
-        let url = DatabaseUrl::sqlite(&directory.path().join("new.db"));
-        let store = Store::open(&url).await.expect("a store");
-        let request = ResetRequest {
-            id: "one".to_owned(),
-            email: Email::parse("nobody@example.org").expect("an address"),
-            now: NOW,
-            expires_at: NOW + 10_000,
-        };
-        let asked = store.request_password_reset(&request).await;
-        asked.expect("a write");
-        let due = store
-            .due_messages(Destination::PasswordResets, false, NOW, 10)
-            .await
-            .expect("a list");
-        let [message] = due.try_into().expect("one");
-        // The messages before this one took 500 s.
-        let clock = AtomicI64::new(NOW + 500);
-        let carrier = Down {
-            store: &store,
-            clock: &clock,
-        };
-        let read = || Some(clock.load(Ordering::SeqCst));
-        let outcome = attempt(&store, &carrier, message, read).await;
-        assert!(matches!(outcome, Ok(Some(Outcome::Failed(_)))));
-        assert_eq!(count_due(&store, NOW + 564).await, 0);
-        assert_eq!(count_due(&store, NOW + 565).await, 1);
-    }
 }
