@@ -174,7 +174,13 @@ async fn deliver_due<C: Carrier>(
             return Ok(());
         };
         let due = store
-            .due_messages(carrier.destination(), C::IS_ORDERED, now, BATCH)
+            .due_messages(
+                carrier.destination(),
+                C::IS_ORDERED,
+                now,
+                longest_hold_secs::<C>(),
+                BATCH,
+            )
             .await?;
         let count = due.len();
         let has_failed = AtomicBool::new(false);
@@ -273,6 +279,13 @@ fn report(destination: Destination<'_>, outcome: &Outcome, is_failing: &mut bool
         }
         _ => {}
     }
+}
+
+/// Returns the longest time for which a message is not due, in seconds: twice as long as a wait or a lease
+/// can be, so that the clocks of two issuers may differ.
+fn longest_hold_secs<C: Carrier>() -> i64 {
+    let (_, longest_wait) = C::BACKOFF_SECS;
+    2 * longest_wait.max(C::LEASE_SECS.unwrap_or_default())
 }
 
 /// Returns the wait after so many failed attempts: the first one, then twice as long each time.

@@ -40,7 +40,7 @@ impl Carrier for Down<'_> {
 
 async fn count_due(store: &Store, now: i64) -> usize {
     let due = store
-        .due_messages(Destination::PasswordResets, false, now, 10)
+        .due_messages(Destination::PasswordResets, false, now, 600, 10)
         .await;
     due.expect("a list").len()
 }
@@ -109,7 +109,7 @@ async fn a_write_that_fails_cuts_off_no_other_attempt_and_starts_none() {
     assert!(outcome.is_err());
     assert_eq!(slow.delivered.load(Ordering::SeqCst), 3);
     let due = store
-        .due_messages(Destination::PasswordResets, false, now, 10)
+        .due_messages(Destination::PasswordResets, false, now, 600, 10)
         .await;
     let ids: Vec<_> = due.expect("a list").into_iter().map(|due| due.id).collect();
     assert_eq!(ids, ["one", "four"]);
@@ -122,7 +122,7 @@ async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
     let store = open_store(&directory).await;
     ask_reset(&store, "one", NOW).await;
     let due = store
-        .due_messages(Destination::PasswordResets, false, NOW, 10)
+        .due_messages(Destination::PasswordResets, false, NOW, 600, 10)
         .await
         .expect("a list");
     let [message] = due.try_into().expect("one");

@@ -12,6 +12,35 @@ use super::{
 /// The most messages that one statement inserts.
 const ROWS: usize = 100;
 
+/// The messages whose time of the next attempt is in a range, from one walk on an index.
+macro_rules! messages_within {
+    ($range:literal) => {
+        concat!(
+            "select * from (select number, id, user_id, payload, expires_at, attempts, \
+                                   next_attempt_at \
+             from outbox where destination = $1 and ",
+            $range,
+            " and expires_at > $2 \
+              and (cast($4 as bigint) = 0 \
+                   or not exists (select 1 from outbox as earlier \
+                                  where earlier.destination = $1 \
+                                        and earlier.user_id = outbox.user_id \
+                                        and earlier.number < outbox.number \
+                                        and earlier.expires_at > $2)) \
+              order by next_attempt_at, number limit $3)"
+        )
+    };
+}
+
+/// The messages that are due. Those that another clock has dated are before all others.
+const DUE: &str = concat!(
+    "select * from (",
+    messages_within!("next_attempt_at > $5"),
+    " as misdated union all ",
+    messages_within!("next_attempt_at <= $2"),
+    " as dated) as due order by next_attempt_at <= $2, next_attempt_at, number limit $3"
+);
+
 /// A receiver of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination<'a> {
@@ -124,6 +153,9 @@ impl Store {
     /// Returns the messages to a destination that are due, the longest waiting first; when the order
     /// matters, of each user the earliest alone.
     ///
+    /// A message that is due more than `longest_hold_secs` after `now` was dated by a clock that was ahead and
+    /// has been set back since. Such a message is due now.
+    ///
     /// # Errors
     ///
     /// When the database fails.
@@ -132,25 +164,17 @@ impl Store {
         destination: Destination<'_>,
         is_ordered: bool,
         now: i64,
+        longest_hold_secs: i64,
         limit: i64,
     ) -> Result<Vec<Message>, StoreError> {
-        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(
-            "select number, id, user_id, payload, expires_at, attempts, next_attempt_at \
-             from outbox where destination = $1 and next_attempt_at <= $2 and expires_at > $2 \
-                   and (cast($4 as bigint) = 0 \
-                        or not exists (select 1 from outbox as earlier \
-                                       where earlier.destination = $1 \
-                                             and earlier.user_id = outbox.user_id \
-                                             and earlier.number < outbox.number \
-                                             and earlier.expires_at > $2)) \
-             order by next_attempt_at, number limit $3",
-        )
-        .bind(destination.name())
-        .bind(now)
-        .bind(limit)
-        .bind(i64::from(is_ordered))
-        .fetch_all(pool)
-        .await?))
+        Ok(on_pool!(&self.readers, |pool| sqlx::query_as(DUE)
+            .bind(destination.name())
+            .bind(now)
+            .bind(limit)
+            .bind(i64::from(is_ordered))
+            .bind(now.saturating_add(longest_hold_secs))
+            .fetch_all(pool)
+            .await?))
     }
 
     /// Keeps a due message from all other processes until `until`, in seconds since the epoch. Returns

@@ -38,7 +38,9 @@ async fn disable(store: &Store, name: &str) {
 }
 
 async fn due(store: &Store, now: i64) -> Vec<Message> {
-    let due = store.due_messages(Destination::Events, true, now, 10).await;
+    let due = store
+        .due_messages(Destination::Events, true, now, 600, 10)
+        .await;
     due.expect("a list")
 }
 

@@ -47,7 +47,9 @@ async fn notices_of_one_account_fill_a_sixteenth_of_the_queue_and_another_accoun
     set_password(&store, "bob").await;
     assert_eq!(count(&own, "bob").await, 1);
     // A mail that is sent makes room.
-    let due = own.due_messages(Destination::Mail, false, NOW, 1).await;
+    let due = own
+        .due_messages(Destination::Mail, false, NOW, 600, 1)
+        .await;
     let sent = own.finish_message(&due.expect("a list")[0], None).await;
     sent.expect("a write");
     for _ in 0..2 {

@@ -16,6 +16,7 @@ use crate::{
 
 super::on_both!(
     a_message_is_due_until_it_is_taken_or_has_expired_and_one_process_claims_it,
+    a_message_that_a_clock_ahead_has_dated_is_due,
     an_address_becomes_the_accounts_when_its_link_is_followed,
     another_address_is_told_to_the_old_one_and_the_newer_link_counts,
     an_address_of_another_account_is_refused_at_the_link_and_not_before,
@@ -73,7 +74,9 @@ fn shown(email: &str) -> Option<(String, bool)> {
 
 /// Returns the kinds and receivers of the mails that are due, in order.
 pub(super) async fn mails(own: &OwnStore) -> Vec<(String, Option<String>)> {
-    let due = own.due_messages(Destination::Mail, false, NOW, 100).await;
+    let due = own
+        .due_messages(Destination::Mail, false, NOW, 600, 100)
+        .await;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let read = |payload: &str| {
         let mail: Value = serde_json::from_str(payload).expect("JSON");
@@ -92,7 +95,9 @@ async fn a_message_is_due_until_it_is_taken_or_has_expired_and_one_process_claim
         asked.expect("a write");
     }
     let due = async |now| {
-        let due = own.due_messages(Destination::Mail, false, now, 10).await;
+        let due = own
+            .due_messages(Destination::Mail, false, now, 600, 10)
+            .await;
         due.expect("a list")
     };
     let [one, two] = due(NOW).await.try_into().expect("two");
@@ -122,6 +127,31 @@ async fn a_message_is_due_until_it_is_taken_or_has_expired_and_one_process_claim
     let events = own.list_events(Some("alice"), 1).await.expect("a list");
     assert_eq!(events[0].event, "password_reset_sent");
     assert!(events[0].detail.contains(r#""by":"service""#));
+}
+
+async fn a_message_that_a_clock_ahead_has_dated_is_due(own: OwnStore) {
+    add(&own, "alice", "alice@example.org").await;
+    for id in ["one", "two", "three"] {
+        let asked = own.mail_reset(&link(id, "alice@example.org")).await;
+        asked.expect("a write");
+    }
+    let due = async |is_ordered| {
+        let due = own.due_messages(Destination::Mail, is_ordered, NOW, 600, 10);
+        due.await.expect("a list")
+    };
+    let [one, two, three] = due(false).await.try_into().expect("three");
+    let claimed = async |message, until| own.claim_message(message, until).await;
+    // As far off as a wait or a lease can be.
+    assert!(claimed(&one, NOW + 600).await.expect("a write"));
+    assert!(claimed(&three, NOW + 601).await.expect("a write"));
+    let ids: Vec<_> = due(false).await.into_iter().map(|due| due.id).collect();
+    assert_eq!(ids, ["three", "two"]);
+    // Where the order of a user matters, the earliest message alone can be due.
+    assert!(due(true).await.is_empty());
+    own.finish_message(&one, None).await.expect("a write");
+    assert!(claimed(&two, NOW + 1_000).await.expect("a write"));
+    let ids: Vec<_> = due(true).await.into_iter().map(|due| due.id).collect();
+    assert_eq!(ids, ["two"]);
 }
 
 async fn an_address_becomes_the_accounts_when_its_link_is_followed(own: OwnStore) {

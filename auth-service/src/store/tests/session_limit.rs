@@ -33,7 +33,7 @@ async fn log_in(store: &Store, name: &str, most: u32) -> (SessionStarted, String
 }
 
 async fn due(own: &OwnStore, destination: Destination<'_>) -> Vec<Message> {
-    let due = own.due_messages(destination, false, NOW, 1_000).await;
+    let due = own.due_messages(destination, false, NOW, 600, 1_000).await;
     due.expect("a list")
 }
 

@@ -276,7 +276,7 @@ async fn a_revocation_is_told_until_the_last_token_of_its_session_has_expired(ow
     assert_eq!(ended.await.expect("a write").len(), 1);
     for (now, count) in [(NOW + 60, 1), (NOW + 899, 1), (NOW + 900, 0)] {
         let due = own
-            .due_messages(Destination::Gateway("http://a"), false, now, 10)
+            .due_messages(Destination::Gateway("http://a"), false, now, 600, 10)
             .await;
         assert_eq!(due.expect("a list").len(), count, "{now}");
     }
@@ -303,7 +303,7 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
     assert!(is_live.expect("an answer"));
     for gateway in &gateways {
         let due = own
-            .due_messages(Destination::Gateway(gateway), false, NOW, 10)
+            .due_messages(Destination::Gateway(gateway), false, NOW, 600, 10)
             .await
             .expect("a list");
         let mut told: Vec<_> = due.iter().map(|one| one.payload.clone()).collect();
@@ -312,14 +312,14 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
         assert_eq!(told, ids);
     }
     let due = own
-        .due_messages(Destination::Gateway("http://a"), false, NOW, 10)
+        .due_messages(Destination::Gateway("http://a"), false, NOW, 600, 10)
         .await
         .expect("a list");
     own.finish_message(&due[0], None).await.expect("a write");
     own.postpone_message(&due[1], NOW + 5)
         .await
         .expect("a write");
-    let due = |now| own.due_messages(Destination::Gateway("http://a"), false, now, 10);
+    let due = |now| own.due_messages(Destination::Gateway("http://a"), false, now, 600, 10);
     assert_eq!(due(NOW).await.expect("a list").len(), 2);
     assert_eq!(due(NOW + 5).await.expect("a list").len(), 3);
     // The last token of these sessions has expired.
