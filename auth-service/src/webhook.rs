@@ -145,7 +145,11 @@ fn sign(keys: &[hmac::Key], id: &str, timestamp: i64, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs, io,
+        os::unix::fs::PermissionsExt as _,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
 
@@ -182,5 +186,45 @@ mod tests {
         assert_eq!(read(&format!("{SECRET}\n{other}\n{SECRET}")), None);
         let keys = [SECRET, other].map(|secret| parse_key(secret).expect("a key"));
         assert_eq!(sign(&keys, "id", 1, "{}").matches("v1,").count(), 2);
+    }
+
+    /// Takes the lines of the log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a lock").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_others_can_read_is_named_once_and_not_for_each_request() {
+        let lines = Lines::default();
+        let own = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || own.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("secrets");
+        fs::write(&file, SECRET).expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+        let url = "http://127.0.0.1:1/".parse().expect("a URL");
+        let webhook = Webhook::open(&url, &file).expect("a webhook");
+        for _ in 0..3 {
+            let posted = webhook.post("id", "{}".to_owned().into()).await;
+            assert!(posted.is_err(), "nobody listens there");
+        }
+        let bytes = lines.0.lock().expect("a lock").clone();
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(
+            text.matches("can be read by everybody").count(),
+            1,
+            "{text}"
+        );
+        assert!(text.contains(&file.display().to_string()), "{text}");
     }
 }

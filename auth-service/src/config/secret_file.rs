@@ -1,10 +1,12 @@
-//! The file with the secrets, as a file.
+//! Files with secrets, as files.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// The longest file that is read, in bytes: it holds a few lines.
@@ -22,10 +24,21 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     if !data.is_file() || data.len() > MAXIMUM_BYTES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    if data.permissions().mode() & 0o007 != 0 {
-        tracing::warn!("a file with secrets can be read by everybody on this machine");
-    }
+    warn_of_mode(path, data.permissions().mode());
     let mut text = String::new();
     file.take(MAXIMUM_BYTES).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Logs a warning that names a file when everybody can read it, once until the mode is mended: some files
+/// are read for each request.
+fn warn_of_mode(path: &Path, mode: u32) {
+    static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if mode & 0o007 == 0 {
+        warned.remove(path);
+    } else if warned.insert(path.to_owned()) {
+        let file = path.display();
+        tracing::warn!(%file, "a file with secrets can be read by everybody on this machine");
+    }
 }
