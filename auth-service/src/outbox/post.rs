@@ -2,8 +2,6 @@
 
 use std::time::SystemTime;
 
-use anyhow::Context as _;
-
 use super::{Carrier, Delivery, Outcome};
 use crate::{
     clock::seconds_since_epoch,
@@ -24,8 +22,8 @@ impl<'a> Post<'a> {
         Self { delivery, mailer }
     }
 
-    /// Returns the mail to be sent, or `None` when the account is gone or disabled, or the link has ended
-    /// before it was sent.
+    /// Returns the mail to be sent, or `None` when the account is gone or disabled, the link has ended before
+    /// it was sent, or no secret makes it any more.
     async fn write(&self, message: &Message, mail: &Mail) -> anyhow::Result<Option<Letter>> {
         let Some(user_id) = &message.user_id else {
             return Ok(None);
@@ -49,7 +47,16 @@ impl<'a> Post<'a> {
                     return Ok(None);
                 };
                 let token = link_token(&self.delivery.keys.ring().vault, &message.id, &hash);
-                Some(token.context("the link was made under a secret that is gone")?)
+                if token.is_none() {
+                    tracing::warn!(
+                        kind = mail.kind.name(),
+                        user = user_id,
+                        "a mail was given up: its link was made under a secret that was removed"
+                    );
+                    self.delivery.metrics.mail(mail.kind, MailOutcome::Expired);
+                    return Ok(None);
+                }
+                token
             }
         };
         Ok(Some(Letter {

@@ -40,6 +40,7 @@ mod races;
 mod receiver;
 mod refresh;
 mod register;
+mod removed_secret;
 mod reset_password;
 mod second_factor;
 mod shutdown;
