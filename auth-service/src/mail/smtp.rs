@@ -4,30 +4,52 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Address, Message,
     message::{
         Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
     },
     transport::smtp::{
         self,
-        authentication::Credentials,
-        client::{Certificate, Tls, TlsParameters},
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::{AsyncSmtpConnection, Certificate, TlsParameters},
+        extension::ClientId,
     },
 };
+use tokio::{net::TcpStream, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{Letter, MailError, Text};
+use super::{
+    Letter, MailError, Text,
+    bounded_stream::{BoundedStream, TlsStream},
+};
 use crate::config::{MailSettings, SmtpUrl, StartTls, read_secret_file};
 
-/// Maximum time for one step of the conversation.
-const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Maximum time from the look-up of the server's address until the server has taken the mail.
+const SEND_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Maximum time to say goodbye after the mail was taken.
+const QUIT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Maximum number of bytes that a server sends in one conversation. Certificates take up to some ten
+/// thousand, replies some thousand.
+const READ_LIMIT: usize = 64 * 1024;
 
 /// A mail server. Each mail has a connection of its own.
 pub(super) struct Relay {
     url: SmtpUrl,
-    tls: Tls,
+    encryption: Encryption,
     password_file: Option<PathBuf>,
+}
+
+/// Start of TLS within the conversation.
+enum Encryption {
+    /// No TLS.
+    Off,
+    /// By STARTTLS, without which no mail is sent.
+    ByStartTls(TlsParameters),
+    /// Before the greeting.
+    FromStart(TlsParameters),
 }
 
 impl Relay {
@@ -40,7 +62,7 @@ impl Relay {
         let file = &settings.password_file;
         let relay = Self {
             url: url.clone(),
-            tls: tls(url, settings)?,
+            encryption: encryption(url, settings)?,
             password_file: (!file.as_os_str().is_empty()).then(|| file.clone()),
         };
         relay.credentials()?;
@@ -60,22 +82,60 @@ impl Relay {
     ) -> Result<(), MailError> {
         let message = message(from, letter, text)
             .map_err(|error| MailError::Refused(format!("{error:#}")))?;
-        let transport = self.transport().map_err(MailError::Failed)?;
-        match transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(judge(&error, letter)),
-        }
+        let conversation = timeout(SEND_DEADLINE, self.converse(&message, letter)).await;
+        let mut connection = conversation
+            .unwrap_or_else(|_| Err(MailError::Failed(anyhow!("the mail server took too long"))))?;
+        // The server has the mail, whatever it answers now.
+        let _ = timeout(QUIT_DEADLINE, connection.quit()).await;
+        Ok(())
     }
 
-    fn transport(&self) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
-        let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.url.host)
-            .port(self.url.port)
-            .tls(self.tls.clone())
-            .timeout(Some(STEP_DEADLINE));
-        Ok(match self.credentials()? {
-            Some(credentials) => builder.credentials(credentials).build(),
-            None => builder.build(),
-        })
+    /// Connects, logs in and hands the mail over. Returns the connection.
+    async fn converse(
+        &self,
+        message: &Message,
+        letter: &Letter,
+    ) -> Result<AsyncSmtpConnection, MailError> {
+        let credentials = self.credentials();
+        let credentials = credentials.map_err(MailError::Failed)?;
+        let stream = BoundedStream::connect(&self.url.host, self.url.port, READ_LIMIT).await;
+        let stream = stream.map_err(|error| {
+            MailError::Failed(anyhow!("the mail server cannot be reached: {error}"))
+        })?;
+        let conversation = async {
+            let mut connection = self.greet(stream).await?;
+            if let Some(credentials) = &credentials {
+                connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+            }
+            let text = message.formatted();
+            connection.send(message.envelope(), &text).await?;
+            Ok(connection)
+        };
+        conversation.await.map_err(|error| judge(&error, letter))
+    }
+
+    /// Reads the greeting, before or after the handshake of TLS.
+    async fn greet(
+        &self,
+        stream: BoundedStream<TcpStream>,
+    ) -> Result<AsyncSmtpConnection, smtp::Error> {
+        let name = ClientId::default();
+        match &self.encryption {
+            Encryption::Off => {
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &name).await
+            }
+            Encryption::ByStartTls(parameters) => {
+                let connecting =
+                    AsyncSmtpConnection::connect_with_transport(Box::new(stream), &name);
+                let mut connection = connecting.await?;
+                connection.starttls(parameters.clone(), &name).await?;
+                Ok(connection)
+            }
+            Encryption::FromStart(parameters) => {
+                let stream = TlsStream::connect(stream, parameters.clone()).await?;
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &name).await
+            }
+        }
     }
 
     /// Reads the password anew for each mail, so that the file can be replaced.
@@ -95,9 +155,9 @@ impl Relay {
     }
 }
 
-fn tls(url: &SmtpUrl, settings: &MailSettings) -> anyhow::Result<Tls> {
+fn encryption(url: &SmtpUrl, settings: &MailSettings) -> anyhow::Result<Encryption> {
     if !url.is_tls && settings.starttls == StartTls::Off {
-        return Ok(Tls::None);
+        return Ok(Encryption::Off);
     }
     let mut parameters = TlsParameters::builder(url.host.clone());
     if !settings.ca_file.as_os_str().is_empty() {
@@ -110,10 +170,10 @@ fn tls(url: &SmtpUrl, settings: &MailSettings) -> anyhow::Result<Tls> {
     }
     let parameters = parameters.build_rustls().context("cannot do TLS")?;
     Ok(if url.is_tls {
-        Tls::Wrapper(parameters)
+        Encryption::FromStart(parameters)
     } else {
         // Never without: who sits between the two could take STARTTLS out of the answer.
-        Tls::Required(parameters)
+        Encryption::ByStartTls(parameters)
     })
 }
 
