@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{Carrier, Delivery, Outcome};
 use crate::{
     metrics::EventOutcome,
-    store::{Destination, Message},
+    store::{DeliveryOrder, Destination, Message},
     webhook::Webhook,
 };
 
@@ -28,7 +28,7 @@ impl Carrier for Events<'_> {
     /// followed by the next one of its user.
     const LEASE_SECS: Option<i64> = Some(30);
     const BACKOFF_SECS: (i64, i64) = (1, 300);
-    const IS_ORDERED: bool = true;
+    const ORDER: DeliveryOrder = DeliveryOrder::OneOfEachUser;
 
     fn destination(&self) -> Destination<'_> {
         Destination::Events

@@ -19,7 +19,7 @@ use crate::{
     mail::Mailer,
     metrics::Metrics,
     store::{
-        Destination, Message, Store, StoreError,
+        DeliveryOrder, Destination, Message, Store, StoreError,
         event::{Event, EventKind},
     },
     users::Users,
@@ -36,9 +36,6 @@ mod tests;
 /// Time between two looks for messages of other processes, and for messages that are due again.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Number of messages that are read from the table at once.
-const BATCH: i64 = 256;
-
 /// Wakes the delivery when a message was written.
 #[derive(Default)]
 pub struct Outbox(Notify);
@@ -52,7 +49,7 @@ impl Outbox {
 
 /// The way to one destination.
 trait Carrier: Sync {
-    /// Number of messages that are under way at a time.
+    /// Number of messages of one lane that are under way at a time.
     const CONCURRENCY: usize;
 
     /// Time for which a message is kept from other processes while it is under way, in seconds; `None`
@@ -62,8 +59,15 @@ trait Carrier: Sync {
     /// Wait after the first failed attempt, and the longest wait, in seconds. The wait doubles.
     const BACKOFF_SECS: (i64, i64);
 
-    /// Whether a message waits for all earlier ones of its user.
-    const IS_ORDERED: bool = false;
+    /// Number of lanes. Each lane reads the table and delivers by itself, so that a message which takes long
+    /// holds up the messages of its own lane alone. Several lanes need a lease.
+    const LANES: usize = 1;
+
+    /// Number of messages that a lane reads from the table at once.
+    const BATCH: i64 = 256;
+
+    /// Order of the delivery.
+    const ORDER: DeliveryOrder = DeliveryOrder::LongestWaiting;
 
     /// Whether a message is delivered when it was written, and not at the next look at the table.
     const IS_WOKEN: bool = true;
@@ -115,36 +119,60 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let client = gateway::client().context("cannot make an HTTP client")?;
     let delivery = &delivery;
+    let (store, outbox) = (delivery.users.store(), delivery.outbox);
     let mut serving = Vec::new();
     for url in delivery.gateways {
         let gateway = gateway::Gateway::new(delivery, &client, url);
-        serving.push(serve(delivery, gateway, stopping.clone()).boxed());
+        serving.push(serve(store, outbox, gateway, stopping.clone()).boxed());
     }
     if let Some(mailer) = delivery.mailer {
         let post = post::Post::new(delivery, mailer);
-        serving.push(serve(delivery, post, stopping.clone()).boxed());
-        serving.push(serve(delivery, resets::Resets(delivery), stopping.clone()).boxed());
+        serving.push(serve(store, outbox, post, stopping.clone()).boxed());
+        serving.push(serve(store, outbox, resets::Resets(delivery), stopping.clone()).boxed());
     }
     if let Some(hook) = delivery.event_hook {
         let events = events::Events::new(delivery, hook);
-        serving.push(serve(delivery, events, stopping.clone()).boxed());
+        serving.push(serve(store, outbox, events, stopping.clone()).boxed());
     }
     join_all(serving).await;
     Ok(())
 }
 
+/// Delivers to one destination until `stopping` turns true.
 async fn serve<C: Carrier>(
-    delivery: &Delivery<'_>,
+    store: &Store,
+    outbox: &Outbox,
     carrier: C,
+    stopping: watch::Receiver<bool>,
+) {
+    const {
+        assert!(
+            C::LANES == 1 || C::LEASE_SECS.is_some(),
+            "a message goes twice"
+        )
+    };
+    let is_failing = AtomicBool::new(false);
+    let mut lanes = Vec::new();
+    for _ in 0..C::LANES {
+        let stopping = stopping.clone();
+        lanes.push(serve_lane(store, outbox, &carrier, &is_failing, stopping));
+    }
+    join_all(lanes).await;
+}
+
+async fn serve_lane<C: Carrier>(
+    store: &Store,
+    outbox: &Outbox,
+    carrier: &C,
+    is_failing: &AtomicBool,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut is_failing = false;
     loop {
         // From before the table is read, so that nothing written meanwhile waits for the next poll.
-        let woken = delivery.outbox.0.notified();
+        let woken = outbox.0.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        let deliver = deliver_due(delivery.users.store(), &carrier, &mut is_failing);
+        let deliver = deliver_due(store, carrier, is_failing);
         tokio::select! {
             outcome = deliver => if let Err(error) = outcome {
                 tracing::warn!("the outbox cannot be read: {:#}", anyhow::Error::from(error));
@@ -167,7 +195,7 @@ async fn serve<C: Carrier>(
 async fn deliver_due<C: Carrier>(
     store: &Store,
     carrier: &C,
-    is_failing: &mut bool,
+    is_failing: &AtomicBool,
 ) -> Result<(), StoreError> {
     loop {
         let Some(now) = clock() else {
@@ -176,10 +204,10 @@ async fn deliver_due<C: Carrier>(
         let due = store
             .due_messages(
                 carrier.destination(),
-                C::IS_ORDERED,
+                C::ORDER,
                 now,
                 longest_hold_secs::<C>(),
-                BATCH,
+                C::BATCH,
             )
             .await?;
         let count = due.len();
@@ -188,13 +216,14 @@ async fn deliver_due<C: Carrier>(
             .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
             .map(|message| attempt(store, carrier, message, clock))
             .buffer_unordered(C::CONCURRENCY);
-        let mut is_more_due = i64::try_from(count) == Ok(BATCH);
+        let is_ordered = C::ORDER == DeliveryOrder::OneOfEachUser;
+        let mut is_more_due = i64::try_from(count) == Ok(C::BATCH);
         let mut failure = None;
         while let Some(outcome) = outcomes.next().await {
             match outcome {
                 Ok(Some(outcome)) => {
                     // The next one of the same user is due now.
-                    is_more_due |= C::IS_ORDERED && matches!(outcome, Outcome::Delivered(_));
+                    is_more_due |= is_ordered && matches!(outcome, Outcome::Delivered(_));
                     report(carrier.destination(), &outcome, is_failing);
                 }
                 Ok(None) => {}
@@ -266,16 +295,14 @@ fn delivery_event(kind: EventKind, message: &Message, now: i64) -> Event<'_> {
 }
 
 /// Logs one line when a destination stops to take messages, and one when it does again.
-fn report(destination: Destination<'_>, outcome: &Outcome, is_failing: &mut bool) {
+fn report(destination: Destination<'_>, outcome: &Outcome, is_failing: &AtomicBool) {
     let destination = destination.name();
     match outcome {
-        Outcome::Failed(error) if !*is_failing => {
+        Outcome::Failed(error) if !is_failing.swap(true, Ordering::Relaxed) => {
             tracing::warn!(destination, "messages are not taken: {error:#}");
-            *is_failing = true;
         }
-        Outcome::Delivered(_) if *is_failing => {
+        Outcome::Delivered(_) if is_failing.swap(false, Ordering::Relaxed) => {
             tracing::info!(destination, "messages are taken again");
-            *is_failing = false;
         }
         _ => {}
     }

@@ -7,7 +7,7 @@ use crate::{
     clock::seconds_since_epoch,
     mail::{Letter, MailError, Mailer, link_token},
     metrics::MailOutcome,
-    store::{Destination, Mail, MailKind, Message, event::EventKind},
+    store::{DeliveryOrder, Destination, Mail, MailKind, Message, event::EventKind},
 };
 
 /// The way to the mail server.
@@ -103,10 +103,15 @@ impl<'a> Post<'a> {
 }
 
 impl Carrier for Post<'_> {
-    const CONCURRENCY: usize = 4;
+    const CONCURRENCY: usize = 1;
     /// Longer than the deadline of the mailer, so that a mail is not sent twice.
     const LEASE_SECS: Option<i64> = Some(120);
     const BACKOFF_SECS: (i64, i64) = (5, 300);
+    const LANES: usize = 4;
+    /// What is read ages: as few mails as the lanes can claim.
+    const BATCH: i64 = 4;
+    /// Somebody waits for a link that ends in half an hour, and nobody for a notice.
+    const ORDER: DeliveryOrder = DeliveryOrder::EndingSoonest;
 
     fn destination(&self) -> Destination<'_> {
         Destination::Mail

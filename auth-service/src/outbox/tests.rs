@@ -40,7 +40,13 @@ impl Carrier for Down<'_> {
 
 async fn count_due(store: &Store, now: i64) -> usize {
     let due = store
-        .due_messages(Destination::PasswordResets, false, now, 600, 10)
+        .due_messages(
+            Destination::PasswordResets,
+            DeliveryOrder::LongestWaiting,
+            now,
+            600,
+            10,
+        )
         .await;
     due.expect("a list").len()
 }
@@ -105,11 +111,17 @@ async fn a_write_that_fails_cuts_off_no_other_attempt_and_starts_none() {
         under_way: Barrier::new(3),
         delivered: AtomicI64::new(0),
     };
-    let outcome = deliver_due(&store, &slow, &mut false).await;
+    let outcome = deliver_due(&store, &slow, &AtomicBool::new(false)).await;
     assert!(outcome.is_err());
     assert_eq!(slow.delivered.load(Ordering::SeqCst), 3);
     let due = store
-        .due_messages(Destination::PasswordResets, false, now, 600, 10)
+        .due_messages(
+            Destination::PasswordResets,
+            DeliveryOrder::LongestWaiting,
+            now,
+            600,
+            10,
+        )
         .await;
     let ids: Vec<_> = due.expect("a list").into_iter().map(|due| due.id).collect();
     assert_eq!(ids, ["one", "four"]);
@@ -122,7 +134,13 @@ async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
     let store = open_store(&directory).await;
     ask_reset(&store, "one", NOW).await;
     let due = store
-        .due_messages(Destination::PasswordResets, false, NOW, 600, 10)
+        .due_messages(
+            Destination::PasswordResets,
+            DeliveryOrder::LongestWaiting,
+            NOW,
+            600,
+            10,
+        )
         .await
         .expect("a list");
     let [message] = due.try_into().expect("one");
@@ -137,4 +155,57 @@ async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
     assert!(matches!(outcome, Ok(Some(Outcome::Failed(_)))));
     assert_eq!(count_due(&store, NOW + 564).await, 0);
     assert_eq!(count_due(&store, NOW + 565).await, 1);
+}
+
+/// A destination that takes one message and never answers to another.
+struct Hanging {
+    is_under_way: Notify,
+    is_delivered: Notify,
+}
+
+impl Carrier for &Hanging {
+    const CONCURRENCY: usize = 1;
+    const LEASE_SECS: Option<i64> = Some(120);
+    const BACKOFF_SECS: (i64, i64) = (1, 60);
+    const LANES: usize = 2;
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::PasswordResets
+    }
+
+    async fn deliver(&self, message: &Message) -> Outcome {
+        if message.id == "one" {
+            self.is_under_way.notify_one();
+            return std::future::pending().await;
+        }
+        self.is_delivered.notify_one();
+        Outcome::Delivered(None)
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_hangs_holds_up_no_later_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open_store(&directory).await;
+    let now = clock().expect("a time");
+    ask_reset(&store, "one", now).await;
+    let hanging = Hanging {
+        is_under_way: Notify::new(),
+        is_delivered: Notify::new(),
+    };
+    let outbox = Outbox::default();
+    let (_stop, stopping) = watch::channel(false);
+    let sending = async {
+        hanging.is_under_way.notified().await;
+        ask_reset(&store, "two", now).await;
+        outbox.wake();
+        hanging.is_delivered.notified().await;
+    };
+    let delivered = tokio::time::timeout(Duration::from_secs(10), async {
+        tokio::select! {
+            () = serve(&store, &outbox, &hanging, stopping) => panic!("nobody stops it"),
+            () = sending => {}
+        }
+    });
+    delivered.await.expect("in time");
 }

@@ -57,7 +57,7 @@ pub use import::ImportedAccount;
 pub use login_proofs::{LoginProof, OneTimeCode, SpentChallenge, UsedPasskey};
 pub use mail_links::{EmailChange, Link, LinkPurpose, NewLink, ResetRequest};
 pub use mails::{Mail, MailKind};
-pub use outbox::{Destination, Message};
+pub use outbox::{DeliveryOrder, Destination, Message};
 pub use passkeys::{NewPasskey, Passkey, PasskeyAdded};
 pub use passwords::LoginRequirements;
 pub use readiness::NotReady;

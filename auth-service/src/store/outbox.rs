@@ -41,6 +41,23 @@ const DUE: &str = concat!(
     " as dated) as due order by next_attempt_at <= $2, next_attempt_at, number limit $3"
 );
 
+/// The mails that are due, in the order of their ends. All of them are sorted: `mail.queue` bounds them.
+const DUE_BY_END: &str = "select number, id, user_id, payload, expires_at, attempts, next_attempt_at \
+                          from outbox where destination = $1 and expires_at > $2 \
+                          and (next_attempt_at > $4 or next_attempt_at <= $2) \
+                          order by expires_at, number limit $3";
+
+/// Order in which the messages to a destination are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOrder {
+    /// The message that waits longest comes first.
+    LongestWaiting,
+    /// The same, and a message waits for all earlier ones of its user.
+    OneOfEachUser,
+    /// The message that nobody needs soonest any more comes first.
+    EndingSoonest,
+}
+
 /// A receiver of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination<'a> {
@@ -150,8 +167,7 @@ pub(super) async fn take(
 }
 
 impl Store {
-    /// Returns the messages to a destination that are due, the longest waiting first; when the order
-    /// matters, of each user the earliest alone.
+    /// Returns the messages to a destination that are due, in the order of their delivery.
     ///
     /// A message that is due more than `longest_hold_secs` after `now` was dated by a clock that was ahead and
     /// has been set back since. Such a message is due now.
@@ -162,17 +178,28 @@ impl Store {
     pub async fn due_messages(
         &self,
         destination: Destination<'_>,
-        is_ordered: bool,
+        order: DeliveryOrder,
         now: i64,
         longest_hold_secs: i64,
         limit: i64,
     ) -> Result<Vec<Message>, StoreError> {
+        let horizon = now.saturating_add(longest_hold_secs);
+        if order == DeliveryOrder::EndingSoonest {
+            return Ok(on_pool!(&self.readers, |pool| sqlx::query_as(DUE_BY_END)
+                .bind(destination.name())
+                .bind(now)
+                .bind(limit)
+                .bind(horizon)
+                .fetch_all(pool)
+                .await?));
+        }
+        let is_ordered = order == DeliveryOrder::OneOfEachUser;
         Ok(on_pool!(&self.readers, |pool| sqlx::query_as(DUE)
             .bind(destination.name())
             .bind(now)
             .bind(limit)
             .bind(i64::from(is_ordered))
-            .bind(now.saturating_add(longest_hold_secs))
+            .bind(horizon)
             .fetch_all(pool)
             .await?))
     }

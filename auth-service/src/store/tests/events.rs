@@ -6,7 +6,9 @@ use super::{OwnStore, conformance::account};
 use crate::{
     credentials::email::Email,
     store::{
-        Deleted, Destination, EndReason, Ending, Message, NewLink, Store,
+        Deleted,
+        DeliveryOrder::OneOfEachUser,
+        Destination, EndReason, Ending, Message, NewLink, Store,
         event::{Event, EventKind},
     },
     vault::Hash,
@@ -39,7 +41,7 @@ async fn disable(store: &Store, name: &str) {
 
 async fn due(store: &Store, now: i64) -> Vec<Message> {
     let due = store
-        .due_messages(Destination::Events, true, now, 600, 10)
+        .due_messages(Destination::Events, OneOfEachUser, now, 600, 10)
         .await;
     due.expect("a list")
 }

@@ -6,10 +6,14 @@ use super::{
 };
 use crate::{
     credentials::hash::StoredHash,
-    store::{Destination, EmailChange, Ending, Store},
+    store::{
+        DeliveryOrder::{EndingSoonest, LongestWaiting},
+        Destination, EmailChange, Ending, NewLink, Store,
+    },
 };
 
 super::on_both!(
+    a_mail_whose_link_ends_sooner_is_sent_before_others,
     notices_of_one_account_fill_a_sixteenth_of_the_queue_and_another_account_is_told,
     notices_leave_half_of_the_queue_to_links,
     changes_of_the_address_of_one_account_fill_a_sixteenth_of_the_queue,
@@ -48,7 +52,7 @@ async fn notices_of_one_account_fill_a_sixteenth_of_the_queue_and_another_accoun
     assert_eq!(count(&own, "bob").await, 1);
     // A mail that is sent makes room.
     let due = own
-        .due_messages(Destination::Mail, false, NOW, 600, 1)
+        .due_messages(Destination::Mail, LongestWaiting, NOW, 600, 1)
         .await;
     let sent = own.finish_message(&due.expect("a list")[0], None).await;
     sent.expect("a write");
@@ -99,4 +103,30 @@ async fn changes_of_the_address_of_one_account_fill_a_sixteenth_of_the_queue(own
     assert_eq!(mails(&own).await.len(), 4);
     assert_eq!(ask(64, "bob", "four").await, EmailChange::Asked);
     assert_eq!(ask(80, "alice", "five").await, EmailChange::Asked);
+}
+
+async fn a_mail_whose_link_ends_sooner_is_sent_before_others(own: OwnStore) {
+    add(&own, "alice", "alice@example.org").await;
+    for (id, expires_at) in [
+        ("late", NOW + 5_000),
+        ("soon", NOW + 1_800),
+        ("held", NOW + 900),
+    ] {
+        let link = NewLink {
+            expires_at,
+            ..link(id, "alice@example.org")
+        };
+        own.mail_reset(&link).await.expect("a write");
+    }
+    let due = async || {
+        let order = EndingSoonest;
+        let due = own.due_messages(Destination::Mail, order, NOW, 600, 10);
+        due.await.expect("a list")
+    };
+    let [held, _, _] = due().await.try_into().expect("three");
+    assert_eq!(held.id, "held");
+    let claimed = own.claim_message(&held, NOW + 600).await;
+    assert!(claimed.expect("a write"));
+    let ids: Vec<_> = due().await.into_iter().map(|due| due.id).collect();
+    assert_eq!(ids, ["soon", "late"]);
 }

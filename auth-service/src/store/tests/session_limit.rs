@@ -12,7 +12,10 @@ use super::{
     },
 };
 use crate::{
-    store::{Destination, EndReason, LoginProof, Message, SessionFilter, SessionStarted, Store},
+    store::{
+        DeliveryOrder::LongestWaiting, Destination, EndReason, LoginProof, Message, SessionFilter,
+        SessionStarted, Store,
+    },
     vault::Hash,
 };
 
@@ -33,7 +36,9 @@ async fn log_in(store: &Store, name: &str, most: u32) -> (SessionStarted, String
 }
 
 async fn due(own: &OwnStore, destination: Destination<'_>) -> Vec<Message> {
-    let due = own.due_messages(destination, false, NOW, 600, 1_000).await;
+    let due = own
+        .due_messages(destination, LongestWaiting, NOW, 600, 1_000)
+        .await;
     due.expect("a list")
 }
 

@@ -8,8 +8,8 @@ use crate::{
     credentials::hash::StoredHash,
     ids::random_id,
     store::{
-        Destination, EndReason, Ending, LoginProof, NewSession, Refreshed, Rotation, Session,
-        SessionFilter, SessionStarted, Store, StoreError,
+        DeliveryOrder::LongestWaiting, Destination, EndReason, Ending, LoginProof, NewSession,
+        Refreshed, Rotation, Session, SessionFilter, SessionStarted, Store, StoreError,
     },
     vault::Hash,
 };
@@ -19,6 +19,8 @@ pub(super) const IDLE_SECS: i64 = 1_000;
 
 /// The gateway that is told which sessions exceeded the limit.
 pub(super) const GATEWAY: &str = "http://limit";
+
+const A: Destination<'_> = Destination::Gateway("http://a");
 
 super::on_both!(
     changes_of_one_account_at_once_never_deadlock,
@@ -275,9 +277,7 @@ async fn a_revocation_is_told_until_the_last_token_of_its_session_has_expired(ow
     let ended = own.end_sessions("alice", SessionFilter::One(&id), lowered);
     assert_eq!(ended.await.expect("a write").len(), 1);
     for (now, count) in [(NOW + 60, 1), (NOW + 899, 1), (NOW + 900, 0)] {
-        let due = own
-            .due_messages(Destination::Gateway("http://a"), false, now, 600, 10)
-            .await;
+        let due = own.due_messages(A, LongestWaiting, now, 600, 10).await;
         assert_eq!(due.expect("a list").len(), count, "{now}");
     }
 }
@@ -303,7 +303,7 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
     assert!(is_live.expect("an answer"));
     for gateway in &gateways {
         let due = own
-            .due_messages(Destination::Gateway(gateway), false, NOW, 600, 10)
+            .due_messages(Destination::Gateway(gateway), LongestWaiting, NOW, 600, 10)
             .await
             .expect("a list");
         let mut told: Vec<_> = due.iter().map(|one| one.payload.clone()).collect();
@@ -312,14 +312,14 @@ async fn sessions_end_together_or_alone_and_are_told_once_each(own: OwnStore) {
         assert_eq!(told, ids);
     }
     let due = own
-        .due_messages(Destination::Gateway("http://a"), false, NOW, 600, 10)
+        .due_messages(A, LongestWaiting, NOW, 600, 10)
         .await
         .expect("a list");
     own.finish_message(&due[0], None).await.expect("a write");
     own.postpone_message(&due[1], NOW + 5)
         .await
         .expect("a write");
-    let due = |now| own.due_messages(Destination::Gateway("http://a"), false, now, 600, 10);
+    let due = |now| own.due_messages(A, LongestWaiting, now, 600, 10);
     assert_eq!(due(NOW).await.expect("a list").len(), 2);
     assert_eq!(due(NOW + 5).await.expect("a list").len(), 3);
     // The last token of these sessions has expired.
