@@ -19,7 +19,7 @@ use lettre::transport::smtp::{
     client::{AsyncTokioStream, TlsParameters},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
@@ -27,10 +27,12 @@ use tokio::{
 /// Maximum time to open a TCP connection to one address of the server.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A connection that fails when the server has sent too much.
+/// A connection that fails when the server has sent too much, and gives one line to a reader at a time. What follows
+/// the answer to STARTTLS in the clear is so left to TLS, which refuses it: lettre would take it for an answer that
+/// came through TLS.
 #[derive(Debug)]
 pub(super) struct BoundedStream<S> {
-    stream: S,
+    stream: BufReader<S>,
     peer: SocketAddr,
     /// Number of bytes that may still be read.
     remaining: usize,
@@ -55,10 +57,10 @@ impl BoundedStream<TcpStream> {
     }
 }
 
-impl<S> BoundedStream<S> {
+impl<S: AsyncRead> BoundedStream<S> {
     fn new(stream: S, peer: SocketAddr, limit: usize) -> Self {
         Self {
-            stream,
+            stream: BufReader::new(stream),
             peer,
             remaining: limit,
         }
@@ -67,25 +69,29 @@ impl<S> BoundedStream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for BoundedStream<S> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let start = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let count = buffer.filled().len() - start;
-        let Some(remaining) = self.remaining.checked_sub(count) else {
-            buffer.set_filled(start);
-            self.remaining = 0;
+        let own = self.get_mut();
+        let held = ready!(Pin::new(&mut own.stream).poll_fill_buf(context))?;
+        let end = held.iter().position(|byte| *byte == b'\n');
+        let line = &held[..end.map_or(held.len(), |end| end + 1)];
+        let piece = &line[..line.len().min(buffer.remaining())];
+        let Some(remaining) = own.remaining.checked_sub(piece.len()) else {
+            own.remaining = 0;
             let error = io::Error::other("the server sends more than a conversation needs");
             return Poll::Ready(Err(error));
         };
-        self.remaining = remaining;
+        own.remaining = remaining;
+        buffer.put_slice(piece);
+        let count = piece.len();
+        Pin::new(&mut own.stream).consume(count);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BoundedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -196,5 +202,16 @@ mod tests {
         let read = stream.read_to_end(&mut bytes).await;
         assert!(read.is_err());
         assert!(bytes.len() <= 1_000, "{}", bytes.len());
+    }
+
+    #[tokio::test]
+    async fn a_read_ends_with_the_line() {
+        let peer = ([127, 0, 0, 1], 25).into();
+        let mut stream = BoundedStream::new(&b"220 ready\r\n250 taken\r\nrest"[..], peer, 100);
+        let mut bytes = [0; 64];
+        for expected in ["220 ready\r\n", "250 taken\r\n", "rest", ""] {
+            let count = stream.read(&mut bytes).await.expect("bytes");
+            assert_eq!(&bytes[..count], expected.as_bytes());
+        }
     }
 }
