@@ -1,8 +1,9 @@
 //! HTTP long-polling: a GET fetches packets, a POST brings some.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, panic, sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody as _};
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -162,9 +163,9 @@ fn take_packets<D: Send + Sync + 'static>(session: &Arc<Session<D>>) -> Vec<Queu
 }
 
 /// A POST that is under way.
-struct PostGuard<'a, D: Send + Sync + 'static>(&'a Arc<Session<D>>);
+struct PostGuard<D: Send + Sync + 'static>(Arc<Session<D>>);
 
-impl<D: Send + Sync + 'static> Drop for PostGuard<'_, D> {
+impl<D: Send + Sync + 'static> Drop for PostGuard<D> {
     fn drop(&mut self) {
         self.0.state().end_post();
         // The packets behind the one whose handler panicked are lost.
@@ -175,7 +176,8 @@ impl<D: Send + Sync + 'static> Drop for PostGuard<'_, D> {
     }
 }
 
-/// Reads the packets in a body, and handles them in order.
+/// Reads the packets in a body, and handles them in order. A body that was read is handled to its end, also when
+/// the client hangs up meanwhile.
 ///
 /// # Errors
 ///
@@ -185,10 +187,9 @@ pub(super) async fn post<H: EngineHandler>(
     session: Arc<Session<H::Data>>,
     request: Request<Body>,
 ) -> Result<Answer, RequestError> {
-    let (shared, session) = (&shared, &session);
     let started = session.state().start_post();
-    started.map_err(|error| refuse(session, error))?;
-    let _guard = PostGuard(session);
+    started.map_err(|error| refuse(&session, error))?;
+    let guard = PostGuard(session.clone());
     let is_binary = is_binary(request.headers().get(header::CONTENT_TYPE));
     let body = request.into_body();
     let limit = session.message_limit();
@@ -203,12 +204,38 @@ pub(super) async fn post<H: EngineHandler>(
         Ok(Err(_)) => return Err(RequestError::BadRequest),
         Err(_) => return Err(RequestError::TooSlow),
     };
-    let received = receive(shared, session, &body, is_binary).await;
-    received.map_err(|violation| {
-        session.abort(CloseReason::Violated(violation));
-        RequestError::BadRequest
-    })?;
+    finish(async move {
+        let _guard = guard;
+        let received = receive(&shared, &session, &body, is_binary).await;
+        received.map_err(|violation| {
+            session.abort(CloseReason::Violated(violation));
+            RequestError::BadRequest
+        })
+    })
+    .await?;
     Ok(response(TEXT, Body::from("ok")).into())
+}
+
+/// Runs `work` to its end, even if the caller is dropped. A task exists only for work that is not done at once.
+///
+/// # Errors
+///
+/// Those of `work`, and when the runtime ends first.
+async fn finish(
+    work: impl Future<Output = Result<(), RequestError>> + Send + 'static,
+) -> Result<(), RequestError> {
+    let mut work = Box::pin(work);
+    if let Some(result) = work.as_mut().now_or_never() {
+        return result;
+    }
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            // The connection of the request ends with its handler.
+            Ok(panic) => panic::resume_unwind(panic),
+            Err(_) => Err(RequestError::UnknownSession),
+        },
+    }
 }
 
 /// Whether a body of Engine.IO 3 has binary data, by its media type (RFC 9110, section 8.3.1).

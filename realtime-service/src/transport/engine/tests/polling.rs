@@ -206,6 +206,34 @@ async fn requests_that_open_no_session_are_refused() {
 }
 
 #[tokio::test]
+async fn a_post_of_many_packets_is_handled_to_its_end_though_its_client_hangs_up() {
+    let mut server = Server::start(settings()).await;
+    let sid = server.poll_session().await;
+    let session = server.session().await;
+    session.set_admitted();
+    let packets: Vec<_> = (0..1000).map(|number| format!("4{number}")).collect();
+    let body = packets.join("\x1e");
+    let mut tcp = server.connect().await;
+    let request = format!(
+        "POST {} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+        path("polling", &sid),
+        body.len()
+    );
+    tcp.write_all(request.as_bytes()).await.expect("a request");
+    drop(tcp);
+    let handled = async {
+        while session.queue().waiting().packets < packets.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let handled = tokio::time::timeout(Duration::from_secs(10), handled).await;
+    assert!(handled.is_ok(), "{:?}", session.queue().waiting());
+    assert_eq!(server.post(&sid, b"4last").await.0, 200);
+    let expected = format!("{body}\x1e4last");
+    assert_eq!(server.get(&sid).await, (200, expected));
+}
+
+#[tokio::test]
 async fn a_handler_that_panics_in_a_post_ends_its_session() {
     let mut server = Server::start(settings()).await;
     let sid = server.poll_session().await;
