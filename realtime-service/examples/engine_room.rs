@@ -37,7 +37,7 @@ fn packet(packet_type: PacketType, id: Option<u64>, json: &[&str]) -> Packet {
             buffer.extend_from_slice(part.as_bytes());
         }
     };
-    Packet::message(256, write, &[])
+    Packet::message(write, &[])
 }
 
 impl SocketHandler for Room {

@@ -61,7 +61,7 @@ fn packet(
         write_header(buffer, packet_type, attachments.len(), namespace, id);
         buffer.extend_from_slice(json.as_bytes());
     };
-    Packet::message(json.len() + 16, write, attachments)
+    Packet::message(write, attachments)
 }
 
 impl SocketHandler for Conformance {

@@ -349,7 +349,7 @@ fn send_error(
 /// Encodes the text of a Socket.IO packet.
 fn message(text: &str) -> Packet {
     let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(text.as_bytes());
-    Packet::message(text.len(), write, &[])
+    Packet::message(write, &[])
 }
 
 /// Sends a Socket.IO packet to a client that may not be admitted. A client for which too much waits is closed.

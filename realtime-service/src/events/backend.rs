@@ -216,8 +216,9 @@ async fn emit(call: &Call<'_>, event: &str, args: &Data) {
     let arguments = args.json()[1..].trim_start();
     let comma = if arguments == "]" { "" } else { "," };
     let json = format!("[{name}{comma}{arguments}");
+    let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(json.as_bytes());
+    let packet = outbox::event_of(outbox.namespace(), write, args.attachments());
     // After the end of the session nothing is sent.
-    let packet = outbox::event_of(outbox.namespace(), &json, args.attachments());
     let _ = outbox.send(packet);
 }
 
@@ -228,7 +229,9 @@ async fn acknowledge(call: &Call<'_>, arguments: &Data) {
     };
     let outbox = call.session.outbox();
     outbox.wait_for_room().await;
-    let (json, attachments) = (arguments.json(), arguments.attachments());
-    let packet = outbox::acknowledgement_of(outbox.namespace(), id, json, attachments);
-    let _ = outbox.send(packet);
+    let (json, attachments) = (arguments.raw(), arguments.attachments());
+    // JSON is always JSON, and after the end of the session nothing is sent.
+    if let Ok(packet) = outbox::acknowledgement_of(outbox.namespace(), id, json, attachments) {
+        let _ = outbox.send(packet);
+    }
 }

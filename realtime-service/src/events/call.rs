@@ -145,6 +145,9 @@ impl Call<'_> {
 
     /// The same, where its attachments belong to it.
     pub(crate) fn argument_with_attachments<T: DeserializeOwned>(&self) -> Result<T, EventError> {
+        if let Some(argument) = self.received.object() {
+            return Ok(argument);
+        }
         let arguments = self.received.arguments();
         let arguments = arguments.map_err(|_| EventError::invalid("the arguments are not JSON"))?;
         let [argument]: [Argument<'_>; 1] = arguments
@@ -186,15 +189,10 @@ impl Call<'_> {
     /// waits for no acknowledgement.
     pub(crate) fn success(&self, answer: &impl Serialize, attachments: &[Bytes]) -> Option<Packet> {
         let ack_id = self.received.ack_id()?;
-        // Names, numbers and JSON are always JSON.
-        let json = serde_json::to_string(&[Success { ok: true, answer }]).ok()?;
+        let answer = [Success { ok: true, answer }];
         let namespace = self.session.outbox().namespace();
-        Some(outbox::acknowledgement_of(
-            namespace,
-            ack_id,
-            &json,
-            attachments,
-        ))
+        // Names, numbers and JSON are always JSON.
+        outbox::acknowledgement_of(namespace, ack_id, &answer, attachments).ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rt:publish`: a client sends a message to a room.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use shared_claims::{authorization::Action, ids::is_identifier};
 
@@ -9,6 +9,7 @@ use crate::{
     auth::policy::GrantVerdict,
     clock::{self, unix_millis},
     ids::random_id,
+    outbox,
     rooms::{Data, Draft, MessageKey, Position, is_publishable, null},
 };
 
@@ -25,14 +26,16 @@ struct Publish {
     id: Option<String>,
 }
 
-/// The answer.
-#[derive(Serialize)]
-struct Accepted {
-    #[serde(flatten)]
-    position: Position,
-    id: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    duplicate: bool,
+/// Appends the arguments of an acknowledgement: the place of the message, and its id. A derived `Serialize`
+/// would look at each byte of the names.
+fn append_answer(json: &mut Vec<u8>, position: &Position, id: &str, is_duplicate: bool) {
+    outbox::append_json(json, r#"[{"ok":true,"epoch":"#, &position.epoch);
+    outbox::append_json(json, r#","offset":"#, &position.offset);
+    outbox::append_json(json, r#","id":"#, id);
+    json.extend_from_slice(match is_duplicate {
+        true => br#","duplicate":true}]"#,
+        false => b"}]",
+    });
 }
 
 /// Publishes a message in a room; the client need not be in it. What was published under the same id
@@ -79,11 +82,8 @@ pub(super) async fn publish(call: &Call<'_>) -> Result<(), EventError> {
     let published = call.context.publish(&draft, key.as_ref()).await;
     let published =
         published.map_err(|error| EventError::from(error).in_room(draft.room.clone()))?;
-    let answer = Accepted {
-        position: published.position,
-        id: draft.id,
-        duplicate: published.is_duplicate,
-    };
-    call.succeed(&answer).await;
+    let (position, is_duplicate) = (&published.position, published.is_duplicate);
+    let write = |json: &mut Vec<u8>| append_answer(json, position, &draft.id, is_duplicate);
+    call.received.acknowledge_by(call.session, write).await;
     Ok(())
 }

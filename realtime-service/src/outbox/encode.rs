@@ -1,5 +1,7 @@
 //! Socket.IO packets from values (Socket.IO protocol, revision 5).
 
+use std::io::Write as _;
+
 use axum::body::Bytes;
 use serde::Serialize;
 use socketioxide_core::{Value, parser::Parse as _};
@@ -24,14 +26,18 @@ pub fn event(
     arguments: &impl Serialize,
 ) -> Result<Packet, EncodeError> {
     let (json, attachments) = json_of(arguments, Some(event))?;
-    Ok(packet('2', namespace, None, &json, &attachments))
+    Ok(event_of(namespace, append(&json), &attachments))
 }
 
-/// Encodes an event from `json`, an array of its name and its arguments with placeholders for
-/// `attachments`.
+/// Encodes an event from the JSON that `write` appends, an array of its name and its arguments with
+/// placeholders for `attachments`.
 #[must_use]
-pub fn event_of(namespace: &str, json: &str, attachments: &[Bytes]) -> Packet {
-    packet('2', namespace, None, json, attachments)
+pub fn event_of(
+    namespace: &str,
+    write: impl FnOnce(&mut Vec<u8>),
+    attachments: &[Bytes],
+) -> Packet {
+    packet('2', namespace, None, write, attachments)
 }
 
 /// Encodes an event that the client is asked to acknowledge under `ack_id`.
@@ -46,7 +52,8 @@ pub fn question(
     arguments: &impl Serialize,
 ) -> Result<Packet, EncodeError> {
     let (json, attachments) = json_of(arguments, Some(event))?;
-    Ok(packet('2', namespace, Some(ack_id), &json, &attachments))
+    let write = append(&json);
+    Ok(packet('2', namespace, Some(ack_id), write, &attachments))
 }
 
 /// Encodes the acknowledgement of the event `ack_id`.
@@ -60,19 +67,48 @@ pub fn acknowledgement(
     arguments: &impl Serialize,
 ) -> Result<Packet, EncodeError> {
     let (json, attachments) = json_of(arguments, None)?;
-    Ok(packet('3', namespace, Some(ack_id), &json, &attachments))
+    let write = append(&json);
+    Ok(packet('3', namespace, Some(ack_id), write, &attachments))
 }
 
-/// Encodes the acknowledgement of the event `ack_id` from `json`, an array of its arguments with
+/// Encodes the acknowledgement of the event `ack_id` with `arguments`, which are written as a JSON array and have
 /// placeholders for `attachments`.
-#[must_use]
+///
+/// # Errors
+///
+/// When the arguments cannot be written as JSON.
 pub fn acknowledgement_of(
     namespace: &str,
     ack_id: u64,
-    json: &str,
+    arguments: &(impl Serialize + ?Sized),
     attachments: &[Bytes],
+) -> Result<Packet, EncodeError> {
+    let mut written = Ok(());
+    let write = |buffer: &mut Vec<u8>| written = serde_json::to_writer(buffer, arguments);
+    let packet = packet('3', namespace, Some(ack_id), write, attachments);
+    match written {
+        Ok(()) => Ok(packet),
+        Err(error) => Err(EncodeError(error.to_string())),
+    }
+}
+
+/// Encodes the acknowledgement of the event `ack_id` from the JSON that `write` appends, an array of its arguments.
+#[must_use]
+pub fn acknowledgement_by(
+    namespace: &str,
+    ack_id: u64,
+    write: impl FnOnce(&mut Vec<u8>),
 ) -> Packet {
-    packet('3', namespace, Some(ack_id), json, attachments)
+    packet('3', namespace, Some(ack_id), write, &[])
+}
+
+/// Appends `before`, and then a value that is always JSON, such as a text or a number. Returns the number of bytes.
+pub fn append_json(json: &mut Vec<u8>, before: &str, value: &(impl Serialize + ?Sized)) -> usize {
+    let start = json.len();
+    json.extend_from_slice(before.as_bytes());
+    // A write to a vector does not fail.
+    let _ = serde_json::to_writer(&mut *json, value);
+    json.len() - start
 }
 
 /// Writes the arguments as a JSON array, with the event's name first, and takes binary data out.
@@ -91,15 +127,15 @@ fn json_of(
 }
 
 /// Joins the parts of a packet: its type (of the binary kind when there are attachments), how many
-/// attachments there are, the namespace unless it is the main one, the id and the arguments.
+/// attachments there are, the namespace unless it is the main one, the id and the arguments, which `write` appends.
 fn packet(
     kind: char,
     namespace: &str,
     ack_id: Option<u64>,
-    json: &str,
+    write: impl FnOnce(&mut Vec<u8>),
     attachments: &[Bytes],
 ) -> Packet {
-    let write = |buffer: &mut Vec<u8>| {
+    let write_all = |buffer: &mut Vec<u8>| {
         let kind = match (kind, attachments.is_empty()) {
             ('2', false) => '5',
             ('3', false) => '6',
@@ -115,17 +151,23 @@ fn packet(
             buffer.push(b',');
         }
         if let Some(id) = ack_id {
-            buffer.extend_from_slice(id.to_string().as_bytes());
+            // A write to a vector does not fail.
+            let _ = write!(buffer, "{id}");
         }
-        buffer.extend_from_slice(json.as_bytes());
+        write(buffer);
     };
-    Packet::message(json.len() + namespace.len() + 32, write, attachments)
+    Packet::message(write_all, attachments)
+}
+
+/// Returns a function that appends `text`.
+fn append(text: &str) -> impl FnOnce(&mut Vec<u8>) {
+    |buffer| buffer.extend_from_slice(text.as_bytes())
 }
 
 /// Encodes the packet by which the server leaves a namespace.
 #[must_use]
 pub fn disconnect(namespace: &str) -> Packet {
-    packet('1', namespace, None, "", &[])
+    packet('1', namespace, None, append(""), &[])
 }
 
 #[cfg(test)]

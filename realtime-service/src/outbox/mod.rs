@@ -19,7 +19,8 @@ use tokio::time::Instant;
 
 use self::clients::Clients;
 pub use self::encode::{
-    EncodeError, acknowledgement, acknowledgement_of, disconnect, event, event_of, question,
+    EncodeError, acknowledgement, acknowledgement_by, acknowledgement_of, append_json, disconnect,
+    event, event_of, question,
 };
 use crate::{
     clock::{self, Moment, unix_millis},

@@ -3,8 +3,13 @@
 use std::{borrow::Cow, convert::Infallible, sync::Arc};
 
 use axum::body::Bytes;
-use serde::{Serialize, de::DeserializeOwned, ser::SerializeTuple};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+    ser::SerializeTuple,
+};
 use serde_json::value::RawValue;
+use shared_claims::json::Object;
 use socketioxide::{
     adapter::LocalAdapter,
     handler::{FromMessage, Value},
@@ -134,6 +139,12 @@ impl Received {
         Ok(arguments.collect())
     }
 
+    /// The one argument, as an object of the given shape; `None` when the arguments are others.
+    pub(crate) fn object<T: DeserializeOwned>(&self) -> Option<T> {
+        let (IgnoredAny, Object(argument)) = serde_json::from_str(&self.json).ok()?;
+        Some(argument)
+    }
+
     /// The arguments: a tuple such as `(String, u32)` takes exactly as many as it has members, and
     /// anything else takes the first. `Bytes` take binary data.
     ///
@@ -178,12 +189,20 @@ impl Received {
     pub async fn acknowledge(&self, session: &Session, answer: &(impl Serialize + Sync)) {
         let Some(id) = self.ack_id else { return };
         session.outbox().wait_for_room().await;
+        let namespace = session.outbox().namespace();
         // What is no JSON is not sent, and neither is what comes after the end.
-        if let Ok(json) = serde_json::to_string(&[answer]) {
-            let namespace = session.outbox().namespace();
-            let packet = outbox::acknowledgement_of(namespace, id, &json, &[]);
+        if let Ok(packet) = outbox::acknowledgement_of(namespace, id, &[answer], &[]) {
             let _ = session.outbox().send(packet);
         }
+    }
+
+    /// Acknowledges the event as [`Self::acknowledge`] does, with the JSON array of arguments that `write` appends.
+    pub(crate) async fn acknowledge_by(&self, session: &Session, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(id) = self.ack_id else { return };
+        session.outbox().wait_for_room().await;
+        let packet = outbox::acknowledgement_by(session.outbox().namespace(), id, write);
+        // After the end of the session nothing is sent.
+        let _ = session.outbox().send(packet);
     }
 
     /// Does as [`Self::acknowledge`] with other than one argument: a tuple is as many as it has

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
@@ -22,6 +23,14 @@ const FORMS: usize = 3;
 /// The Engine.IO packet type of a message, which precedes each Socket.IO packet.
 const MESSAGE: u8 = b'4';
 
+/// Maximum size of the buffer that a thread keeps for the next packet, in bytes.
+const MAXIMUM_BUFFER_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// The buffer into which a packet's text is written, before its length is known.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A packet for clients, encoded once: clones share the bytes.
 ///
 /// The bytes are WebSocket frames of Engine.IO 4: a text frame, then a binary frame for each
@@ -31,9 +40,8 @@ const MESSAGE: u8 = b'4';
 pub struct Packet(Arc<Encoded>);
 
 struct Encoded {
-    /// The buffer. The first frame begins at `start`.
+    /// The frames, one after the other.
     bytes: Box<[u8]>,
-    start: usize,
     frames: SmallVec<[Frame; 1]>,
     /// The forms for clients of other dialects, as long as a queue holds them.
     forms: OnceLock<Box<[Mutex<Weak<Encoded>>; FORMS]>>,
@@ -74,28 +82,26 @@ impl Packet {
     /// Encodes an Engine.IO packet, for example `2` for a ping.
     #[must_use]
     pub fn engine(text: &str) -> Self {
-        Self::encode(
-            text.len(),
-            |buffer| buffer.extend_from_slice(text.as_bytes()),
-            &[],
-        )
+        Self::encode(text.as_bytes(), &[])
     }
 
     /// Encodes a Socket.IO packet: the text that `write` appends (without the Engine.IO type), and
-    /// its attachments. `capacity` is the expected length of the text in bytes.
+    /// its attachments.
     ///
     /// `write` must append valid UTF-8.
     #[must_use]
-    pub fn message(
-        capacity: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-        attachments: &[Bytes],
-    ) -> Self {
-        let write = |buffer: &mut Vec<u8>| {
-            buffer.push(MESSAGE);
-            write(buffer);
-        };
-        Self::encode(capacity + 1, write, attachments)
+    pub fn message(write: impl FnOnce(&mut Vec<u8>), attachments: &[Bytes]) -> Self {
+        let mut text = BUFFER.take();
+        text.clear();
+        text.push(MESSAGE);
+        write(&mut text);
+        let packet = Self::encode(&text, attachments);
+        // As freed memory is: the buffer keeps no packet.
+        text.fill(0);
+        if text.capacity() <= MAXIMUM_BUFFER_BYTES {
+            BUFFER.set(text);
+        }
+        packet
     }
 
     /// Encodes a WebSocket control frame. It has no payload for other carriers.
@@ -104,32 +110,25 @@ impl Packet {
         let mut bytes = Vec::with_capacity(MAXIMUM_HEADER_BYTES + payload.len());
         let payload = append_frame(&mut bytes, opcode, payload);
         let frames = SmallVec::from_iter([Frame { opcode, payload }]);
-        Self(Arc::new(Encoded::new(bytes, 0, frames)))
+        Self(Arc::new(Encoded::new(bytes, frames)))
     }
 
     /// Wraps bytes that are no frames. They have no payload for other carriers.
     #[must_use]
     pub(super) fn raw(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Encoded::new(bytes, 0, SmallVec::new())))
+        Self(Arc::new(Encoded::new(bytes, SmallVec::new())))
     }
 
-    fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>), attachments: &[Bytes]) -> Self {
-        let attached: usize = attachments
-            .iter()
-            .map(|data| data.len() + MAXIMUM_HEADER_BYTES)
-            .sum();
-        let mut bytes = Vec::with_capacity(MAXIMUM_HEADER_BYTES + capacity + attached);
-        // The header's length depends on the text's, so the header is right-aligned before it.
-        bytes.resize(MAXIMUM_HEADER_BYTES, 0);
-        write(&mut bytes);
-        let text = MAXIMUM_HEADER_BYTES..bytes.len();
-        let (header, length) = header(Opcode::Text, text.len());
-        let start = MAXIMUM_HEADER_BYTES - length;
-        bytes[start..MAXIMUM_HEADER_BYTES].copy_from_slice(&header[..length]);
+    fn encode(text: &[u8], attachments: &[Bytes]) -> Self {
+        let lengths = attachments.iter().map(Bytes::len);
+        let frame_bytes = |length: usize| header(Opcode::Text, length).1 + length;
+        let all = frame_bytes(text.len()) + lengths.map(frame_bytes).sum::<usize>();
+        // Exactly as much as is needed: a history keeps the packet.
+        let mut bytes = Vec::with_capacity(all);
         let mut frames = SmallVec::with_capacity(1 + attachments.len());
         frames.push(Frame {
             opcode: Opcode::Text,
-            payload: text,
+            payload: append_frame(&mut bytes, Opcode::Text, text),
         });
         for data in attachments {
             let payload = append_frame(&mut bytes, Opcode::Binary, data);
@@ -138,7 +137,7 @@ impl Packet {
                 payload,
             });
         }
-        Self(Arc::new(Encoded::new(bytes, start, frames)))
+        Self(Arc::new(Encoded::new(bytes, frames)))
     }
 
     /// Returns the form of the packet for clients of `dialect`, charged to `budget`; `None` when they
@@ -187,28 +186,38 @@ impl Packet {
             let payload = append_frame(&mut bytes, opcode, &payload);
             frames.push(Frame { opcode, payload });
         }
-        Encoded::new(bytes, 0, frames)
+        Encoded::new(bytes, frames)
     }
 
     /// The WebSocket frames, one after the other.
     #[must_use]
     pub fn frames(&self) -> &[u8] {
-        &self.0.bytes[self.0.start..]
+        &self.0.bytes
     }
 
     /// The content of the text and binary frames, in order.
     pub fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
-        self.0.frames.iter().filter_map(|frame| {
+        self.data_frames().map(|frame| {
             let payload = &self.0.bytes[frame.payload.clone()];
             match frame.opcode {
                 // Only UTF-8 is written there.
-                Opcode::Text => Some(Payload::Text(
-                    std::str::from_utf8(payload).unwrap_or_default(),
-                )),
-                Opcode::Binary => Some(Payload::Binary(payload)),
-                Opcode::Close | Opcode::Ping | Opcode::Pong => None,
+                Opcode::Text => Payload::Text(std::str::from_utf8(payload).unwrap_or_default()),
+                _ => Payload::Binary(payload),
             }
         })
+    }
+
+    /// The bytes of the payload number `index`, without a look at each of them.
+    #[must_use]
+    pub fn payload_bytes(&self, index: usize) -> Option<&[u8]> {
+        let frame = self.data_frames().nth(index)?;
+        Some(&self.0.bytes[frame.payload.clone()])
+    }
+
+    /// The text and binary frames, in order.
+    fn data_frames(&self) -> impl Iterator<Item = &Frame> {
+        let is_data = |frame: &&Frame| matches!(frame.opcode, Opcode::Text | Opcode::Binary);
+        self.0.frames.iter().filter(is_data)
     }
 
     /// The Engine.IO packet in the first frame, as text: for a Socket.IO packet it begins with `4`.
@@ -217,6 +226,15 @@ impl Packet {
         match self.payloads().next() {
             Some(Payload::Text(text)) => text,
             _ => "",
+        }
+    }
+
+    /// The length of [`Self::text`], in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self.0.frames.first() {
+            Some(frame) if frame.opcode == Opcode::Text => frame.payload.len(),
+            _ => 0,
         }
     }
 
@@ -247,10 +265,9 @@ impl Packet {
 }
 
 impl Encoded {
-    fn new(bytes: Vec<u8>, start: usize, frames: SmallVec<[Frame; 1]>) -> Self {
+    fn new(bytes: Vec<u8>, frames: SmallVec<[Frame; 1]>) -> Self {
         Self {
             bytes: bytes.into_boxed_slice(),
-            start,
             frames,
             forms: OnceLock::new(),
             charge: None,
@@ -330,7 +347,7 @@ mod tests {
     fn attachments_follow_the_text_in_frames_of_their_own() {
         let attachments = [Bytes::from_static(b"\x01\x02"), Bytes::new()];
         let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"52-[\"a\"]");
-        let packet = Packet::message(8, write, &attachments);
+        let packet = Packet::message(write, &attachments);
         let expected = [
             Payload::Text("452-[\"a\"]"),
             Payload::Binary(b"\x01\x02"),
@@ -354,7 +371,7 @@ mod tests {
     fn clients_of_a_dialect_share_a_form_that_is_charged_once() {
         let budget = Budget::new(1000);
         let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(b"51-[]");
-        let packet = Packet::message(5, write, &[Bytes::from_static(b"\x01\x02")]);
+        let packet = Packet::message(write, &[Bytes::from_static(b"\x01\x02")]);
         assert!(packet.for_client(Dialect::DEFAULT, &budget).is_none());
         let dialect = |version, uses_base64| Dialect {
             version,

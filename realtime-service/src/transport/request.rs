@@ -122,11 +122,21 @@ pub(super) fn take_credentials<B>(
     }
     request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().remove(header::COOKIE);
+    RequestCredentials {
+        authorization,
+        query_tokens: take_query_tokens(request),
+        cookies: cookies.unwrap_or_default(),
+    }
+}
+
+/// Takes the tokens out of the query of a request.
+fn take_query_tokens<B>(request: &mut Request<B>) -> Vec<String> {
     let query = request.uri().query().unwrap_or_default();
-    // Most requests of a session have none. An escape may stand for a letter of the name.
-    let has_token = query.contains("token") || query.contains('%');
-    let query = if has_token { query } else { "" };
     let mut query_tokens = Vec::new();
+    // Most requests of a session have none. An escape may stand for a letter of the name.
+    if !query.contains("token") && !query.contains('%') {
+        return query_tokens;
+    }
     let mut kept = Vec::new();
     for pair in query.split('&') {
         match form_urlencoded::parse(pair.as_bytes()).next() {
@@ -141,11 +151,7 @@ pub(super) fn take_credentials<B>(
             *request.uri_mut() = Uri::from(path_and_query);
         }
     }
-    RequestCredentials {
-        authorization,
-        query_tokens,
-        cookies: cookies.unwrap_or_default(),
-    }
+    query_tokens
 }
 
 /// Copies what is left of a request's head out of the buffer that it was read into: socketioxide keeps

@@ -19,6 +19,10 @@ use crate::{
 /// How many packets one vectored write takes at most.
 const PACKETS_PER_WRITE: usize = 64;
 
+/// Number of packets for which the queue of an idle connection keeps its buffer. The buffer of one packet is not
+/// smaller.
+const KEPT_PACKETS: usize = 4;
+
 /// A packet in a queue, with the charge that all queues which hold the packet share.
 #[derive(Clone)]
 pub struct Queued {
@@ -215,8 +219,7 @@ impl SendQueue {
                 Err(error) => return Err(error),
             }
         }
-        // An idle connection keeps no buffer.
-        state.packets = VecDeque::new();
+        state.shrink();
         Ok(match state.is_closed {
             true => Written::Last,
             false => Written::All,
@@ -308,10 +311,17 @@ impl State {
         self.written = written;
     }
 
+    /// Drops the buffer of a queue that is empty, unless it is small.
+    fn shrink(&mut self) {
+        if self.packets.capacity() > KEPT_PACKETS {
+            self.packets = VecDeque::new();
+        }
+    }
+
     fn recount(&mut self) {
         if self.packets.is_empty() {
             self.written = 0;
-            self.packets = VecDeque::new();
+            self.shrink();
         }
         let all: usize = self
             .packets

@@ -12,7 +12,10 @@ use shared_claims::ids::is_identifier;
 
 pub use self::data::{Data, InvalidData, is_portable, null};
 use super::{Position, RoomName, Sender};
-use crate::{outbox, transport::Packet};
+use crate::{
+    outbox::{self, append_json},
+    transport::Packet,
+};
 
 /// The longest name of an event, in bytes.
 const MAXIMUM_EVENT_BYTES: usize = 128;
@@ -78,13 +81,13 @@ pub struct Message {
     digits: Box<[Range<usize>]>,
 }
 
-/// A message with its event, its id and its sender as JSON.
-pub(in crate::rooms) struct Parts<'a> {
+/// A message without its place. Its event, its id and its sender are values, or JSON that was encoded before.
+pub(in crate::rooms) struct Parts<'a, Text, From> {
     pub(in crate::rooms) room: &'a RoomName,
-    pub(in crate::rooms) event: &'a str,
+    pub(in crate::rooms) event: Text,
     pub(in crate::rooms) data: &'a Data,
-    pub(in crate::rooms) id: &'a str,
-    pub(in crate::rooms) from: &'a str,
+    pub(in crate::rooms) id: Text,
+    pub(in crate::rooms) from: From,
     pub(in crate::rooms) ts: u64,
 }
 
@@ -95,10 +98,10 @@ impl Message {
         Self::join(
             &Parts {
                 room: &draft.room,
-                event: &json_of(&draft.event),
+                event: &draft.event,
                 data: &draft.data,
-                id: &json_of(&draft.id),
-                from: &json_of(&draft.from),
+                id: &draft.id,
+                from: &draft.from,
                 ts: draft.ts,
             },
             position,
@@ -106,42 +109,33 @@ impl Message {
     }
 
     /// Joins the parts of a message with its place in its room.
-    pub(in crate::rooms) fn join(parts: &Parts<'_>, position: &Position) -> Self {
-        let Parts {
-            event,
-            id,
-            ts,
-            from,
-            ..
-        } = parts;
+    pub(in crate::rooms) fn join<Text: Serialize, From: Serialize>(
+        parts: &Parts<'_, Text, From>,
+        position: &Position,
+    ) -> Self {
         let (data, attachments) = (parts.data.json(), parts.data.attachments());
-        let (room, epoch) = (json_of(parts.room), json_of(&position.epoch));
-        let (offset, ts) = (position.offset.to_string(), ts.to_string());
-        let json = [
-            "[",
-            event,
-            ",",
-            data,
-            r#",{"room":"#,
-            &room,
-            r#","epoch":"#,
-            &epoch,
-            r#","offset":"#,
-            &offset,
-            r#","id":"#,
-            id,
-            r#","ts":"#,
-            &ts,
-            r#","from":"#,
-            from,
-            "}]",
-        ]
-        .concat();
-        let packet = outbox::event_of(parts.room.namespace(), &json, attachments);
-        let start = packet.text().len() - json.len();
-        let event = start + 1..start + 1 + event.len();
-        let data = event.end + 1..event.end + 1 + data.len();
-        let meta = data.end + 1..packet.text().len() - 1;
+        let (mut event_bytes, mut meta_bytes) = (0, 0);
+        let write = |json: &mut Vec<u8>| {
+            json.push(b'[');
+            event_bytes = append_json(json, "", &parts.event);
+            json.push(b',');
+            json.extend_from_slice(data.as_bytes());
+            json.push(b',');
+            // A derived `Serialize` would look at each byte of the names.
+            meta_bytes = append_json(json, r#"{"room":"#, parts.room)
+                + append_json(json, r#","epoch":"#, &position.epoch)
+                + append_json(json, r#","offset":"#, &position.offset)
+                + append_json(json, r#","id":"#, &parts.id)
+                + append_json(json, r#","ts":"#, &parts.ts)
+                + append_json(json, r#","from":"#, &parts.from)
+                + "}".len();
+            json.extend_from_slice(b"}]");
+        };
+        let packet = outbox::event_of(parts.room.namespace(), write, attachments);
+        let end = packet.text_bytes() - "]".len();
+        let meta = end - meta_bytes..end;
+        let data = meta.start - 1 - data.len()..meta.start - 1;
+        let event = data.start - 1 - event_bytes..data.start - 1;
         let digits = parts.data.placeholders().iter();
         Self {
             offset: position.offset,
@@ -214,11 +208,6 @@ impl Message {
         json.push('}');
         attachments.extend(self.packet.attachments().map(Bytes::copy_from_slice));
     }
-}
-
-/// Returns a name, a text or a sender as JSON, which each of them always is.
-fn json_of(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Messages as they are read later: a JSON array, with placeholders for the attachments.

@@ -21,7 +21,7 @@ pub(super) const JOINED_BYTES: usize = 64 * 1024;
 /// until the body is written or dropped.
 pub(super) fn encode(packets: Vec<Queued>) -> Bytes {
     if let [only] = packets.as_slice()
-        && only.packet().payloads().nth(1).is_none()
+        && only.packet().payload_bytes(1).is_none()
     {
         return shared_payload(only.clone(), 0);
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn packets_and_attachments_are_joined_by_the_separator() {
         let attachment = [Bytes::from_static(&[1, 2, 3, 4])];
-        let binary = Packet::message(4, |text| text.extend_from_slice(b"51-[]"), &attachment);
+        let binary = Packet::message(|text| text.extend_from_slice(b"51-[]"), &attachment);
         let packets = vec![
             queued(Packet::engine("2")),
             queued(Packet::control(crate::transport::Opcode::Pong, b"")),
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_packet_that_comes_alone_comes_with_its_attachments_in_every_form() {
         let attachments = [Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])];
-        let packet = Packet::message(4, |text| text.extend_from_slice(b"52-[]"), &attachments);
+        let packet = Packet::message(|text| text.extend_from_slice(b"52-[]"), &attachments);
         for uses_base64 in [false, true] {
             let dialect = Dialect {
                 uses_base64,
@@ -138,7 +138,7 @@ mod tests {
         for (attachments, copies) in [(&attachments[..0], 0), (&attachments, 1)] {
             let text = "x".repeat(10_000);
             let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice(text.as_bytes());
-            let packet = Packet::message(text.len(), write, attachments);
+            let packet = Packet::message(write, attachments);
             let charge = Arc::new(budget.charge(packet.memory()));
             let large = Queued::new(packet, Some(charge));
             let charged = budget.used();

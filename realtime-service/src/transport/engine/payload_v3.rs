@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_body_with_binary_data_has_its_lengths_in_bytes() {
         let write = |buffer: &mut Vec<u8>| buffer.extend_from_slice("51-[\"\u{e9}\"]".as_bytes());
-        let message = Packet::message(5, write, &[Bytes::from_static(&[1, 2])]);
+        let message = Packet::message(write, &[Bytes::from_static(&[1, 2])]);
         let message = message.for_client(DIALECT, &Budget::new(1000));
         let message = Queued::new(message.expect("another form"), None);
         let body = encode(vec![message.clone(), text("2")]);

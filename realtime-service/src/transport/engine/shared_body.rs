@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
-use crate::transport::{Payload, Queued};
+use crate::transport::Queued;
 
 /// The pieces of a body, in order.
 #[derive(Default)]
@@ -78,10 +78,7 @@ struct SharedPayload {
 
 impl AsRef<[u8]> for SharedPayload {
     fn as_ref(&self) -> &[u8] {
-        match self.packet.packet().payloads().nth(self.index) {
-            Some(Payload::Text(text)) => text.as_bytes(),
-            Some(Payload::Binary(data)) => data,
-            None => &[],
-        }
+        let bytes = self.packet.packet().payload_bytes(self.index);
+        bytes.unwrap_or_default()
     }
 }

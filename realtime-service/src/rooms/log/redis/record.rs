@@ -65,10 +65,10 @@ pub(super) fn message(room: &RoomName, record: &[u8], position: &Position) -> Op
     let (head, data): (Head<&RawValue, &RawValue>, _) = split(record)?;
     let parts = Parts {
         room,
-        event: head.event.get(),
+        event: head.event,
         data: &data,
-        id: head.id.get(),
-        from: head.from.get(),
+        id: head.id,
+        from: head.from,
         ts: head.ts,
     };
     Some(Message::join(&parts, position))
