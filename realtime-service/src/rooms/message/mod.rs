@@ -42,6 +42,9 @@ const RESERVED_EVENTS: [&str; 14] = [
 /// Prefixes of such names.
 const RESERVED_PREFIXES: [&str; 2] = ["rt:", "reconnect"];
 
+/// Expected size of what stands beside the data in a packet, in bytes.
+const EXPECTED_META_BYTES: usize = 1024;
+
 /// Whether clients may publish events of this name.
 #[must_use]
 pub fn is_publishable(event: &str) -> bool {
@@ -116,6 +119,8 @@ impl Message {
         let (data, attachments) = (parts.data.json(), parts.data.attachments());
         let (mut event_bytes, mut meta_bytes) = (0, 0);
         let write = |json: &mut Vec<u8>| {
+            // Otherwise the buffer of a large message would grow twice.
+            json.reserve(data.len() + EXPECTED_META_BYTES);
             json.push(b'[');
             event_bytes = append_json(json, "", &parts.event);
             json.push(b',');
