@@ -80,11 +80,14 @@ pub(crate) const UPGRADED: &[Bar] = &[at_most(
     MEMORY,
     4.0,
 )];
-pub(crate) const BURST: &[Bar] = &[at_most(
-    "MB kept after 200 kB to each of 2,000",
-    "kept_mb",
-    25.0,
-)];
+pub(crate) const BURST: &[Bar] = &[
+    at_most("MB kept after 200 kB to each of 2,000", "kept_mb", 25.0),
+    at_most(
+        "memory 10 s after the burst, to that before it",
+        "settled_ratio",
+        1.1,
+    ),
+];
 pub(crate) const RECONNECT: &[Bar] = &[
     against(
         at_most(

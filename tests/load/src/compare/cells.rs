@@ -162,7 +162,7 @@ fn memory() -> Vec<Cell> {
         connections: 2000,
         bytes: 200_000,
         messages: 1,
-        settle_secs: 15,
+        settle_secs: 10,
     });
     vec![
         Cell {
@@ -191,7 +191,7 @@ fn memory() -> Vec<Cell> {
             bars: bars::BURST,
             ..cell(
                 "burst",
-                "memory 15 s after 200 kB to each of 2,000 sockets",
+                "memory 10 s after 200 kB to each of 2,000 sockets",
                 burst,
             )
         },

@@ -31,7 +31,8 @@ pub(crate) struct Options {
     /// Messages, one after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) messages: u32,
-    /// Time between the departure of all clients and the last reading, in seconds.
+    /// Time between the last delivery and a reading, and between the departure of all clients and the last reading,
+    /// in seconds.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=120))]
     pub(crate) settle_secs: u64,
 }
@@ -64,6 +65,8 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
         peak_mb: 0.0,
         joined_mb: None,
         burst_mb: 0.0,
+        settled_mb: 0.0,
+        delivered_at: None,
         published_at: Instant::now(),
         left_at: None,
         result: Measurement::new("burst"),
@@ -78,6 +81,11 @@ pub(crate) fn run(target: &Target, options: &Options) -> anyhow::Result<Measurem
     result.set("memory_joined_mb", workload.joined_mb.unwrap_or_default());
     result.set("memory_peak_mb", workload.peak_mb);
     result.set("memory_after_burst_mb", workload.burst_mb);
+    result.set("memory_settled_mb", workload.settled_mb);
+    let joined_mb = workload.joined_mb.unwrap_or_default();
+    if joined_mb > 0.0 && workload.settled_mb > 0.0 {
+        result.set("settled_ratio", workload.settled_mb / joined_mb);
+    }
     result.set("memory_after_leaving_mb", after);
     result.set("kept_mb", after - before);
     result.set("deliveries", workload.delivered as f64);
@@ -96,6 +104,9 @@ struct Burst {
     peak_mb: f64,
     joined_mb: Option<f64>,
     burst_mb: f64,
+    /// The memory while the clients stay, some time after the burst.
+    settled_mb: f64,
+    delivered_at: Option<Instant>,
     published_at: Instant,
     left_at: Option<Instant>,
     result: Measurement,
@@ -104,7 +115,6 @@ struct Burst {
 
 impl Burst {
     fn leave(&mut self, sockets: &mut Sockets) {
-        self.burst_mb = resident_mb(self.pid).unwrap_or_default();
         (0..sockets.count()).for_each(|slot| sockets.cut(slot));
         self.left_at = Some(Instant::now());
     }
@@ -126,10 +136,19 @@ impl Burst {
             self.published_at = Instant::now();
             self.event.render(&mut self.scratch, None, sockets.now_us());
             sockets.send(SENDER, &self.scratch);
-        } else {
+        } else if self.delivered_at.is_none() {
+            self.burst_mb = resident_mb(self.pid).unwrap_or_default();
+            self.delivered_at = Some(Instant::now());
+        } else if self.has_settled(self.delivered_at) {
+            self.settled_mb = resident_mb(self.pid).unwrap_or_default();
             self.leave(sockets);
         }
         Ok(())
+    }
+
+    fn has_settled(&self, since: Option<Instant>) -> bool {
+        let settle = Duration::from_secs(self.options.settle_secs);
+        since.is_some_and(|since| since.elapsed() >= settle)
     }
 }
 
@@ -137,10 +156,9 @@ impl Workload for Burst {
     fn step(&mut self, sockets: &mut Sockets) -> anyhow::Result<Step> {
         self.progress
             .show(|| format!("burst: {} deliveries", self.delivered));
-        if let Some(left_at) = self.left_at {
+        if self.left_at.is_some() {
             let settle = Duration::from_secs(self.options.settle_secs);
-            let is_over = left_at.elapsed() >= settle;
-            return Ok(if is_over {
+            return Ok(if self.has_settled(self.left_at) {
                 Step::Done
             } else {
                 Step::Wait(settle)
