@@ -31,7 +31,9 @@ test("an order is placed, entered by its owner alone, and announced", async (t) 
   assert.deepEqual(news, { order, item: "tea" });
   assert.deepEqual(meta.from, { sub: "backend:shop" });
   const label = Buffer.from([0, 1, 254, 255]);
+  const printed = next(alice, "printed");
   assert.deepEqual(await acknowledged(alice, "shop:label", label), ["printed", label]);
+  assert.deepEqual(await printed, [label]);
   const refused = { ok: false, error: "this is not your order" };
   assert.deepEqual(await acknowledged(bob, "shop:enter", order), [refused]);
   const again = await connected(t, "alice", required("ALICE_PASSWORD"));
@@ -43,7 +45,7 @@ test("an order is placed, entered by its owner alone, and announced", async (t) 
   for (const [data] of await Promise.all(told)) assert.deepEqual(data, { order });
   await call(bob, "rt:unsubscribe", { room: "lobby" });
   assert.equal(overheard, false);
-  const left = async () => (await acknowledged(bob, "shop:left", 0))[0];
+  const left = async () => Object.values((await acknowledged(bob, "shop:left", 0))[0]);
   const user = unverifiedClaims(alice.auth.token).sub;
   assert.deepEqual(await left(), []);
   for (const socket of [alice, again]) socket.close();

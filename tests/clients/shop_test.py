@@ -35,6 +35,7 @@ class Shop(unittest.TestCase):
                 label = bytes([0, 1, 254, 255])
                 printed = alice.call("shop:label", label, timeout=DEADLINE_SECS)
                 self.assertEqual(tuple(printed), ("printed", label))
+                self.assertEqual(told.get(timeout=DEADLINE_SECS), ("printed", label))
                 refused = {"ok": False, "error": "this is not your order"}
                 self.assertEqual(bob.call("shop:enter", order, timeout=DEADLINE_SECS), refused)
                 self.assertEqual(alice.call("shop:enter", order, timeout=DEADLINE_SECS), {"ok": True})

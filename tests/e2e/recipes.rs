@@ -5,11 +5,16 @@ use harness::{
     Options, SocketClient, Stack,
     called::new_secret,
     client::Credential,
-    recipe::Recipe,
+    recipe::{Recipe, program_in},
     stock::{run_node_tests, run_python_tests},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+
+/// Lines that every shop stays below, blank lines and comments included.
+const LINES: usize = 60;
+/// Languages of the shops, as their blocks are marked.
+const LANGUAGES: [&str; 5] = ["python", "js", "go", "php", "ruby"];
 
 /// Runs the shop in `language`, and the stock clients against it, one after another: each behind a gateway of its own.
 async fn run_shop(language: &str) {
@@ -52,6 +57,12 @@ async fn serves_rust_socketio(stack: &Stack) {
     assert_eq!(name, "ordered");
     assert_eq!(arguments[0], json!({ "order": order, "item": "tea" }));
     assert_eq!(arguments[1]["from"], json!({ "sub": "backend:shop" }));
+    buyer.emit_binary("shop:label", &[0, 1, 254, 255]).await;
+    let printed = buyer.event().await;
+    assert_eq!(
+        printed,
+        ("printed".to_owned(), vec![json!([0, 1, 254, 255])])
+    );
     let refused = json!({ "ok": false, "error": "this is not your order" });
     assert_eq!(other.call("shop:enter", order.clone()).await, refused);
     let entered = buyer.call("shop:enter", order.clone()).await;
@@ -79,6 +90,14 @@ async fn assert_refuses_forgeries(url: &str) {
         answer.expect("an answer").status(),
         StatusCode::UNAUTHORIZED
     );
+}
+
+#[test]
+fn each_shop_has_fewer_than_sixty_lines() {
+    for language in LANGUAGES {
+        let lines = program_in("recipes.md", language).lines().count();
+        assert!(lines < LINES, "{language}: {lines} lines");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

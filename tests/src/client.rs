@@ -150,7 +150,20 @@ impl SocketClient {
         }
     }
 
-    /// The next event: its name and its arguments.
+    /// Emits an event with binary data as its argument. There is no acknowledgement: with one, rust_socketio sends the
+    /// event as the answer to an event of the server.
+    ///
+    /// # Panics
+    ///
+    /// When the connection has ended.
+    pub async fn emit_binary(&self, event: &str, bytes: &[u8]) {
+        let sent = self.client.emit(event, bytes.to_vec());
+        soon("an event to be sent", sent)
+            .await
+            .expect("an open connection");
+    }
+
+    /// The next event: its name and its arguments. Binary data is an array of numbers.
     ///
     /// # Panics
     ///

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{binary::path_of as built, eventually, free_address, stock::installed};
 
-/// Maximum time to compile a program, with the standard library of its language.
+/// Maximum time to compile a program, with the standard library of its language and its packages.
 const BUILD_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A program of the page that is running.
@@ -32,7 +32,8 @@ pub struct Recipe {
 /// # Panics
 ///
 /// When there is none, or another one.
-fn program_in(page: &str, language: &str) -> String {
+#[must_use]
+pub fn program_in(page: &str, language: &str) -> String {
     let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let page = fs::read_to_string(docs.join(page)).expect(page);
     let opening = format!("```{language}\n");
@@ -96,8 +97,11 @@ async fn command(
         }
         "go" => {
             fs::write(path("program.go"), program).expect("a written file");
+            for name in ["go.mod", "go.sum"] {
+                fs::copy(installed("go").join(name), path(name)).expect("a copied file");
+            }
             let mut build = Command::new("go");
-            build.args(["build", "-o", "program", "program.go"]);
+            build.args(["build", "-o", "program", "."]);
             let built = build.current_dir(directory).output();
             let built = tokio::time::timeout(BUILD_DEADLINE, built).await;
             let built = built.expect("go to end").expect("go");
