@@ -22,10 +22,14 @@ use crate::compare::servers::{Programs, issuer_command};
 pub(crate) const ACCOUNT: &str = "load";
 /// Name of the event that a back end answers.
 pub(crate) const CALLED_EVENT: &str = "load:call";
+/// Name of the event that a gateway stores for a back end, with the settings of [`Home::storing_file`].
+pub(crate) const STORED_EVENT: &str = "load:store";
 /// The gateway's default issuer.
 const ISSUER: &str = "http://localhost:8080";
 /// Name of the file with the gateway's settings.
 const GATEWAY_FILE: &str = "gateway.toml";
+/// Name of the file with the settings of a gateway that stores events.
+const STORING_FILE: &str = "storing.toml";
 /// Name of the file with the secret that signs requests to back ends.
 const SIGNING_FILE: &str = "back-end.secret";
 /// Lifetime of the tokens, longer than any comparison takes, in seconds.
@@ -184,12 +188,18 @@ impl Home {
         let signing = folder.path().join(SIGNING_FILE);
         // Hexadecimal digits are digits of base64 too.
         fs::write(&signing, format!("whsec_{}", random_hex()?))?;
-        let settings = format!(
-            "[[backends]]\nname = 'load'\nurl = '{back_end}'\nsecret_file = '{}'\n\
-             [[events]]\nevents = ['{CALLED_EVENT}']\nbackend = 'load'\nmode = 'call'\n",
-            signing.display()
-        );
-        fs::write(folder.path().join(GATEWAY_FILE), settings)?;
+        // Lists, or deliveries would stay behind.
+        for (file, event, mode, batch) in [
+            (GATEWAY_FILE, CALLED_EVENT, "call", 1),
+            (STORING_FILE, STORED_EVENT, "notify", 100),
+        ] {
+            let settings = format!(
+                "[[backends]]\nname = 'load'\nurl = '{back_end}'\nsecret_file = '{}'\nbatch = {batch}\n\
+                 [[events]]\nevents = ['{event}']\nbackend = 'load'\nmode = '{mode}'\n",
+                signing.display()
+            );
+            fs::write(folder.path().join(file), settings)?;
+        }
         Ok(Self {
             back_end,
             folder,
@@ -212,6 +222,11 @@ impl Home {
     /// Returns the path of the gateway's settings.
     pub(crate) fn gateway_file(&self) -> PathBuf {
         self.folder.path().join(GATEWAY_FILE)
+    }
+
+    /// Returns the path of the settings of a gateway that stores [`STORED_EVENT`] for the back end.
+    pub(crate) fn storing_file(&self) -> PathBuf {
+        self.folder.path().join(STORING_FILE)
     }
 
     /// Returns the path of the secret that signs requests to back ends.

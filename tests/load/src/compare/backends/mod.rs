@@ -1,6 +1,7 @@
-//! `cargo load backends`: two back ends of one gateway, one of which is stopped for a while.
+//! `cargo load backends`: two back ends of one gateway, one of which is stopped for a while; and events that are stored.
 
 mod calling;
+mod storing;
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use clap::{Args, Parser};
 
 use self::calling::{Calls, Phases};
+use super::cluster::group::Kind;
 use super::figures::{Figures, Row};
 use super::prepare::Home;
 use super::process::{Process, free_address};
@@ -21,9 +23,11 @@ use crate::target::Target;
 /// The section of the figures.
 pub(super) const SECTION: Section = Section {
     command: "cargo load backends",
-    title: "A back end that is stopped",
+    title: "Back ends",
     introduction: "Half of 1,000 clients call one back end and half another, twice a second\n\
-                   each. The first back end is stopped (SIGSTOP), and goes on later. The gateway has the first core.",
+                   each. The first back end is stopped (SIGSTOP), and goes on later. Then 16 clients send events of `notify` to a gateway of\n\
+                   its own, one at a time each, which are delivered meanwhile in lists of up to 100. The gateway has the first core, with Redis if there is one, and\n\
+                   CPU time is that of the gateway.",
 };
 
 /// Clients, half of which call each back end.
@@ -41,10 +45,12 @@ enum Figure {
     Memory,
     Back,
     Later,
+    StoredCpu,
+    CopiedRatio,
 }
 
 /// All figures. A refusal may take the back end's time and a twentieth of it.
-const ALL: [Row<Figure>; 6] = [
+const ALL: [Row<Figure>; 8] = [
     (
         Figure::Told,
         "slowest refusal while the back end is stopped, whose timeout is 1,000 ms",
@@ -81,6 +87,18 @@ const ALL: [Row<Figure>; 6] = [
         "",
         Some(0.0),
     ),
+    (
+        Figure::StoredCpu,
+        "CPU of an acknowledged event of `notify` and its delivery, queue in SQLite alone",
+        "µs",
+        None,
+    ),
+    (
+        Figure::CopiedRatio,
+        "the same with a copy of the queue in Redis, to that without",
+        "",
+        None,
+    ),
 ];
 
 /// Options of the measurement.
@@ -100,14 +118,25 @@ pub(crate) struct Options {
 /// Returns an error if a program cannot be built, or the result cannot be written. A failed
 /// measurement is part of the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    rounds::run(
-        &options.rounds,
-        (&SECTION, &ALL),
-        |bench, figures| match measure(bench, options.phase_secs) {
+    rounds::run(&options.rounds, (&SECTION, &ALL), |bench, figures| {
+        match measure(bench, options.phase_secs) {
             Ok(calls) => note(figures, &calls),
             Err(error) => figures.note(Figure::Told, Err(error)),
-        },
-    )
+        }
+        note_stored(bench, figures);
+    })
+}
+
+/// Measures events that are stored, without a copy of the queue and with one.
+fn note_stored(bench: &Bench, figures: &mut Figures<Figure>) {
+    match storing::cpu_of_event(bench, Kind::Storing) {
+        Ok(alone) => {
+            let copied = storing::cpu_of_event(bench, Kind::Copying);
+            figures.note(Figure::StoredCpu, Ok(alone));
+            figures.note(Figure::CopiedRatio, copied.map(|copied| copied / alone));
+        }
+        Err(error) => figures.note(Figure::StoredCpu, Err(error)),
+    }
 }
 
 fn note(figures: &mut Figures<Figure>, calls: &Calls) {

@@ -32,17 +32,21 @@ const REQUESTS: [&str; 8] = [
 
 /// The servers of a group.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(in crate::compare) enum Kind {
     /// Gateways without Redis.
     Alone,
     /// Gateways with Redis.
     Ours,
+    /// Gateways without Redis that store events for a back end.
+    Storing,
+    /// Gateways that store events, and copy their queues to Redis.
+    Copying,
     /// Socket.IO on Node, with this adapter.
     Node(&'static str),
 }
 
 /// Servers that share rooms. They are killed when the value is dropped.
-pub(super) struct Group {
+pub(in crate::compare) struct Group {
     pub(super) nodes: Vec<Process>,
     redis: Option<Process>,
 }
@@ -53,7 +57,7 @@ impl Group {
     /// # Errors
     ///
     /// Returns an error if one does not start.
-    pub(super) fn start(
+    pub(in crate::compare) fn start(
         kind: Kind,
         count: usize,
         programs: &Programs,
@@ -61,7 +65,7 @@ impl Group {
         cores: &Cores,
     ) -> anyhow::Result<Self> {
         let redis = match kind {
-            Kind::Alone => None,
+            Kind::Alone | Kind::Storing => None,
             _ => Some(start_redis(home, cores)?),
         };
         let url = redis
@@ -83,8 +87,11 @@ impl Group {
                     command
                 }
                 _ => {
-                    let mut command =
-                        gateway(&programs.gateway, home, address, &home.gateway_file());
+                    let file = match kind {
+                        Kind::Storing | Kind::Copying => home.storing_file(),
+                        _ => home.gateway_file(),
+                    };
+                    let mut command = gateway(&programs.gateway, home, address, &file);
                     command.envs(url.iter().map(|url| ("REALTIME__CLUSTER__URL", url)));
                     // A logout token each few milliseconds is no attack here.
                     command.env("REALTIME__LIMITS__LOGOUT_REFUSALS_PER_ADDRESS", "1000000");
@@ -95,7 +102,7 @@ impl Group {
             command.current_dir(&state);
             let log = state.join("log");
             let node = Process::start(command, (cores.clone(), 1), address, &log)?;
-            if matches!(kind, Kind::Ours) {
+            if matches!(kind, Kind::Ours | Kind::Copying) {
                 calls::until_ready(address, READY_TIMEOUT)?;
             }
             nodes.push(node);
@@ -104,7 +111,7 @@ impl Group {
     }
 
     /// Describes the servers to a mode: the sender is at the first one, and its receivers are at the last.
-    pub(super) fn target(&self, home: &Home) -> anyhow::Result<Target> {
+    pub(in crate::compare) fn target(&self, home: &Home) -> anyhow::Result<Target> {
         #[derive(Parser)]
         struct Defaults {
             #[command(flatten)]

@@ -3,7 +3,7 @@
 
 mod calls;
 mod figures;
-mod group;
+pub(super) mod group;
 mod outage;
 mod revocation;
 
