@@ -1,6 +1,7 @@
 //! Log lines, to stderr.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io,
     os::fd::AsFd as _,
@@ -54,16 +55,35 @@ struct Stderr(File);
 
 impl io::Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).inspect_err(|error| {
-            if error.kind() != io::ErrorKind::Interrupted {
-                REFUSED.fetch_add(1, Ordering::Relaxed);
-            }
+        self.0.write(bytes)
+    }
+
+    /// Writes an event, which ends with a line feed.
+    fn write_all(&mut self, event: &[u8]) -> io::Result<()> {
+        self.0.write_all(&one_line(event)).inspect_err(|_| {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
         })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Returns an event without line breaks but the last: the text of an error can be another server's, which would forge
+/// lines.
+fn one_line(event: &[u8]) -> Cow<'_, [u8]> {
+    let end = event.len().saturating_sub(1);
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !event[..end].iter().any(is_break) {
+        return event.into();
+    }
+    let mut line = event.to_vec();
+    line[..end]
+        .iter_mut()
+        .filter(|byte| is_break(byte))
+        .for_each(|byte| *byte = b' ');
+    line.into()
 }
 
 /// The log of the process. Dropping it waits for the last lines, as long as [`LAST_LINES`].
@@ -213,6 +233,17 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_another_server_sends() {
+        for (event, line) in [
+            (&b"a\r\nERROR forged\n"[..], &b"a  ERROR forged\n"[..]),
+            (b"a\n", b"a\n"),
+            (b"", b""),
+        ] {
+            assert_eq!(one_line(event).as_ref(), line);
         }
     }
 
