@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, json};
-use shared_claims::claims::{ADMIN_AUDIENCE, API_AUDIENCE, LOGIN_CLIENT_ID};
+use shared_claims::claims::{ADMIN_AUDIENCE, API_AUDIENCE, LOGIN_CLIENT_ID, REALTIME_AUDIENCE};
 
 use super::{
     OAuthError, OAuthProblem, Parameters, TokenRequest,
@@ -160,6 +160,14 @@ async fn refresh(
     if parameters.get("scope").is_some() {
         // The session was started without scopes, and none can be added.
         return Err(OAuthError::InvalidScope);
+    }
+    // Each token of the session is for the same audiences, whichever is asked for (RFC 8707, section 2.2).
+    let further = &state.settings().token.audiences;
+    let is_meant =
+        |asked: &str| asked == REALTIME_AUDIENCE || further.iter().any(|one| one == asked);
+    let mut asked = ["resource", "audience"].into_iter();
+    if !asked.all(|name| parameters.get(name).is_none_or(is_meant)) {
+        return Err(OAuthError::InvalidTarget);
     }
     if client_id != LOGIN_CLIENT_ID {
         return Err(OAuthError::InvalidGrant);

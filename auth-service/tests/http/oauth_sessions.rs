@@ -14,7 +14,7 @@ use crate::{
 async fn a_refresh_token_is_exchanged_by_the_client_that_it_was_given_to() {
     let (service, secret) = service_with_client().await;
     let login = service.login("alice").await;
-    let form = |client: &'static str, token: &str, more: Option<(&'static str, &'static str)>| {
+    let form = |client: &'static str, token: &str| {
         let mut form = vec![
             ("grant_type", "refresh_token".to_owned()),
             ("refresh_token", token.to_owned()),
@@ -24,7 +24,6 @@ async fn a_refresh_token_is_exchanged_by_the_client_that_it_was_given_to() {
                 .into_iter()
                 .filter(|_| !client.is_empty()),
         );
-        form.extend(more.map(|(name, value)| (name, value.to_owned())));
         form
     };
     let ask = |form: Vec<(&'static str, String)>, header: Option<String>| {
@@ -37,31 +36,18 @@ async fn a_refresh_token_is_exchanged_by_the_client_that_it_was_given_to() {
     };
     let token = &login.refresh_token;
     let bad = StatusCode::BAD_REQUEST;
-    assert_error(
-        ask(form("", token, None), None).await,
-        bad,
-        "invalid_request",
-    )
-    .await;
     let header = Some(basic("billing", &secret));
-    assert_error(
-        ask(form("", token, None), header).await,
-        bad,
-        "invalid_grant",
-    )
-    .await;
-    assert_error(
-        ask(form("another", token, None), None).await,
-        bad,
-        "invalid_grant",
-    )
-    .await;
-    let wider = form("latchkey-login", token, Some(("scope", "admin")));
-    assert_error(ask(wider, None).await, bad, "invalid_scope").await;
-    let access = form("latchkey-login", &login.token, None);
+    for (client, header, code) in [
+        ("", None, "invalid_request"),
+        ("", header, "invalid_grant"),
+        ("another", None, "invalid_grant"),
+    ] {
+        assert_error(ask(form(client, token), header).await, bad, code).await;
+    }
+    let access = form("latchkey-login", &login.token);
     assert_error(ask(access, None).await, bad, "invalid_grant").await;
 
-    let answer = granted(ask(form("latchkey-login", token, None), None).await).await;
+    let answer = granted(ask(form("latchkey-login", token), None).await).await;
     let next = answer["refresh_token"].as_str().expect("a token");
     assert_ne!(next, token);
     let access = answer["access_token"].as_str().expect("a token");
@@ -72,6 +58,30 @@ async fn a_refresh_token_is_exchanged_by_the_client_that_it_was_given_to() {
             .status(),
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn a_refresh_has_no_scope_and_the_audiences_of_its_session() {
+    let (service, _) = service_with_client().await;
+    let login = service.login("alice").await;
+    let ask = async |name: &'static str, value: &'static str| {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &login.refresh_token),
+            ("client_id", "latchkey-login"),
+            (name, value),
+        ];
+        let request = service.client.post(service.url("/oauth/token"));
+        request.form(&form).send().await.expect("an answer")
+    };
+    for (name, value, code) in [
+        ("scope", "admin", "invalid_scope"),
+        ("resource", "latchkey-admin", "invalid_target"),
+        ("audience", "latchkey-admin", "invalid_target"),
+    ] {
+        assert_error(ask(name, value).await, StatusCode::BAD_REQUEST, code).await;
+    }
+    granted(ask("resource", "latchkey-realtime").await).await;
 }
 
 #[tokio::test]
