@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use auth_service::Settings;
 use futures_util::{StreamExt as _, stream};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -317,7 +318,9 @@ async fn what_was_exported_comes_in_elsewhere() {
 #[tokio::test]
 #[ignore = "takes half a minute"]
 async fn a_hundred_thousand_accounts_come_in_within_a_minute_while_others_sign_in() {
-    let operated = Operated::start().await;
+    let more = |settings: &mut Settings| settings.limits.right_logins_per_account = 1_000_000;
+    let (service, admin) = with_admin_and(more).await;
+    let operated = Operated::of(service, admin).await;
     operated.service.add_user("alice").await;
     let mut dump = String::new();
     for number in 0..100_000 {
@@ -358,7 +361,10 @@ async fn an_unknown_name_takes_the_time_of_the_accounts() {
         assert!(!operated.signs_in(name, "old password").await);
         started.elapsed()
     };
-    let ours = attempt("nobody").await;
+    let mut ours = Duration::MAX;
+    for _ in 0..5 {
+        ours = ours.min(attempt("nobody").await);
+    }
     let line = |name: &str| json!({"username": name, "password_hash": costly}).to_string();
     operated.import(line("alice")).await;
     // In turns, so that what else the machine does meets both. The shortest time is the least disturbed.
