@@ -219,6 +219,8 @@ fn issuer(program: &Path, home: &Home, state: &Path, address: SocketAddr) -> Com
         .env("AUTH__PASSWORD__QUEUE", "1024")
         .env("AUTH__PASSWORD__QUEUE_DEADLINE_MS", "60000")
         .env("AUTH__LIMITS__WAITING_PER_ADDRESS", "1024")
+        .env("AUTH__LIMITS__RIGHT_LOGINS_PER_ACCOUNT", "1000000")
+        .env("AUTH__LIMITS__REFRESHES_PER_ACCOUNT", "1000000")
         .env("AUTH__LIMITS__SESSIONS_PER_ACCOUNT", "1000000");
     command
 }
