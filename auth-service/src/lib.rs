@@ -29,6 +29,8 @@ pub mod health;
 pub mod ids;
 pub mod keys;
 mod listener;
+#[cfg(test)]
+mod log_lines;
 pub mod login;
 mod mail;
 mod mail_request;

@@ -209,9 +209,8 @@ fn is_allowed(target: &str, level: Level) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
+    use crate::log_lines::LogLines;
 
     #[test]
     fn only_our_own_crates_speak_below_info() {
@@ -220,20 +219,6 @@ mod tests {
         assert!(!is_allowed("actix_http::h1", Level::DEBUG));
         assert!(!is_allowed("sqlx::query", Level::TRACE));
         assert!(!is_allowed("auth_service_elsewhere", Level::DEBUG));
-    }
-
-    /// Takes the text of lines.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("a lock").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     #[test]
@@ -249,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_with_its_place_and_without_its_message() {
-        let lines = Lines::default();
+        let lines = LogLines::default();
         let own = lines.clone();
         let layer = tracing_subscriber::fmt::layer().json();
         let layer = layer.with_writer(move || own.clone());
@@ -261,8 +246,8 @@ mod tests {
             assert!(ended.is_err());
         });
         panic::set_hook(before);
-        let bytes = lines.0.lock().expect("a lock").clone();
-        let line: serde_json::Value = serde_json::from_slice(&bytes).expect("one line of JSON");
+        let line: serde_json::Value =
+            serde_json::from_str(&lines.text()).expect("one line of JSON");
         assert_eq!(line["level"], "ERROR");
         assert_eq!(line["fields"]["message"], "panic");
         let place = line["fields"]["place"].as_str().expect("a place");
@@ -272,7 +257,7 @@ mod tests {
 
     #[test]
     fn of_the_lines_that_strangers_cause_one_a_minute_is_shown() {
-        let lines = Lines::default();
+        let lines = LogLines::default();
         let own = lines.clone();
         let layer = tracing_subscriber::fmt::layer().with_writer(move || own.clone());
         let filter = LineFilter::new(Targets::new().with_default(Level::INFO));
@@ -284,8 +269,7 @@ mod tests {
                 tracing::error!(target: OUTAGE_TARGET, "the disk is full");
             }
         });
-        let bytes = lines.0.lock().expect("a lock").clone();
-        let text = String::from_utf8(bytes).expect("text");
+        let text = lines.text();
         assert_eq!(text.matches("stream error").count(), 1);
         assert_eq!(text.matches("a worker has died").count(), 100);
         assert_eq!(text.matches("the disk is full").count(), 1);

@@ -145,13 +145,10 @@ fn sign(keys: &[hmac::Key], id: &str, timestamp: i64, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs, io,
-        os::unix::fs::PermissionsExt as _,
-        sync::{Arc, Mutex},
-    };
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
+    use crate::log_lines::LogLines;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -188,23 +185,9 @@ mod tests {
         assert_eq!(sign(&keys, "id", 1, "{}").matches("v1,").count(), 2);
     }
 
-    /// Takes the lines of the log.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("a lock").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[tokio::test]
     async fn a_file_that_others_can_read_is_named_once_and_not_for_each_request() {
-        let lines = Lines::default();
+        let lines = LogLines::default();
         let own = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || own.clone());
         let _guard = tracing::subscriber::set_default(subscriber.finish());
@@ -218,8 +201,7 @@ mod tests {
             let posted = webhook.post("id", "{}".to_owned().into()).await;
             assert!(posted.is_err(), "nobody listens there");
         }
-        let bytes = lines.0.lock().expect("a lock").clone();
-        let text = String::from_utf8(bytes).expect("text");
+        let text = lines.text();
         assert_eq!(
             text.matches("can be read by everybody").count(),
             1,

@@ -108,7 +108,7 @@ impl Carrier for Post<'_> {
     const LEASE_SECS: Option<i64> = Some(120);
     const BACKOFF_SECS: (i64, i64) = (5, 300);
     const LANES: usize = 4;
-    /// What is read ages: as few mails as the lanes can claim.
+    /// As few mails as the lanes can claim: one that waits may be another lane's by then.
     const BATCH: i64 = 4;
     /// Somebody waits for a link that ends in half an hour, and nobody for a notice.
     const ORDER: DeliveryOrder = DeliveryOrder::EndingSoonest;

@@ -32,23 +32,16 @@ impl Carrier for Down<'_> {
 
     async fn deliver(&self, _: &Message) -> Outcome {
         let start = self.clock.fetch_add(60, Ordering::SeqCst);
-        assert_eq!(count_due(self.store, start + 119).await, 0);
-        assert_eq!(count_due(self.store, start + 120).await, 1);
+        assert_eq!(due(self.store, start + 119).await.len(), 0);
+        assert_eq!(due(self.store, start + 120).await.len(), 1);
         Outcome::Failed(anyhow::anyhow!("down"))
     }
 }
 
-async fn count_due(store: &Store, now: i64) -> usize {
-    let due = store
-        .due_messages(
-            Destination::PasswordResets,
-            DeliveryOrder::LongestWaiting,
-            now,
-            600,
-            10,
-        )
-        .await;
-    due.expect("a list").len()
+async fn due(store: &Store, now: i64) -> Vec<Message> {
+    let order = DeliveryOrder::LongestWaiting;
+    let due = store.due_messages(Destination::PasswordResets, order, now, 600, 10);
+    due.await.expect("a list")
 }
 
 async fn open_store(directory: &tempfile::TempDir) -> Store {
@@ -114,16 +107,8 @@ async fn a_write_that_fails_cuts_off_no_other_attempt_and_starts_none() {
     let outcome = deliver_due(&store, &slow, &AtomicBool::new(false)).await;
     assert!(outcome.is_err());
     assert_eq!(slow.delivered.load(Ordering::SeqCst), 3);
-    let due = store
-        .due_messages(
-            Destination::PasswordResets,
-            DeliveryOrder::LongestWaiting,
-            now,
-            600,
-            10,
-        )
-        .await;
-    let ids: Vec<_> = due.expect("a list").into_iter().map(|due| due.id).collect();
+    let due = due(&store, now).await.into_iter();
+    let ids: Vec<_> = due.map(|due| due.id).collect();
     assert_eq!(ids, ["one", "four"]);
 }
 
@@ -133,17 +118,7 @@ async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open_store(&directory).await;
     ask_reset(&store, "one", NOW).await;
-    let due = store
-        .due_messages(
-            Destination::PasswordResets,
-            DeliveryOrder::LongestWaiting,
-            NOW,
-            600,
-            10,
-        )
-        .await
-        .expect("a list");
-    let [message] = due.try_into().expect("one");
+    let [message] = due(&store, NOW).await.try_into().expect("one");
     // The messages before this one took 500 s.
     let clock = AtomicI64::new(NOW + 500);
     let carrier = Down {
@@ -153,8 +128,8 @@ async fn a_lease_and_a_wait_count_from_the_attempt_and_not_from_the_batch() {
     let read = || Some(clock.load(Ordering::SeqCst));
     let outcome = attempt(&store, &carrier, message, read).await;
     assert!(matches!(outcome, Ok(Some(Outcome::Failed(_)))));
-    assert_eq!(count_due(&store, NOW + 564).await, 0);
-    assert_eq!(count_due(&store, NOW + 565).await, 1);
+    assert_eq!(due(&store, NOW + 564).await.len(), 0);
+    assert_eq!(due(&store, NOW + 565).await.len(), 1);
 }
 
 /// A destination that takes one message and never answers to another.

@@ -220,7 +220,7 @@ pub(super) async fn post<H: EngineHandler>(
 ///
 /// # Errors
 ///
-/// Those of `work`, and when the runtime ends first.
+/// When `work` fails, and when the runtime ends first.
 async fn finish(
     work: impl Future<Output = Result<(), RequestError>> + Send + 'static,
 ) -> Result<(), RequestError> {
